@@ -1,0 +1,7 @@
+//! The message contract of Tributary: what travels between the services, and nothing else.
+//!
+//! Pure: no runtime, no Kafka, no HTTP. Everything here can be tested with bytes in, bytes out.
+
+pub mod lsn;
+
+pub use lsn::Lsn;
