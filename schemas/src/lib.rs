@@ -2,6 +2,9 @@
 //!
 //! Pure: no runtime, no Kafka, no HTTP. Everything here can be tested with bytes in, bytes out.
 
+pub mod header;
 pub mod lsn;
+pub mod record;
+pub mod table;
 
 pub use lsn::Lsn;

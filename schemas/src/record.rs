@@ -1,0 +1,195 @@
+//! What a sink sees of a record: typed fields, borrowed from the record's own bytes.
+
+/// A record type read from an Avro schema: a table's `Value`, or its `Key`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordType {
+    /// The full Avro name, `<topic>.Value` or `<topic>.Key`, still escaped.
+    pub full_name: String,
+    /// The fields in schema order, which is the order of the data in a [`Row`].
+    pub fields: Vec<Field>,
+}
+
+/// A field of a [`RecordType`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Field {
+    /// The column's original name (escapes undone).
+    pub name: String,
+    /// What the field holds.
+    pub field_type: FieldType,
+    /// Whether the field may hold [`Datum::Null`].
+    pub nullable: bool,
+}
+
+/// What a field holds: an Avro type together with the Connect/Debezium name that gives it meaning.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FieldType {
+    /// `boolean`; [`Datum::Bool`]
+    Bool,
+    /// `int` (also of `connect.type` int8 and int16); [`Datum::Int`]
+    Int32,
+    /// `long`; [`Datum::Int`]
+    Int64,
+    /// `float`; [`Datum::Float`]
+    Float32,
+    /// `double`; [`Datum::Double`]
+    Float64,
+    /// `string` without a meaning that is listed below; [`Datum::Str`]
+    String,
+    /// `bytes` or `fixed` without a meaning that is listed below; [`Datum::Bytes`]
+    Bytes,
+    /// Connect's `Decimal` or Avro's `decimal`: [`Datum::Bytes`], big-endian two's complement, times 10^-scale
+    Decimal {
+        /// Digits in all, where the schema says so.
+        precision: Option<u32>,
+        /// Digits behind the point.
+        scale: i32,
+    },
+    /// `io.debezium.data.VariableScaleDecimal`: [`Datum::VariableDecimal`]
+    VariableDecimal,
+    /// Days since 1970-01-01 (`io.debezium.time.Date`, Connect's and Avro's `date`); [`Datum::Int`]
+    Date,
+    /// Milliseconds since midnight; [`Datum::Int`]
+    TimeMillis,
+    /// Microseconds since midnight; [`Datum::Int`]
+    TimeMicros,
+    /// Nanoseconds since midnight; [`Datum::Int`]
+    TimeNanos,
+    /// Milliseconds since 1970-01-01 00:00:00, without a zone; [`Datum::Int`]
+    TimestampMillis,
+    /// Microseconds since 1970-01-01 00:00:00, without a zone; [`Datum::Int`]
+    TimestampMicros,
+    /// Nanoseconds since 1970-01-01 00:00:00, without a zone; [`Datum::Int`]
+    TimestampNanos,
+    /// `io.debezium.time.ZonedTimestamp`, ISO 8601; [`Datum::Str`]
+    ZonedTimestamp,
+    /// `io.debezium.time.ZonedTime`; [`Datum::Str`]
+    ZonedTime,
+    /// `io.debezium.time.Interval`, ISO 8601; [`Datum::Str`]
+    Interval,
+    /// `io.debezium.time.MicroDuration`, microseconds; [`Datum::Int`]
+    MicroDuration,
+    /// `io.debezium.data.Uuid`; [`Datum::Str`]
+    Uuid,
+    /// `io.debezium.data.Json`; [`Datum::Str`]
+    Json,
+    /// `io.debezium.data.Xml`; [`Datum::Str`]
+    Xml,
+    /// `io.debezium.data.Enum` or an Avro enum; [`Datum::Str`]
+    Enum,
+    /// `io.debezium.data.Bits`, little-endian; [`Datum::Bytes`]
+    Bits {
+        /// Bits in all, where the schema says so.
+        length: Option<u32>,
+    },
+    /// [`Datum::Array`]
+    Array(Box<Field>),
+    /// An Avro map of strings to values, as a [`Datum::Array`] of two-field [`Datum::Struct`]s (key, value)
+    Map(Box<Field>),
+    /// Any other record (a composite, a point, a geometry); [`Datum::Struct`]
+    Struct(RecordType),
+}
+
+/// One value, borrowed from the record's bytes where it can be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Datum<'a> {
+    /// No value.
+    Null,
+    /// A boolean.
+    Bool(bool),
+    /// Any integer: `int` and `long` alike.
+    Int(i64),
+    /// A single-precision number.
+    Float(f32),
+    /// A double-precision number.
+    Double(f64),
+    /// Text.
+    Str(&'a str),
+    /// Bytes.
+    Bytes(&'a [u8]),
+    /// A decimal with a scale of its own.
+    VariableDecimal {
+        /// Digits behind the point.
+        scale: i32,
+        /// Big-endian two's complement.
+        unscaled: &'a [u8],
+    },
+    /// The items of an array.
+    Array(Vec<Datum<'a>>),
+    /// The fields of a record.
+    Struct(Vec<Datum<'a>>),
+}
+
+/// The data of one record, in the order of its [`RecordType::fields`].
+pub type Row<'a> = Vec<Datum<'a>>;
+
+/// What happened to a row (the envelope's `op`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// `r`: a row read by a snapshot
+    Read,
+    /// `c`: insert
+    Create,
+    /// `u`: update
+    Update,
+    /// `d`: delete
+    Delete,
+    /// `t`: truncate, or "the rows below are gone"
+    Truncate,
+    /// `m`: a logical message
+    Message,
+}
+
+impl Op {
+    /// The envelope's letter.
+    pub const fn letter(self) -> char {
+        match self {
+            Self::Read => 'r',
+            Self::Create => 'c',
+            Self::Update => 'u',
+            Self::Delete => 'd',
+            Self::Truncate => 't',
+            Self::Message => 'm',
+        }
+    }
+
+    /// The operation of an envelope's `op`; `None` for any other text.
+    pub fn from_text(text: &str) -> Option<Self> {
+        Some(match text {
+            "r" => Self::Read,
+            "c" => Self::Create,
+            "u" => Self::Update,
+            "d" => Self::Delete,
+            "t" => Self::Truncate,
+            "m" => Self::Message,
+            _ => return None,
+        })
+    }
+}
+
+/// A decoded change event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Envelope<'a> {
+    /// What happened.
+    pub op: Op,
+    /// The old row, where the log has it.
+    pub before: Option<Row<'a>>,
+    /// The new row; `None` for a delete and a truncate.
+    pub after: Option<Row<'a>>,
+    /// Where the change comes from.
+    pub source: Origin<'a>,
+}
+
+/// What a sink needs of the envelope's `source` block. Empty where the block lacks the field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Origin<'a> {
+    /// The source's logical name (`source.name`).
+    pub name: &'a str,
+    /// The database.
+    pub database: &'a str,
+    /// The table's schema, unescaped.
+    pub schema: &'a str,
+    /// The table, unescaped.
+    pub table: &'a str,
+    /// The commit's time in microseconds since 1970; 0 where unknown.
+    pub commit_time_us: i64,
+}

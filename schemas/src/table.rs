@@ -1,0 +1,120 @@
+//! A table as Postgres' catalog describes it: the input of every encode plan.
+
+/// A table, its columns in the order in which the stream and the snapshot send them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// `pg_class.oid`: the identity that a rename does not change.
+    pub oid: u32,
+    /// The schema's name, as Postgres has it (unescaped).
+    pub schema: String,
+    /// The table's name, as Postgres has it (unescaped).
+    pub name: String,
+    /// All columns on the wire: generated ones are not among them.
+    pub columns: Vec<Column>,
+}
+
+impl Table {
+    /// The indexes into [`Table::columns`] of the key, in key order; empty for a table without one.
+    pub fn key_columns(&self) -> Vec<usize> {
+        let mut key: Vec<_> = self
+            .columns
+            .iter()
+            .enumerate()
+            .filter_map(|(index, column)| Some((column.key_position?, index)))
+            .collect();
+        key.sort_unstable();
+        key.into_iter().map(|(_, index)| index).collect()
+    }
+}
+
+/// A column of a [`Table`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// The name, as Postgres has it (unescaped).
+    pub name: String,
+    /// `pg_attribute.attnum`: the identity that a rename does not change.
+    pub attnum: i16,
+    /// What the column holds.
+    pub column_type: ColumnType,
+    /// The place in the primary key (or replica identity index), counted from 0; `None` outside it.
+    pub key_position: Option<u16>,
+}
+
+/// What a column holds, as far as the wire cares. Domains are resolved to their base type.
+///
+/// The Avro form of each stands in the contract's table of types (docs/contract.md).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ColumnType {
+    /// `boolean`
+    Bool,
+    /// `smallint`
+    Int2,
+    /// `integer`
+    Int4,
+    /// `bigint`
+    Int8,
+    /// `real`
+    Float4,
+    /// `double precision`
+    Float8,
+    /// `oid`
+    Oid,
+    /// `text`, `varchar`, `char(n)`, `name`, `"char"`, `citext`
+    Text,
+    /// `numeric(precision, scale)`; a scale may be negative or above the precision since PG15.
+    Numeric {
+        /// Digits in all.
+        precision: u16,
+        /// Digits behind the point.
+        scale: i16,
+    },
+    /// `numeric` without precision and scale
+    VariableNumeric,
+    /// `date`
+    Date,
+    /// `time(precision)`, 0 to 6
+    Time {
+        /// Digits of the second's fraction.
+        precision: u8,
+    },
+    /// `timestamp(precision)`, 0 to 6
+    Timestamp {
+        /// Digits of the second's fraction.
+        precision: u8,
+    },
+    /// `timestamptz`
+    TimestampTz,
+    /// `timetz`
+    TimeTz,
+    /// `interval`
+    Interval,
+    /// `uuid`
+    Uuid,
+    /// `json`, `jsonb`
+    Json,
+    /// `xml`
+    Xml,
+    /// An enum and its labels in their sort order.
+    Enum {
+        /// `pg_enum.enumlabel` in `enumsortorder`.
+        labels: Vec<String>,
+    },
+    /// `bytea`
+    Bytea,
+    /// A one- or more-dimensional array of any of these, also of [`ColumnType::TextForm`].
+    Array(Box<ColumnType>),
+    /// Any other type, as the text that Postgres prints for it.
+    TextForm {
+        /// The type's name, for the warning that is given once per column.
+        type_name: String,
+    },
+}
+
+/// One column's value as Postgres sent it: the text form of the type's output function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cell<'a> {
+    /// SQL null, or a column that the old row of a DEFAULT replica identity leaves out.
+    Null,
+    /// The text form, in UTF-8.
+    Text(&'a [u8]),
+}
