@@ -2,6 +2,7 @@
 //!
 //! Pure: no runtime, no Kafka, no HTTP. Everything here can be tested with bytes in, bytes out.
 
+pub mod decode;
 pub mod header;
 pub mod lsn;
 pub mod record;
