@@ -19,6 +19,7 @@ pub struct Error {
     policy: Policy,
     cause: anyhow::Error,
     remedy: Option<String>,
+    interrupted: bool,
 }
 
 /// A result with the classified [`Error`].
@@ -31,6 +32,7 @@ impl Error {
             policy: Policy::Retry,
             cause: cause.into(),
             remedy: None,
+            interrupted: false,
         }
     }
 
@@ -40,6 +42,7 @@ impl Error {
             policy: Policy::Stop,
             cause: cause.into(),
             remedy: None,
+            interrupted: false,
         }
     }
 
@@ -51,6 +54,20 @@ impl Error {
     /// [`Error::retry`] from a message alone.
     pub fn retry_msg(message: impl fmt::Display) -> Self {
         Self::retry(anyhow::anyhow!("{message}"))
+    }
+
+    /// A shutdown ended the wait for `what`: nothing is wrong. It travels up like an error that stops, and
+    /// the service ends with success.
+    pub fn interrupted(what: impl fmt::Display) -> Self {
+        Self {
+            interrupted: true,
+            ..Self::stop(anyhow::anyhow!("{what}: ended by the shutdown"))
+        }
+    }
+
+    /// Whether it is only the shutdown: see [`Error::interrupted`].
+    pub const fn is_interrupted(&self) -> bool {
+        self.interrupted
     }
 
     /// Adds what to do about it.

@@ -1,7 +1,16 @@
 //! What the services share: configuration, telemetry, shutdown, retry, registry access, and the one
 //! consume–batch–write–commit loop of all sinks.
 
+pub mod cli;
+pub mod config;
 pub mod error;
+pub mod health;
+mod problem;
+pub mod registry;
+pub mod retry;
+pub mod shutdown;
 pub mod sink;
+pub mod telemetry;
 
 pub use error::{Error, Policy, Result, ResultExt};
+pub use problem::Problem;

@@ -1,0 +1,63 @@
+//! A value that cannot be printed.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Visitor};
+
+/// The name under which a [`Secret`] announces itself to the loader, which then also takes the
+/// value from the file that `<key>_file` names.
+pub(super) const SECRET: &str = "tributary::Secret";
+
+/// A password, token or key. `Debug` and `Display` print `***`.
+///
+/// A field `password: Option<Secret>` is set by `password = "…"`, or by `password_file = "/path"`:
+/// [`load`](super::load) reads the file itself, the configuration type declares only `password`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a value.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself: for the place that hands it to a server, never for a message.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Wrapped;
+
+        impl<'de> Visitor<'de> for Wrapped {
+            type Value = Secret;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_newtype_struct<D: Deserializer<'de>>(
+                self,
+                deserializer: D,
+            ) -> Result<Secret, D::Error> {
+                String::deserialize(deserializer).map(Secret)
+            }
+        }
+
+        deserializer.deserialize_newtype_struct(SECRET, Wrapped)
+    }
+}

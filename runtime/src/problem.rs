@@ -1,0 +1,48 @@
+//! Something that is wrong before a service starts: reported together with all the others.
+
+use std::fmt;
+
+/// One finding of a validation or of `check`: what is wrong and where, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    /// What is wrong, and where. Never a secret.
+    pub what: String,
+    /// What to do: a setting, an SQL statement, an ACL.
+    pub remedy: Option<String>,
+}
+
+impl Problem {
+    /// A problem without a remedy of its own.
+    pub fn new(what: impl fmt::Display) -> Self {
+        Self {
+            what: what.to_string(),
+            remedy: None,
+        }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+}
+
+impl From<&crate::Error> for Problem {
+    fn from(error: &crate::Error) -> Self {
+        Self {
+            what: format!("{:#}", error.cause()),
+            remedy: error.remedy_text().map(str::to_owned),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        match &self.remedy {
+            Some(remedy) => write!(f, "; to do: {remedy}"),
+            None => Ok(()),
+        }
+    }
+}
