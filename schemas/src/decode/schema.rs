@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use self::name_stub as name;
 use super::error::SchemaError;
 use super::meaning::Annotations;
 use super::plan::{Arm, FieldPlan, Plan, Slot};
+use crate::name;
 use crate::record::{Field, FieldType, RecordType};
 
 /// The most types of one schema, references followed: enough for the widest table of Postgres
@@ -474,11 +474,5 @@ fn several_types(branches: Vec<(String, Compiled)>) -> Compiled {
     Compiled {
         nullable,
         ..Compiled::new(plan, field_type).containing(types, depth)
-    }
-}
-
-mod name_stub {
-    pub(super) fn unescape(name: &str) -> String {
-        name.to_owned()
     }
 }

@@ -1,0 +1,14 @@
+//! Decode plans against apache-avro, against Debezium's schemas, and against corrupt bodies.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of tests panic on what must not happen")]
+
+#[path = "decode/avro.rs"]
+mod avro;
+#[path = "decode/corrupt.rs"]
+mod corrupt;
+#[path = "decode/envelope.rs"]
+mod envelope;
+#[path = "decode/oracle.rs"]
+mod oracle;
+#[path = "decode/refusal.rs"]
+mod refusal;
