@@ -5,7 +5,10 @@
 pub mod decode;
 pub mod header;
 pub mod lsn;
+pub mod name;
+pub mod partition;
 pub mod record;
 pub mod table;
+pub mod wire;
 
 pub use lsn::Lsn;
