@@ -1,3 +1,28 @@
-//! placeholder
+//! The source: every change of a Postgres database into Kafka, exactly once.
+//!
+//! The start order stands in `session`, the steady state in `streaming`, the first snapshot in `first_start`.
+
+mod catalog;
+mod check;
+mod completion;
+pub mod config;
+mod database;
+mod first_start;
+mod outbox;
 pub mod pgoutput;
+mod progress;
+mod progress_topic;
+mod publication;
+mod published;
+mod publisher;
+mod relation;
 pub mod replication;
+mod service;
+mod session;
+mod snapshot;
+mod streaming;
+mod telemetry;
+mod topics;
+mod translate;
+
+pub use service::Source;

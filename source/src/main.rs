@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! `tributary-source`: see the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tributary_runtime::cli::main::<tributary_source::Source>()
+}

@@ -1,0 +1,401 @@
+//! No half rows: TOASTed columns that an update did not touch are absent from the WAL and are looked up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+use tributary_runtime::{Error, ResultExt};
+use tributary_schemas::record::Op;
+use tributary_schemas::table::Cell;
+use tributary_schemas::{Lsn, header};
+
+use crate::database::{Database, identifier, literal, qualified};
+use crate::outbox::{MAX_BYTES, Outbox};
+use crate::published::PublishedTable;
+use crate::translate::Origin;
+
+mod visibility;
+
+use visibility::ServerSnapshot;
+
+/// How long a commit that is in the WAL may stay invisible (a synchronous standby is awaited) before the
+/// session begins again.
+const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(2);
+/// Looks at the flush position before a flush is forced.
+const FLUSH_POLLS: u32 = 5;
+const FIRST_MAX_ROWS: usize = 64;
+const MAX_ROWS: usize = 1000;
+
+/// A row whose record has its place in the outbox, and whose value is not known yet.
+#[derive(Debug)]
+pub(crate) struct Incomplete {
+    record: usize,
+    table: Arc<PublishedTable>,
+    op: Op,
+    cells: Vec<Option<Box<[u8]>>>,
+    unchanged: Vec<usize>,
+    origin: Origin,
+}
+
+impl Incomplete {
+    pub(crate) fn new(
+        record: usize,
+        table: &Arc<PublishedTable>,
+        op: Op,
+        cells: &[Cell<'_>],
+        unchanged: &[usize],
+        origin: Origin,
+    ) -> Self {
+        let own = |cell: &Cell<'_>| match cell {
+            Cell::Null => None,
+            Cell::Text(text) => Some(Box::from(*text)),
+        };
+        Self {
+            record,
+            table: Arc::clone(table),
+            op,
+            cells: cells.iter().map(own).collect(),
+            unchanged: unchanged.to_vec(),
+            origin,
+        }
+    }
+
+    fn key(&self) -> Key {
+        self.table
+            .key_columns
+            .iter()
+            .map(|&index| self.cells[index].clone())
+            .collect()
+    }
+}
+
+type Key = Vec<Option<Box<[u8]>>>;
+
+/// The columns of a row that were found, by their index in the table.
+type Found = HashMap<usize, Option<Box<[u8]>>>;
+
+/// Looks rows up and completes their records.
+pub(crate) struct Completer {
+    database: Database,
+    max_rows: usize,
+}
+
+impl Completer {
+    pub(crate) const fn new(database: Database) -> Self {
+        Self {
+            database,
+            max_rows: FIRST_MAX_ROWS,
+        }
+    }
+
+    /// How many incomplete rows one transaction may hold: follows the size of the values that were found, so
+    /// that the completed rows stay within the transaction's bound.
+    pub(crate) const fn max_rows(&self) -> usize {
+        self.max_rows
+    }
+
+    /// Gives every incomplete record its value. What was read is in the server's WAL for good when this returns.
+    ///
+    /// # Errors
+    /// The server is away, or a commit stays invisible for too long.
+    pub(crate) async fn complete(
+        &mut self,
+        client: &Client,
+        outbox: &mut Outbox,
+        incomplete: &[Incomplete],
+    ) -> Result<(), Error> {
+        if incomplete.is_empty() {
+            return Ok(());
+        }
+        let before = outbox.bytes.len();
+        let mut read_up_to = Lsn::ZERO;
+        // By the table's shape, not its OID: it may have changed within the transaction.
+        let mut by_table: HashMap<*const PublishedTable, Vec<&Incomplete>> = HashMap::new();
+        for row in incomplete {
+            by_table
+                .entry(Arc::as_ptr(&row.table))
+                .or_default()
+                .push(row);
+        }
+        let by_table: Vec<_> = by_table.into_values().collect();
+        for rows in by_table {
+            let (found, insert_lsn) = self.look_up(client, &rows).await?;
+            read_up_to = read_up_to.max(insert_lsn);
+            for row in rows {
+                fill(outbox, row, &found)?;
+            }
+        }
+        self.wait_until_flushed(client, read_up_to).await?;
+        let bytes_per_row = (outbox.bytes.len() - before) / incomplete.len() + 1;
+        self.max_rows = (MAX_BYTES / bytes_per_row).clamp(1, MAX_ROWS);
+        metrics::counter!(crate::telemetry::ROWS_COMPLETED).increment(incomplete.len() as u64);
+        Ok(())
+    }
+
+    /// Reads the missing columns of these rows (all of one table) in a snapshot that sees all their
+    /// transactions.
+    async fn look_up(
+        &self,
+        client: &Client,
+        rows: &[&Incomplete],
+    ) -> Result<(HashMap<Key, Found>, Lsn), Error> {
+        let deadline = Instant::now() + VISIBILITY_TIMEOUT;
+        loop {
+            let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+            client
+                .batch_execute(begin)
+                .await
+                .map_err(|e| self.database.explain(e))?;
+            let result = self.look_up_once(client, rows).await;
+            client
+                .batch_execute("COMMIT")
+                .await
+                .map_err(|e| self.database.explain(e))?;
+            match result.doing(|| {
+                format!(
+                    "look up unchanged columns of table {}",
+                    rows[0].table.display_name()
+                )
+            })? {
+                Some(found) => return Ok(found),
+                None if Instant::now() >= deadline => {
+                    return Err(Error::retry_msg(format!(
+                        "a committed transaction is still invisible after {} s: is a synchronous standby away?",
+                        VISIBILITY_TIMEOUT.as_secs()
+                    )));
+                }
+                None => tokio::time::sleep(POLL).await,
+            }
+        }
+    }
+
+    async fn look_up_once(
+        &self,
+        client: &Client,
+        rows: &[&Incomplete],
+    ) -> Result<Option<(HashMap<Key, Found>, Lsn)>, Error> {
+        let state = "SELECT pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_insert_lsn()::text";
+        let state = self.query(client, state).await?;
+        let text = |row: Option<&SimpleQueryRow>, index| {
+            row.and_then(|row| row.get(index).map(str::to_owned))
+        };
+        let (Some(snapshot), Some(insert_lsn)) = (text(state.first(), 0), text(state.first(), 1))
+        else {
+            return Err(Error::retry_msg("the server does not tell its snapshot"));
+        };
+        let (Some(snapshot), Ok(insert_lsn)) =
+            (ServerSnapshot::parse(&snapshot), insert_lsn.parse::<Lsn>())
+        else {
+            return Err(Error::stop_msg("the server's snapshot has an unknown form"));
+        };
+        if !rows.iter().all(|row| snapshot.sees(row.origin.xid)) {
+            return Ok(None);
+        }
+        let found = match Target::resolve(self, client, rows).await? {
+            Some(target) => target.read(self, client, rows).await?,
+            None => HashMap::new(),
+        };
+        Ok(Some((found, insert_lsn)))
+    }
+
+    /// With `synchronous_commit = off` a visible row may still be lost in a crash: waits until the WAL up to
+    /// here is flushed, and forces it if nobody else does.
+    async fn wait_until_flushed(&self, client: &Client, lsn: Lsn) -> Result<(), Error> {
+        let flushed = format!("SELECT pg_catalog.pg_current_wal_flush_lsn() >= '{lsn}'::pg_lsn");
+        let deadline = Instant::now() + VISIBILITY_TIMEOUT;
+        let mut polls = 0;
+        loop {
+            let rows = self.query(client, &flushed).await?;
+            if rows.first().and_then(|row| row.get(0)) == Some("t") {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::retry_msg(format!(
+                    "the server does not flush its WAL up to {lsn}"
+                )));
+            }
+            polls += 1;
+            if polls == FLUSH_POLLS {
+                // The commit of a transaction of our own flushes all WAL before it.
+                let flush = "BEGIN; SET LOCAL synchronous_commit = local;
+                    SELECT pg_catalog.pg_logical_emit_message(true, 'tributary', ''); COMMIT";
+                client
+                    .batch_execute(flush)
+                    .await
+                    .map_err(|e| self.database.explain(e))?;
+            } else {
+                tokio::time::sleep(POLL).await;
+            }
+        }
+    }
+
+    async fn query(&self, client: &Client, sql: &str) -> Result<Vec<SimpleQueryRow>, Error> {
+        let messages = client
+            .simple_query(sql)
+            .await
+            .map_err(|e| self.database.explain(e))?;
+        Ok(messages
+            .into_iter()
+            .filter_map(|message| match message {
+                SimpleQueryMessage::Row(row) => Some(row),
+                _ => None,
+            })
+            .collect())
+    }
+}
+
+/// The table as it is now: it may have been renamed since the change, and columns dropped.
+struct Target {
+    relation: String,
+    /// Key columns first, then the missing ones: index in our table, and the name now.
+    key: Vec<(usize, String)>,
+    missing: Vec<(usize, String)>,
+}
+
+impl Target {
+    /// `None` if the table or a column of its key is gone.
+    async fn resolve(
+        completer: &Completer,
+        client: &Client,
+        rows: &[&Incomplete],
+    ) -> Result<Option<Self>, Error> {
+        let table = &rows[0].table;
+        let sql = format!(
+            "SELECT n.nspname, c.relname, c.relkind, a.attnum, a.attname
+             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+             WHERE c.oid = {}",
+            table.table.oid
+        );
+        let columns = completer.query(client, &sql).await?;
+        let Some(first) = columns.first() else {
+            return Ok(None);
+        };
+        // A partitioned table has no rows of its own; any other must not show its children's.
+        let only = if first.get(2) == Some("p") {
+            ""
+        } else {
+            "ONLY "
+        };
+        let relation = format!(
+            "{only}{}",
+            qualified(
+                first.get(0).unwrap_or_default(),
+                first.get(1).unwrap_or_default()
+            )
+        );
+        let by_number: HashMap<&str, &str> = columns
+            .iter()
+            .filter_map(|row| Some((row.get(3)?, row.get(4)?)))
+            .collect();
+        let name_now = |index: usize| {
+            let number = table.table.columns[index].attnum.to_string();
+            by_number
+                .get(number.as_str())
+                .map(|name| (index, (*name).to_owned()))
+        };
+        let Some(key) = table
+            .key_columns
+            .iter()
+            .map(|&index| name_now(index))
+            .collect()
+        else {
+            return Ok(None);
+        };
+        let mut missing: Vec<usize> = rows
+            .iter()
+            .flat_map(|row| row.unchanged.iter().copied())
+            .collect();
+        missing.sort_unstable();
+        missing.dedup();
+        Ok(Some(Self {
+            relation,
+            key,
+            missing: missing.into_iter().filter_map(name_now).collect(),
+        }))
+    }
+
+    async fn read(
+        &self,
+        completer: &Completer,
+        client: &Client,
+        rows: &[&Incomplete],
+    ) -> Result<HashMap<Key, Found>, Error> {
+        let names = |columns: &[(usize, String)]| {
+            columns
+                .iter()
+                .map(|(_, name)| identifier(name))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let mut keys: Vec<String> = rows.iter().map(|row| key_literal(&row.key())).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let columns: Vec<_> = self.key.iter().chain(&self.missing).cloned().collect();
+        let sql = format!(
+            "SELECT {} FROM {} WHERE ({}) IN ({})",
+            names(&columns),
+            self.relation,
+            names(&self.key),
+            keys.join(", ")
+        );
+        let own = |row: &SimpleQueryRow, index| {
+            row.get(index).map(|text: &str| Box::from(text.as_bytes()))
+        };
+        let found = completer.query(client, &sql).await?;
+        Ok(found
+            .iter()
+            .map(|row| {
+                let key = (0..self.key.len()).map(|index| own(row, index)).collect();
+                let missing = self.missing.iter().enumerate();
+                (
+                    key,
+                    missing
+                        .map(|(at, (index, _))| (*index, own(row, self.key.len() + at)))
+                        .collect(),
+                )
+            })
+            .collect())
+    }
+}
+
+fn key_literal(key: &Key) -> String {
+    let values = key.iter().map(|value| match value {
+        Some(text) => literal(&String::from_utf8_lossy(text)),
+        None => "NULL".to_owned(),
+    });
+    format!("({})", values.collect::<Vec<_>>().join(", "))
+}
+
+/// Encodes the completed row and puts it in its place.
+fn fill(outbox: &mut Outbox, row: &Incomplete, found: &HashMap<Key, Found>) -> Result<(), Error> {
+    let found = found.get(&row.key());
+    let (mut completed, mut absent) = (Vec::new(), Vec::new());
+    let mut cells: Vec<Option<&[u8]>> = row.cells.iter().map(Option::as_deref).collect();
+    for &index in &row.unchanged {
+        let name = row.table.table.columns[index].name.as_str();
+        match found.and_then(|found| found.get(&index)) {
+            Some(value) => {
+                cells[index] = value.as_deref();
+                completed.push(name);
+            }
+            None => absent.push(name),
+        }
+    }
+    let cells: Vec<Cell<'_>> = cells
+        .into_iter()
+        .map(|cell| cell.map_or(Cell::Null, Cell::Text))
+        .collect();
+    let change = row.origin.change(row.op, None, Some(&cells));
+    let value = row.table.append_value(outbox, &change)?;
+    let record = &mut outbox.records[row.record];
+    record.value = Some(value);
+    for (name, columns) in [(header::COMPLETED, completed), (header::INCOMPLETE, absent)] {
+        if !columns.is_empty() {
+            record.headers.push((name, columns.join(",").into_bytes()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! The source's configuration.
+
+use serde::Deserialize;
+use tributary_runtime::Problem;
+use tributary_runtime::config::{self, Secret};
+
+/// One source: a Postgres database and the tables of it that go into Kafka.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// The source's name: slot, publication, transactional id and progress key derive from it.
+    pub name: String,
+    /// Written into every record's `source.region`.
+    pub region: Option<String>,
+    /// The database.
+    pub postgres: PostgresConfig,
+    /// Where the records go.
+    pub kafka: KafkaConfig,
+    /// How existing rows are read.
+    #[serde(default)]
+    pub snapshot: SnapshotConfig,
+}
+
+/// The database and its tables.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresConfig {
+    /// `postgres://user@host:port/database`
+    pub url: String,
+    /// The user's password, where the URL has none. Also `password_file`.
+    pub password: Option<Secret>,
+    /// `schema.table` or `schema.*`.
+    pub tables: Vec<String>,
+}
+
+/// Where the records go, and how missing topics are created.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaConfig {
+    /// `host:port` of some brokers.
+    pub brokers: Vec<String>,
+    /// The URL of the schema registry's Confluent API.
+    pub registry: String,
+    /// The first part of every topic's name.
+    pub topic_prefix: String,
+    /// Partitions of a new topic. A topic that exists must have as many.
+    #[serde(default = "default_partitions")]
+    pub partitions: i32,
+    /// Replicas of a new topic; the broker's default where absent.
+    pub replication_factor: Option<i32>,
+}
+
+/// How existing rows are read.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SnapshotConfig {
+    /// Connections that read at the same time.
+    pub workers: usize,
+    /// Size of one ctid chunk, in pages of 8 KiB.
+    pub chunk_pages: u32,
+}
+
+impl Default for SnapshotConfig {
+    fn default() -> Self {
+        Self {
+            workers: 2,
+            chunk_pages: 2048,
+        }
+    }
+}
+
+const fn default_partitions() -> i32 {
+    6
+}
+
+/// The longest `name`: a slot's name has 63 bytes at most, ours begins with `tributary_`.
+const NAME_BYTES: usize = 50;
+
+impl SourceConfig {
+    /// The name of slot and publication: `tributary_<name>`, with `-` as `_`.
+    pub fn slot_name(&self) -> String {
+        format!("tributary_{}", self.name.replace('-', "_"))
+    }
+
+    /// The publication of the tables without a key: it publishes no updates and deletes, or Postgres would
+    /// refuse the application's.
+    pub fn keyless_publication(&self) -> String {
+        format!("{}_keyless", self.slot_name())
+    }
+
+    /// The transactional id of the one producer.
+    pub fn transactional_id(&self) -> String {
+        format!("tributary-{}-{}", self.kafka.topic_prefix, self.name)
+    }
+
+    /// The topic that holds the position.
+    pub fn progress_topic(&self) -> String {
+        format!("{}.progress", self.kafka.topic_prefix)
+    }
+
+    /// What the Kafka and registry clients need.
+    pub fn kafka_client(&self) -> config::KafkaConfig {
+        config::KafkaConfig {
+            brokers: self.kafka.brokers.clone(),
+            registry: self.kafka.registry.clone(),
+        }
+    }
+
+    /// Everything that is wrong with the values themselves.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+        if self.name.is_empty() || self.name.len() > NAME_BYTES || !self.name.chars().all(legal) {
+            problems.push(Problem::new("`name` is not a legal source name")
+                .remedy(format!("use 1 to {NAME_BYTES} of a-z, 0-9, '-' and '_': the replication slot is named after it")));
+        }
+        if let Err(error) = crate::database::Database::new(self) {
+            problems.push(
+                Problem::new(format!("`postgres.url`: {error}"))
+                    .remedy("write postgres://user@host:port/database"),
+            );
+        }
+        if self.postgres.tables.is_empty() {
+            problems.push(
+                Problem::new("`postgres.tables` is empty")
+                    .remedy("name tables, as in [\"sales.*\"]"),
+            );
+        }
+        for pattern in &self.postgres.tables {
+            if TablePattern::parse(pattern).is_none() {
+                problems.push(
+                    Problem::new(format!("`postgres.tables` has '{pattern}'"))
+                        .remedy("write schema.table or schema.*"),
+                );
+            }
+        }
+        problems.extend(self.kafka_client().validate());
+        let legal_topic = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '.';
+        if self.kafka.topic_prefix.is_empty() || !self.kafka.topic_prefix.chars().all(legal_topic) {
+            problems.push(
+                Problem::new("`kafka.topic_prefix` is not legal in a topic's name")
+                    .remedy("use A-Z, a-z, 0-9, '.', '_' and '-'"),
+            );
+        }
+        for (key, wrong) in [
+            ("kafka.partitions", self.kafka.partitions < 1),
+            (
+                "kafka.replication_factor",
+                self.kafka.replication_factor.is_some_and(|n| n < 1),
+            ),
+            (
+                "snapshot.workers",
+                !(1..=64).contains(&self.snapshot.workers),
+            ),
+            ("snapshot.chunk_pages", self.snapshot.chunk_pages == 0),
+        ] {
+            if wrong {
+                problems.push(
+                    Problem::new(format!("`{key}` is out of range"))
+                        .remedy("see docs/configuration.md"),
+                );
+            }
+        }
+        problems
+    }
+}
+
+/// One entry of `postgres.tables`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TablePattern {
+    schema: String,
+    /// `None` for all tables of the schema.
+    table: Option<String>,
+}
+
+impl TablePattern {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (schema, table) = text.split_once('.')?;
+        if schema.is_empty() || table.is_empty() {
+            return None;
+        }
+        Some(Self {
+            schema: schema.to_owned(),
+            table: (table != "*").then(|| table.to_owned()),
+        })
+    }
+
+    pub(crate) fn matches(&self, schema: &str, table: &str) -> bool {
+        self.schema == schema && self.table.as_ref().is_none_or(|own| own == table)
+    }
+
+    /// Whether it names one table, which must then exist.
+    pub(crate) const fn is_exact(&self) -> bool {
+        self.table.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TablePattern;
+
+    #[test]
+    fn patterns_match_whole_names() {
+        let all = TablePattern::parse("sales.*").unwrap();
+        assert!(all.matches("sales", "order") && !all.matches("sale", "order"));
+        let one = TablePattern::parse("sales.order").unwrap();
+        assert!(one.matches("sales", "order") && !one.matches("sales", "order_line"));
+        assert_eq!(TablePattern::parse("order"), None);
+        assert_eq!(TablePattern::parse(".x"), None);
+    }
+}

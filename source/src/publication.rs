@@ -1,0 +1,190 @@
+//! The publications and the slot on the server.
+
+use tokio_postgres::Client;
+use tributary_runtime::{Error, ResultExt};
+use tributary_schemas::Lsn;
+
+use crate::catalog::CatalogTable;
+use crate::database::{Database, identifier, literal, qualified};
+
+/// One of the two publications of a source.
+#[derive(Debug)]
+pub(crate) struct Publication<'a> {
+    pub(crate) name: String,
+    pub(crate) tables: Vec<&'a CatalogTable>,
+    /// What it publishes; a table without a key must not publish updates and deletes.
+    pub(crate) publish: &'static str,
+}
+
+impl Publication<'_> {
+    /// The statement that creates it.
+    pub(crate) fn create_statement(&self) -> String {
+        let tables: Vec<_> = self
+            .tables
+            .iter()
+            .map(|t| qualified(&t.table.schema, &t.table.name))
+            .collect();
+        format!(
+            "CREATE PUBLICATION {} FOR TABLE {} WITH (publish = '{}', publish_via_partition_root = true)",
+            identifier(&self.name),
+            tables.join(", "),
+            self.publish
+        )
+    }
+
+    /// Whether it exists; an error if it exists and does not carry our tables.
+    pub(crate) async fn exists(&self, client: &Client, database: &Database) -> Result<bool, Error> {
+        let query = "SELECT p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot,
+                (SELECT coalesce(pg_catalog.array_agg(r.prrelid), '{}') FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid)
+            FROM pg_catalog.pg_publication p WHERE p.pubname = $1";
+        let row = client
+            .query_opt(query, &[&self.name])
+            .await
+            .map_err(|e| database.explain(e))?;
+        let Some(row) = row else { return Ok(false) };
+        let wants_changes = self.publish.contains("update");
+        let as_we_want = !row.get::<_, bool>(0)
+            && row.get(1)
+            && row.get::<_, bool>(2) == wants_changes
+            && row.get::<_, bool>(3) == wants_changes
+            && row.get(4)
+            && row.get(5);
+        let published: Vec<u32> = row.get(6);
+        let missing = self
+            .tables
+            .iter()
+            .find(|t| !published.contains(&t.table.oid));
+        let remedy = || {
+            format!(
+                "DROP PUBLICATION {}; {}",
+                identifier(&self.name),
+                self.create_statement()
+            )
+        };
+        if !as_we_want {
+            return Err(Error::stop_msg(format!(
+                "publication '{}' exists, but does not publish '{}' of listed tables via the partition root",
+                self.name, self.publish
+            ))
+            .remedy(remedy()));
+        }
+        match missing {
+            Some(t) => Err(Error::stop_msg(format!(
+                "publication '{}' lacks table {}.{}: its changes would be missed",
+                self.name, t.table.schema, t.table.name
+            ))
+            .remedy(remedy())),
+            None => Ok(true),
+        }
+    }
+
+    /// Creates it where it is missing.
+    pub(crate) async fn ensure(&self, client: &Client, database: &Database) -> Result<(), Error> {
+        if self.exists(client, database).await? {
+            return Ok(());
+        }
+        let statement = self.create_statement();
+        client.batch_execute(&statement).await.map_err(|error| {
+            let error = database
+                .explain(error)
+                .context(format!("create publication '{}'", self.name));
+            match error.policy() {
+                tributary_runtime::Policy::Stop => {
+                    error.remedy(format!("as the owner of the tables, run: {statement}"))
+                }
+                tributary_runtime::Policy::Retry => error,
+            }
+        })?;
+        tracing::info!(
+            publication = self.name,
+            tables = self.tables.len(),
+            "created the publication"
+        );
+        Ok(())
+    }
+}
+
+/// The publications that carry these tables: with a key, and without.
+pub(crate) fn publications<'a>(
+    tables: &'a [CatalogTable],
+    name: &str,
+    keyless_name: &str,
+) -> Vec<Publication<'a>> {
+    let (keyless, keyed): (Vec<_>, Vec<_>) = tables.iter().partition(|table| table.is_keyless());
+    [
+        (name, keyed, "insert, update, delete, truncate"),
+        (keyless_name, keyless, "insert, truncate"),
+    ]
+    .into_iter()
+    .filter(|(_, tables, _)| !tables.is_empty())
+    .map(|(name, tables, publish)| Publication {
+        name: name.to_owned(),
+        tables,
+        publish,
+    })
+    .collect()
+}
+
+/// A replication slot as `pg_replication_slots` shows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Slot {
+    pub(crate) plugin: String,
+    pub(crate) database: String,
+    pub(crate) confirmed_flush: Option<Lsn>,
+    /// `lost` means that the server has removed WAL that it still needs.
+    pub(crate) wal_status: Option<String>,
+}
+
+impl Slot {
+    /// Reads a slot; `None` if there is none of that name.
+    pub(crate) async fn read(
+        client: &Client,
+        database: &Database,
+        name: &str,
+    ) -> Result<Option<Self>, Error> {
+        let query = "SELECT plugin::text, database::text, confirmed_flush_lsn::text, wal_status
+            FROM pg_catalog.pg_replication_slots WHERE slot_name = $1";
+        let row = client
+            .query_opt(query, &[&name])
+            .await
+            .map_err(|e| database.explain(e))?;
+        let Some(row) = row else { return Ok(None) };
+        let confirmed: Option<&str> = row.get(2);
+        Ok(Some(Self {
+            plugin: row.get::<_, Option<String>>(0).unwrap_or_default(),
+            database: row.get::<_, Option<String>>(1).unwrap_or_default(),
+            confirmed_flush: confirmed.and_then(|text| text.parse().ok()),
+            wal_status: row.get(3),
+        }))
+    }
+
+    /// Refuses a slot that is not ours or that has lost WAL.
+    pub(crate) fn usable(&self, name: &str, database: &Database) -> Result<(), Error> {
+        if self.plugin != "pgoutput" || self.database != database.name() {
+            return Err(Error::stop_msg(format!(
+                "slot '{name}' exists, but for plug-in '{}' in database '{}'",
+                self.plugin, self.database
+            ))
+            .remedy("give this source another `name`, or drop that slot"));
+        }
+        if self.wal_status.as_deref() == Some("lost") {
+            return Err(Error::stop_msg(format!("slot '{name}' is lost: the server has removed WAL that was not read yet"))
+                .remedy(format!("SELECT pg_drop_replication_slot({}); then start over with a new topic prefix (changes are missing from the topics)", literal(name))));
+        }
+        Ok(())
+    }
+
+    /// Drops a slot that nobody uses.
+    pub(crate) async fn drop(
+        client: &Client,
+        database: &Database,
+        name: &str,
+    ) -> Result<(), Error> {
+        client
+            .execute("SELECT pg_catalog.pg_drop_replication_slot($1)", &[&name])
+            .await
+            .map_err(|e| database.explain(e))
+            .doing(|| format!("drop the slot '{name}' of a snapshot that did not finish"))?;
+        Ok(())
+    }
+}

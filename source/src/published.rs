@@ -1,0 +1,296 @@
+//! A table as it is published: its topic, its schemas' ids, its encode plan.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tributary_runtime::registry::{BACKWARD_TRANSITIVE, Registry};
+use tributary_runtime::{Error, ResultExt};
+use tributary_schemas::encode::{Change, EncodePlan, SourceIdentity, ValueError};
+use tributary_schemas::table::{Cell, ColumnType, Table};
+use tributary_schemas::{avro, name, partition, wire};
+
+use crate::catalog::CatalogTable;
+use crate::config::SourceConfig;
+use crate::outbox::{Outbox, Record};
+use crate::progress::TableProgress;
+use crate::topics::{Cleanup, TopicSpec};
+
+/// What `source.connector` says: consumers of Debezium's topics look for it.
+const CONNECTOR: &str = "postgresql";
+
+/// The topic of a table.
+///
+/// # Errors
+/// The name would be longer than Kafka takes.
+pub(crate) fn topic_name(config: &SourceConfig, table: &Table) -> Result<String, Error> {
+    name::topic(&config.kafka.topic_prefix, &table.schema, &table.name).map_err(|error| {
+        Error::stop(error)
+            .remedy("rename the table, shorten kafka.topic_prefix, or leave the table out")
+    })
+}
+
+/// The topic that a table needs.
+pub(crate) fn topic_spec(config: &SourceConfig, table: &CatalogTable) -> Result<TopicSpec, Error> {
+    let keyless = table.is_keyless();
+    Ok(TopicSpec {
+        name: topic_name(config, &table.table)?,
+        partitions: if keyless { 1 } else { config.kafka.partitions },
+        cleanup: if keyless {
+            Cleanup::KeepAll
+        } else {
+            Cleanup::Compact
+        },
+    })
+}
+
+/// A table with all that turns its rows into records.
+#[derive(Debug)]
+pub(crate) struct PublishedTable {
+    pub(crate) table: Table,
+    pub(crate) topic: Arc<str>,
+    pub(crate) partitions: i32,
+    /// Indexes of the key's columns, in key order; empty without a key.
+    pub(crate) key_columns: Vec<usize>,
+    plan: EncodePlan,
+    key_schema_id: Option<u32>,
+    value_schema_id: u32,
+    truncate_schema_id: u32,
+}
+
+impl PublishedTable {
+    /// What progress must remember of it.
+    pub(crate) fn progress(&self) -> TableProgress {
+        TableProgress {
+            table: self.display_name(),
+            oid: self.table.oid,
+            partitions: self.partitions,
+            key_schema_id: self.key_schema_id,
+        }
+    }
+
+    /// `schema.table`, for messages.
+    pub(crate) fn display_name(&self) -> String {
+        format!("{}.{}", self.table.schema, self.table.name)
+    }
+
+    /// Whether rows have no key, and are only ever appended.
+    pub(crate) fn is_keyless(&self) -> bool {
+        self.key_columns.is_empty()
+    }
+
+    /// The key of a row in the wire format; `None` without a key.
+    pub(crate) fn key_bytes(&self, row: &[Cell<'_>]) -> Result<Option<Vec<u8>>, Error> {
+        let Some(id) = self.key_schema_id else {
+            return Ok(None);
+        };
+        let mut key = wire::prefix(id).to_vec();
+        self.plan
+            .encode_key(row, &mut key)
+            .map_err(|error| self.unfit(&error))?;
+        Ok(Some(key))
+    }
+
+    /// Appends a record: the row's key, and the change or, without one, a tombstone.
+    pub(crate) fn append(
+        &self,
+        outbox: &mut Outbox,
+        key: Option<&[u8]>,
+        change: Option<&Change<'_>>,
+        seq: u64,
+        headers: Vec<(&'static str, Vec<u8>)>,
+    ) -> Result<(), Error> {
+        let partition = key.map_or(0, |key| partition::partition_for(key, self.partitions));
+        let key = key.map(|key| extend(&mut outbox.bytes, key));
+        let value = match change {
+            Some(change) => Some(self.append_value(outbox, change)?),
+            None => None,
+        };
+        outbox.records.push(Record {
+            topic: Arc::clone(&self.topic),
+            partition,
+            key,
+            value,
+            seq,
+            headers,
+        });
+        Ok(())
+    }
+
+    /// Appends the value of a record on its own.
+    pub(crate) fn append_value(
+        &self,
+        outbox: &mut Outbox,
+        change: &Change<'_>,
+    ) -> Result<std::ops::Range<usize>, Error> {
+        let start = outbox.bytes.len();
+        outbox
+            .bytes
+            .extend_from_slice(&wire::prefix(self.value_schema_id));
+        self.plan
+            .encode_envelope(change, &mut outbox.bytes)
+            .map_err(|error| self.unfit(&error))?;
+        Ok(start..outbox.bytes.len())
+    }
+
+    /// Appends "rows of this table with a `seq` below are gone" to every partition of the topic.
+    pub(crate) fn append_gone_below(
+        &self,
+        outbox: &mut Outbox,
+        change: &Change<'_>,
+        below: u64,
+        mut next_seq: impl FnMut() -> u64,
+    ) -> Result<(), Error> {
+        let mut key = wire::prefix(self.truncate_schema_id).to_vec();
+        self.plan.encode_truncate_key(&mut key);
+        let value = self.append_value(outbox, change)?;
+        let key = extend(&mut outbox.bytes, &key);
+        for partition in 0..self.partitions {
+            let below = (
+                tributary_schemas::header::BELOW,
+                below.to_be_bytes().to_vec(),
+            );
+            outbox.records.push(Record {
+                topic: Arc::clone(&self.topic),
+                partition,
+                key: Some(key.clone()),
+                value: Some(value.clone()),
+                seq: next_seq(),
+                headers: vec![below],
+            });
+        }
+        Ok(())
+    }
+
+    fn unfit(&self, error: &ValueError) -> Error {
+        Error::stop_msg(format!("table {}: {error}", self.display_name()))
+            .remedy("correct the value, or leave the table out of postgres.tables")
+    }
+}
+
+fn extend(bytes: &mut Vec<u8>, more: &[u8]) -> std::ops::Range<usize> {
+    let start = bytes.len();
+    bytes.extend_from_slice(more);
+    start..bytes.len()
+}
+
+/// Turns catalog tables into published ones: registers their schemas.
+pub(crate) struct Registrar {
+    registry: Registry,
+    identity: SourceIdentity,
+    topic_prefix: String,
+    config: Arc<SourceConfig>,
+    /// What progress remembers, by topic: a key schema's id must never change.
+    known: BTreeMap<String, TableProgress>,
+}
+
+impl Registrar {
+    pub(crate) fn new(config: Arc<SourceConfig>, database: &str) -> Result<Self, Error> {
+        Ok(Self {
+            registry: Registry::new(&config.kafka.registry)?,
+            identity: SourceIdentity {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                connector: CONNECTOR.to_owned(),
+                name: config.kafka.topic_prefix.clone(),
+                db: database.to_owned(),
+                region: config.region.clone(),
+            },
+            topic_prefix: config.kafka.topic_prefix.clone(),
+            config,
+            known: BTreeMap::new(),
+        })
+    }
+
+    /// Takes over what progress remembers.
+    pub(crate) fn remember(&mut self, tables: BTreeMap<String, TableProgress>) {
+        self.known = tables;
+    }
+
+    /// Registers a table's schemas and compiles its plan.
+    ///
+    /// # Errors
+    /// The registry is away (retry), refuses a schema, or gives a key schema another id than before (stop).
+    pub(crate) async fn publish(&self, table: Table) -> Result<PublishedTable, Error> {
+        let topic = topic_name(&self.config, &table)?;
+        let known = self.known.get(&topic);
+        let key_columns = table.key_columns();
+        let key_schema_id = match avro::key_schema(&topic, &table) {
+            Some(schema) => Some(self.register_key(&topic, &schema, known).await?),
+            None => None,
+        };
+        let value_subject = format!("{topic}-value");
+        self.registry
+            .set_compatibility(&value_subject, BACKWARD_TRANSITIVE)
+            .await
+            .doing(|| format!("set the compatibility of subject '{value_subject}'"))?;
+        let value_schema_id = self
+            .register(&value_subject, &avro::value_schema(&topic, &table))
+            .await?;
+        let truncate_schema_id = self
+            .register(
+                &format!("{topic}-truncate-key"),
+                &avro::truncate_key_schema(&topic),
+            )
+            .await?;
+        warn_of_text_forms(&table);
+        let partitions = match known {
+            Some(known) => known.partitions,
+            None if key_columns.is_empty() => 1,
+            None => self.config.kafka.partitions,
+        };
+        Ok(PublishedTable {
+            plan: EncodePlan::compile(&table, &self.identity),
+            topic: topic.into(),
+            partitions,
+            key_columns,
+            table,
+            key_schema_id,
+            value_schema_id,
+            truncate_schema_id,
+        })
+    }
+
+    async fn register_key(
+        &self,
+        topic: &str,
+        schema: &str,
+        known: Option<&TableProgress>,
+    ) -> Result<u32, Error> {
+        let subject = format!("{topic}-key");
+        let id = self.register(&subject, schema).await?;
+        match known.and_then(|known| known.key_schema_id) {
+            Some(before) if before != id => Err(Error::stop_msg(format!(
+                "the registry gives the key schema of topic '{topic}' the id {id}, it was {before} before: records of one row would get different keys"
+            ))
+            .remedy(format!(
+                "if the registry has lost its store, restore it; if the primary key has changed, start over with a new topic prefix (this one is '{}')",
+                self.topic_prefix
+            ))),
+            _ => Ok(id),
+        }
+    }
+
+    async fn register(&self, subject: &str, schema: &str) -> Result<u32, Error> {
+        self.registry
+            .register(subject, schema)
+            .await
+            .doing(|| format!("register the schema of subject '{subject}'"))
+    }
+}
+
+/// Says once per column that its type has no form of its own yet.
+fn warn_of_text_forms(table: &Table) {
+    for column in &table.columns {
+        let mut inner = &column.column_type;
+        while let ColumnType::Array(element) = inner {
+            inner = element;
+        }
+        if let ColumnType::TextForm { type_name } = inner {
+            tracing::warn!(
+                table = format!("{}.{}", table.schema, table.name),
+                column = column.name,
+                r#type = type_name,
+                "the type has no Avro form of its own: its values travel as the text that Postgres prints"
+            );
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The service: sessions, one after the other, until shutdown or an error that needs somebody.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tributary_runtime::cli::{Context, Service};
+use tributary_runtime::retry::Backoff;
+use tributary_runtime::{Error, Policy, Problem, telemetry};
+
+use crate::config::SourceConfig;
+use crate::{check, session};
+
+/// The longest pause between two attempts: a standby instance takes over within it.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// A session that lasted so long was healthy: the next pause is a short one again.
+const HEALTHY: Duration = Duration::from_secs(60);
+
+/// `tributary-source`.
+#[derive(Debug)]
+pub struct Source;
+
+impl Service for Source {
+    const NAME: &'static str = "tributary-source";
+    const ABOUT: &'static str =
+        "Carries every change of a Postgres database into Kafka, exactly once.";
+    const DEFAULT_PORT: u16 = 9401;
+    type Config = SourceConfig;
+
+    fn validate(config: &SourceConfig) -> Vec<Problem> {
+        config.problems()
+    }
+
+    async fn check(config: SourceConfig) -> Vec<Problem> {
+        check::run(&config).await
+    }
+
+    async fn run(config: SourceConfig, context: Context) -> Result<(), Error> {
+        telemetry::describe(crate::telemetry::METRICS);
+        let config = Arc::new(config);
+        let mut backoff = Backoff::new(Duration::from_millis(200), MAX_PAUSE, 2.0);
+        loop {
+            let started = Instant::now();
+            let error = match Box::pin(session::run(&config, &context)).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.policy() == Policy::Stop => return Err(error),
+                Err(error) => error,
+            };
+            if started.elapsed() > HEALTHY {
+                backoff.reset();
+            }
+            let pause = backoff.next_delay();
+            context.health.set_phase("waiting");
+            context.health.set_ready(false, error.to_string());
+            tracing::warn!(%error, pause_ms = pause.as_millis(), "the session ended; trying again");
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = context.shutdown.cancelled() => return Ok(()),
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The steady state: read, translate, complete, hand over, confirm.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::MissedTickBehavior;
+use tributary_runtime::cli::Context;
+use tributary_runtime::{Error, ResultExt};
+use tributary_schemas::Lsn;
+
+use crate::completion::Completer;
+use crate::outbox::{Outbox, Transaction};
+use crate::pgoutput::{self, Message};
+use crate::progress::{Position, ProgressWriter};
+use crate::publisher::{Committed, Publisher};
+use crate::relation::{RelationShape, Resolver};
+use crate::replication::{Frame, ReplicationStream};
+use crate::session::{Begun, STATUS_INTERVAL, Session, keep_alive};
+use crate::snapshot::now_ns;
+use crate::telemetry;
+use crate::translate::Translator;
+
+/// How long an idle database's slot may stand still: then a progress record alone moves it.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// A server that has been silent for so long is gone, whatever TCP says.
+const MAX_SILENCE: Duration = Duration::from_secs(30);
+
+/// Streams until shutdown.
+///
+/// # Errors
+/// Whatever ends the session.
+pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Result<(), Error> {
+    let Begun {
+        stream,
+        publisher,
+        progress,
+    } = begun;
+    let mut streaming = Streaming {
+        stream,
+        publisher,
+        writer: progress.writer()?,
+        translator: Translator::new(progress.position),
+        completer: Completer::new(session.database.clone()),
+        resolver: Resolver::new(&progress),
+        session,
+        durable: progress.position,
+        received: progress.position.confirm,
+        in_flight: None,
+        spare: Outbox::default(),
+        published_at: Instant::now(),
+    };
+    streaming.session.remember(Some(&progress));
+    context.health.set_phase("streaming");
+    context.health.set_ready(true, "");
+    let ended = streaming.run(context).await;
+    context.health.set_ready(false, "not streaming");
+    ended?;
+    streaming.close().await
+}
+
+struct Streaming {
+    session: Session,
+    stream: ReplicationStream,
+    publisher: Publisher,
+    writer: ProgressWriter,
+    translator: Translator,
+    completer: Completer,
+    resolver: Resolver,
+    /// The position of the last committed transaction.
+    durable: Position,
+    /// How far the server has sent.
+    received: Lsn,
+    /// When the transaction that is being committed was handed over.
+    in_flight: Option<Instant>,
+    spare: Outbox,
+    published_at: Instant,
+}
+
+/// Why reading the buffer paused.
+enum Pause {
+    /// Nothing more is there.
+    Drained,
+    /// What came in is to be published first.
+    Full,
+    /// A table's shape must be looked up.
+    Relation(RelationShape),
+}
+
+impl Streaming {
+    async fn run(&mut self, context: &Context) -> Result<(), Error> {
+        let mut tick = tokio::time::interval(STATUS_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let full = match self.read_buffered().await? {
+                Pause::Relation(shape) => {
+                    self.learn(&shape).await?;
+                    continue;
+                }
+                Pause::Full => true,
+                Pause::Drained => false,
+            };
+            self.hand_over().await?;
+            if full && self.in_flight.is_none() {
+                continue;
+            }
+            tokio::select! {
+                committed = self.publisher.committed(), if self.in_flight.is_some() => self.committed(committed?),
+                filled = self.stream.fill(), if !full => filled.map_err(|e| self.session.database.explain_replication(e))?,
+                _ = tick.tick() => self.report().await?,
+                () = context.shutdown.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// Translates what the connection has received already.
+    async fn read_buffered(&mut self) -> Result<Pause, Error> {
+        self.translator.set_now_ns(now_ns());
+        let mut reply = false;
+        let pause = loop {
+            if self.translator.is_full(self.completer.max_rows()) {
+                break Pause::Full;
+            }
+            let frame = self
+                .stream
+                .next_buffered()
+                .map_err(|e| self.session.database.explain_replication(e))?;
+            match frame {
+                None => break Pause::Drained,
+                Some(Frame::Keepalive {
+                    wal_end,
+                    reply_requested,
+                    ..
+                }) => {
+                    self.received = self.received.max(wal_end);
+                    self.translator.skip_to(wal_end);
+                    reply |= reply_requested;
+                }
+                Some(Frame::XLogData {
+                    wal_start, payload, ..
+                }) => {
+                    self.received = self.received.max(wal_start);
+                    let message = pgoutput::decode(payload).map_err(Error::stop)?;
+                    match &message {
+                        Message::Relation(relation) if !self.translator.knows(relation) => {
+                            break Pause::Relation(RelationShape::of(relation));
+                        }
+                        message => self.translator.apply(message, wal_start)?,
+                    }
+                }
+            }
+        };
+        if reply {
+            self.report().await?;
+        }
+        Ok(pause)
+    }
+
+    /// Looks a table's shape up and registers its schema, before a record uses it.
+    async fn learn(&mut self, shape: &RelationShape) -> Result<(), Error> {
+        let work = self.resolver.resolve(&self.session, shape);
+        let table = keep_alive(
+            &mut self.stream,
+            &self.session.database,
+            self.durable.confirm,
+            work,
+        )
+        .await
+        .doing(|| format!("prepare table {}", shape.display_name()))?;
+        self.translator.learn(shape, table.map(Arc::new));
+        Ok(())
+    }
+
+    /// Hands over what came in, if the producer is free.
+    async fn hand_over(&mut self) -> Result<(), Error> {
+        let heartbeat = self.translator.position().confirm > self.durable.confirm
+            && self.published_at.elapsed() >= HEARTBEAT;
+        if self.in_flight.is_some() || (self.translator.is_empty() && !heartbeat) {
+            return Ok(());
+        }
+        let position = self.translator.position();
+        let (mut outbox, incomplete) = self.translator.take(std::mem::take(&mut self.spare));
+        let work = self
+            .completer
+            .complete(&self.session.client, &mut outbox, &incomplete);
+        keep_alive(
+            &mut self.stream,
+            &self.session.database,
+            self.durable.confirm,
+            work,
+        )
+        .await?;
+        let transaction = Transaction {
+            outbox,
+            progress: self.writer.encode(&position),
+            position,
+        };
+        let started = Instant::now();
+        self.publisher.ready().await?.send(transaction);
+        self.in_flight = Some(started);
+        self.published_at = started;
+        Ok(())
+    }
+
+    fn committed(&mut self, committed: Committed) {
+        self.durable = committed.position;
+        self.spare = committed.outbox;
+        if let Some(started) = self.in_flight.take() {
+            metrics::histogram!(telemetry::COMMIT_SECONDS).record(started.elapsed());
+        }
+    }
+
+    /// Tells the server how far the log is. The slot never gets ahead of it.
+    async fn report(&mut self) -> Result<(), Error> {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+        metrics::gauge!(telemetry::LAG_BYTES)
+            .set(self.received.bytes_since(self.durable.confirm) as f64);
+        let silent = self.stream.silence() > MAX_SILENCE;
+        if silent {
+            return Err(Error::retry_msg(format!(
+                "Postgres has been silent for {} s",
+                MAX_SILENCE.as_secs()
+            )));
+        }
+        // The answer to a status is what tells a silent server from a dead one.
+        let ask = self.stream.silence() > MAX_SILENCE / 3;
+        let confirm = self.durable.confirm;
+        self.stream
+            .send_status(self.received.max(confirm), confirm, confirm, ask)
+            .await
+            .map_err(|e| self.session.database.explain_replication(e))
+    }
+
+    /// Commits what came in, confirms it, and gives the slot back.
+    async fn close(mut self) -> Result<(), Error> {
+        loop {
+            if self.in_flight.is_some() {
+                let committed = self.publisher.committed().await?;
+                self.committed(committed);
+            }
+            if self.translator.is_empty() {
+                break;
+            }
+            self.hand_over().await?;
+        }
+        self.report().await?;
+        tracing::info!(confirmed = %self.durable.confirm, "flushed, confirmed and stopped");
+        self.stream
+            .close()
+            .await
+            .map_err(|e| self.session.database.explain_replication(e))
+    }
+}

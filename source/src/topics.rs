@@ -1,0 +1,186 @@
+//! The topics of a source: created where missing, refused where they contradict.
+
+use std::time::Duration;
+
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigEntry, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::error::RDKafkaErrorCode;
+use tributary_runtime::kafka;
+use tributary_runtime::{Error, ResultExt};
+
+use crate::config::SourceConfig;
+
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// Tombstones stay this long: a sink that was away for less misses no delete.
+const DELETE_RETENTION_MS: &str = "604800000";
+
+/// A topic as the source wants it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TopicSpec {
+    pub(crate) name: String,
+    pub(crate) partitions: i32,
+    pub(crate) cleanup: Cleanup,
+}
+
+/// What the broker does with old records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cleanup {
+    /// The newest record of each key stays for ever.
+    Compact,
+    /// Nothing is removed: there is no key to tell what is superseded.
+    KeepAll,
+}
+
+impl Cleanup {
+    const fn policy(self) -> &'static str {
+        match self {
+            Self::Compact => "compact",
+            Self::KeepAll => "delete",
+        }
+    }
+}
+
+/// Creates and inspects topics.
+pub(crate) struct Topics {
+    admin: AdminClient<kafka::LogContext>,
+    options: AdminOptions,
+    replication_factor: Option<i32>,
+}
+
+impl Topics {
+    pub(crate) fn new(config: &SourceConfig) -> Result<Self, Error> {
+        let admin = kafka::admin(&config.kafka_client(), &config.slot_name())?;
+        let options = AdminOptions::new()
+            .request_timeout(Some(TIMEOUT))
+            .operation_timeout(Some(TIMEOUT));
+        Ok(Self {
+            admin,
+            options,
+            replication_factor: config.kafka.replication_factor,
+        })
+    }
+
+    /// What speaks against using these topics, per topic; those that are missing speak for nothing.
+    pub(crate) async fn contradictions(&self, specs: &[TopicSpec]) -> Result<Vec<Error>, Error> {
+        let mut found = Vec::new();
+        for spec in specs {
+            if let Some(partitions) = self.partitions(&spec.name).await? {
+                if let Err(error) = self.agrees(spec, partitions).await {
+                    found.push(error);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Creates the topics that are missing, and compares those that exist.
+    pub(crate) async fn ensure(&self, specs: &[TopicSpec]) -> Result<(), Error> {
+        for spec in specs {
+            match self.partitions(&spec.name).await? {
+                Some(partitions) => self.agrees(spec, partitions).await?,
+                None => self
+                    .create(spec)
+                    .await
+                    .doing(|| format!("create topic '{}'", spec.name))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A topic's partition count; `None` if there is no such topic.
+    async fn partitions(&self, topic: &str) -> Result<Option<i32>, Error> {
+        let metadata =
+            tokio::task::block_in_place(|| self.admin.inner().fetch_metadata(Some(topic), TIMEOUT))
+                .map_err(|e| kafka::classify(&e).context(format!("look topic '{topic}' up")))?;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+            return Ok(None);
+        };
+        match found.error().map(RDKafkaErrorCode::from) {
+            None => Ok(i32::try_from(found.partitions().len()).ok()),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                Ok(None)
+            }
+            Some(code) => Err(
+                kafka::classify(&rdkafka::error::KafkaError::MetadataFetch(code))
+                    .context(format!("look topic '{topic}' up")),
+            ),
+        }
+    }
+
+    async fn agrees(&self, spec: &TopicSpec, partitions: i32) -> Result<(), Error> {
+        // More are harmless: keys are spread over the count that progress remembers.
+        if partitions < spec.partitions {
+            return Err(Error::stop_msg(format!(
+                "topic '{}' has {partitions} partitions, not {}",
+                spec.name, spec.partitions
+            ))
+            .remedy(
+                "set kafka.partitions to what the topic has, or choose another kafka.topic_prefix",
+            ));
+        }
+        let resource = ResourceSpecifier::Topic(&spec.name);
+        let described = self
+            .admin
+            .describe_configs([&resource], &self.options)
+            .await;
+        let explain =
+            |e| kafka::classify(&e).context(format!("read the settings of topic '{}'", spec.name));
+        let described = described.map_err(explain)?;
+        let resource = match described.into_iter().next() {
+            Some(Ok(resource)) => resource,
+            Some(Err(code)) => return Err(explain(rdkafka::error::KafkaError::AdminOp(code))),
+            None => {
+                return Err(Error::retry_msg(format!(
+                    "the broker does not describe topic '{}'",
+                    spec.name
+                )));
+            }
+        };
+        let policy = resource
+            .get("cleanup.policy")
+            .and_then(|entry: &ConfigEntry| entry.value.as_deref());
+        if policy != Some(spec.cleanup.policy()) {
+            return Err(Error::stop_msg(format!(
+                "topic '{}' has cleanup.policy={}, this table needs {}",
+                spec.name,
+                policy.unwrap_or("(unknown)"),
+                spec.cleanup.policy()
+            ))
+            .remedy(format!(
+                "set cleanup.policy={} on the topic, or choose another kafka.topic_prefix",
+                spec.cleanup.policy()
+            )));
+        }
+        Ok(())
+    }
+
+    async fn create(&self, spec: &TopicSpec) -> Result<(), Error> {
+        let replication = TopicReplication::Fixed(self.replication_factor.unwrap_or(-1));
+        let mut topic = NewTopic::new(&spec.name, spec.partitions, replication)
+            .set("cleanup.policy", spec.cleanup.policy());
+        topic = match spec.cleanup {
+            Cleanup::Compact => topic.set("delete.retention.ms", DELETE_RETENTION_MS),
+            Cleanup::KeepAll => topic.set("retention.ms", "-1").set("retention.bytes", "-1"),
+        };
+        let created = self
+            .admin
+            .create_topics([&topic], &self.options)
+            .await
+            .map_err(|e| kafka::classify(&e))?;
+        match created.into_iter().next() {
+            Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
+                tracing::info!(
+                    topic = spec.name,
+                    partitions = spec.partitions,
+                    "created the topic"
+                );
+                Ok(())
+            }
+            Some(Err((_, code))) => {
+                Err(kafka::classify(&rdkafka::error::KafkaError::AdminOp(code)))
+            }
+            None => Err(Error::retry_msg("the broker did not answer")),
+        }
+    }
+}

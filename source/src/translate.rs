@@ -1,0 +1,455 @@
+//! From the messages of the stream to records: transactions, order, `seq`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tributary_runtime::Error;
+use tributary_schemas::encode::{Change, Snapshot};
+use tributary_schemas::record::Op;
+use tributary_schemas::table::Cell;
+use tributary_schemas::{Lsn, header};
+
+use crate::completion::Incomplete;
+use crate::outbox::Outbox;
+use crate::pgoutput::{
+    self, Begin, Commit, Delete, Insert, Message, OldRow, Relation, Truncate, TupleData, Update,
+};
+use crate::progress::Position;
+use crate::published::PublishedTable;
+use crate::relation::RelationShape;
+
+/// Applies the stream's messages, one after the other, to an outbox.
+///
+/// The position always describes what the outbox and all before it hold: it may be closed behind any message.
+pub(crate) struct Translator {
+    tables: HashMap<u32, Announced>,
+    position: Position,
+    open: Option<OpenTransaction>,
+    previous_commit: Option<Lsn>,
+    outbox: Outbox,
+    incomplete: Vec<Incomplete>,
+    now_ns: i64,
+}
+
+/// A relation that was announced.
+struct Announced {
+    shape: RelationShape,
+    /// `None` for a table that is not ours: its changes are counted, and left out.
+    table: Option<Arc<PublishedTable>>,
+}
+
+/// The transaction whose messages are coming in.
+#[derive(Debug, Clone, Copy)]
+struct OpenTransaction {
+    begin: Begin,
+    /// How many changes have come in.
+    ordinal: u64,
+    /// How many of them are in the log already; `None` for all.
+    published: Option<u64>,
+}
+
+/// Where a change stands: what all records that it becomes share.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin {
+    pub(crate) commit_lsn: Lsn,
+    pub(crate) commit_time_us: i64,
+    pub(crate) previous_commit: Option<Lsn>,
+    pub(crate) lsn: Lsn,
+    pub(crate) xid: u32,
+    pub(crate) handled_at_ns: i64,
+}
+
+impl Origin {
+    pub(crate) fn change<'a>(
+        &self,
+        op: Op,
+        before: Option<&'a [Cell<'a>]>,
+        after: Option<&'a [Cell<'a>]>,
+    ) -> Change<'a> {
+        Change {
+            op,
+            before,
+            after,
+            commit_time_us: self.commit_time_us,
+            snapshot: Snapshot::False,
+            sequence: (self.previous_commit, self.lsn),
+            tx_id: Some(i64::from(self.xid)),
+            lsn: Some(self.lsn),
+            transaction: None,
+            handled_at_ns: self.handled_at_ns,
+        }
+    }
+}
+
+impl Translator {
+    pub(crate) fn new(position: Position) -> Self {
+        Self {
+            tables: HashMap::new(),
+            position,
+            open: None,
+            previous_commit: None,
+            outbox: Outbox::default(),
+            incomplete: Vec::new(),
+            now_ns: 0,
+        }
+    }
+
+    /// The position behind all that came in.
+    pub(crate) const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Whether the stream stands between two transactions.
+    pub(crate) const fn is_between_transactions(&self) -> bool {
+        self.open.is_none()
+    }
+
+    /// Whether there is nothing to publish.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.outbox.records.is_empty()
+    }
+
+    /// Whether what came in should be published before more is read.
+    pub(crate) fn is_full(&self, max_incomplete: usize) -> bool {
+        self.outbox.is_full() || self.incomplete.len() >= max_incomplete
+    }
+
+    /// Sets the time that the next records carry as the one when they were handled.
+    pub(crate) const fn set_now_ns(&mut self, now_ns: i64) {
+        self.now_ns = now_ns;
+    }
+
+    /// Between transactions: the WAL up to here holds nothing for us.
+    pub(crate) fn skip_to(&mut self, lsn: Lsn) {
+        if self.open.is_none() && lsn > self.position.confirm {
+            self.position.confirm = lsn;
+        }
+    }
+
+    /// Takes out what came in; `empty` is used next.
+    pub(crate) fn take(&mut self, empty: Outbox) -> (Outbox, Vec<Incomplete>) {
+        (
+            std::mem::replace(&mut self.outbox, empty),
+            std::mem::take(&mut self.incomplete),
+        )
+    }
+
+    /// Learns a table's shape; its rows follow. `None` for a table that is not ours.
+    pub(crate) fn learn(&mut self, shape: &RelationShape, table: Option<Arc<PublishedTable>>) {
+        self.tables.insert(
+            shape.oid,
+            Announced {
+                shape: shape.clone(),
+                table,
+            },
+        );
+    }
+
+    /// Whether a Relation message says what is known already.
+    pub(crate) fn knows(&self, relation: &Relation<'_>) -> bool {
+        self.tables
+            .get(&relation.oid)
+            .is_some_and(|known| known.shape.is(relation))
+    }
+
+    /// Applies a message. Relation messages are the caller's: see [`Translator::learn`].
+    ///
+    /// # Errors
+    /// The stream contradicts itself, or a value does not fit its column's form.
+    pub(crate) fn apply(&mut self, message: &Message<'_>, lsn: Lsn) -> Result<(), Error> {
+        match message {
+            Message::Begin(begin) => self.begin(*begin),
+            Message::Commit(commit) => self.commit(commit),
+            Message::Insert(insert) => self.change(lsn, |this, origin| this.insert(insert, origin)),
+            Message::Update(update) => self.change(lsn, |this, origin| this.update(update, origin)),
+            Message::Delete(delete) => self.change(lsn, |this, origin| this.delete(delete, origin)),
+            Message::Truncate(truncate) => {
+                self.change(lsn, |this, origin| this.truncate(truncate, origin))
+            }
+            Message::Origin(_) | Message::Type(_) | Message::Relation(_) | Message::Logical(_) => {
+                Ok(())
+            }
+        }
+    }
+
+    fn begin(&mut self, begin: Begin) -> Result<(), Error> {
+        if self.open.is_some() {
+            return Err(contradiction("a transaction begins inside another one"));
+        }
+        let published = self.position.published_of(begin.final_lsn);
+        self.open = Some(OpenTransaction {
+            begin,
+            ordinal: 0,
+            published,
+        });
+        Ok(())
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
+        let Some(open) = self.open.take() else {
+            return Err(contradiction("a commit without a begin"));
+        };
+        self.previous_commit = Some(commit.commit_lsn);
+        if open.published.is_none() {
+            return Ok(());
+        }
+        // A transaction without a change for us moves only what may be confirmed.
+        if open.ordinal > 0 {
+            self.position.commit_lsn = open.begin.final_lsn;
+            self.position.ordinal = open.ordinal;
+        }
+        if open.begin.final_lsn == self.position.commit_lsn {
+            self.position.complete = true;
+        }
+        self.position.confirm = self.position.confirm.max(commit.end_lsn);
+        Ok(())
+    }
+
+    /// Counts a change, and applies it unless the log has it.
+    fn change(
+        &mut self,
+        lsn: Lsn,
+        apply: impl FnOnce(&mut Self, Origin) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let Some(open) = &mut self.open else {
+            return Err(contradiction("a change outside a transaction"));
+        };
+        open.ordinal += 1;
+        let open = *open;
+        if open
+            .published
+            .is_none_or(|published| open.ordinal <= published)
+        {
+            return Ok(());
+        }
+        let origin = Origin {
+            commit_lsn: open.begin.final_lsn,
+            commit_time_us: open.begin.commit_time_us,
+            previous_commit: self.previous_commit,
+            lsn,
+            xid: open.begin.xid,
+            handled_at_ns: self.now_ns,
+        };
+        apply(self, origin)?;
+        self.position.commit_lsn = open.begin.final_lsn;
+        self.position.ordinal = open.ordinal;
+        self.position.complete = false;
+        Ok(())
+    }
+
+    /// `seq = max(previous + 1, commit LSN)`.
+    fn next_seq(&mut self, origin: &Origin) -> u64 {
+        self.position.seq = (self.position.seq + 1).max(origin.commit_lsn.0);
+        self.position.seq
+    }
+
+    /// The table of a change; `None` for one that is not ours.
+    fn table(&self, oid: u32) -> Result<Option<Arc<PublishedTable>>, Error> {
+        match self.tables.get(&oid) {
+            Some(announced) => Ok(announced.table.clone()),
+            None => Err(contradiction(&format!(
+                "a change of relation {oid}, which was not announced"
+            ))),
+        }
+    }
+
+    fn insert(&mut self, insert: &Insert<'_>, origin: Origin) -> Result<(), Error> {
+        let Some(table) = self.table(insert.relation)? else {
+            return Ok(());
+        };
+        let row = NewRow::read(insert.new, None, &table)?;
+        let key = table.key_bytes(&row.cells)?;
+        self.emit_row(&table, key, Op::Create, None, &row, origin, Vec::new())
+    }
+
+    fn update(&mut self, update: &Update<'_>, origin: Origin) -> Result<(), Error> {
+        let Some(table) = self.table(update.relation)? else {
+            return Ok(());
+        };
+        let old = update.old.map(|old| old_cells(old, &table)).transpose()?;
+        let full = matches!(update.old, Some(OldRow::Full(_)));
+        let row = NewRow::read(
+            update.new,
+            old.as_ref().map(|old| (old.as_slice(), full)),
+            &table,
+        )?;
+        let key = table.key_bytes(&row.cells)?;
+        let before = old.as_deref().filter(|_| full);
+        let old_key = match &old {
+            Some(old) => table.key_bytes(old)?,
+            None => None,
+        };
+        if let (Some(old_key), Some(new_key)) = (&old_key, &key)
+            && old_key != new_key
+        {
+            let gone = vec![(header::NEW_KEY, new_key.clone())];
+            self.emit_gone(
+                &table,
+                old_key,
+                old.as_deref().unwrap_or_default(),
+                origin,
+                gone,
+            )?;
+            let moved = vec![(header::OLD_KEY, old_key.clone())];
+            return self.emit_row(&table, key, Op::Create, None, &row, origin, moved);
+        }
+        self.emit_row(&table, key, Op::Update, before, &row, origin, Vec::new())
+    }
+
+    fn delete(&mut self, delete: &Delete<'_>, origin: Origin) -> Result<(), Error> {
+        let Some(table) = self.table(delete.relation)? else {
+            return Ok(());
+        };
+        let old = old_cells(delete.old, &table)?;
+        match table.key_bytes(&old)? {
+            Some(key) => self.emit_gone(&table, &key, &old, origin, Vec::new()),
+            None => Err(contradiction(&format!(
+                "a delete from table {}, which has no key",
+                table.display_name()
+            ))),
+        }
+    }
+
+    fn truncate(&mut self, truncate: &Truncate, origin: Origin) -> Result<(), Error> {
+        for oid in &truncate.relations {
+            let Some(table) = self.table(*oid)? else {
+                continue;
+            };
+            let below = (self.position.seq + 1).max(origin.commit_lsn.0);
+            let change = origin.change(Op::Truncate, None, None);
+            let mut seq = below;
+            let mut outbox = std::mem::take(&mut self.outbox);
+            let appended = table.append_gone_below(&mut outbox, &change, below, || {
+                let this = seq;
+                seq += 1;
+                this
+            });
+            self.outbox = outbox;
+            appended?;
+            self.position.seq = seq - 1;
+        }
+        Ok(())
+    }
+
+    /// A delete, and the tombstone behind it.
+    fn emit_gone(
+        &mut self,
+        table: &PublishedTable,
+        key: &[u8],
+        old: &[Cell<'_>],
+        origin: Origin,
+        headers: Vec<(&'static str, Vec<u8>)>,
+    ) -> Result<(), Error> {
+        let change = origin.change(Op::Delete, Some(old), None);
+        let seq = self.next_seq(&origin);
+        table.append(&mut self.outbox, Some(key), Some(&change), seq, headers)?;
+        let seq = self.next_seq(&origin);
+        table.append(&mut self.outbox, Some(key), None, seq, Vec::new())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one record")]
+    fn emit_row(
+        &mut self,
+        table: &Arc<PublishedTable>,
+        key: Option<Vec<u8>>,
+        op: Op,
+        before: Option<&[Cell<'_>]>,
+        row: &NewRow<'_>,
+        origin: Origin,
+        headers: Vec<(&'static str, Vec<u8>)>,
+    ) -> Result<(), Error> {
+        let seq = self.next_seq(&origin);
+        if row.unchanged.is_empty() {
+            let change = origin.change(op, before, Some(&row.cells));
+            return table.append(
+                &mut self.outbox,
+                key.as_deref(),
+                Some(&change),
+                seq,
+                headers,
+            );
+        }
+        // The record keeps its place; its value comes from the look-up.
+        let record = self.outbox.records.len();
+        table.append(&mut self.outbox, key.as_deref(), None, seq, headers)?;
+        self.incomplete.push(Incomplete::new(
+            record,
+            table,
+            op,
+            &row.cells,
+            &row.unchanged,
+            origin,
+        ));
+        Ok(())
+    }
+}
+
+/// The row after a change.
+struct NewRow<'a> {
+    cells: Vec<Cell<'a>>,
+    /// Columns that the WAL lacks: TOASTed, untouched, and not in the old row either.
+    unchanged: Vec<usize>,
+}
+
+impl<'a> NewRow<'a> {
+    /// `old` holds the old row and whether it is the whole one or the key only.
+    fn read(
+        tuple: TupleData<'a>,
+        old: Option<(&[Cell<'a>], bool)>,
+        table: &PublishedTable,
+    ) -> Result<Self, Error> {
+        same_width(&tuple, table)?;
+        let mut unchanged = Vec::new();
+        let mut cells = Vec::with_capacity(tuple.len());
+        for (index, cell) in tuple.into_iter().enumerate() {
+            cells.push(match cell {
+                pgoutput::Cell::Null => Cell::Null,
+                pgoutput::Cell::Text(text) => Cell::Text(text),
+                pgoutput::Cell::Unchanged => match old {
+                    Some((old, full)) if full || table.key_columns.contains(&index) => old[index],
+                    _ => {
+                        unchanged.push(index);
+                        Cell::Null
+                    }
+                },
+                pgoutput::Cell::Binary(_) => {
+                    return Err(contradiction("a binary value, which was not asked for"));
+                }
+            });
+        }
+        Ok(Self { cells, unchanged })
+    }
+}
+
+fn old_cells<'a>(old: OldRow<'a>, table: &PublishedTable) -> Result<Vec<Cell<'a>>, Error> {
+    let (OldRow::Key(tuple) | OldRow::Full(tuple)) = old;
+    same_width(&tuple, table)?;
+    tuple
+        .into_iter()
+        .map(|cell| match cell {
+            // The old row is logged with its TOASTed values fetched: an absent one is a column outside the key.
+            pgoutput::Cell::Null | pgoutput::Cell::Unchanged => Ok(Cell::Null),
+            pgoutput::Cell::Text(text) => Ok(Cell::Text(text)),
+            pgoutput::Cell::Binary(_) => {
+                Err(contradiction("a binary value, which was not asked for"))
+            }
+        })
+        .collect()
+}
+
+fn same_width(tuple: &TupleData<'_>, table: &PublishedTable) -> Result<(), Error> {
+    if tuple.len() == table.table.columns.len() {
+        return Ok(());
+    }
+    Err(contradiction(&format!(
+        "a row of {} columns for table {}, which was announced with {}",
+        tuple.len(),
+        table.display_name(),
+        table.table.columns.len()
+    )))
+}
+
+fn contradiction(what: &str) -> Error {
+    Error::stop_msg(format!("the replication stream contradicts itself: {what}"))
+        .remedy("report it, with the server's version; the slot keeps the changes")
+}
