@@ -3,7 +3,12 @@
 //! A service declares plain serde structs. The loader rejects unknown keys by itself, names the key,
 //! file and line of every problem, and never quotes a value: it may be a secret.
 
+mod document;
+mod fault;
+mod reader;
 mod secret;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,6 +18,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::Problem;
+use document::{Finding, Node, Origin, Place, Table, Value};
 
 pub use secret::Secret;
 
@@ -105,15 +111,41 @@ impl KafkaConfig {
 
 /// What is wrong with a list of brokers; `key` is the key's full name.
 pub fn broker_problems(key: &str, brokers: &[String]) -> Vec<Problem> {
-    let _ = (key, brokers);
-    Vec::new()
+    if brokers.is_empty() {
+        return vec![Problem::new(format!("`{key}` is empty")).remedy(broker_remedy(key))];
+    }
+    let valid = |broker: &String| {
+        broker.rsplit_once(':').is_some_and(|(host, port)| {
+            let host_ok = !host.is_empty() && !host.contains([' ', '/', ',', '@']);
+            host_ok && port.parse::<u16>().is_ok_and(|port| port > 0)
+        })
+    };
+    let wrong = brokers.iter().filter(|broker| !valid(broker)).count();
+    if wrong == 0 {
+        return Vec::new();
+    }
+    let what = format!("`{key}`: {wrong} of {} are not `host:port`", brokers.len());
+    vec![Problem::new(what).remedy(broker_remedy(key))]
 }
 
 /// What is wrong with an `http(s)://` URL; `key` is the key's full name. The URL is not quoted: it may
 /// hold a password.
 pub fn http_url_problems(key: &str, url: &str) -> Vec<Problem> {
-    let _ = (key, url);
-    Vec::new()
+    let what = match url::Url::parse(url) {
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+            format!("`{key}` does not begin with http:// or https://")
+        }
+        Ok(url) if url.query().is_some() || url.fragment().is_some() => {
+            format!("`{key}` has a query or fragment, which a base URL cannot have")
+        }
+        Ok(_) => return Vec::new(),
+        Err(error) => format!("`{key}` is not a URL: {error}"),
+    };
+    vec![Problem::new(what).remedy(format!("write it like {key} = \"http://host:8081\""))]
+}
+
+fn broker_remedy(key: &str) -> String {
+    format!("list brokers by host and port: {key} = [\"kafka:9092\"]")
 }
 
 /// Everything that is wrong with a configuration.
@@ -123,6 +155,15 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
+    fn new(mut findings: Vec<Finding>) -> Self {
+        findings.sort_by_key(Finding::order);
+        let problems = findings
+            .into_iter()
+            .map(|finding| finding.problem)
+            .collect();
+        Self { problems }
+    }
+
     /// The problems, in the order of the file.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
@@ -152,12 +193,13 @@ pub fn load<T: DeserializeOwned>(
     env_prefix: &str,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<T, ConfigError> {
-    let _ = (env_prefix, env.into_iter().count());
-    let fail = |what: String| ConfigError {
-        problems: vec![Problem::new(what)],
+    let file = path.display().to_string();
+    let place = Place {
+        file: &file,
+        env_prefix,
     };
-    let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-    toml::from_str(&text).map_err(|error| fail(error.message().to_owned()))
+    let (root, findings) = tree(path, place, env)?;
+    finish(findings, reader::read(section(root), &[], place))
 }
 
 /// [`load`] for a service: the [`Settings`] that all services share, and the service's own configuration.
@@ -169,6 +211,55 @@ pub fn load_service<T: DeserializeOwned>(
     env_prefix: &str,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<(Settings, T), ConfigError> {
-    let config = load(path, env_prefix, env)?;
-    Ok((Settings::default(), config))
+    let file = path.display().to_string();
+    let place = Place {
+        file: &file,
+        env_prefix,
+    };
+    let (root, mut findings) = tree(path, place, env)?;
+    let (shared, own): (Table, Table) = root
+        .into_iter()
+        .partition(|(key, _)| SHARED.contains(&key.as_str()));
+    let settings = reader::read(section(shared), &[], place).unwrap_or_else(|found| {
+        findings.extend(found);
+        Settings::default()
+    });
+    let config = finish(findings, reader::read(section(own), &SHARED, place))?;
+    Ok((settings, config))
+}
+
+/// The keys of [`Settings`].
+const SHARED: [&str; 3] = ["http", "log", "shutdown_timeout_ms"];
+
+fn tree(
+    path: &Path,
+    place: Place<'_>,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<(Table, Vec<Finding>), ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let problem = Problem::new(format!("cannot read {}: {error}", place.file));
+        ConfigError::new(vec![Finding::new(Origin::Line(0), problem)])
+    })?;
+    let mut root = document::parse(&text, place).map_err(ConfigError::new)?;
+    let findings = document::overlay(&mut root, place, env);
+    Ok((root, findings))
+}
+
+/// The value, unless there was a finding before it.
+fn finish<T>(mut findings: Vec<Finding>, read: Result<T, Vec<Finding>>) -> Result<T, ConfigError> {
+    match read {
+        Ok(value) if findings.is_empty() => Ok(value),
+        Ok(_) => Err(ConfigError::new(findings)),
+        Err(found) => {
+            findings.extend(found);
+            Err(ConfigError::new(findings))
+        }
+    }
+}
+
+const fn section(table: Table) -> Node {
+    Node {
+        value: Value::Table(table),
+        origin: Origin::Line(0),
+    }
 }

@@ -1,6 +1,8 @@
 //! A value that cannot be printed.
 
 use std::fmt;
+use std::io::Read;
+use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, Visitor};
 
@@ -60,4 +62,33 @@ impl<'de> Deserialize<'de> for Secret {
 
         deserializer.deserialize_newtype_struct(SECRET, Wrapped)
     }
+}
+
+/// The most that a secret's file may hold, in bytes.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Reads a secret's file and drops one newline at its end. The message does not quote the path: whoever
+/// wrote the secret itself there would see it printed.
+pub(super) fn read_file(path: &Path) -> Result<String, String> {
+    let cannot_read =
+        |error: std::io::Error| format!("the file named here cannot be read: {error}");
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
+        .map_err(cannot_read)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!(
+            "the file named here is larger than {FILE_BYTES_MAX} bytes"
+        ));
+    }
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    if text.is_empty() {
+        return Err("the file named here is empty".to_owned());
+    }
+    Ok(text)
 }
