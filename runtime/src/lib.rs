@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod health;
+pub mod http;
 mod problem;
 pub mod registry;
 pub mod retry;
