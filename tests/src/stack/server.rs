@@ -1,0 +1,328 @@
+//! The four servers: which version, how its data are prepared, and the command that runs it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::launch::{Account, cached, configure, run};
+use super::part::{Engine, Part};
+use super::state::{Folder, State};
+
+const VERSIONS: &str = include_str!("../../stack/versions.env");
+const FIND_JDK: &str = include_str!("../../stack/jdk.sh");
+
+/// The version of a part that this machine would run.
+///
+/// # Errors
+/// What it needs (Debian's package, a JDK) is not installed.
+pub(super) fn version(part: Part, engine: Engine) -> Result<String> {
+    match part {
+        Part::Postgres => {
+            let output = Command::new(postgres_program("postgres")?)
+                .arg("--version")
+                .output()?;
+            let text = String::from_utf8_lossy(&output.stdout);
+            text.split_whitespace()
+                .nth(2)
+                .map(str::to_owned)
+                .context("postgres --version printed no version")
+        }
+        Part::Kafka => pinned("KAFKA"),
+        Part::Registry => pinned("REGISTRY"),
+        Part::Search => {
+            let jdk = if Jdk::newest()?.major >= 21 {
+                "JDK21"
+            } else {
+                "JDK17"
+            };
+            pinned(&format!("{}_{jdk}", engine.name().to_uppercase()))
+        }
+    }
+}
+
+/// Prepares the data and configuration of a part where they are missing, and returns the command that runs it.
+pub(super) fn command(part: Part, folder: &Folder, state: &State) -> Result<Command> {
+    match part {
+        Part::Postgres => postgres(folder, state),
+        Part::Kafka => kafka(folder, state),
+        Part::Registry => registry(folder, state),
+        Part::Search => search(folder, state),
+    }
+}
+
+/// A program of Debian's package, which keeps most of them off PATH.
+pub(super) fn postgres_program(name: &str) -> Result<PathBuf> {
+    let path = Path::new("/usr/lib/postgresql")
+        .join(pinned("POSTGRES")?)
+        .join("bin")
+        .join(name);
+    if !path.exists() {
+        bail!("{} is missing: run tests/stack/install.sh", path.display());
+    }
+    Ok(path)
+}
+
+fn postgres(folder: &Folder, state: &State) -> Result<Command> {
+    let home = folder.of(Part::Postgres);
+    let data = home.join("data");
+    let account = Account::if_root("postgres")?;
+    account.folder(&home)?;
+    if !data.exists() {
+        let (fresh, password) = (home.join("data.new"), home.join("password"));
+        if fresh.exists() {
+            fs::remove_dir_all(&fresh)
+                .with_context(|| format!("cannot remove {}", fresh.display()))?;
+        }
+        fs::write(&password, "postgres\n")
+            .with_context(|| format!("cannot write {}", password.display()))?;
+        account.give(&password)?;
+        let mut initdb = account.command(postgres_program("initdb")?);
+        initdb.args([
+            "--username=postgres",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+        ]);
+        initdb
+            .arg("--no-sync")
+            .arg("--pwfile")
+            .arg(&password)
+            .arg("--pgdata")
+            .arg(&fresh);
+        run(initdb.current_dir(&home))?;
+        fs::rename(&fresh, &data).with_context(|| format!("cannot rename {}", fresh.display()))?;
+    }
+    let mut template = include_str!("../../stack/postgres/postgresql.conf").to_owned();
+    for (name, value) in &state.postgres_settings {
+        // The last one of a name counts.
+        template.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
+    }
+    configure(
+        &data.join("postgresql.conf"),
+        &template,
+        &[("port", &state.part(Part::Postgres)?.port)],
+    )?;
+    let mut server = account.command(postgres_program("postgres")?);
+    server.arg("-D").arg(&data).current_dir(&home);
+    Ok(server)
+}
+
+fn kafka(folder: &Folder, state: &State) -> Result<Command> {
+    // Any name of 22 characters that base64 could have made: a stack is no part of a larger cluster.
+    const CLUSTER: &str = "TributaryLocalStack00A";
+    let entry = state.part(Part::Kafka)?;
+    let home = folder.of(Part::Kafka);
+    let (data, properties, formatted) = (
+        home.join("data"),
+        home.join("server.properties"),
+        home.join("formatted"),
+    );
+    fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
+    let places: [(&str, &dyn std::fmt::Display); 3] = [
+        ("port", &entry.port),
+        ("inner_port", &entry.inner_port.unwrap_or_default()),
+        ("data", &data.display()),
+    ];
+    configure(
+        &properties,
+        include_str!("../../stack/kafka/server.properties"),
+        &places,
+    )?;
+    let logging = home.join("log4j2.yaml");
+    configure(&logging, include_str!("../../stack/kafka/log4j2.yaml"), &[])?;
+    let java = |heap: &str| -> Result<Command> {
+        let mut java = Command::new("java");
+        java.arg(heap)
+            .arg(format!("-Dlog4j2.configurationFile={}", logging.display()));
+        java.arg("-cp")
+            .arg(cached("kafka", &entry.version)?.join("jars").join("*"))
+            .current_dir(&home);
+        Ok(java)
+    };
+    if !formatted.exists() {
+        if data.exists() {
+            fs::remove_dir_all(&data)
+                .with_context(|| format!("cannot remove {}", data.display()))?;
+        }
+        run(java("-Xmx128m")?
+            .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c"])
+            .arg(&properties))?;
+        fs::write(&formatted, "")
+            .with_context(|| format!("cannot write {}", formatted.display()))?;
+    }
+    let mut server = java("-Xmx512m")?;
+    server.arg("kafka.Kafka").arg(&properties);
+    Ok(server)
+}
+
+fn registry(folder: &Folder, state: &State) -> Result<Command> {
+    let entry = state.part(Part::Registry)?;
+    let home = folder.of(Part::Registry);
+    fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
+    // H2 would write a commit half a second later; a schema that was answered must outlive a kill.
+    let url = format!("jdbc:h2:file:{}/store;WRITE_DELAY=0", home.display());
+    let mut server = Command::new("java");
+    server
+        .arg("-Xmx384m")
+        .arg("-jar")
+        .arg(cached("registry", &entry.version)?.join("runner.jar"));
+    // The store is in memory unless both are set.
+    server
+        .env("REGISTRY_DATASOURCE_URL", &url)
+        .env("QUARKUS_DATASOURCE_JDBC_URL", &url);
+    server
+        .env("QUARKUS_HTTP_HOST", "127.0.0.1")
+        .env("QUARKUS_HTTP_PORT", entry.port.to_string());
+    server.current_dir(&home);
+    Ok(server)
+}
+
+fn search(folder: &Folder, state: &State) -> Result<Command> {
+    let entry = state.part(Part::Search)?;
+    let home = folder.of(Part::Search);
+    let account = Account::if_root("nobody")?;
+    let (config, data, temporary) = (home.join("config"), home.join("data"), home.join("tmp"));
+    for path in [&home, &config, &data, &temporary] {
+        account.folder(path)?;
+    }
+    let places: [(&str, &dyn std::fmt::Display); 4] = [
+        ("port", &entry.port),
+        ("inner_port", &entry.inner_port.unwrap_or_default()),
+        ("data", &data.display()),
+        ("logs", &home.display()),
+    ];
+    let engine = state.engine.name();
+    configure(
+        &config.join(format!("{engine}.yml")),
+        include_str!("../../stack/search/engine.yml"),
+        &places,
+    )?;
+    configure(
+        &config.join("log4j2.properties"),
+        include_str!("../../stack/search/log4j2.properties"),
+        &[],
+    )?;
+    let installed = cached(engine, &entry.version)?;
+    let mut server = account.command(Jdk::newest()?.home.join("bin/java"));
+    server.args(["-Xms768m", "-Xmx768m", "-XX:+UseG1GC"]);
+    server.arg(format!("-Djava.io.tmpdir={}", temporary.display()));
+    server.args([
+        "-Dlog4j2.disable.jmx=true",
+        "-Dio.netty.noUnsafe=true",
+        "-Dio.netty.noKeySetOptimization=true",
+    ]);
+    server.arg("-Dio.netty.recycler.maxCapacityPerThread=0");
+    match state.engine {
+        Engine::OpenSearch => opensearch(&mut server, &installed, &config),
+        Engine::Elasticsearch => elasticsearch(&mut server, &installed, &config),
+    }
+    server.current_dir(&home);
+    Ok(server)
+}
+
+fn opensearch(server: &mut Command, installed: &Path, config: &Path) {
+    server.arg(format!("-Dopensearch.path.home={}", installed.display()));
+    server.arg(format!("-Dopensearch.path.conf={}", config.display()));
+    server.args([
+        "-Dopensearch.distribution.type=tar",
+        "--add-modules=jdk.incubator.vector",
+    ]);
+    server
+        .args(["--enable-native-access=ALL-UNNAMED", "-cp"])
+        .arg(installed.join("lib/*"));
+    server.arg("org.opensearch.bootstrap.OpenSearch");
+}
+
+fn elasticsearch(server: &mut Command, installed: &Path, config: &Path) {
+    let lib = installed.join("lib");
+    server.arg(format!("-Des.path.home={}", installed.display()));
+    server.arg(format!("-Des.path.conf={}", config.display()));
+    server.arg("-Des.distribution.type=tar");
+    server.arg(format!(
+        "-Des.nativelibs.path={}/platform/linux-x64",
+        lib.display()
+    ));
+    server.arg(format!("--module-path={}", lib.display()));
+    server.arg("--add-modules=jdk.incubator.vector,jdk.net,jdk.management.agent,ALL-MODULE-PATH");
+    server.arg("--enable-native-access=org.elasticsearch.nativeaccess,org.elasticsearch.foreign,org.apache.lucene.core");
+    server
+        .arg("-cp")
+        .arg(installed.join("launcher"))
+        .arg("Launcher");
+}
+
+/// A Java development kit.
+struct Jdk {
+    major: u32,
+    home: PathBuf,
+}
+
+impl Jdk {
+    /// The newest one of this machine.
+    fn newest() -> Result<Self> {
+        let output = Command::new("sh")
+            .args(["-c", FIND_JDK])
+            .output()
+            .context("cannot run sh")?;
+        if !output.status.success() {
+            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        let (major, home) = text
+            .trim()
+            .split_once(' ')
+            .context("jdk.sh printed no JDK")?;
+        let major = major
+            .parse()
+            .with_context(|| format!("'{major}' is no JDK version"))?;
+        Ok(Self {
+            major,
+            home: home.into(),
+        })
+    }
+}
+
+/// A version from `versions.env`.
+fn pinned(name: &str) -> Result<String> {
+    VERSIONS
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .find(|(key, _)| *key == name)
+        .map(|(_, version)| version.to_owned())
+        .with_context(|| format!("tests/stack/versions.env has no {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_java_server_has_a_pinned_version() {
+        for name in [
+            "KAFKA",
+            "REGISTRY",
+            "OPENSEARCH_JDK21",
+            "OPENSEARCH_JDK17",
+            "ELASTICSEARCH_JDK21",
+            "ELASTICSEARCH_JDK17",
+        ] {
+            assert!(
+                pinned(name)
+                    .unwrap()
+                    .starts_with(|c: char| c.is_ascii_digit()),
+                "{name}"
+            );
+        }
+        let error = pinned("MYSQL").unwrap_err().to_string();
+        assert_eq!(error, "tests/stack/versions.env has no MYSQL");
+    }
+
+    #[test]
+    fn the_jdk_found_has_a_compiler() {
+        let jdk = Jdk::newest().unwrap();
+        assert!(jdk.major >= 17);
+        assert!(jdk.home.join("bin/javac").exists());
+    }
+}

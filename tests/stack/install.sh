@@ -1,0 +1,129 @@
+#!/bin/bash
+# Installs what the local stack needs and what is missing: Debian packages, and the Java servers from Maven Central
+# into a cache (TRIBUTARY_CACHE, by default ~/.cache/tributary). Does nothing, and needs no network, if all is there.
+# Usage: install.sh [opensearch|elasticsearch]     the search engine; by default TRIBUTARY_ENGINE, else opensearch
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/versions.env"
+engine=${1:-${TRIBUTARY_ENGINE:-opensearch}}
+cache=${TRIBUTARY_CACHE:-$HOME/.cache/tributary}
+umask 022
+
+say() { echo "install: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+# --- Debian packages ---
+
+debian_packages() {
+    command -v dpkg-query >/dev/null || die "this script knows Debian only: install PostgreSQL $POSTGRES with wal2json, a C compiler, make, pkg-config, OpenSSL and zlib headers, a JDK and Maven by hand"
+    local wanted=("postgresql-$POSTGRES" "postgresql-$POSTGRES-wal2json" gcc libc6-dev make pkg-config libssl-dev zlib1g-dev curl ca-certificates)
+    command -v mvn >/dev/null || wanted+=(maven)
+    command -v java >/dev/null || wanted+=(default-jdk-headless)
+    local missing=() package
+    for package in "${wanted[@]}"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+    done
+    [ ${#missing[@]} = 0 ] && return
+    [ "$(id -u)" = 0 ] || die "missing packages; as root: apt-get install ${missing[*]}"
+    say "apt-get install ${missing[*]}"
+    if [[ " ${missing[*]} " == *" postgresql-$POSTGRES "* ]]; then
+        # The stack makes clusters of its own: a "main" one would only take port 5432.
+        mkdir -p /etc/postgresql-common/createcluster.d
+        echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.d/tributary.conf
+    fi
+    apt-get update -q >&2
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" >&2
+}
+
+# --- Java servers, each a function that fills the folder given ---
+
+jars() { # POM VERSION FOLDER [maven options]: the jars of a pom and of all that it depends on
+    cp "$1" "$3/pom.xml"
+    mvn -q -B -Dstyle.color=never -f "$3/pom.xml" -Dv="$2" "${@:4}" dependency:copy-dependencies -DoutputDirectory="$3/jars" -DincludeScope=runtime >&2
+    rm "$3/pom.xml"
+}
+
+kafka() { # VERSION FOLDER
+    jars "$here/kafka/pom.xml" "$1" "$2"
+}
+
+registry() { # VERSION FOLDER
+    local artifact=io.apicurio:apicurio-registry-app:$1:tar.gz:all
+    mvn -q -B -Dstyle.color=never dependency:get -Dtransitive=false -Dartifact="$artifact" >&2
+    mvn -q -B -Dstyle.color=never dependency:copy -Dartifact="$artifact" -DoutputDirectory="$2" >&2
+    tar xzf "$2"/*.tar.gz -C "$2" --no-same-owner
+    rm "$2"/*.tar.gz
+    mv "$2"/apicurio-registry-app-*-runner.jar "$2/runner.jar"
+}
+
+module() { # FOLDER DESCRIPTOR-PREFIX VERSION NAME CLASS EXTENDED JAR...: one module of an engine, as its tarball has it
+    local folder=$1/modules/$4
+    mkdir -p "$folder"
+    [ $# -gt 6 ] && mv "${@:7}" "$folder/"
+    printf '%s\n' "description=$4" "version=$3" "name=$4" "classname=$5" "java.version=$module_java" "$2.version=$3" > "$folder/plugin-descriptor.properties"
+    if [ "$2" = opensearch ]; then
+        printf '%s\n' has.native.controller=false "extended.plugins=$6" custom.foldername= >> "$folder/plugin-descriptor.properties"
+    fi
+}
+
+opensearch() { # VERSION FOLDER
+    local options=() to=$2 all=$2/jars
+    [ "${1%%.*}" -ge 3 ] && options=(-Pagent)
+    jars "$here/opensearch/pom.xml" "$1" "$2" "${options[@]}"
+    shopt -s nullglob
+    rm -f "$all"/netty-codec-native-quic-*-{osx,windows,linux-aarch}*.jar
+    module "$to" opensearch "$1" transport-netty4 org.opensearch.transport.Netty4ModulePlugin "" "$all"/{transport-netty4,netty,opensearch-netty4}-*
+    module "$to" opensearch "$1" analysis-common org.opensearch.analysis.common.CommonAnalysisModulePlugin "" "$all"/analysis-common-*
+    module "$to" opensearch "$1" lang-painless org.opensearch.painless.PainlessModulePlugin "" "$all"/{lang-painless-,opensearch-scripting-painless-spi-,antlr4-,asm}*
+    module "$to" opensearch "$1" reindex org.opensearch.index.reindex.ReindexModulePlugin "" "$all"/{reindex-client-,opensearch-rest-client-,opensearch-ssl-config-,http,commons-}*
+    module "$to" opensearch "$1" mapper-extras org.opensearch.index.mapper.MapperExtrasModulePlugin "" "$all"/mapper-extras-*
+    module "$to" opensearch "$1" ingest-common org.opensearch.ingest.common.IngestCommonModulePlugin lang-painless "$all"/{ingest-common,opensearch-dissect}-*
+    shopt -u nullglob
+    mkdir "$to/plugins" "$to/bin"
+    mv "$all" "$to/lib"
+}
+
+elasticsearch() { # VERSION FOLDER
+    local to=$2 all=$2/jars
+    jars "$here/elasticsearch/pom.xml" "$1" "$2"
+    "$jdk/bin/javac" -cp "$all/*" -d "$to/launcher" "$here/elasticsearch/Launcher.java"
+    "$jdk/bin/javac" -cp "$all/*" -d "$to/root" "$here/elasticsearch/RestRoot.java"
+    "$jdk/bin/jar" cf "$all/rest-root.jar" -C "$to/root" .
+    rm -r "$to/root"
+    module "$to" elasticsearch "$1" rest-root RestRoot "" "$all/rest-root.jar"
+    module "$to" elasticsearch "$1" transport-netty4 org.elasticsearch.transport.netty4.Netty4Plugin "" "$all"/{transport-netty4,netty,elasticsearch-ssl-config}-*
+    mkdir "$to/plugins" "$to/bin"
+    mv "$all" "$to/lib"
+}
+
+component() { # NAME VERSION: built aside and renamed, so that a folder with this name is always whole
+    local final=$cache/$1-$2
+    [ -d "$final" ] && return
+    say "fetching $1 $2 into $cache"
+    local building=$cache/.building/$1
+    mkdir -p "$building"
+    "$1" "$2" "$building"
+    mv -T "$building" "$final"
+}
+
+main() {
+    debian_packages
+    local major
+    read -r major jdk < <("$here/jdk.sh") && [ "$major" -ge 17 ] || die "the newest JDK found is ${major:-none}: 17 or newer is needed"
+    module_java=17
+    [ "$major" -ge 21 ] && module_java=21
+    mkdir -p "$cache"
+    exec 9>"$cache/.lock"
+    flock -n 9 || { say "waiting for another installation into $cache"; flock 9; }
+    rm -rf "$cache/.building"
+    component kafka "$KAFKA"
+    component registry "$REGISTRY"
+    case $engine in
+        opensearch) if [ "$major" -ge 21 ]; then component opensearch "$OPENSEARCH_JDK21"; else component opensearch "$OPENSEARCH_JDK17"; fi ;;
+        elasticsearch) if [ "$major" -ge 21 ]; then component elasticsearch "$ELASTICSEARCH_JDK21"; else component elasticsearch "$ELASTICSEARCH_JDK17"; fi ;;
+        *) die "unknown engine '$engine': opensearch or elasticsearch" ;;
+    esac
+    rm -rf "$cache/.building"
+}
+
+main
