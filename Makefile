@@ -1,0 +1,73 @@
+# What people and CI run. Everything stays in target/, but for the cache of tests/stack/install.sh.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(TRIBUTARY_CACHE),$(HOME)/.cache/tributary)
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+STACK_DIR := target/stack
+PORTS := $(or $(TRIBUTARY_STACK_PORTS),conventional)
+
+install := tests/stack/install.sh
+stack := cargo run --quiet -p tributary-tests --bin stack -- --dir $(STACK_DIR)
+# A stack of its own, which ends with the command however that ends; $$$$ is the shell's process id.
+with_stack = TRIBUTARY_BIN_DIR=$(TARGET)/debug $(TARGET)/debug/stack --dir target/test-stack-$$$$ run
+
+.PHONY: help up down status build release test test-long lint fmt demo bench clean-stack
+
+help: ## Say what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+up: ## Install and start the local stack: PostgreSQL, Kafka, registry, search engine (TRIBUTARY_STACK_PORTS, TRIBUTARY_ENGINE)
+	$(install)
+	$(stack) up --ports $(PORTS)
+
+down: ## Stop the local stack; its data stay
+	$(stack) down
+
+status: ## Say which parts of the local stack are up, and where
+	@$(stack) status
+
+build: ## Build everything (debug)
+	cargo build --workspace --bins
+
+release: ## Build everything (release)
+	cargo build --release --workspace --bins
+
+test: ## Run all tests that CI runs, with a stack of their own
+	$(install)
+	cargo build --workspace --bins
+	$(with_stack) cargo test --workspace --no-fail-fast
+
+test-long: ## Run the tests that take too long for CI
+	$(install)
+	cargo build --workspace --bins
+	$(with_stack) cargo test --workspace --no-fail-fast -- --ignored
+
+lint: $(CACHE)/tools/bin/cargo-deny ## Check format, lints, documentation, licences and dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
+	PATH="$(CACHE)/tools/bin:$$PATH" cargo deny check bans licenses sources
+
+$(CACHE)/tools/bin/cargo-deny:
+	cargo install --root $(CACHE)/tools --locked cargo-deny
+
+fmt: ## Format the code
+	cargo fmt --all
+
+demo: ## Show the whole path on real data, and compare every row (KEEP=1 leaves it running)
+	$(install)
+	cargo build --release --workspace --bins
+	KEEP=$(KEEP) TRIBUTARY_BIN_DIR=$(TARGET)/release cargo run --release -p tributary-tests --bin demo
+
+bench: ## Drain a backlog and measure (KEEP=1 leaves the stack running)
+	$(install)
+	cargo build --release --workspace --bins
+	KEEP=$(KEEP) TRIBUTARY_BIN_DIR=$(TARGET)/release cargo run --release -p tributary-tests --bin bench
+
+clean-stack: ## Stop the stack and remove its data and logs, and those of test runs
+	for dir in $(STACK_DIR) target/test-stack-*; do \
+	    if [ -d "$$dir" ]; then cargo run --quiet -p tributary-tests --bin stack -- --dir "$$dir" down; rm -rf "$$dir"; fi; \
+	done
