@@ -74,3 +74,6 @@ pub fn json(
 pub fn json_string(text: &str, out: &mut Vec<u8>) {
     json::string(text, out);
 }
+
+#[cfg(test)]
+mod tests;
