@@ -112,10 +112,10 @@ impl Completer {
         let before = outbox.bytes.len();
         let mut read_up_to = Lsn::ZERO;
         // By the table's shape, not its OID: it may have changed within the transaction.
-        let mut by_table: HashMap<*const PublishedTable, Vec<&Incomplete>> = HashMap::new();
+        let mut by_table: HashMap<usize, Vec<&Incomplete>> = HashMap::new();
         for row in incomplete {
             by_table
-                .entry(Arc::as_ptr(&row.table))
+                .entry(Arc::as_ptr(&row.table).addr())
                 .or_default()
                 .push(row);
         }

@@ -85,10 +85,8 @@ pub(crate) async fn run(
             sweep(&mut publisher, &tables, &point).await?;
         }
         read_all(session, workers, &mut publisher, &tables).await?;
-        let done = Progress {
-            snapshot: SnapshotState::Done,
-            ..progress
-        };
+        let mut done = progress;
+        done.snapshot = SnapshotState::Done;
         publish_progress(&mut publisher, &done).await?;
         Ok(done)
     };

@@ -73,11 +73,6 @@ impl PublishedTable {
         format!("{}.{}", self.table.schema, self.table.name)
     }
 
-    /// Whether rows have no key, and are only ever appended.
-    pub(crate) fn is_keyless(&self) -> bool {
-        self.key_columns.is_empty()
-    }
-
     /// The key of a row in the wire format; `None` without a key.
     pub(crate) fn key_bytes(&self, row: &[Cell<'_>]) -> Result<Option<Vec<u8>>, Error> {
         let Some(id) = self.key_schema_id else {

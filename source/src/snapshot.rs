@@ -169,7 +169,7 @@ async fn chunks(
         for leaf in &leaves {
             let relation: Arc<str> = qualified(leaf.get(0), leaf.get(1)).into();
             let pages = u32::try_from(leaf.get::<_, i64>(2)).unwrap_or(u32::MAX);
-            let mut first_page = 0;
+            let mut first_page: u32 = 0;
             loop {
                 let end_page = first_page
                     .checked_add(chunk_pages)

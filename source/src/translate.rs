@@ -99,11 +99,6 @@ impl Translator {
         self.position
     }
 
-    /// Whether the stream stands between two transactions.
-    pub(crate) const fn is_between_transactions(&self) -> bool {
-        self.open.is_none()
-    }
-
     /// Whether there is nothing to publish.
     pub(crate) fn is_empty(&self) -> bool {
         self.outbox.records.is_empty()

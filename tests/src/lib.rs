@@ -1,2 +1,4 @@
-//! placeholder
+//! The local stack, the services as processes, the oracle, and what the end-to-end tests share.
+
+pub mod service;
 pub mod stack;

@@ -47,7 +47,7 @@ pub struct Options {
     pub parts: Vec<Part>,
     /// The ports of a new stack; one that exists keeps its own.
     pub ports: Ports,
-    /// The search engine of a new stack; `None` is [`Engine::from_env`].
+    /// The search engine of a new stack; `None` is what `TRIBUTARY_ENGINE` says, else OpenSearch.
     pub engine: Option<Engine>,
     /// Settings of Postgres beside the stack's own, such as `wal_level` = `replica`, for a new stack.
     pub postgres_settings: BTreeMap<String, String>,
@@ -80,20 +80,24 @@ impl Stack {
     /// Starts the parts wanted that do not run, and waits until each of them serves.
     ///
     /// # Errors
-    /// Something is not installed, a port is taken, or a server does not start (with the end of its log).
+    /// Something is not installed, a port is taken, the stack has another engine, or a server does not start (with the end of its log).
     pub fn up(dir: &Path, options: &Options) -> Result<Self> {
         let folder = Folder::create(dir)?;
         let lock = folder.lock()?;
-        let known = match folder.read()? {
+        let wanted = options
+            .engine
+            .map_or_else(Engine::from_env, |engine| Ok(Some(engine)))?;
+        let mut known = match folder.read()? {
             Some(state) => state,
-            None => new_state(&folder, options)?,
+            None => new_state(&folder, options, wanted.unwrap_or_default())?,
         };
-        if let Some(engine) = options.engine.filter(|engine| *engine != known.engine) {
+        if let Some(engine) = wanted.filter(|engine| *engine != known.engine) {
             let (dir, old, new) = (folder.path().display(), known.engine.name(), engine.name());
             bail!(
-                "the stack in {dir} has {old}, not {new}: use another folder, or remove this one"
+                "the stack in {dir} has {old}, not {new}: use another folder, or remove this one (`make clean-stack`)"
             );
         }
+        known.renew_versions(server::version)?;
         folder.write(&known)?;
         let guard = match options.lifetime {
             Lifetime::Owned => Some(Guard::start(&folder.pids())?),
@@ -247,8 +251,7 @@ impl Drop for Stack {
     }
 }
 
-fn new_state(folder: &Folder, options: &Options) -> Result<State> {
-    let engine = options.engine.map_or_else(Engine::from_env, Ok)?;
+fn new_state(folder: &Folder, options: &Options, engine: Engine) -> Result<State> {
     let mut state = State::new(engine, options.postgres_settings.clone());
     for (part, ports) in ports::choose(&options.ports)? {
         let port = ports.port;

@@ -10,8 +10,10 @@ use tokio::time::{self, Instant};
 
 /// The pause; 0.2 to 2 ms were found good, 5 ms worse.
 const PAUSE: Duration = Duration::from_millis(1);
-/// Over how long the rate is measured, at least.
-const WINDOW: Duration = Duration::from_millis(2);
+/// Over how long the rate is measured before pauses begin: a flood is recognised soon.
+const ENTER_WINDOW: Duration = Duration::from_millis(2);
+/// Over how long before they end: a walsender that just lost its CPU for a while is still catching up.
+const LEAVE_WINDOW: Duration = Duration::from_millis(32);
 /// From this rate on we are catching up; below it, every read waits without a pause, for latency's sake.
 const BEHIND_BYTES_PER_MS: u128 = 2 << 10;
 /// After a read of this size there is more to read already.
@@ -48,7 +50,12 @@ impl Pacing {
     pub(super) fn after_read(&mut self, bytes: usize, now: Instant) {
         self.window_bytes += bytes;
         let window = now.duration_since(self.window_start);
-        if window >= WINDOW {
+        let enough = if self.behind {
+            LEAVE_WINDOW
+        } else {
+            ENTER_WINDOW
+        };
+        if window >= enough {
             let bytes = self.window_bytes as u128;
             self.behind = bytes * 1000 >= BEHIND_BYTES_PER_MS * window.as_micros();
             self.window_start = now;
@@ -98,7 +105,7 @@ mod tests {
         let mut pacing = Pacing::new(now);
         assert!(pauses(&mut pacing, &mut now, 1_000, 120, 8) > 0);
         // A thousand small transactions a second.
-        assert!(pauses(&mut pacing, &mut now, 10, 700, 1_000) <= 2);
+        assert!(pauses(&mut pacing, &mut now, 40, 700, 1_000) <= 32);
         assert_eq!(pauses(&mut pacing, &mut now, 1_000, 700, 1_000), 0);
     }
 

@@ -79,14 +79,14 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// The engine that `TRIBUTARY_ENGINE` names; OpenSearch where it is unset or empty.
+    /// The engine that `TRIBUTARY_ENGINE` names; none where it is unset or empty.
     ///
     /// # Errors
     /// The variable holds another name.
-    pub fn from_env() -> Result<Self> {
+    pub fn from_env() -> Result<Option<Self>> {
         match std::env::var("TRIBUTARY_ENGINE") {
-            Ok(name) if !name.is_empty() => name.parse(),
-            _ => Ok(Engine::default()),
+            Ok(name) if !name.is_empty() => name.parse().map(Some),
+            _ => Ok(None),
         }
     }
 

@@ -44,6 +44,19 @@ impl State {
         }
     }
 
+    /// Notes which version a part that does not run would have now: what is installed may have changed since.
+    pub(super) fn renew_versions(
+        &mut self,
+        version: impl Fn(Part, Engine) -> Result<String>,
+    ) -> Result<()> {
+        for (part, entry) in &mut self.parts {
+            if !entry.process.is_some_and(Process::is_alive) {
+                entry.version = version(*part, self.engine)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The entry of a part.
     ///
     /// # Errors
