@@ -1,4 +1,5 @@
 //! The local stack, the services as processes, the oracle, and what the end-to-end tests share.
 
 pub mod service;
+pub mod shop;
 pub mod stack;

@@ -41,12 +41,19 @@ impl Kind {
             None => {
                 let own = std::env::current_exe()?;
                 let dir = own.parent().context("the test has no folder")?;
-                if dir.ends_with("deps") { dir.join("..") } else { dir.to_owned() }
+                if dir.ends_with("deps") {
+                    dir.join("..")
+                } else {
+                    dir.to_owned()
+                }
             }
         };
         let path = dir.join(self.binary());
         if !path.exists() {
-            bail!("{} is not built: run `make build`, or set TRIBUTARY_BIN_DIR", path.display());
+            bail!(
+                "{} is not built: run `make build`, or set TRIBUTARY_BIN_DIR",
+                path.display()
+            );
         }
         Ok(path)
     }
@@ -79,8 +86,17 @@ impl Service {
         // Chosen now, so that a restarted service is found at the same address.
         let http = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let path = dir.join(format!("{name}.toml"));
-        fs::write(&path, format!("{config}\n[http]\nlisten = \"{http}\"\n[log]\nlevel = \"info\"\n"))?;
-        Ok(Self { kind, config: path, log: dir.join(format!("{name}.log")), http, child: None })
+        fs::write(
+            &path,
+            format!("{config}\n[http]\nlisten = \"{http}\"\n[log]\nlevel = \"info\"\n"),
+        )?;
+        Ok(Self {
+            kind,
+            config: path,
+            log: dir.join(format!("{name}.log")),
+            http,
+            child: None,
+        })
     }
 
     /// Starts the process; its output goes to the end of the log.
@@ -131,7 +147,11 @@ impl Service {
     /// It did not run: a kill that hits nobody would prove nothing.
     pub fn kill(&mut self) -> Result<()> {
         if !self.is_running()? {
-            bail!("{} has ended by itself; its log ends:\n{}", self.kind, self.log_tail());
+            bail!(
+                "{} has ended by itself; its log ends:\n{}",
+                self.kind,
+                self.log_tail()
+            );
         }
         if let Some(mut child) = self.child.take() {
             child.kill()?;
@@ -146,7 +166,11 @@ impl Service {
     /// It did not run, or does not end within `timeout`.
     pub fn stop(&mut self, timeout: Duration) -> Result<ExitStatus> {
         if !self.is_running()? {
-            bail!("{} has ended by itself; its log ends:\n{}", self.kind, self.log_tail());
+            bail!(
+                "{} has ended by itself; its log ends:\n{}",
+                self.kind,
+                self.log_tail()
+            );
         }
         let pid = i32::try_from(self.pid().context("no process")?)?;
         // SAFETY: kill(2) takes no pointers; the pid is our own unreaped child's, so it cannot be anyone else's.
@@ -170,7 +194,11 @@ impl Service {
                 return Ok(status);
             }
             if Instant::now() >= deadline {
-                bail!("{} does not end within {timeout:?}; its log ends:\n{}", self.kind, self.log_tail());
+                bail!(
+                    "{} does not end within {timeout:?}; its log ends:\n{}",
+                    self.kind,
+                    self.log_tail()
+                );
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -184,10 +212,18 @@ impl Service {
         let deadline = Instant::now() + timeout;
         while !self.get("/ready").is_ok_and(|(status, _)| status == 200) {
             if !self.is_running()? {
-                bail!("{} has ended; its log ends:\n{}", self.kind, self.log_tail());
+                bail!(
+                    "{} has ended; its log ends:\n{}",
+                    self.kind,
+                    self.log_tail()
+                );
             }
             if Instant::now() >= deadline {
-                bail!("{} is not ready within {timeout:?}; its log ends:\n{}", self.kind, self.log_tail());
+                bail!(
+                    "{} is not ready within {timeout:?}; its log ends:\n{}",
+                    self.kind,
+                    self.log_tail()
+                );
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -227,9 +263,19 @@ impl Service {
     /// # Errors
     /// The process does not run.
     pub fn peak_resident_bytes(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid().context("not running")?))?;
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM")?;
-        let kib: u64 = line.split_whitespace().nth(1).context("no VmHWM")?.parse()?;
+        let status = fs::read_to_string(format!(
+            "/proc/{}/status",
+            self.pid().context("not running")?
+        ))?;
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmHWM:"))
+            .context("no VmHWM")?;
+        let kib: u64 = line
+            .split_whitespace()
+            .nth(1)
+            .context("no VmHWM")?
+            .parse()?;
         Ok(kib * 1024)
     }
 
@@ -238,7 +284,8 @@ impl Service {
     /// # Errors
     /// The process does not run.
     pub fn cpu_seconds(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid().context("not running")?))?;
+        let stat =
+            fs::read_to_string(format!("/proc/{}/stat", self.pid().context("not running")?))?;
         let (_, rest) = stat.rsplit_once(") ").context("unknown form of stat")?;
         let fields: Vec<&str> = rest.split(' ').collect();
         let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;

@@ -229,10 +229,17 @@ fn opensearch(server: &mut Command, installed: &Path, config: &Path) {
         "-Dopensearch.distribution.type=tar",
         "--add-modules=jdk.incubator.vector",
     ]);
-    server
-        .args(["--enable-native-access=ALL-UNNAMED", "-cp"])
-        .arg(installed.join("lib/*"));
-    server.arg("org.opensearch.bootstrap.OpenSearch");
+    server.args(["--enable-native-access=ALL-UNNAMED", "-cp"]);
+    let mut classes = installed.join("lib/*").into_os_string();
+    let launcher = installed.join("launcher");
+    let main = if launcher.exists() {
+        classes.push(":");
+        classes.push(&launcher);
+        "Launcher"
+    } else {
+        "org.opensearch.bootstrap.OpenSearch"
+    };
+    server.arg(classes).arg(main);
 }
 
 fn elasticsearch(server: &mut Command, installed: &Path, config: &Path) {
