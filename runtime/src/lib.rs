@@ -6,6 +6,7 @@ pub mod config;
 pub mod error;
 pub mod health;
 pub mod http;
+pub mod kafka;
 mod problem;
 pub mod registry;
 pub mod retry;

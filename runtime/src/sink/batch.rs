@@ -1,30 +1,59 @@
 //! A batch of one partition's records, coalesced per key.
 
-use tributary_schemas::record::{Origin, RecordType, Row};
+use std::fmt;
+use std::sync::Arc;
 
+use tributary_schemas::decode::{KeyPlan, ValuePlan};
+use tributary_schemas::record::{Origin, RecordType, Row};
+use tributary_schemas::wire;
+
+use crate::sink::records::{Record, Records};
 use crate::sink::{TableName, TopicPartition};
 
 /// Records of one partition, newest per key, decoded on demand from the bytes that the batch owns.
-#[derive(Debug)]
+///
+/// It may be empty, when the loop put all its records aside: a target that keeps offsets still moves them.
 pub struct Batch {
-    partition: TopicPartition,
-    table: TableName,
-    below: Option<u64>,
-    next_offset: i64,
+    pub(super) source: Arc<Source>,
+    pub(super) records: Records,
+    /// In offset order.
+    pub(super) entries: Vec<Entry>,
+    pub(super) below: Option<u64>,
+    pub(super) next_offset: i64,
+}
+
+/// A partition and its table.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) partition: TopicPartition,
+    pub(super) table: TableName,
+}
+
+/// A change of a [`Batch`], checked: its key and value decode with these plans.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// The index in [`Batch::records`].
+    pub(super) record: usize,
+    pub(super) seq: u64,
+    pub(super) key: Option<Arc<KeyPlan>>,
+    /// `None` for a delete.
+    pub(super) value: Option<Arc<ValuePlan>>,
+    /// Microseconds since 1970 of a streamed change's commit.
+    pub(super) commit_time_us: Option<i64>,
 }
 
 impl Batch {
     /// The partition that the records come from.
-    pub const fn partition(&self) -> &TopicPartition {
-        &self.partition
+    pub fn partition(&self) -> &TopicPartition {
+        &self.source.partition
     }
 
     /// The table that the topic carries.
-    pub const fn table(&self) -> &TableName {
-        &self.table
+    pub fn table(&self) -> &TableName {
+        &self.source.table
     }
 
-    /// Where the batch ends: one past its last record, control records included.
+    /// Where the batch ends: one past its last record.
     pub const fn next_offset(&self) -> i64 {
         self.next_offset
     }
@@ -36,18 +65,91 @@ impl Batch {
     }
 
     /// How many changes there are.
-    pub fn len(&self) -> usize {
-        self.changes().count()
+    pub const fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// Whether there are no changes ([`Batch::below`] may be set all the same).
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
-    /// The changes, decoded one by one.
+    /// Bytes of the records that the batch holds, those that coalescing left out included.
+    pub fn bytes(&self) -> usize {
+        self.records.bytes()
+    }
+
+    /// The changes, decoded one by one. May be called again.
     pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
-        std::iter::empty()
+        self.entries.iter().filter_map(|entry| self.change(entry))
+    }
+
+    /// Takes changes out, and says how many there were.
+    pub(super) fn remove(&mut self, offsets: &[i64]) -> usize {
+        let before = self.entries.len();
+        let records = &self.records;
+        self.entries.retain(|entry| {
+            records
+                .get(entry.record)
+                .is_none_or(|record| !offsets.contains(&record.offset))
+        });
+        before - self.entries.len()
+    }
+
+    /// Every entry decoded when the batch was built, so none is left out here.
+    fn change<'a>(&'a self, entry: &'a Entry) -> Option<Change<'a>> {
+        let record = self.records.get(entry.record)?;
+        let key = match &entry.key {
+            Some(plan) => Some(key_row(plan, record)?),
+            None => None,
+        };
+        let action = match &entry.value {
+            None => Action::Delete,
+            Some(plan) => {
+                let row = value_row(plan, record)?;
+                if key.is_some() {
+                    Action::Upsert(row)
+                } else {
+                    Action::Append(row)
+                }
+            }
+        };
+        Some(Change {
+            offset: record.offset,
+            seq: entry.seq,
+            key,
+            action,
+        })
+    }
+}
+
+fn key_row<'a>(plan: &'a KeyPlan, record: Record<'a>) -> Option<KeyRow<'a>> {
+    let (_, body) = wire::parse(record.key?)?;
+    Some(KeyRow {
+        key_type: plan.row_type(),
+        row: plan.decode(body).ok()?,
+    })
+}
+
+fn value_row<'a>(plan: &'a ValuePlan, record: Record<'a>) -> Option<ValueRow<'a>> {
+    let (_, body) = wire::parse(record.value?)?;
+    let envelope = plan.decode(body).ok()?;
+    Some(ValueRow {
+        row_type: plan.row_type(),
+        row: envelope.after?,
+        origin: envelope.source,
+    })
+}
+
+/// Without the records, which are row values.
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("partition", &self.source.partition)
+            .field("len", &self.len())
+            .field("below", &self.below)
+            .field("next_offset", &self.next_offset)
+            .finish_non_exhaustive()
     }
 }
 
