@@ -1,8 +1,12 @@
 //! Back-off, and the loop that tries again until something works.
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Error, Policy, Result};
@@ -49,10 +53,14 @@ impl Default for Backoff {
     }
 }
 
+/// How often a failure that lasts is logged again.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Calls `operation` until it succeeds, waiting between attempts while its error's policy is [`Policy::Retry`].
 ///
-/// `what` is in the present tense ("connect to Postgres"). The wait ends at shutdown; a running attempt is not
-/// cut off, so it must be bounded by itself.
+/// `what` is in the present tense ("connect to Postgres"). The first failure is logged with its message, then
+/// one every 10 s with the number of attempts and the time passed, and the recovery. The wait ends at shutdown;
+/// an attempt under way is not cut off, so it must be bounded by itself.
 ///
 /// # Errors
 /// An error with [`Policy::Stop`] at once; [`Error::interrupted`] at shutdown.
@@ -66,18 +74,68 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T>>,
 {
+    let mut outage: Option<Outage> = None;
     loop {
         if shutdown.is_cancelled() {
-            return Err(Error::interrupted(what));
+            return Err(Error::interrupted(what.to_owned()));
         }
         match operation().await {
-            Ok(value) => return Ok(value),
-            Err(error) if error.policy() == Policy::Stop => return Err(error),
-            Err(_) => {
-                let _ = shutdown
-                    .run_until_cancelled(tokio::time::sleep(backoff.next_delay()))
-                    .await;
+            Ok(value) => {
+                if let Some(outage) = outage {
+                    outage.ended(what);
+                }
+                return Ok(value);
             }
+            Err(error) => match error.policy() {
+                Policy::Stop => return Err(error),
+                Policy::Retry => outage
+                    .get_or_insert_with(Outage::begin)
+                    .failed(what, &error),
+            },
         }
+        let wait = tokio::time::sleep(backoff.next_delay());
+        if shutdown.run_until_cancelled(wait).await.is_none() {
+            return Err(Error::interrupted(what.to_owned()));
+        }
+    }
+}
+
+/// The failures since the last success.
+struct Outage {
+    since: Instant,
+    attempts: u64,
+    reported: Option<Instant>,
+}
+
+impl Outage {
+    fn begin() -> Self {
+        Self {
+            since: Instant::now(),
+            attempts: 0,
+            reported: None,
+        }
+    }
+
+    fn failed(&mut self, what: &str, error: &Error) {
+        self.attempts += 1;
+        let now = Instant::now();
+        match self.reported {
+            None => tracing::warn!("cannot {what}, trying again: {error}"),
+            Some(reported) if now - reported >= REPORT_INTERVAL => tracing::warn!(
+                attempts = self.attempts,
+                elapsed_seconds = (now - self.since).as_secs(),
+                "still cannot {what}: {error}"
+            ),
+            Some(_) => return,
+        }
+        self.reported = Some(now);
+    }
+
+    fn ended(&self, what: &str) {
+        tracing::info!(
+            attempts = self.attempts + 1,
+            elapsed_seconds = self.since.elapsed().as_secs(),
+            "recovered: {what}"
+        );
     }
 }
