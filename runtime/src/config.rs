@@ -36,6 +36,17 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What is wrong with the values.
+    pub fn validate(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        problems.extend(crate::telemetry::filter(&self.log.level).err());
+        if self.shutdown_timeout_ms == 0 {
+            let problem = Problem::new("`shutdown_timeout_ms` is 0");
+            problems.push(problem.remedy("give the service time to finish what it has begun"));
+        }
+        problems
+    }
+
     /// How long `run` may take to return after SIGTERM or SIGINT.
     pub const fn shutdown_timeout(&self) -> Duration {
         Duration::from_millis(self.shutdown_timeout_ms)
@@ -91,13 +102,28 @@ pub struct HttpConfig {
 }
 
 /// `[kafka]` as every service has it. The source adds keys of its own in a struct of its own.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaConfig {
     /// Bootstrap brokers, each `host:port`.
     pub brokers: Vec<String>,
-    /// The base URL of the schema registry's Confluent API.
+    /// The base URL of the schema registry's Confluent API. It may hold a user and a password: print it only by
+    /// [`printable_url`].
     pub registry: String,
+}
+
+impl std::fmt::Debug for KafkaConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaConfig")
+            .field("brokers", &self.brokers)
+            .field("registry", &printable_url(&self.registry))
+            .finish()
+    }
+}
+
+/// A URL as it may stand in a message or a dump: without user and password, and not at all if it is no URL.
+pub fn printable_url(url: &str) -> String {
+    url::Url::parse(url).map_or_else(|_| "***".to_owned(), |url| crate::http::printable(&url))
 }
 
 impl KafkaConfig {

@@ -326,7 +326,14 @@ fn no_error_prints_a_secret() {
         assert!(!printed.contains("hunter2"), "{printed}");
         assert!(printed.contains(variable.0), "{printed}");
     }
-    let config = read(BASE, &[("POSTGRES__PASSWORD", "hunter2")]).unwrap();
+    let config = read(
+        BASE,
+        &[
+            ("POSTGRES__PASSWORD", "hunter2"),
+            ("KAFKA__REGISTRY", "http://user:hunter2@registry:8081"),
+        ],
+    )
+    .unwrap();
     let printed = format!(
         "{config:?} {config:#?} {}",
         config.postgres.password.clone().unwrap()
