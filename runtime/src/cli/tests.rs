@@ -1,0 +1,288 @@
+use std::ffi::OsString;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use super::supervise::{self, Ending};
+use super::{Context, Service, execute, exit};
+use crate::config::{Secret, Settings};
+use crate::telemetry::Metrics;
+use crate::{Error, Problem, Result};
+
+/// Does what its configuration says.
+struct Example;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    name: String,
+    password: Option<Secret>,
+    #[serde(default)]
+    behave: Behave,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+enum Behave {
+    #[default]
+    Well,
+    Fail,
+    FailLate,
+    Panic,
+    Wait,
+    Hang,
+    Leave,
+}
+
+impl Service for Example {
+    const NAME: &'static str = "tributary-example";
+    const ABOUT: &'static str = "Shows what a service is.";
+    const DEFAULT_PORT: u16 = 0;
+    type Config = Config;
+
+    fn validate(config: &Config) -> Vec<Problem> {
+        let wrong = config.name.is_empty();
+        wrong
+            .then(|| Problem::new("`name` is empty"))
+            .into_iter()
+            .collect()
+    }
+
+    async fn check(config: Config) -> Vec<Problem> {
+        match config.password {
+            Some(_) => Vec::new(),
+            None => vec![
+                Problem::new("role tributary may not read sales.order")
+                    .remedy("GRANT SELECT ON sales.order TO tributary"),
+                Problem::new("the registry is away"),
+            ],
+        }
+    }
+
+    async fn run(config: Config, context: Context) -> Result<()> {
+        context.health.set_ready(true, "");
+        match config.behave {
+            Behave::Well => context.shutdown.cancelled().await,
+            Behave::FailLate => {
+                std::mem::forget(context.gate.enter("flush"));
+                return Err(Error::stop_msg("the slot is lost"));
+            }
+            Behave::Fail => return Err(Error::stop_msg("the slot is lost").remedy("re-snapshot")),
+            Behave::Panic => panic!("on purpose"),
+            Behave::Wait => {
+                context.shutdown.cancelled().await;
+                return Err(Error::interrupted("connect to Kafka"));
+            }
+            Behave::Hang => {
+                let _inside = context.gate.enter("snapshot worker 3");
+                std::future::pending::<()>().await;
+            }
+            Behave::Leave => {
+                let inside = context.gate.enter("flush");
+                tokio::spawn(async move {
+                    context.shutdown.cancelled().await;
+                    tokio::task::yield_now().await;
+                    drop(inside);
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Exit code, stdout, stderr of a command with a configuration file.
+fn execute_with(text: &str, args: &[&str], env: &[(&str, &str)]) -> (u8, String, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("example.toml");
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap();
+    let args = std::iter::once("tributary-example").chain(args.iter().copied());
+    let args = args.map(|arg| OsString::from(if arg == "FILE" { path } else { arg }));
+    let env = env
+        .iter()
+        .map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let code = execute::<Example>(args, env, &mut out, &mut err);
+    let text = |bytes| String::from_utf8(bytes).unwrap().replace(path, "FILE");
+    (code, text(out), text(err))
+}
+
+#[test]
+fn help_version_and_a_wrong_command_line() {
+    let (code, out, _) = execute_with("", &["--version"], &[]);
+    assert_eq!(
+        (code, out.as_str()),
+        (exit::OK, "tributary-example 0.1.0\n")
+    );
+    let (code, out, _) = execute_with("", &["--help"], &[]);
+    assert_eq!(code, exit::OK);
+    for part in [
+        "Shows what a service is.",
+        "check",
+        "TRIBUTARY_EXAMPLE__SECTION__KEY",
+        "Exit codes",
+    ] {
+        assert!(out.contains(part), "{part} is missing in {out}");
+    }
+    for args in [
+        &[][..],
+        &["run"],
+        &["walk"],
+        &["check", "--config", "FILE", "--output", "xml"],
+    ] {
+        let (code, out, err) = execute_with("", args, &[]);
+        assert_eq!((code, out.as_str()), (exit::USAGE, ""), "{args:?}");
+        assert!(err.contains("error"), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn check_prints_all_problems_and_its_exit_code_tells() {
+    let check = ["check", "--config", "FILE"];
+    let (code, out, err) = execute_with("name = 'a'", &check, &[]);
+    assert_eq!((code, err.as_str()), (exit::PROBLEMS, ""));
+    assert_eq!(
+        out,
+        "ok: the configuration is valid\n\
+         problem: role tributary may not read sales.order\n  \
+         to do: GRANT SELECT ON sales.order TO tributary\n\
+         problem: the registry is away\n"
+    );
+
+    let env = [("TRIBUTARY_EXAMPLE__PASSWORD", "x")];
+    let (code, out, _) = execute_with("name = 'a'", &check, &env);
+    assert_eq!(code, exit::OK);
+    assert!(out.lines().all(|line| line.starts_with("ok: ")), "{out}");
+
+    let json = ["check", "--config", "FILE", "--output", "json"];
+    let (code, out, _) = execute_with("name = 'a'", &json, &[]);
+    let out: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, exit::PROBLEMS);
+    assert_eq!(
+        (&out["ok"], &out["service"]),
+        (&false.into(), &"tributary-example".into())
+    );
+    assert_eq!(
+        out["problems"][0]["remedy"],
+        "GRANT SELECT ON sales.order TO tributary"
+    );
+    assert_eq!(out["problems"][1]["what"], "the registry is away");
+}
+
+#[test]
+fn a_wrong_configuration_starts_nothing() {
+    let (code, out, err) = execute_with("nmae = 'a'", &["run", "--config", "FILE"], &[]);
+    assert_eq!((code, out.as_str()), (exit::USAGE, ""));
+    assert_eq!(
+        err,
+        "tributary-example: error: missing key `name` in FILE; to do: set `name` in FILE or TRIBUTARY_EXAMPLE__NAME\n\
+         tributary-example: error: unknown key `nmae` in FILE line 1; did you mean `name`?\n"
+    );
+    let text = "name = ''\nshutdown_timeout_ms = 0\n[log]\nlevel = 'inof'";
+    let (code, out, _) = execute_with(text, &["check", "--config", "FILE"], &[]);
+    assert_eq!(code, exit::USAGE);
+    assert_eq!(
+        out.lines()
+            .filter(|line| line.starts_with("problem: "))
+            .count(),
+        3,
+        "{out}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_of_ours_that_is_not_text_is_a_problem() {
+    use std::os::unix::ffi::OsStringExt;
+    let odd = || OsString::from_vec(vec![0xff]);
+    let problems = super::variables(
+        "TRIBUTARY_EXAMPLE",
+        [
+            ("TRIBUTARY_EXAMPLE__NAME".into(), odd()),
+            ("PATH".into(), odd()),
+            (odd(), odd()),
+        ],
+    )
+    .unwrap_err();
+    assert_eq!(problems.len(), 1);
+    assert!(
+        problems[0]
+            .what
+            .contains("TRIBUTARY_EXAMPLE__NAME is not valid UTF-8")
+    );
+}
+
+/// Runs the example, with the signals sent at once.
+async fn supervised(behave: Behave, timeout_ms: u64, signals: &[&'static str]) -> Ending {
+    let (sender, receiver) = mpsc::channel(2);
+    for signal in signals {
+        sender.send(*signal).await.unwrap();
+    }
+    let (metrics, _) = Metrics::with_recorder(Example::NAME).unwrap();
+    let config = Config {
+        name: "a".to_owned(),
+        password: None,
+        behave,
+    };
+    let settings = Settings {
+        shutdown_timeout_ms: timeout_ms,
+        ..Settings::default()
+    };
+    supervise::run::<Example>(settings, config, metrics, receiver).await
+}
+
+#[tokio::test]
+async fn a_signal_ends_it_in_an_orderly_way() {
+    for behave in [Behave::Well, Behave::Wait] {
+        let ending = supervised(behave, 60_000, &["SIGTERM"]).await;
+        assert!(matches!(ending, Ending::Done), "{ending:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_ends_it_with_its_message() {
+    let Ending::Failed(error) = supervised(Behave::Fail, 60_000, &[]).await else {
+        panic!("it did not fail");
+    };
+    assert_eq!(error.to_string(), "the slot is lost; to do: re-snapshot");
+    // The error is what counts, also where something else then takes too long.
+    let Ending::Failed(error) = supervised(Behave::FailLate, 10, &[]).await else {
+        panic!("it did not fail");
+    };
+    assert_eq!(error.to_string(), "the slot is lost");
+    let ending = supervised(Behave::Panic, 60_000, &[]).await;
+    assert!(matches!(ending, Ending::Failed(_)), "{ending:?}");
+}
+
+#[tokio::test]
+async fn the_end_waits_for_those_inside_the_gate() {
+    let ending = supervised(Behave::Leave, 60_000, &[]).await;
+    assert!(matches!(ending, Ending::Done), "{ending:?}");
+}
+
+#[tokio::test]
+async fn a_shutdown_that_takes_too_long_is_cut_off_and_says_who_was_late() {
+    let start = std::time::Instant::now();
+    let Ending::CutOff(error) = supervised(Behave::Hang, 50, &["SIGTERM"]).await else {
+        panic!("it was not cut off");
+    };
+    assert!(start.elapsed() >= Duration::from_millis(50));
+    let message = error.to_string();
+    assert!(
+        message.starts_with(
+            "the shutdown did not end within shutdown_timeout_ms = 50, still at work: snapshot worker 3; to do: "
+        ),
+        "{message}"
+    );
+    let Ending::CutOff(error) = supervised(Behave::Hang, 60_000, &["SIGTERM", "SIGINT"]).await
+    else {
+        panic!("it was not cut off");
+    };
+    assert!(
+        error
+            .to_string()
+            .starts_with("a second signal (SIGINT) ended the shutdown"),
+        "{error}"
+    );
+}
