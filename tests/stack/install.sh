@@ -67,17 +67,20 @@ module() { # FOLDER DESCRIPTOR-PREFIX VERSION NAME CLASS EXTENDED JAR...: one mo
 }
 
 opensearch() { # VERSION FOLDER
-    local options=() to=$2 all=$2/jars
-    [ "${1%%.*}" -ge 3 ] && options=(-Pagent)
+    local options=() suffix=Plugin to=$2 all=$2/jars
+    [ "${1%%.*}" -ge 3 ] && options=(-Pagent) && suffix=ModulePlugin
     jars "$here/opensearch/pom.xml" "$1" "$2" "${options[@]}"
+    if [ "${1%%.*}" -lt 3 ]; then
+        "$jdk/bin/javac" -cp "$all/*" -d "$to/launcher" "$here/opensearch/Launcher.java"
+    fi
     shopt -s nullglob
     rm -f "$all"/netty-codec-native-quic-*-{osx,windows,linux-aarch}*.jar
-    module "$to" opensearch "$1" transport-netty4 org.opensearch.transport.Netty4ModulePlugin "" "$all"/{transport-netty4,netty,opensearch-netty4}-*
-    module "$to" opensearch "$1" analysis-common org.opensearch.analysis.common.CommonAnalysisModulePlugin "" "$all"/analysis-common-*
-    module "$to" opensearch "$1" lang-painless org.opensearch.painless.PainlessModulePlugin "" "$all"/{lang-painless-,opensearch-scripting-painless-spi-,antlr4-,asm}*
-    module "$to" opensearch "$1" reindex org.opensearch.index.reindex.ReindexModulePlugin "" "$all"/{reindex-client-,opensearch-rest-client-,opensearch-ssl-config-,http,commons-}*
-    module "$to" opensearch "$1" mapper-extras org.opensearch.index.mapper.MapperExtrasModulePlugin "" "$all"/mapper-extras-*
-    module "$to" opensearch "$1" ingest-common org.opensearch.ingest.common.IngestCommonModulePlugin lang-painless "$all"/{ingest-common,opensearch-dissect}-*
+    module "$to" opensearch "$1" transport-netty4 "org.opensearch.transport.Netty4$suffix" "" "$all"/{transport-netty4,netty,opensearch-netty4}-*
+    module "$to" opensearch "$1" analysis-common "org.opensearch.analysis.common.CommonAnalysis$suffix" "" "$all"/analysis-common-*
+    module "$to" opensearch "$1" lang-painless "org.opensearch.painless.Painless$suffix" "" "$all"/{lang-painless-,opensearch-scripting-painless-spi-,antlr4-,asm}*
+    module "$to" opensearch "$1" reindex "org.opensearch.index.reindex.Reindex$suffix" "" "$all"/{reindex-client-,opensearch-rest-client-,opensearch-ssl-config-,http,commons-}*
+    module "$to" opensearch "$1" mapper-extras "org.opensearch.index.mapper.MapperExtras$suffix" "" "$all"/mapper-extras-*
+    module "$to" opensearch "$1" ingest-common "org.opensearch.ingest.common.IngestCommon$suffix" lang-painless "$all"/{ingest-common,opensearch-dissect}-*
     shopt -u nullglob
     mkdir "$to/plugins" "$to/bin"
     mv "$all" "$to/lib"
@@ -87,7 +90,7 @@ elasticsearch() { # VERSION FOLDER
     local to=$2 all=$2/jars
     jars "$here/elasticsearch/pom.xml" "$1" "$2"
     "$jdk/bin/javac" -cp "$all/*" -d "$to/launcher" "$here/elasticsearch/Launcher.java"
-    "$jdk/bin/javac" -cp "$all/*" -d "$to/root" "$here/elasticsearch/RestRoot.java"
+    "$jdk/bin/javac" -cp "$all/*" -d "$to/root" "$here"/elasticsearch/{RootHandler,"${1%%.*}"/RestRoot}.java
     "$jdk/bin/jar" cf "$all/rest-root.jar" -C "$to/root" .
     rm -r "$to/root"
     module "$to" elasticsearch "$1" rest-root RestRoot "" "$all/rest-root.jar"
