@@ -6,6 +6,7 @@
 //! annotations, and from Avro's own `logicalType` where those are absent. apache-avro's `Schema`
 //! drops annotations of primitive types, hence the schema's JSON is walked here.
 
+mod compiled;
 mod cursor;
 mod envelope;
 mod error;

@@ -1,9 +1,10 @@
 //! The plan of a `-value` subject: a change event.
 
+use super::compiled::Compiled;
 use super::cursor::{Cursor, Failure};
 use super::error::{DecodeError, Problem, SchemaError};
 use super::plan::{FieldPlan, Plan, read_row};
-use super::schema::{self, Compiled};
+use super::schema;
 use crate::record::{Datum, Envelope, FieldType, Op, Origin, RecordType, Row};
 
 /// How to read the change events of one writer's schema.
