@@ -1,1 +1,14 @@
-//! placeholder
+//! Keeps a warehouse table per topic equal to its table.
+//!
+//! A batch and its offset reach the warehouse in one transaction, so every record counts exactly once. Every
+//! row carries its `seq` in the column `_tributary_seq`: an older record after a newer one changes nothing.
+//! The Postgres dialect is here; Redshift's own has its place beside [`PostgresWarehouse`] as a second
+//! [`Destination`](tributary_runtime::sink::Destination).
+
+mod config;
+mod postgres;
+mod service;
+
+pub use config::{Dialect, Warehouse};
+pub use postgres::{PostgresWarehouse, PostgresWriter};
+pub use service::{Config, RedshiftSink};

@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! `tributary-sink-redshift`: see the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tributary_runtime::cli::main::<tributary_sink_redshift::RedshiftSink>()
+}

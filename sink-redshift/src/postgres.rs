@@ -1,0 +1,23 @@
+//! The Postgres dialect: rows and offsets in one transaction, by `COPY FROM STDIN` and `INSERT … ON CONFLICT`.
+
+mod check;
+mod column;
+mod failure;
+mod ledger;
+mod load;
+mod metric;
+mod name;
+mod row;
+mod session;
+mod stage;
+mod target;
+mod warehouse;
+mod writer;
+
+pub(crate) use check::check;
+pub(crate) use name::identifier;
+pub use warehouse::PostgresWarehouse;
+pub use writer::PostgresWriter;
+
+#[cfg(test)]
+mod tests;

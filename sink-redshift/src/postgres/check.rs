@@ -1,0 +1,248 @@
+//! What `check` tries: the connection and every privilege, changing nothing.
+
+use std::collections::BTreeSet;
+
+use tokio_postgres::types::Type;
+use tributary_runtime::{Error, Problem};
+use tributary_schemas::name::unescape;
+
+use crate::config::Warehouse;
+use crate::postgres::failure::{Attempt, Failure};
+use crate::postgres::ledger::{Ledger, OWN_SCHEMA};
+use crate::postgres::name::{Qualified, Quoted};
+use crate::postgres::session::{Pool, Session};
+use crate::postgres::target::use_grant;
+use crate::postgres::warehouse::pool;
+
+/// The oldest server that holds all values: infinite numerics came with PG14.
+const OLDEST_VERSION: i32 = 140_000;
+
+/// Everything that stands in the way of the service `name`, as far as the server tells.
+pub(crate) async fn check(name: &str, topics: &[String], warehouse: &Warehouse) -> Vec<Problem> {
+    let found = match pool(name, warehouse) {
+        Ok(pool) => look(&pool, name, topics, warehouse).await,
+        Err(error) => Err(error),
+    };
+    found.unwrap_or_else(|error| vec![Problem::from(&error)])
+}
+
+async fn look(
+    pool: &Pool,
+    name: &str,
+    topics: &[String],
+    warehouse: &Warehouse,
+) -> Result<Vec<Problem>, Error> {
+    let lease = pool.lease().await?;
+    let session = &lease.session;
+    let ledger_schema = warehouse.schema.as_deref().unwrap_or(OWN_SCHEMA);
+    let mut schemas: BTreeSet<String> = match &warehouse.schema {
+        Some(_) => BTreeSet::new(),
+        None => topics.iter().filter_map(|topic| schema_of(topic)).collect(),
+    };
+    schemas.insert(ledger_schema.to_owned());
+    let problems = async {
+        let mut problems = server(session).await?;
+        let mut missing = false;
+        for schema in &schemas {
+            match schema_privileges(session, schema).await? {
+                Some(found) => problems.extend(found),
+                None => missing = true,
+            }
+        }
+        problems.extend(database(session, missing).await?);
+        problems.extend(tables(session, &Ledger::new(ledger_schema, name), name).await?);
+        Ok::<_, Failure>(problems)
+    };
+    let problems = problems.await.map_err(Failure::into_error)?;
+    lease.give_back();
+    Ok(problems)
+}
+
+/// The schema that a topic's table goes to, where the name or pattern says it.
+fn schema_of(topic: &str) -> Option<String> {
+    let parts: Vec<_> = topic.split('.').collect();
+    let [.., schema, table] = parts[..] else {
+        return None;
+    };
+    let is_pattern = |part: &str| part.contains(['*', '?']);
+    // In `shop.*` the asterisk may stand for schema and table.
+    let unclear = is_pattern(schema) || (is_pattern(table) && parts.len() < 3);
+    (!unclear).then(|| unescape(schema))
+}
+
+async fn server(session: &Session) -> Result<Vec<Problem>, Failure> {
+    let row = session
+        .client
+        .query_typed_one(
+            "SELECT current_setting('server_version_num')::int4, current_setting('server_version'), \
+             pg_is_in_recovery() OR current_setting('transaction_read_only')::bool, \
+             current_setting('server_encoding')",
+            &[],
+        )
+        .await
+        .attempt(|| "ask the warehouse for its settings".to_owned(), String::new)?;
+    let mut problems = Vec::new();
+    if row.get::<_, i32>(0) < OLDEST_VERSION {
+        let version: String = row.get(1);
+        problems.push(
+            Problem::new(format!("the warehouse is PostgreSQL {version}"))
+                .remedy("use PostgreSQL 14 or newer"),
+        );
+    }
+    if row.get(2) {
+        problems.push(
+            Problem::new(
+                "the warehouse takes no writes (a standby, or default_transaction_read_only)",
+            )
+            .remedy("let `warehouse.url` point to the primary"),
+        );
+    }
+    let encoding: String = row.get(3);
+    if encoding != "UTF8" {
+        problems.push(
+            Problem::new(format!(
+                "the warehouse's encoding is {encoding}: not every text fits"
+            ))
+            .remedy("create the database with ENCODING 'UTF8'"),
+        );
+    }
+    Ok(problems)
+}
+
+/// What is missing on an existing schema; `None` where there is no such schema.
+async fn schema_privileges(
+    session: &Session,
+    schema: &str,
+) -> Result<Option<Option<Problem>>, Failure> {
+    let row = session
+        .client
+        .query_typed_opt(
+            "SELECT has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE') \
+             FROM pg_namespace WHERE nspname = $1",
+            &[(&schema, Type::TEXT)],
+        )
+        .await
+        .attempt(|| format!("look at schema {}", Quoted(schema)), String::new)?;
+    Ok(row.map(|row| {
+        let schema = format!("SCHEMA {}", Quoted(schema));
+        (!row.get::<_, bool>(0)).then(|| {
+            Problem::new(format!(
+                "the warehouse's user may not create tables in {schema}"
+            ))
+            .remedy(session.grant("USAGE, CREATE", &schema))
+        })
+    }))
+}
+
+async fn database(session: &Session, create: bool) -> Result<Vec<Problem>, Failure> {
+    let row = session
+        .client
+        .query_typed_one(
+            "SELECT has_database_privilege(current_database(), 'CREATE'), \
+             has_database_privilege(current_database(), 'TEMPORARY')",
+            &[],
+        )
+        .await
+        .attempt(|| "look at the database".to_owned(), String::new)?;
+    let mut problems = Vec::new();
+    if create && !row.get::<_, bool>(0) {
+        problems.push(
+            Problem::new("the warehouse's user may not create the schemas that are missing")
+                .remedy(session.grant_on_database("CREATE")),
+        );
+    }
+    if !row.get::<_, bool>(1) {
+        problems.push(
+            Problem::new("the warehouse's user may not create temporary tables")
+                .remedy(session.grant_on_database("TEMPORARY")),
+        );
+    }
+    Ok(problems)
+}
+
+/// What is missing on the ledger and on the tables that it knows.
+async fn tables(
+    session: &Session,
+    ledger: &Ledger,
+    service: &str,
+) -> Result<Vec<Problem>, Failure> {
+    let name = ledger.name();
+    let Some(usable) = table_privileges(session, name, "SELECT, INSERT, UPDATE").await? else {
+        return Ok(Vec::new());
+    };
+    if !usable {
+        return Ok(vec![
+            Problem::new(format!(
+                "the warehouse's user may not use the ledger {name}"
+            ))
+            .remedy(ledger.usage(session)),
+        ]);
+    }
+    let rows = session
+        .client
+        .query_typed(
+            &format!("SELECT DISTINCT target_schema, target_table FROM {name} WHERE service = $1"),
+            &[(&service, Type::TEXT)],
+        )
+        .await
+        .attempt(
+            || format!("read the ledger {name}"),
+            || ledger.usage(session),
+        )?;
+    let mut problems = Vec::new();
+    for row in &rows {
+        let table = Qualified::new(row.get::<_, String>(0), row.get::<_, String>(1));
+        let privileges = "SELECT, INSERT, UPDATE, DELETE";
+        if table_privileges(session, &table, privileges).await? == Some(false) {
+            problems.push(
+                Problem::new(format!("the warehouse's user may not write table {table}"))
+                    .remedy(use_grant(session, &table)),
+            );
+        }
+    }
+    Ok(problems)
+}
+
+/// Whether we have all of the privileges on a table; `None` where there is no such table.
+async fn table_privileges(
+    session: &Session,
+    table: &Qualified,
+    privileges: &str,
+) -> Result<Option<bool>, Failure> {
+    let all: Vec<_> = privileges
+        .split(", ")
+        .map(|privilege| format!("has_table_privilege(c.oid, '{privilege}')"))
+        .collect();
+    let row = session
+        .client
+        .query_typed_opt(
+            &format!(
+                "SELECT has_schema_privilege(n.oid, 'USAGE') AND {} FROM pg_class c \
+                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2",
+                all.join(" AND ")
+            ),
+            &[(&table.schema, Type::TEXT), (&table.name, Type::TEXT)],
+        )
+        .await
+        .attempt(|| format!("look at table {table}"), String::new)?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::schema_of;
+
+    #[test]
+    fn the_schema_is_taken_from_a_topic_that_names_it() {
+        for (topic, schema) in [
+            ("shop.sales.order", Some("sales")),
+            ("shop.sales.*", Some("sales")),
+            ("shop.a_u0020b.*", Some("a b")),
+            ("shop.*", None),
+            ("shop.*.order", None),
+            ("orders", None),
+        ] {
+            assert_eq!(schema_of(topic).as_deref(), schema, "{topic}");
+        }
+    }
+}

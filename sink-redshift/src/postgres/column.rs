@@ -1,0 +1,277 @@
+//! Column types: what a field becomes in the target, and which changes of a column are safe.
+
+use tributary_schemas::record::FieldType;
+
+/// The precision up to which Postgres takes `numeric(p, s)`.
+const NUMERIC_PRECISION: u32 = 1000;
+
+/// The type of the column for a field, in the spelling of Postgres' `format_type`.
+///
+/// `json` keeps a document's text as it is (the wire does not tell `json` from `jsonb`); a key needs an
+/// equality, which only `jsonb` has.
+pub(crate) fn sql_type(field: &FieldType, in_key: bool) -> String {
+    match field {
+        FieldType::Bool => "boolean".to_owned(),
+        FieldType::Int32 => "integer".to_owned(),
+        FieldType::Int64 => "bigint".to_owned(),
+        FieldType::Float32 => "real".to_owned(),
+        FieldType::Float64 => "double precision".to_owned(),
+        FieldType::String | FieldType::Enum | FieldType::Xml => "text".to_owned(),
+        FieldType::Bytes => "bytea".to_owned(),
+        FieldType::Decimal { precision, scale } => numeric(*precision, *scale),
+        FieldType::VariableDecimal => "numeric".to_owned(),
+        FieldType::Date => "date".to_owned(),
+        FieldType::TimeMillis | FieldType::TimeMicros | FieldType::TimeNanos => {
+            "time without time zone".to_owned()
+        }
+        FieldType::TimestampMillis | FieldType::TimestampMicros | FieldType::TimestampNanos => {
+            "timestamp without time zone".to_owned()
+        }
+        FieldType::ZonedTimestamp => "timestamp with time zone".to_owned(),
+        FieldType::ZonedTime => "time with time zone".to_owned(),
+        FieldType::Interval | FieldType::MicroDuration => "interval".to_owned(),
+        FieldType::Uuid => "uuid".to_owned(),
+        FieldType::Json | FieldType::Map(_) | FieldType::Struct(_) => {
+            if in_key { "jsonb" } else { "json" }.to_owned()
+        }
+        FieldType::Bits { .. } => "bit varying".to_owned(),
+        FieldType::Array(item) => {
+            let item = sql_type(&item.field_type, in_key);
+            // Postgres has one array type for any number of dimensions.
+            if item.ends_with("[]") {
+                item
+            } else {
+                item + "[]"
+            }
+        }
+    }
+}
+
+/// Scales outside 0..=precision are legal only since PG15: without bounds every server takes them.
+fn numeric(precision: Option<u32>, scale: i32) -> String {
+    match (precision, u32::try_from(scale)) {
+        (Some(precision), Ok(scale))
+            if (1..=NUMERIC_PRECISION).contains(&precision) && scale <= precision =>
+        {
+            format!("numeric({precision},{scale})")
+        }
+        _ => "numeric".to_owned(),
+    }
+}
+
+/// How a column that exists stands to the type that the records ask for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Fit {
+    /// It holds every value as it is.
+    Holds,
+    /// It does once it has this type; what it holds already stays as it is.
+    Widen(String),
+    /// Neither.
+    Contradicts,
+}
+
+/// Compares a column's type with the one that the records ask for, both as `format_type` spells them.
+pub(crate) fn fit(have: &str, want: &str) -> Fit {
+    if have == want {
+        return Fit::Holds;
+    }
+    if let (Some(have), Some(want)) = (have.strip_suffix("[]"), want.strip_suffix("[]")) {
+        return match fit(have, want) {
+            Fit::Widen(item) => Fit::Widen(item + "[]"),
+            other => other,
+        };
+    }
+    let (have, want) = (Width::of(have), Width::of(want));
+    match (have, want) {
+        (Width::Numeric(Some(have)), Width::Numeric(Some(want))) => have.fit(want),
+        (Width::Numeric(None), Width::Numeric(_) | Width::Whole(_)) => Fit::Holds,
+        (Width::Numeric(Some(_)), Width::Numeric(None)) => Fit::Widen("numeric".to_owned()),
+        (Width::Numeric(Some(have)), Width::Whole(digits)) => have.fit(Bounds::whole(digits)),
+        (Width::Whole(digits), Width::Numeric(Some(want))) => match want.fit(Bounds::whole(digits))
+        {
+            Fit::Holds => Fit::Widen(want.sql()),
+            _ => Fit::Widen("numeric".to_owned()),
+        },
+        (Width::Whole(_), Width::Numeric(None)) => Fit::Widen("numeric".to_owned()),
+        (Width::Whole(have), Width::Whole(want)) if have > want => Fit::Holds,
+        (Width::Whole(_), Width::Whole(digits)) => Fit::Widen(whole_name(digits).to_owned()),
+        (Width::Other("double precision"), Width::Other("real")) => Fit::Holds,
+        (Width::Other("real"), Width::Other("double precision")) => {
+            Fit::Widen("double precision".to_owned())
+        }
+        (Width::Other("jsonb"), Width::Other("json")) => Fit::Holds,
+        (Width::Other(have), Width::Other("text"))
+            if have == "uuid" || have.starts_with("character varying") =>
+        {
+            Fit::Widen("text".to_owned())
+        }
+        (Width::Whole(_) | Width::Numeric(_), Width::Other("text")) => {
+            Fit::Widen("text".to_owned())
+        }
+        _ => Fit::Contradicts,
+    }
+}
+
+/// A type as far as its width can be compared.
+#[derive(Debug, Clone, Copy)]
+enum Width<'a> {
+    /// An integer type, by the decimal digits that its values may have.
+    Whole(u32),
+    Numeric(Option<Bounds>),
+    Other(&'a str),
+}
+
+const SMALLINT_DIGITS: u32 = 5;
+const INTEGER_DIGITS: u32 = 10;
+const BIGINT_DIGITS: u32 = 19;
+
+const fn whole_name(digits: u32) -> &'static str {
+    match digits {
+        0..=SMALLINT_DIGITS => "smallint",
+        6..=INTEGER_DIGITS => "integer",
+        _ => "bigint",
+    }
+}
+
+impl<'a> Width<'a> {
+    fn of(name: &'a str) -> Self {
+        match name {
+            "smallint" => Self::Whole(SMALLINT_DIGITS),
+            "integer" => Self::Whole(INTEGER_DIGITS),
+            "bigint" => Self::Whole(BIGINT_DIGITS),
+            "numeric" => Self::Numeric(None),
+            _ => {
+                Bounds::parse(name).map_or(Self::Other(name), |bounds| Self::Numeric(Some(bounds)))
+            }
+        }
+    }
+}
+
+/// The bounds of `numeric(precision, scale)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Bounds {
+    precision: i64,
+    scale: i64,
+}
+
+impl Bounds {
+    fn whole(digits: u32) -> Self {
+        Self {
+            precision: i64::from(digits),
+            scale: 0,
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        let (precision, scale) = name
+            .strip_prefix("numeric(")?
+            .strip_suffix(')')?
+            .split_once(',')?;
+        Some(Self {
+            precision: precision.parse().ok()?,
+            scale: scale.parse().ok()?,
+        })
+    }
+
+    fn sql(self) -> String {
+        format!("numeric({},{})", self.precision, self.scale)
+    }
+
+    const fn holds(self, other: Self) -> bool {
+        self.scale >= other.scale && self.precision - self.scale >= other.precision - other.scale
+    }
+
+    fn fit(self, want: Self) -> Fit {
+        if self.holds(want) {
+            Fit::Holds
+        } else if want.holds(self) {
+            Fit::Widen(want.sql())
+        } else {
+            Fit::Widen("numeric".to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tributary_schemas::record::{Field, FieldType};
+
+    use super::{Fit, fit, sql_type};
+
+    fn widen(to: &str) -> Fit {
+        Fit::Widen(to.to_owned())
+    }
+
+    #[test]
+    fn what_holds_is_left_alone() {
+        for (have, want) in [
+            ("text", "text"),
+            ("bigint", "integer"),
+            ("numeric", "bigint"),
+            ("numeric", "numeric(10,2)"),
+            ("numeric(12,4)", "numeric(10,2)"),
+            ("numeric(10,0)", "integer"),
+            ("double precision", "real"),
+            ("jsonb", "json"),
+            ("bigint[]", "integer[]"),
+        ] {
+            assert_eq!(fit(have, want), Fit::Holds, "{have} {want}");
+        }
+    }
+
+    #[test]
+    fn what_grows_is_widened() {
+        for (have, want, to) in [
+            ("smallint", "integer", "integer"),
+            ("integer", "bigint", "bigint"),
+            ("integer[]", "bigint[]", "bigint[]"),
+            ("integer", "numeric(10,0)", "numeric(10,0)"),
+            ("bigint", "numeric(10,2)", "numeric"),
+            ("real", "double precision", "double precision"),
+            ("numeric(10,2)", "numeric(12,2)", "numeric(12,2)"),
+            ("numeric(10,2)", "numeric(10,4)", "numeric"),
+            ("numeric(10,2)", "numeric", "numeric"),
+            ("numeric(5,0)", "bigint", "numeric(19,0)"),
+            ("character varying(20)", "text", "text"),
+            ("integer", "text", "text"),
+        ] {
+            assert_eq!(fit(have, want), widen(to), "{have} {want}");
+        }
+    }
+
+    #[test]
+    fn what_could_lose_something_is_refused() {
+        for (have, want) in [
+            ("text", "integer"),
+            ("bigint", "double precision"),
+            ("timestamp without time zone", "timestamp with time zone"),
+            ("date", "timestamp without time zone"),
+            ("boolean", "integer"),
+            ("integer", "integer[]"),
+            ("text[]", "text"),
+        ] {
+            assert_eq!(fit(have, want), Fit::Contradicts, "{have} {want}");
+        }
+    }
+
+    #[test]
+    fn fields_become_columns() {
+        let decimal = |precision, scale| sql_type(&FieldType::Decimal { precision, scale }, false);
+        assert_eq!(decimal(Some(10), 2), "numeric(10,2)");
+        assert_eq!(decimal(Some(2), -3), "numeric");
+        assert_eq!(decimal(None, 2), "numeric");
+        assert_eq!(sql_type(&FieldType::Json, false), "json");
+        assert_eq!(sql_type(&FieldType::Json, true), "jsonb");
+        let array = |field_type| {
+            FieldType::Array(Box::new(Field {
+                name: String::new(),
+                field_type,
+                nullable: true,
+            }))
+        };
+        assert_eq!(
+            sql_type(&array(array(FieldType::Int32)), false),
+            "integer[]"
+        );
+    }
+}

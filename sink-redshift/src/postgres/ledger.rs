@@ -1,0 +1,300 @@
+//! The ledger: how far each partition has come, in the same transaction as the rows, and who may write it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+use tributary_runtime::Error;
+use tributary_runtime::sink::TopicPartition;
+
+use crate::postgres::failure::{Attempt, Failure};
+use crate::postgres::name::{Qualified, Quoted, literal};
+use crate::postgres::session::Session;
+
+/// Where the ledger is kept unless the configuration names a schema for all tables.
+pub(crate) const OWN_SCHEMA: &str = "_tributary";
+const TABLE: &str = "_tributary_ledger";
+/// The form of the ledger and of the tables that it speaks of.
+const FORMAT_VERSION: i32 = 1;
+
+/// The table that holds one row per service and partition.
+pub(crate) struct Ledger {
+    name: Qualified,
+    service: String,
+    exists: AtomicBool,
+}
+
+/// A partition's row, as its holder sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Raised by every holder: a lower one is a holder of the past.
+    pub(crate) epoch: i64,
+    /// One past the last record in the target; `None` before the first commit.
+    pub(crate) next_offset: Option<i64>,
+    /// Whether the partition has ever written into the target table.
+    pub(crate) loaded: bool,
+}
+
+/// What the ledger knows about a topic before a partition is taken.
+pub(crate) struct TopicState {
+    /// Whether it knows the topic at all.
+    pub(crate) known: bool,
+    /// Whether any partition has written into the target table.
+    pub(crate) loaded: bool,
+    /// Who else writes that target table: service and topic.
+    pub(crate) rival: Option<(String, String)>,
+}
+
+impl Ledger {
+    /// The ledger in `schema`, for the rows of `service`.
+    pub(crate) fn new(schema: &str, service: &str) -> Self {
+        Self {
+            name: Qualified::new(schema, TABLE),
+            service: service.to_owned(),
+            exists: AtomicBool::new(false),
+        }
+    }
+
+    /// The ledger's own table.
+    pub(crate) const fn name(&self) -> &Qualified {
+        &self.name
+    }
+
+    /// Creates the ledger where it is missing. Asked once per process: nobody drops it while we run.
+    pub(crate) async fn ensure(&self, session: &Session) -> Result<(), Failure> {
+        if self.exists.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let found = session
+            .client
+            .query_typed_one(
+                "SELECT to_regnamespace($1) IS NOT NULL, to_regclass($2) IS NOT NULL",
+                &[
+                    (&Quoted(&self.name.schema).to_string(), Type::TEXT),
+                    (&self.name.to_string(), Type::TEXT),
+                ],
+            )
+            .await
+            .attempt(|| "look for the ledger".to_owned(), || self.usage(session))?;
+        if !found.get::<_, bool>(1) {
+            self.create(session, found.get(0)).await?;
+        }
+        self.exists.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn create(&self, session: &Session, schema_exists: bool) -> Result<(), Failure> {
+        let name = &self.name;
+        let schema = Quoted(&name.schema);
+        let mut ddl = String::from(
+            "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('tributary ledger', 0)); ",
+        );
+        if !schema_exists {
+            ddl += &format!("CREATE SCHEMA IF NOT EXISTS {schema}; ");
+        }
+        ddl += &format!(
+            "CREATE TABLE IF NOT EXISTS {name} (service text NOT NULL, topic text NOT NULL, \
+             partition integer NOT NULL, target_schema text NOT NULL, target_table text NOT NULL, \
+             epoch bigint NOT NULL, next_offset bigint, loaded boolean NOT NULL, \
+             format_version integer NOT NULL, updated_at timestamp with time zone NOT NULL, \
+             PRIMARY KEY (service, topic, partition)); COMMIT"
+        );
+        session.client.batch_execute(&ddl).await.attempt(
+            || format!("create the ledger {name}"),
+            || match schema_exists {
+                true => session.grant("USAGE, CREATE", &format!("SCHEMA {schema}")),
+                false => session.grant_on_database("CREATE"),
+            },
+        )
+    }
+
+    /// What is known about `topic` and about others that write `target`.
+    pub(crate) async fn topic_state(
+        &self,
+        session: &Session,
+        topic: &str,
+        target: &Qualified,
+    ) -> Result<TopicState, Failure> {
+        let rows = session
+            .client
+            .query_typed(
+                &format!(
+                    "SELECT service, topic, bool_or(loaded), service = $1 AND topic = $2, \
+                     max(format_version), bool_and(target_schema = $3 AND target_table = $4) \
+                     FROM {} WHERE (service = $1 AND topic = $2) \
+                     OR (target_schema = $3 AND target_table = $4) GROUP BY service, topic",
+                    self.name
+                ),
+                &[
+                    (&self.service, Type::TEXT),
+                    (&topic, Type::TEXT),
+                    (&target.schema, Type::TEXT),
+                    (&target.name, Type::TEXT),
+                ],
+            )
+            .await
+            .attempt(|| self.reading(), || self.usage(session))?;
+        let mut state = TopicState {
+            known: false,
+            loaded: false,
+            rival: None,
+        };
+        for row in &rows {
+            self.check_form(row.get(4))?;
+            if row.get(3) {
+                if !row.get::<_, bool>(5) {
+                    return Err(self.moved(topic, target).into());
+                }
+                state.known = true;
+                state.loaded = row.get(2);
+            } else {
+                state.rival = Some((row.get(0), row.get(1)));
+            }
+        }
+        Ok(state)
+    }
+
+    fn check_form(&self, version: i32) -> Result<(), Error> {
+        if version > FORMAT_VERSION {
+            return Err(Error::stop_msg(format_args!(
+                "the ledger {} has format {version}, this program writes format {FORMAT_VERSION}",
+                self.name
+            ))
+            .remedy("run the newer version of tributary-sink-redshift that wrote it"));
+        }
+        Ok(())
+    }
+
+    fn moved(&self, topic: &str, target: &Qualified) -> Error {
+        Error::stop_msg(format_args!(
+            "the ledger {} says that topic '{topic}' went to another table than {target}",
+            self.name
+        ))
+        .remedy(format!(
+            "give the service a new name, or rebuild: {}",
+            self.forget(topic)
+        ))
+    }
+
+    /// The statement that makes the service begin a topic anew.
+    pub(crate) fn forget(&self, topic: &str) -> String {
+        format!(
+            "DELETE FROM {} WHERE service = {} AND topic = {}",
+            self.name,
+            literal(&self.service),
+            literal(topic)
+        )
+    }
+
+    /// Raises the partition's epoch, which fences earlier holders, and reads where it stands.
+    pub(crate) async fn take(
+        &self,
+        session: &Session,
+        partition: &TopicPartition,
+        target: &Qualified,
+    ) -> Result<Entry, Failure> {
+        let row = session
+            .client
+            .query_typed_one(
+                &format!(
+                    "INSERT INTO {} AS l (service, topic, partition, target_schema, target_table, epoch, \
+                     next_offset, loaded, format_version, updated_at) \
+                     VALUES ($1, $2, $3, $4, $5, 1, NULL, false, {FORMAT_VERSION}, now()) \
+                     ON CONFLICT (service, topic, partition) DO UPDATE SET epoch = l.epoch + 1, updated_at = now() \
+                     RETURNING epoch, next_offset, loaded",
+                    self.name
+                ),
+                &[
+                    (&self.service, Type::TEXT),
+                    (&partition.topic, Type::TEXT),
+                    (&partition.partition, Type::INT4),
+                    (&target.schema, Type::TEXT),
+                    (&target.name, Type::TEXT),
+                ],
+            )
+            .await
+            .attempt(
+                || format!("take {partition} in the ledger {}", self.name),
+                || self.usage(session),
+            )?;
+        Ok(entry(&row))
+    }
+
+    /// Locks the partition's row until the transaction ends; `None` where somebody deleted it.
+    pub(crate) async fn lock(
+        &self,
+        session: &Session,
+        partition: &TopicPartition,
+    ) -> Result<Option<Entry>, Failure> {
+        let row = session
+            .client
+            .query_typed_opt(
+                &format!(
+                    "SELECT epoch, next_offset, loaded FROM {} \
+                     WHERE service = $1 AND topic = $2 AND partition = $3 FOR UPDATE",
+                    self.name
+                ),
+                &[
+                    (&self.service, Type::TEXT),
+                    (&partition.topic, Type::TEXT),
+                    (&partition.partition, Type::INT4),
+                ],
+            )
+            .await
+            .attempt(|| self.reading(), || self.usage(session))?;
+        Ok(row.as_ref().map(entry))
+    }
+
+    /// Moves the partition forward. The row must be locked by this transaction.
+    pub(crate) async fn advance(
+        &self,
+        session: &Session,
+        partition: &TopicPartition,
+        next_offset: i64,
+        loaded: bool,
+    ) -> Result<(), Failure> {
+        session
+            .client
+            .execute_typed(
+                &format!(
+                    "UPDATE {} SET next_offset = $4, loaded = loaded OR $5, updated_at = now() \
+                     WHERE service = $1 AND topic = $2 AND partition = $3",
+                    self.name
+                ),
+                &[
+                    (&self.service, Type::TEXT),
+                    (&partition.topic, Type::TEXT),
+                    (&partition.partition, Type::INT4),
+                    (&next_offset, Type::INT8),
+                    (&loaded, Type::BOOL),
+                ],
+            )
+            .await
+            .attempt(
+                || format!("note the offset of {partition} in the ledger {}", self.name),
+                || self.usage(session),
+            )?;
+        Ok(())
+    }
+
+    fn reading(&self) -> String {
+        format!("read the ledger {}", self.name)
+    }
+
+    /// The grants that using the ledger asks for.
+    pub(crate) fn usage(&self, session: &Session) -> String {
+        format!(
+            "{}; {}",
+            session.grant("USAGE", &format!("SCHEMA {}", Quoted(&self.name.schema))),
+            session.grant("SELECT, INSERT, UPDATE", &self.name.to_string())
+        )
+    }
+}
+
+fn entry(row: &Row) -> Entry {
+    Entry {
+        epoch: row.get(0),
+        next_offset: row.get(1),
+        loaded: row.get(2),
+    }
+}

@@ -1,0 +1,48 @@
+//! What the Postgres dialect counts, beside the loop's own metrics.
+
+use metrics::counter;
+use tributary_runtime::telemetry::{self, Metric};
+
+use crate::postgres::load::Tally;
+
+/// Rows inserted or updated.
+const MERGED: &str = "tributary_sink_redshift_merged_rows_total";
+/// Rows deleted by key.
+const DELETED: &str = "tributary_sink_redshift_deleted_rows_total";
+/// Rows passed over.
+const SKIPPED: &str = "tributary_sink_redshift_skipped_rows_total";
+/// Rows gone below.
+const SWEPT: &str = "tributary_sink_redshift_swept_rows_total";
+/// Transactions.
+const COMMITS: &str = "tributary_sink_redshift_commits_total";
+
+const METRICS: [Metric; 5] = [
+    Metric::counter(MERGED, "Rows inserted or updated."),
+    Metric::counter(DELETED, "Rows deleted by their key."),
+    Metric::counter(
+        SKIPPED,
+        "Rows passed over because the table had this version or a newer one, and deletes of rows that it lacked.",
+    ),
+    Metric::counter(
+        SWEPT,
+        "Rows found below a truncate or a re-snapshot, and deleted.",
+    ),
+    Metric::counter(
+        COMMITS,
+        "Committed transactions, each a batch with its offset in the ledger.",
+    ),
+];
+
+/// Describes them to the installed recorder.
+pub(crate) fn describe() {
+    telemetry::describe(&METRICS);
+}
+
+/// A batch is committed.
+pub(crate) fn committed(tally: Tally) {
+    counter!(MERGED).increment(tally.merged);
+    counter!(DELETED).increment(tally.deleted);
+    counter!(SKIPPED).increment(tally.skipped);
+    counter!(SWEPT).increment(tally.swept);
+    counter!(COMMITS).increment(1);
+}

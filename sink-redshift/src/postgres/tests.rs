@@ -1,0 +1,11 @@
+//! The Postgres dialect against a real server.
+//!
+//! Needs `TRIBUTARY_POSTGRES_URL`: a superuser's URL. Every test makes a database of its own and drops it.
+
+mod evolution;
+mod fixture;
+mod holding;
+mod merging;
+mod refusal;
+mod speed;
+mod values;

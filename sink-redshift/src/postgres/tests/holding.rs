@@ -1,0 +1,209 @@
+//! Who may write a partition, and what a lost connection leaves behind.
+
+use tributary_runtime::sink::{Start, WriteError};
+use tributary_runtime::{Error, Policy};
+
+use super::fixture::{
+    Fixture, PRODUCTS, Product, TestBatch, connect, message, open, target_error, try_open,
+};
+
+#[tokio::test]
+async fn an_earlier_holder_cannot_write_any_more() {
+    let fixture = Fixture::new().await;
+    let product = Product::new();
+    let (ours, theirs) = (fixture.warehouse(), fixture.warehouse());
+    let (mut old, _) = open(&ours, "product", 0).await;
+    old.apply(&product.upsert(TestBatch::default(), 0, 1, 1, "old"))
+        .await
+        .unwrap();
+    let (mut new, start) = open(&theirs, "product", 0).await;
+    assert_eq!(start, Start::At(1));
+
+    let late = product.upsert(TestBatch::default(), 1, 9, 1, "zombie");
+    let error = message(Policy::Retry, &target_error(old.apply(&late).await));
+    assert!(
+        error.contains("taken t.shop.product[0] over (epoch 2, ours is 1)"),
+        "{error}"
+    );
+    assert_eq!(fixture.texts(PRODUCTS).await, ["1 old @1"]);
+
+    let next = product.upsert(TestBatch::default(), 1, 2, 1, "new");
+    new.apply(&next).await.unwrap();
+    assert_eq!(fixture.texts(PRODUCTS).await, ["1 new @2"]);
+    // Another partition is nobody's business.
+    let (mut other, start) = open(&ours, "product", 1).await;
+    assert_eq!(start, Start::Beginning);
+    other
+        .apply(&product.upsert(TestBatch::default(), 0, 3, 2, "other"))
+        .await
+        .unwrap();
+    assert_eq!(fixture.texts(PRODUCTS).await, ["1 new @2", "2 other @3"]);
+}
+
+#[tokio::test]
+async fn a_new_holder_waits_for_the_transaction_of_the_old_one() {
+    let fixture = Fixture::new().await;
+    let product = Product::new();
+    let warehouse = fixture.warehouse();
+    let (mut old, _) = open(&warehouse, "product", 0).await;
+    old.apply(&product.upsert(TestBatch::default(), 0, 1, 1, "a"))
+        .await
+        .unwrap();
+
+    // The old one is stopped between staging and merging.
+    let lock = connect(&fixture.url()).await;
+    lock.batch_execute("BEGIN; LOCK TABLE shop.product")
+        .await
+        .unwrap();
+    let batch = product.upsert(TestBatch::default(), 1, 2, 1, "b");
+    let writing = tokio::spawn(async move {
+        old.apply(&batch)
+            .await
+            .map_err(|error| format!("{error:?}"))
+    });
+    wait_for_lock(&fixture, "INSERT INTO").await;
+    let other = fixture.warehouse();
+    let opening =
+        tokio::spawn(async move { try_open(&other, "product", 0).await.map(|(_, start)| start) });
+    wait_for_lock(&fixture, "INSERT INTO \"_tributary\"").await;
+    lock.batch_execute("COMMIT").await.unwrap();
+    assert!(writing.await.unwrap().is_ok());
+    assert_eq!(opening.await.unwrap().unwrap(), Start::At(2));
+}
+
+#[tokio::test]
+async fn a_connection_that_dies_before_the_commit_leaves_nothing() {
+    let fixture = Fixture::new().await;
+    let product = Product::new();
+    let warehouse = fixture.warehouse();
+    let (mut writer, _) = open(&warehouse, "product", 0).await;
+    writer
+        .apply(&product.upsert(TestBatch::default(), 0, 1, 1, "before"))
+        .await
+        .unwrap();
+
+    let lock = connect(&fixture.url()).await;
+    lock.batch_execute("BEGIN; LOCK TABLE shop.product")
+        .await
+        .unwrap();
+    let batch = product.upsert(TestBatch::default(), 1, 2, 1, "after");
+    let writing = tokio::spawn(async move {
+        let result = writer.apply(&batch).await;
+        (writer, batch, result)
+    });
+    wait_for_lock(&fixture, "INSERT INTO").await;
+    terminate(&fixture).await;
+    let (mut writer, batch, result) = writing.await.unwrap();
+    message(Policy::Retry, &target_error(result));
+    lock.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(fixture.texts(PRODUCTS).await, ["1 before @1"]);
+    writer.apply(&batch).await.unwrap();
+    assert_eq!(fixture.texts(PRODUCTS).await, ["1 after @2"]);
+}
+
+#[tokio::test]
+async fn idle_connections_that_died_are_replaced() {
+    let fixture = Fixture::new().await;
+    let product = Product::new();
+    let warehouse = fixture.warehouse();
+    let (mut writer, _) = open(&warehouse, "product", 0).await;
+    for round in 0..3 {
+        terminate(&fixture).await;
+        let batch = product.upsert(TestBatch::default(), round, 10, round, "x");
+        // The client may not have heard of it yet: then the first attempt says so.
+        match writer.apply(&batch).await {
+            Ok(_) => {}
+            Err(WriteError::Target(error)) => {
+                message(Policy::Retry, &error);
+                writer.apply(&batch).await.unwrap();
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(
+        fixture
+            .texts("SELECT count(*)::text FROM shop.product")
+            .await,
+        ["3"]
+    );
+}
+
+#[tokio::test]
+async fn partitions_that_begin_together_share_the_table_and_the_connections() {
+    let fixture = Fixture::new().await;
+    let warehouse = std::sync::Arc::new(fixture.warehouse_with("service", "max_connections = 3"));
+    let tasks: Vec<_> = (0..12_i32)
+        .map(|partition| {
+            let warehouse = std::sync::Arc::clone(&warehouse);
+            tokio::spawn(async move {
+                let product = Product::new();
+                let (mut writer, _) = open(&warehouse, "product", partition).await;
+                for round in 0..5 {
+                    let id = i64::from(partition) * 10 + round;
+                    let batch = product.upsert(TestBatch::default(), round, 1, id, "x");
+                    writer.apply(&batch).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(
+        fixture
+            .texts("SELECT count(*)::text FROM shop.product")
+            .await,
+        ["60"]
+    );
+    let connections = "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() \
+                       AND application_name = 'tributary-sink-redshift service'";
+    assert_eq!(fixture.texts(connections).await, ["3"]);
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_tried_again() {
+    let fixture = Fixture::new().await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let mut config = fixture.config("");
+    config.url =
+        tributary_runtime::config::Secret::new(format!("postgres://u:geheim@127.0.0.1:{port}/x"));
+    let warehouse = crate::postgres::PostgresWarehouse::new("service", &config).unwrap();
+    let error = refused(try_open(&warehouse, "product", 0).await);
+    let error = message(Policy::Retry, &error);
+    assert!(error.contains("connect to the warehouse"), "{error}");
+    assert!(!error.contains("geheim"), "{error}");
+}
+
+fn refused<T>(result: Result<T, Error>) -> Error {
+    match result {
+        Ok(_) => panic!("it was opened"),
+        Err(error) => error,
+    }
+}
+
+/// Waits until a statement that begins so waits for a lock.
+async fn wait_for_lock(fixture: &Fixture, beginning: &str) {
+    let waiting = format!(
+        "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() \
+         AND wait_event_type = 'Lock' AND starts_with(query, '{beginning}')"
+    );
+    let wait = async {
+        while fixture.texts(&waiting).await == ["0"] {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), wait)
+        .await
+        .unwrap();
+}
+
+async fn terminate(fixture: &Fixture) {
+    fixture
+        .run(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() \
+             AND application_name LIKE 'tributary-sink%'",
+        )
+        .await;
+}
