@@ -25,8 +25,8 @@ pub struct SourceConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PostgresConfig {
-    /// `postgres://user@host:port/database`
-    pub url: String,
+    /// `postgres://user@host:port/database`; a secret, since it may hold a password.
+    pub url: Secret,
     /// The user's password, where the URL has none. Also `password_file`.
     pub password: Option<Secret>,
     /// `schema.table` or `schema.*`.

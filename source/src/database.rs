@@ -44,6 +44,7 @@ impl Database {
         let mut config: tokio_postgres::Config = source
             .postgres
             .url
+            .expose()
             .parse()
             .map_err(|_| UrlError::Malformed)?;
         if config.get_user().is_none() {

@@ -213,13 +213,14 @@ impl Registrar {
             None => None,
         };
         let value_subject = format!("{topic}-value");
+        let value_schema_id = self
+            .register(&value_subject, &avro::value_schema(&topic, &table))
+            .await?;
+        // Behind the registration: a setting for a subject that does not exist yet may be forgotten.
         self.registry
             .set_compatibility(&value_subject, BACKWARD_TRANSITIVE)
             .await
             .doing(|| format!("set the compatibility of subject '{value_subject}'"))?;
-        let value_schema_id = self
-            .register(&value_subject, &avro::value_schema(&topic, &table))
-            .await?;
         let truncate_schema_id = self
             .register(
                 &format!("{topic}-truncate-key"),

@@ -4,6 +4,7 @@ use std::io;
 
 use bytes::BytesMut;
 use postgres_protocol::message::backend::Message;
+use tokio::time::Instant;
 
 use super::buffer::{Envelope, ReceiveBuffer};
 use super::error::{Failure, ServerError};
@@ -33,6 +34,11 @@ impl Channel {
             .write_all(&mut self.outgoing)
             .await
             .map_err(Failure::Lost)
+    }
+
+    /// Lets arriving bytes gather until `until`. Cancel safe.
+    pub(super) async fn gather(&mut self, until: Instant) -> Result<(), Failure> {
+        self.transport.gather(until).await.map_err(Failure::Lost)
     }
 
     /// Reads what is there, at least one byte, and says how much it was. Cancel safe.

@@ -182,7 +182,9 @@ impl ReplicationStream {
         if !self.channel.outgoing.is_empty() {
             self.channel.flush().await?;
         }
-        self.pacing.pause().await;
+        if let Some(due) = self.pacing.resume_at().filter(|due| *due > Instant::now()) {
+            self.channel.gather(due).await?;
+        }
         let bytes = self.channel.fill().await?;
         self.received_at = Instant::now();
         self.pacing.after_read(bytes, self.received_at);

@@ -5,27 +5,64 @@ use std::io;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time;
 
 /// A connected socket.
 #[derive(Debug)]
 pub(super) struct Transport {
-    socket: TcpStream,
+    socket: Socket,
+}
+
+/// The socket, with or without the runtime's attention.
+#[derive(Debug)]
+enum Socket {
+    Watched(TcpStream),
+    /// Arriving bytes wake nobody.
+    Unwatched(std::net::TcpStream),
+    /// Watching failed; the error was reported.
+    Lost,
 }
 
 impl Transport {
     pub(super) async fn connect(host: &str, port: u16) -> io::Result<Self> {
         let socket = TcpStream::connect((host, port)).await?;
         socket.set_nodelay(true)?;
-        Ok(Self { socket })
+        Ok(Self {
+            socket: Socket::Watched(socket),
+        })
     }
 
     /// Reads what is there, at least one byte; zero is the end. Cancel safe.
     pub(super) async fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        self.socket.read(room).await
+        self.watched()?.read(room).await
     }
 
     /// Writes all of `outgoing` and empties it. Cancel safe: what was not written stays in it.
     pub(super) async fn write_all(&mut self, outgoing: &mut BytesMut) -> io::Result<()> {
-        self.socket.write_all_buf(outgoing).await
+        self.watched()?.write_all_buf(outgoing).await
+    }
+
+    /// Lets arriving bytes gather until `until`. Cancel safe.
+    ///
+    /// The socket is taken out of the runtime's poll for that time: within it, epoll wakes the thread for
+    /// every packet although nobody waits for one, and that is what the pause is to save.
+    pub(super) async fn gather(&mut self, until: time::Instant) -> io::Result<()> {
+        self.socket = match std::mem::replace(&mut self.socket, Socket::Lost) {
+            Socket::Watched(socket) => Socket::Unwatched(socket.into_std()?),
+            other => other,
+        };
+        time::sleep_until(until).await;
+        Ok(())
+    }
+
+    fn watched(&mut self) -> io::Result<&mut TcpStream> {
+        self.socket = match std::mem::replace(&mut self.socket, Socket::Lost) {
+            Socket::Unwatched(socket) => Socket::Watched(TcpStream::from_std(socket)?),
+            other => other,
+        };
+        match &mut self.socket {
+            Socket::Watched(socket) => Ok(socket),
+            Socket::Unwatched(_) | Socket::Lost => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 }

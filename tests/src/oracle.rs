@@ -1,0 +1,33 @@
+//! The oracle: what the topics and the targets should hold, by other means than the product's.
+//!
+//! The truth about changes is a second slot, decoded by wal2json and read with pg_recvlogical. The truth about
+//! rows is SQL text. Topics are decoded with apache-avro, search documents with the engine's own JSON. Nothing here
+//! uses a crate of the product.
+
+mod avro_text;
+mod change_log;
+mod differences;
+mod search;
+mod topic;
+mod warehouse;
+
+pub use change_log::ChangeLog;
+pub use differences::compare_changes;
+pub use search::compare_search;
+pub use topic::{TopicChange, TopicReader, TopicRecord};
+pub use warehouse::compare_warehouse;
+
+use std::collections::BTreeMap;
+
+/// A change of one row in canonical text: what both sides are brought to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// `schema.table`
+    pub table: String,
+    /// The key's values, by column name.
+    pub key: BTreeMap<String, String>,
+    /// `c`, `u` or `d`
+    pub op: char,
+    /// The new row's values, without columns that the log does not carry (TOASTed and untouched); empty for `d`.
+    pub row: BTreeMap<String, Option<String>>,
+}

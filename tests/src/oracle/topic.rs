@@ -1,0 +1,282 @@
+//! Reads topics to their end with `read_committed`, decoding with apache-avro.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use apache_avro::Schema;
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::types::Value;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use serde_json::Value as Json;
+
+use super::avro_text::{self, Meaning};
+
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A record of a topic, decoded.
+#[derive(Debug, Clone)]
+pub struct TopicRecord {
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// `tributary.seq`
+    pub seq: u64,
+    /// The key as canonical text, by column; empty without a key.
+    pub key: BTreeMap<String, String>,
+    /// `None` for a tombstone.
+    pub change: Option<TopicChange>,
+    /// The names of all headers.
+    pub headers: Vec<String>,
+}
+
+/// The parts of an envelope that are judged.
+#[derive(Debug, Clone)]
+pub struct TopicChange {
+    /// The operation's letter.
+    pub op: char,
+    /// The new row as canonical text.
+    pub after: BTreeMap<String, Option<String>>,
+}
+
+/// Reads topics; keeps the schemas that it met.
+#[derive(Debug)]
+pub struct TopicReader {
+    brokers: String,
+    registry: String,
+    http: reqwest::Client,
+    schemas: HashMap<u32, Decoder>,
+}
+
+#[derive(Debug)]
+struct Decoder {
+    schema: Schema,
+    /// Of the record's own fields, or of the envelope's rows.
+    meanings: HashMap<String, Meaning>,
+}
+
+impl TopicReader {
+    /// A reader for one cluster and registry (the Confluent API's URL).
+    pub fn new(brokers: &str, registry: &str) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self {
+            brokers: brokers.to_owned(),
+            registry: registry.to_owned(),
+            http: reqwest::Client::new(),
+            schemas: HashMap::new(),
+        }
+    }
+
+    /// All committed records of a topic from its beginning to its end, partition by partition.
+    ///
+    /// # Errors
+    /// Kafka or the registry does not answer, or a record does not decode.
+    pub async fn read(&mut self, topic: &str) -> Result<Vec<TopicRecord>> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.brokers)
+            .set("group.id", "oracle")
+            .set("isolation.level", "read_committed")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "error")
+            .create()?;
+        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(15))?;
+        let partitions = metadata
+            .topics()
+            .first()
+            .context("no such topic")?
+            .partitions()
+            .len();
+        let mut records = Vec::new();
+        for partition in 0..i32::try_from(partitions)? {
+            self.read_partition(&consumer, topic, partition, &mut records)
+                .await?;
+        }
+        Ok(records)
+    }
+
+    async fn read_partition(
+        &mut self,
+        consumer: &BaseConsumer,
+        topic: &str,
+        partition: i32,
+        records: &mut Vec<TopicRecord>,
+    ) -> Result<()> {
+        let mut assignment = TopicPartitionList::new();
+        assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
+        consumer.assign(&assignment)?;
+        let (low, high) = consumer.fetch_watermarks(topic, partition, Duration::from_secs(15))?;
+        if low == high {
+            return Ok(());
+        }
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            ensure!(
+                Instant::now() < deadline,
+                "{topic}[{partition}] cannot be read to its end: is a transaction open?"
+            );
+            match consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => records.push(self.decode(&message).await?),
+                None | Some(Err(KafkaError::PartitionEOF(_))) => {}
+                Some(Err(error)) => return Err(error.into()),
+            }
+            // Control records count too: the position, not the last record, tells the end.
+            let position = consumer.position()?;
+            let at = position
+                .find_partition(topic, partition)
+                .map(|element| element.offset());
+            if matches!(at, Some(Offset::Offset(offset)) if offset >= high) {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn decode(&mut self, message: &BorrowedMessage<'_>) -> Result<TopicRecord> {
+        let place = format!(
+            "{}[{}] offset {}",
+            message.topic(),
+            message.partition(),
+            message.offset()
+        );
+        let header = |name: &str| {
+            message
+                .headers()?
+                .iter()
+                .find(|header| header.key == name)?
+                .value?
+                .try_into()
+                .map(u64::from_be_bytes)
+                .ok()
+        };
+        let mut key = BTreeMap::new();
+        if let Some(bytes) = message.key() {
+            let (Value::Record(fields), meanings) =
+                self.datum(bytes).await.with_context(|| place.clone())?
+            else {
+                bail!("{place}: the key is not a record");
+            };
+            for (name, value) in &fields {
+                let text =
+                    avro_text::text(value, meanings.get(name).unwrap_or(&Meaning::default()))?;
+                key.insert(
+                    name.clone(),
+                    text.with_context(|| format!("{place}: null in the key"))?,
+                );
+            }
+        }
+        let change = match message.payload() {
+            None => None,
+            Some(bytes) => {
+                let (value, meanings) = self.datum(bytes).await.with_context(|| place.clone())?;
+                Some(envelope(value, meanings).with_context(|| place.clone())?)
+            }
+        };
+        let headers = message
+            .headers()
+            .map(|headers| headers.iter().map(|header| header.key.to_owned()).collect());
+        Ok(TopicRecord {
+            partition: message.partition(),
+            offset: message.offset(),
+            seq: header("tributary.seq").with_context(|| format!("{place}: no tributary.seq"))?,
+            key,
+            change,
+            headers: headers.unwrap_or_default(),
+        })
+    }
+
+    async fn datum(&mut self, bytes: &[u8]) -> Result<(Value, &HashMap<String, Meaning>)> {
+        let [0, a, b, c, d, body @ ..] = bytes else {
+            bail!("not the wire format")
+        };
+        let id = u32::from_be_bytes([*a, *b, *c, *d]);
+        if !self.schemas.contains_key(&id) {
+            let url = format!("{}/schemas/ids/{id}", self.registry);
+            let answer: Json = self
+                .http
+                .get(url)
+                .send()
+                .await?
+                .error_for_status()?
+                .json()
+                .await?;
+            let text = answer["schema"]
+                .as_str()
+                .context("no schema in the registry's answer")?;
+            self.schemas.insert(id, Decoder::new(text)?);
+        }
+        let decoder = &self.schemas[&id];
+        let mut body = body;
+        let value = GenericDatumReader::builder(&decoder.schema)
+            .build()?
+            .read_value(&mut body)?;
+        ensure!(body.is_empty(), "bytes follow the Avro datum");
+        Ok((value, &decoder.meanings))
+    }
+}
+
+impl Decoder {
+    fn new(text: &str) -> Result<Self> {
+        let json: Json = serde_json::from_str(text)?;
+        let field = |record: &Json, name: &str| {
+            record["fields"]
+                .as_array()?
+                .iter()
+                .find(|field| field["name"] == name)
+                .map(|field| field["type"].clone())
+        };
+        // Of an envelope the rows count, whose record is defined in `before`.
+        let record = match field(&json, "before") {
+            Some(before) => before[1].clone(),
+            None => json.clone(),
+        };
+        let fields = record["fields"].as_array().context("not a record")?.clone();
+        let meanings = fields
+            .iter()
+            .filter_map(|field| {
+                Some((
+                    field["name"].as_str()?.to_owned(),
+                    Meaning::read(&field["type"]),
+                ))
+            })
+            .collect();
+        Ok(Self {
+            schema: Schema::parse_str(text)?,
+            meanings,
+        })
+    }
+}
+
+fn envelope(value: Value, meanings: &HashMap<String, Meaning>) -> Result<TopicChange> {
+    let Value::Record(fields) = value else {
+        bail!("the value is not a record")
+    };
+    let mut op = None;
+    let mut after = BTreeMap::new();
+    for (name, value) in fields {
+        match (name.as_str(), value) {
+            ("op", Value::String(text)) => op = text.chars().next(),
+            ("after", Value::Union(_, row)) => {
+                if let Value::Record(columns) = *row {
+                    for (name, value) in columns {
+                        let meaning = meanings
+                            .get(&name)
+                            .with_context(|| format!("no type of column {name}"))?;
+                        let text = avro_text::text(&value, meaning)
+                            .with_context(|| format!("column {name}"))?;
+                        after.insert(name, text);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(TopicChange {
+        op: op.context("no op")?,
+        after,
+    })
+}
