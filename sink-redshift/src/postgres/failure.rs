@@ -86,22 +86,19 @@ pub(crate) fn classify(error: &tokio_postgres::Error) -> Failure {
 
 /// An error that the server did not send: the connection, or our own configuration.
 fn client_error(error: &tokio_postgres::Error) -> Error {
-    let own = error
-        .source()
-        .is_some_and(|source| !source.is::<std::io::Error>());
-    let message = match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    };
-    // tokio-postgres' own text repeats the source for some kinds only.
-    let message = match error.source().map(ToString::to_string) {
-        Some(source) if error.to_string().contains(&source) => error.to_string(),
-        _ => message,
-    };
-    if own {
-        Error::stop_msg(message).remedy("correct [warehouse] in the configuration")
-    } else {
-        Error::retry_msg(message)
+    let mut message = error.to_string();
+    let source = error.source();
+    // Some kinds name their source in their own text, others do not.
+    if let Some(source) = source.map(ToString::to_string)
+        && !message.contains(&source)
+    {
+        message = format!("{message}: {source}");
+    }
+    match source {
+        Some(source) if !source.is::<std::io::Error>() => {
+            Error::stop_msg(message).remedy("correct [warehouse] in the configuration")
+        }
+        _ => Error::retry_msg(message),
     }
 }
 
@@ -124,6 +121,9 @@ fn server_error(db: &DbError) -> Error {
         "3D000" => Error::stop_msg(message)
             .remedy("create the database, or correct its name in [warehouse] url"),
         "42501" => Error::stop_msg(message),
+        "0A000" | "2BP01" => Error::stop_msg(message).remedy(
+            "drop what depends on it (a view, a rule), start again, and create it anew afterwards",
+        ),
         "23505" | "23503" | "23P01" => Error::stop_msg(format_args!(
             "{message}{}",
             db.constraint()
@@ -147,7 +147,7 @@ fn class(code: &str) -> &str {
 fn describe(db: &DbError) -> String {
     let code = db.code().code();
     match class(code) {
-        "08" | "0A" | "25" | "28" | "3D" | "40" | "42" | "53" | "55" | "57" | "58" => {
+        "08" | "0A" | "25" | "28" | "3D" | "2B" | "40" | "42" | "53" | "55" | "57" | "58" => {
             format!("{} (SQLSTATE {code})", db.message())
         }
         _ => format!("the warehouse refuses the statement (SQLSTATE {code})"),

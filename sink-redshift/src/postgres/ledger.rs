@@ -60,6 +60,11 @@ impl Ledger {
         &self.name
     }
 
+    /// The service whose rows these are.
+    pub(crate) fn service(&self) -> &str {
+        &self.service
+    }
+
     /// Creates the ledger where it is missing. Asked once per process: nobody drops it while we run.
     pub(crate) async fn ensure(&self, session: &Session) -> Result<(), Failure> {
         if self.exists.load(Ordering::Relaxed) {

@@ -129,10 +129,15 @@ impl Shared {
         let topic = &partition.topic;
         let state = self.ledger.topic_state(session, topic, target).await?;
         if let Some((service, topic)) = state.rival {
+            let remedy = if service == self.ledger.service() {
+                "leave one of the two topics to another service, or [warehouse] schema out"
+            } else {
+                "set [warehouse] schema to a schema of this service's own"
+            };
             return Err(Error::stop_msg(format_args!(
                 "table {target} is kept by service '{service}' from topic '{topic}'"
             ))
-            .remedy("set [warehouse] schema to a schema of this service's own")
+            .remedy(remedy)
             .into());
         }
         match Target::read(session, target).await? {

@@ -172,6 +172,30 @@ async fn what_cannot_be_converted_safely_stops_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_view_in_the_way_is_named() {
+    let fixture = Fixture::new().await;
+    let warehouse = fixture.warehouse();
+    let (mut writer, _) = open(&warehouse, "t", 0).await;
+    let narrow = step(&[("a", FieldType::Int32, Datum::Int(1))]);
+    writer.apply(&batch(0, &[narrow])).await.unwrap();
+    fixture
+        .run("CREATE VIEW shop.v AS SELECT a FROM shop.t")
+        .await;
+    let wide = || step(&[("a", FieldType::Int64, Datum::Int(1))]);
+    let error = target_error(writer.apply(&batch(1, &[wide()])).await);
+    let error = message(Policy::Stop, &error);
+    assert!(
+        error.starts_with(
+            "change table \"shop\".\"t\" (ALTER COLUMN \"a\" TYPE bigint): cannot alter type"
+        ),
+        "{error}"
+    );
+    assert!(error.contains("to do: drop what depends on it"), "{error}");
+    fixture.run("DROP VIEW shop.v").await;
+    writer.apply(&batch(1, &[wide()])).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_changed_key_stops() {
     let fixture = Fixture::new().await;
     let warehouse = fixture.warehouse();

@@ -1,7 +1,7 @@
 //! What stops a service, with the message that says what to do.
 
 use tributary_runtime::Policy;
-use tributary_runtime::sink::Start;
+use tributary_runtime::sink::{Destination as _, Start, TableName, TopicPartition};
 
 use super::fixture::{
     Fixture, PRODUCTS, Product, TestBatch, message, open, target_error, try_open,
@@ -283,6 +283,25 @@ async fn two_services_do_not_share_a_table_but_may_replay_beside_each_other() {
         error.contains("is kept by service 'service' from topic 't.shop.product'"),
         "{error}"
     );
+    // Nor do two topics of one service, whose tables differ in the schema only.
+    let one_schema = fixture.warehouse_with("third", "schema = 'third'");
+    drop(open(&one_schema, "product", 0).await);
+    let partition = TopicPartition {
+        topic: "t.other.product".to_owned(),
+        partition: 0,
+    };
+    let other = TableName {
+        schema: "other".to_owned(),
+        table: "product".to_owned(),
+    };
+    let error = one_schema.open(&partition, &other).await.err().unwrap();
+    let error = message(Policy::Stop, &error);
+    assert!(
+        error.contains("is kept by service 'third' from topic 't.shop.product'"),
+        "{error}"
+    );
+    assert!(error.ends_with("or [warehouse] schema out"), "{error}");
+
     let replay = fixture.warehouse_with("second", "schema = 'Second one'");
     let (mut writer, start) = open(&replay, "product", 0).await;
     assert_eq!(start, Start::Beginning);
