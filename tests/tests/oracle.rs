@@ -203,7 +203,7 @@ async fn wrong_targets_are_found() {
     }
 
     let index = pipeline.topic("s.t");
-    let http = reqwest::Client::new();
+    let http = tributary_tests::http::client();
     let put = async |id: &str, document: &str| {
         let url = format!("{}/{index}/_doc/{id}?refresh=true", stack.search_url());
         let request = http

@@ -196,8 +196,7 @@ async fn documents(
     index: &str,
     columns: &Columns,
 ) -> Result<BTreeMap<String, Document>> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let http = reqwest::Client::new();
+    let http = crate::http::client();
     http.post(format!("{engine}/{index}/_refresh"))
         .send()
         .await?

@@ -63,11 +63,10 @@ struct Decoder {
 impl TopicReader {
     /// A reader for one cluster and registry (the Confluent API's URL).
     pub fn new(brokers: &str, registry: &str) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
             brokers: brokers.to_owned(),
             registry: registry.to_owned(),
-            http: reqwest::Client::new(),
+            http: crate::http::client(),
             schemas: HashMap::new(),
         }
     }
