@@ -119,7 +119,7 @@ proptest! {
     fn escapes_are_legal_and_reversible(name in identifier()) {
         let avro = escape_avro(&name);
         prop_assert!(is_avro_name(&avro), "{}", avro);
-        prop_assert_eq!(unescape(&avro), name.clone());
+        prop_assert_eq!(&unescape(&avro), &name);
         let part = escape_topic(&name);
         prop_assert!(part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'));
         prop_assert_eq!(unescape(&part), name);

@@ -1,0 +1,133 @@
+//! The Avro schemas of a table's topic, as JSON.
+//!
+//! They are written the way Kafka Connect's Avro converters write the schemas of Debezium's
+//! Postgres connector (read from a registry that Debezium 3.3.1 filled), so that such a converter
+//! restores the same Connect schema. What differs on purpose: columns outside the key are always
+//! optional, `source` has `origin`, `origin_lsn` (Debezium 3.5 has them) and `region` at its end,
+//! items of enum arrays may be null, and a scale that Avro's `decimal` cannot express is avoided.
+//! The same table gives the same text, byte for byte: the registry compares it.
+
+mod column;
+mod json;
+
+use std::fmt::Write as _;
+
+use crate::name::avro_namespace;
+use crate::table::Table;
+use column::{Named, Role};
+use json::quoted;
+
+/// The schema of a topic's keys, record `<topic>.Key`; `None` for a table without a key.
+///
+/// It carries no labels of an enum, no length and no precision: key bytes contain the schema's id,
+/// so it must not change while the key does not.
+pub fn key_schema(topic: &str, table: &Table) -> Option<String> {
+    let key = table.key_columns();
+    if key.is_empty() {
+        return None;
+    }
+    let namespace = quoted(&avro_namespace(topic));
+    let mut named = Named::default();
+    let fields: Vec<_> = key
+        .iter()
+        .map(|&index| column::field(&table.columns[index], Role::Key, &mut named))
+        .collect();
+    Some(record(
+        "Key",
+        Some(&namespace),
+        &fields,
+        &connect_name(topic, "Key"),
+    ))
+}
+
+/// The schema of a topic's values, record `<topic>.Envelope`.
+pub fn value_schema(topic: &str, table: &Table) -> String {
+    let namespace = quoted(&avro_namespace(topic));
+    let mut named = Named::default();
+    let columns: Vec<_> = table
+        .columns
+        .iter()
+        .map(|column| column::field(column, Role::Value, &mut named))
+        .collect();
+    let value = record("Value", None, &columns, &connect_name(topic, "Value"));
+    let fields = [
+        optional("before", &value),
+        optional("after", "\"Value\""),
+        plain("source", SOURCE),
+        optional("transaction", TRANSACTION),
+        plain("op", "\"string\""),
+        optional("ts_ms", "\"long\""),
+        optional("ts_us", "\"long\""),
+        optional("ts_ns", "\"long\""),
+    ];
+    let annotations = format!("\"connect.version\":2,{}", connect_name(topic, "Envelope"));
+    record("Envelope", Some(&namespace), &fields, &annotations)
+}
+
+/// The schema of the key of a "gone below" record: which source and table it is about.
+pub fn truncate_key_schema(topic: &str) -> String {
+    let namespace = quoted(&avro_namespace(topic));
+    let fields = ["source", "schema", "table"].map(|name| plain(name, "\"string\""));
+    record(
+        "TruncateKey",
+        Some(&namespace),
+        &fields,
+        &connect_name(topic, "TruncateKey"),
+    )
+}
+
+/// The `source` block. Its order is the order in which the encode plan writes.
+const SOURCE: &str = concat!(
+    r#"{"type":"record","name":"Source","namespace":"io.debezium.connector.postgresql","fields":["#,
+    r#"{"name":"version","type":"string"},"#,
+    r#"{"name":"connector","type":"string"},"#,
+    r#"{"name":"name","type":"string"},"#,
+    r#"{"name":"ts_ms","type":"long"},"#,
+    r#"{"name":"snapshot","type":[{"type":"string","connect.version":1,"connect.parameters":{"#,
+    r#""allowed":"true,first,first_in_data_collection,last_in_data_collection,last,false,incremental"},"#,
+    r#""connect.default":"false","connect.name":"io.debezium.data.Enum"},"null"],"default":"false"},"#,
+    r#"{"name":"db","type":"string"},"#,
+    r#"{"name":"sequence","type":["null","string"],"default":null},"#,
+    r#"{"name":"ts_us","type":["null","long"],"default":null},"#,
+    r#"{"name":"ts_ns","type":["null","long"],"default":null},"#,
+    r#"{"name":"schema","type":"string"},"#,
+    r#"{"name":"table","type":"string"},"#,
+    r#"{"name":"txId","type":["null","long"],"default":null},"#,
+    r#"{"name":"lsn","type":["null","long"],"default":null},"#,
+    r#"{"name":"xmin","type":["null","long"],"default":null},"#,
+    r#"{"name":"origin","type":["null","string"],"default":null},"#,
+    r#"{"name":"origin_lsn","type":["null","long"],"default":null},"#,
+    r#"{"name":"region","type":["null","string"],"default":null}],"#,
+    r#""connect.version":1,"connect.name":"io.debezium.connector.postgresql.Source"}"#,
+);
+
+const TRANSACTION: &str = concat!(
+    r#"{"type":"record","name":"block","namespace":"event","fields":["#,
+    r#"{"name":"id","type":"string"},"#,
+    r#"{"name":"total_order","type":"long"},"#,
+    r#"{"name":"data_collection_order","type":"long"}],"#,
+    r#""connect.version":1,"connect.name":"event.block"}"#,
+);
+
+fn connect_name(topic: &str, record: &str) -> String {
+    let full_name = format!("{}.{record}", avro_namespace(topic));
+    format!("\"connect.name\":{}", quoted(&full_name))
+}
+
+fn record(name: &str, namespace: Option<&str>, fields: &[String], annotations: &str) -> String {
+    let mut out = format!("{{\"type\":\"record\",\"name\":\"{name}\",");
+    if let Some(namespace) = namespace {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "\"namespace\":{namespace},");
+    }
+    let _ = write!(out, "\"fields\":[{}],{annotations}}}", fields.join(","));
+    out
+}
+
+fn plain(name: &str, schema: &str) -> String {
+    format!("{{\"name\":\"{name}\",\"type\":{schema}}}")
+}
+
+fn optional(name: &str, schema: &str) -> String {
+    format!("{{\"name\":\"{name}\",\"type\":[\"null\",{schema}],\"default\":null}}")
+}

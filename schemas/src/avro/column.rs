@@ -1,0 +1,212 @@
+//! The Avro type of a column.
+
+use super::json::{object, quoted};
+use crate::name::escape_avro;
+use crate::table::{Column, ColumnType};
+
+/// The parameter of the Connect schema that keeps a column's original name, where the escape
+/// changed it (Debezium's own, from its `column.propagate.source.type`).
+const COLUMN_NAME: &str = "__debezium.source.column.name";
+
+const VARIABLE_SCALE_DECIMAL: &str = "io.debezium.data.VariableScaleDecimal";
+
+/// Where a column stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// In the record `Key`.
+    Key,
+    /// In the record `Value`.
+    Value,
+}
+
+/// The named types that a schema has defined so far: Avro wants each defined once.
+#[derive(Default)]
+pub(super) struct Named {
+    variable_scale_decimal: bool,
+}
+
+/// An Avro type on its way into JSON.
+struct AvroType {
+    /// The Avro type: the text of `"type"`, already JSON.
+    base: String,
+    /// Members between `type` and the `connect.*` annotations: `items`, `scale`, `fields`.
+    attributes: String,
+    /// `connect.type`, for the integers that Avro does not have.
+    connect_type: Option<&'static str>,
+    /// `connect.name` and its version, 1.
+    connect_name: Option<&'static str>,
+    /// `connect.doc`.
+    connect_doc: Option<&'static str>,
+    /// `connect.parameters`.
+    parameters: Vec<(&'static str, String)>,
+    /// Avro's own `logicalType`.
+    logical_type: Option<&'static str>,
+}
+
+/// A column as a field of `Key` or `Value`.
+pub(super) fn field(column: &Column, role: Role, named: &mut Named) -> String {
+    let name = escape_avro(&column.name);
+    let renamed = (name != column.name).then(|| (COLUMN_NAME, column.name.clone()));
+    let mut avro_type = AvroType::of(&column.column_type, role, named);
+    let mut in_field = String::new();
+    match renamed {
+        // All columns of this type share one definition, so it cannot hold the name of one.
+        Some(name) if matches!(column.column_type, ColumnType::VariableNumeric) => {
+            in_field = format!(",\"connect.parameters\":{}", object(&[name]));
+        }
+        Some(name) => avro_type.parameters.push(name),
+        None => {}
+    }
+    let schema = avro_type.json();
+    if role == Role::Key || column.key_position.is_some() {
+        format!("{{\"name\":\"{name}\",\"type\":{schema}{in_field}}}")
+    } else {
+        format!("{{\"name\":\"{name}\",\"type\":[\"null\",{schema}],\"default\":null{in_field}}}")
+    }
+}
+
+impl AvroType {
+    fn of(column_type: &ColumnType, role: Role, named: &mut Named) -> Self {
+        match column_type {
+            ColumnType::Bool => Self::plain("boolean"),
+            ColumnType::Int2 => Self {
+                connect_type: Some("int16"),
+                ..Self::plain("int")
+            },
+            ColumnType::Int4 => Self::plain("int"),
+            ColumnType::Int8 | ColumnType::Oid => Self::plain("long"),
+            ColumnType::Float4 => Self::plain("float"),
+            ColumnType::Float8 => Self::plain("double"),
+            ColumnType::Text | ColumnType::TextForm { .. } => Self::plain("string"),
+            ColumnType::Numeric { precision, scale } => {
+                Self::decimal(i32::from(*precision), i32::from(*scale), role)
+            }
+            ColumnType::VariableNumeric => Self::variable_decimal(named),
+            ColumnType::Date => Self::meaning("int", "io.debezium.time.Date"),
+            ColumnType::Time { precision: 0..=3 } => Self::meaning("int", "io.debezium.time.Time"),
+            ColumnType::Time { .. } => Self::meaning("long", "io.debezium.time.MicroTime"),
+            ColumnType::Timestamp { precision: 0..=3 } => {
+                Self::meaning("long", "io.debezium.time.Timestamp")
+            }
+            ColumnType::Timestamp { .. } => {
+                Self::meaning("long", "io.debezium.time.MicroTimestamp")
+            }
+            ColumnType::TimestampTz => Self::meaning("string", "io.debezium.time.ZonedTimestamp"),
+            ColumnType::TimeTz => Self::meaning("string", "io.debezium.time.ZonedTime"),
+            ColumnType::Interval => Self::meaning("string", "io.debezium.time.Interval"),
+            ColumnType::Uuid => Self::meaning("string", "io.debezium.data.Uuid"),
+            ColumnType::Json => Self::meaning("string", "io.debezium.data.Json"),
+            ColumnType::Xml => Self::meaning("string", "io.debezium.data.Xml"),
+            ColumnType::Enum { labels } => Self {
+                parameters: match role {
+                    Role::Key => Vec::new(),
+                    Role::Value => vec![("allowed", labels.join(","))],
+                },
+                ..Self::meaning("string", "io.debezium.data.Enum")
+            },
+            ColumnType::Bytea => Self::plain("bytes"),
+            ColumnType::Array(item) => Self {
+                attributes: format!(
+                    ",\"items\":[\"null\",{}]",
+                    Self::of(item, role, named).json()
+                ),
+                ..Self::plain("array")
+            },
+        }
+    }
+
+    fn plain(base: &str) -> Self {
+        Self {
+            base: quoted(base),
+            attributes: String::new(),
+            connect_type: None,
+            connect_name: None,
+            connect_doc: None,
+            parameters: Vec::new(),
+            logical_type: None,
+        }
+    }
+
+    fn meaning(base: &str, name: &'static str) -> Self {
+        Self {
+            connect_name: Some(name),
+            ..Self::plain(base)
+        }
+    }
+
+    /// `numeric(precision, scale)`. Avro's `decimal` wants 0 ≤ scale ≤ precision, which Postgres
+    /// does not: a negative scale is written as 0 with more digits, a scale above the precision
+    /// raises the precision.
+    fn decimal(precision: i32, scale: i32, role: Role) -> Self {
+        let digits = if scale < 0 {
+            precision - scale
+        } else {
+            precision.max(scale)
+        };
+        let scale = scale.max(0);
+        let mut parameters = vec![("scale", scale.to_string())];
+        let (mut attributes, mut logical_type) = (String::new(), None);
+        if role == Role::Value {
+            parameters.push(("connect.decimal.precision", digits.to_string()));
+            attributes = format!(",\"scale\":{scale},\"precision\":{digits}");
+            logical_type = Some("decimal");
+        }
+        Self {
+            attributes,
+            parameters,
+            logical_type,
+            ..Self::meaning("bytes", "org.apache.kafka.connect.data.Decimal")
+        }
+    }
+
+    fn variable_decimal(named: &mut Named) -> Self {
+        if std::mem::replace(&mut named.variable_scale_decimal, true) {
+            return Self::plain(VARIABLE_SCALE_DECIMAL);
+        }
+        Self {
+            attributes: concat!(
+                r#","name":"VariableScaleDecimal","namespace":"io.debezium.data","fields":["#,
+                r#"{"name":"scale","type":"int"},{"name":"value","type":"bytes"}]"#
+            )
+            .to_owned(),
+            connect_doc: Some("Variable scaled decimal"),
+            ..Self::meaning("record", VARIABLE_SCALE_DECIMAL)
+        }
+    }
+
+    /// The members in the order in which Connect's converters write them.
+    fn json(&self) -> String {
+        let mut members = format!("\"type\":{}{}", self.base, self.attributes);
+        let mut push = |member: String| {
+            members.push(',');
+            members.push_str(&member);
+        };
+        if let Some(doc) = self.connect_doc {
+            push(format!("\"connect.doc\":{}", quoted(doc)));
+        }
+        if self.connect_name.is_some() {
+            push("\"connect.version\":1".to_owned());
+        }
+        if !self.parameters.is_empty() {
+            push(format!(
+                "\"connect.parameters\":{}",
+                object(&self.parameters)
+            ));
+        }
+        if let Some(connect_type) = self.connect_type {
+            push(format!("\"connect.type\":{}", quoted(connect_type)));
+        }
+        if let Some(name) = self.connect_name {
+            push(format!("\"connect.name\":{}", quoted(name)));
+        }
+        if let Some(logical_type) = self.logical_type {
+            push(format!("\"logicalType\":{}", quoted(logical_type)));
+        }
+        let bare = format!("\"type\":{}", self.base);
+        if members == bare {
+            self.base.clone()
+        } else {
+            format!("{{{members}}}")
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Arrays: Postgres' array text (`array_out`) to an Avro array of nullable items.
+
+use std::borrow::Cow;
+
+use super::binary;
+use super::form::Form;
+use super::misfit::Misfit;
+
+const NO_ARRAY: Misfit = Misfit::text("it is not the text of an array");
+const LOWER_BOUND: Misfit = Misfit::value("the array's lower bound is not 1");
+const DIMENSIONS: Misfit =
+    Misfit::value("the array has another number of dimensions than the schema says");
+
+/// One item as it stands in the text.
+enum Item<'a> {
+    Null,
+    Plain(&'a [u8]),
+    /// Between the quotes, backslashes still there.
+    Quoted(&'a [u8]),
+    /// An array inside the array, its braces included.
+    Nested(&'a [u8]),
+}
+
+/// Appends the array as one block of items.
+pub(super) fn append(
+    form: &Form,
+    delimiter: u8,
+    text: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), Misfit> {
+    // Avro wants the number of items before the first of them.
+    let mut count = 0;
+    for item in Items::of(text, delimiter)? {
+        item?;
+        count += 1;
+    }
+    if count > 0 {
+        binary::long(count, out);
+        for item in Items::of(text, delimiter)? {
+            append_item(form, &item?, out)?;
+        }
+    }
+    out.push(0);
+    Ok(())
+}
+
+fn append_item(form: &Form, item: &Item<'_>, out: &mut Vec<u8>) -> Result<(), Misfit> {
+    let text = match *item {
+        Item::Null => {
+            out.push(binary::NULL);
+            return Ok(());
+        }
+        Item::Plain(text) => Cow::Borrowed(text),
+        Item::Quoted(text) => unescaped(text),
+        Item::Nested(text) => Cow::Borrowed(text),
+    };
+    if matches!(item, Item::Nested(_)) != matches!(form, Form::Array { .. }) {
+        return Err(DIMENSIONS);
+    }
+    out.push(binary::VALUE);
+    form.append(&text, out)
+}
+
+/// A backslash makes the next byte itself.
+fn unescaped(text: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(b'\\', text).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend(rest.get(at + 1));
+        rest = rest.get(at + 2..).unwrap_or_default();
+    }
+    out.extend_from_slice(rest);
+    Cow::Owned(out)
+}
+
+/// The items of an array's text, from left to right; ends after an error.
+struct Items<'a> {
+    /// What follows, an item first; `None` at the end.
+    rest: Option<&'a [u8]>,
+    delimiter: u8,
+}
+
+impl<'a> Items<'a> {
+    fn of(text: &'a [u8], delimiter: u8) -> Result<Self, Misfit> {
+        match text {
+            [b'[', ..] => Err(LOWER_BOUND),
+            [b'{', body @ .., b'}'] => {
+                let rest = (!body.is_empty()).then_some(body);
+                Ok(Self { rest, delimiter })
+            }
+            _ => Err(NO_ARRAY),
+        }
+    }
+
+    /// The item that `text` begins with, and its length in the text.
+    fn first(&self, text: &'a [u8]) -> Result<(Item<'a>, usize), Misfit> {
+        match text.first() {
+            Some(b'"') => {
+                let end = end_of_quotes(text)?;
+                Ok((Item::Quoted(&text[1..end - 1]), end))
+            }
+            Some(b'{') => {
+                let end = end_of_braces(text)?;
+                Ok((Item::Nested(&text[..end]), end))
+            }
+            _ => {
+                let end = memchr::memchr(self.delimiter, text).unwrap_or(text.len());
+                match &text[..end] {
+                    b"" => Err(NO_ARRAY),
+                    b"NULL" => Ok((Item::Null, end)),
+                    plain => Ok((Item::Plain(plain), end)),
+                }
+            }
+        }
+    }
+}
+
+impl<'a> Iterator for Items<'a> {
+    type Item = Result<Item<'a>, Misfit>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let text = self.rest.take()?;
+        let (item, end) = match self.first(text) {
+            Ok(found) => found,
+            Err(misfit) => return Some(Err(misfit)),
+        };
+        match text.get(end) {
+            None => {}
+            Some(byte) if *byte == self.delimiter => self.rest = Some(&text[end + 1..]),
+            Some(_) => return Some(Err(NO_ARRAY)),
+        }
+        Some(Ok(item))
+    }
+}
+
+/// The place behind the closing quote of a text that begins with a quote.
+fn end_of_quotes(text: &[u8]) -> Result<usize, Misfit> {
+    let mut at = 1;
+    while let Some(found) = text
+        .get(at..)
+        .and_then(|rest| memchr::memchr2(b'"', b'\\', rest))
+    {
+        at += found;
+        if text[at] == b'"' {
+            return Ok(at + 1);
+        }
+        at += 2;
+    }
+    Err(NO_ARRAY)
+}
+
+/// The place behind the closing brace of a text that begins with a brace.
+fn end_of_braces(text: &[u8]) -> Result<usize, Misfit> {
+    let (mut at, mut depth) = (0_usize, 0_usize);
+    loop {
+        match text.get(at) {
+            None => return Err(NO_ARRAY),
+            Some(b'"') => {
+                at += end_of_quotes(&text[at..])?;
+                continue;
+            }
+            Some(b'{') => depth += 1,
+            Some(b'}') => depth -= 1,
+            Some(_) => {}
+        }
+        at += 1;
+        if depth == 0 {
+            return Ok(at);
+        }
+    }
+}
