@@ -1,6 +1,9 @@
 //! Decode plans against apache-avro, against Debezium's schemas, and against corrupt bodies.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of tests panic on what must not happen")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of tests panic on what must not happen"
+)]
 
 #[path = "decode/avro.rs"]
 mod avro;
@@ -10,5 +13,7 @@ mod corrupt;
 mod envelope;
 #[path = "decode/oracle.rs"]
 mod oracle;
+#[path = "decode/own.rs"]
+mod own;
 #[path = "decode/refusal.rs"]
 mod refusal;

@@ -1,0 +1,320 @@
+//! What the encode plans write, read back: the text that Postgres sent comes out again.
+
+use tributary_schemas::avro::{key_schema, truncate_key_schema, value_schema};
+use tributary_schemas::decode::{KeyPlan, ValuePlan};
+use tributary_schemas::encode::{Change, EncodePlan, Snapshot, SourceIdentity};
+use tributary_schemas::record::{Datum, Op};
+use tributary_schemas::table::{Cell, Column, ColumnType, Table};
+use tributary_schemas::{Lsn, render};
+
+const TOPIC: &str = "shop.Weird_u0020Schema.t-1";
+
+/// A column's type, its text from Postgres, and the texts of both sinks.
+type Case = (ColumnType, &'static str, &'static str, &'static str);
+
+fn array(item: ColumnType) -> ColumnType {
+    ColumnType::Array(Box::new(item))
+}
+
+fn scalars() -> Vec<Case> {
+    use ColumnType as T;
+    let labels = || T::Enum {
+        labels: vec!["new".to_owned(), "sold".to_owned()],
+    };
+    vec![
+        (T::Bool, "t", "t", "true"),
+        (T::Int2, "-32768", "-32768", "-32768"),
+        (T::Int4, "2147483647", "2147483647", "2147483647"),
+        (
+            T::Int8,
+            "-9223372036854775808",
+            "-9223372036854775808",
+            "-9223372036854775808",
+        ),
+        (T::Oid, "4294967295", "4294967295", "4294967295"),
+        (T::Float4, "1e-45", "1e-45", "1e-45"),
+        (T::Float8, "-Infinity", "-Infinity", "\"-Infinity\""),
+        (T::Text, "a \"b\"\n", "a \"b\"\n", "\"a \\\"b\\\"\\n\""),
+        (
+            T::Numeric {
+                precision: 10,
+                scale: 2,
+            },
+            "-0.05",
+            "-0.05",
+            "-0.05",
+        ),
+        (
+            T::Numeric {
+                precision: 3,
+                scale: -2,
+            },
+            "-12300",
+            "-12300",
+            "-12300",
+        ),
+        (T::VariableNumeric, "1.50", "1.50", "1.50"),
+        (T::VariableNumeric, "NaN", "NaN", "\"NaN\""),
+        (T::VariableNumeric, "Infinity", "Infinity", "\"Infinity\""),
+        (
+            T::VariableNumeric,
+            "-Infinity",
+            "-Infinity",
+            "\"-Infinity\"",
+        ),
+        (
+            T::Uuid,
+            "0b5ea1c2-0000-4000-8000-000000000001",
+            "0b5ea1c2-0000-4000-8000-000000000001",
+            "\"0b5ea1c2-0000-4000-8000-000000000001\"",
+        ),
+        (T::Json, "{\"a\": 1}", "{\"a\": 1}", "\"{\\\"a\\\": 1}\""),
+        (T::Xml, "<a/>", "<a/>", "\"<a/>\""),
+        (labels(), "sold", "sold", "\"sold\""),
+        (T::Bytea, "\\x00ff", "\\x00ff", "\"AP8=\""),
+        (
+            T::TextForm {
+                type_name: "inet".to_owned(),
+            },
+            "10.0.0.1/8",
+            "10.0.0.1/8",
+            "\"10.0.0.1/8\"",
+        ),
+        (
+            array(T::VariableNumeric),
+            "{1.50,NaN,NULL}",
+            "{1.50,NaN,NULL}",
+            "[1.50,\"NaN\",null]",
+        ),
+        (
+            array(T::Text),
+            "{\"\",\"NULL\",NULL,\"a,b\"}",
+            "{\"\",\"NULL\",NULL,\"a,b\"}",
+            "[\"\",\"NULL\",null,\"a,b\"]",
+        ),
+        (
+            array(T::Date),
+            "{infinity,\"0044-03-15 BC\"}",
+            "{infinity,\"0044-03-15 BC\"}",
+            "[\"infinity\",\"-0043-03-15\"]",
+        ),
+    ]
+}
+
+fn temporal() -> Vec<Case> {
+    use ColumnType as T;
+    vec![
+        (T::Date, "2024-02-29", "2024-02-29", "\"2024-02-29\""),
+        (T::Date, "0044-03-15 BC", "0044-03-15 BC", "\"-0043-03-15\""),
+        (T::Date, "infinity", "infinity", "\"infinity\""),
+        (T::Date, "-infinity", "-infinity", "\"-infinity\""),
+        (
+            T::Time { precision: 6 },
+            "24:00:00",
+            "24:00:00.000000",
+            "\"24:00:00.000000\"",
+        ),
+        (
+            T::Time { precision: 3 },
+            "12:34:56.7",
+            "12:34:56.700",
+            "\"12:34:56.700\"",
+        ),
+        (
+            T::Timestamp { precision: 6 },
+            "2020-01-01 00:00:00.123456",
+            "2020-01-01 00:00:00.123456",
+            "\"2020-01-01T00:00:00.123456\"",
+        ),
+        (
+            T::Timestamp { precision: 6 },
+            "infinity",
+            "infinity",
+            "\"infinity\"",
+        ),
+        (
+            T::Timestamp { precision: 6 },
+            "-infinity",
+            "-infinity",
+            "\"-infinity\"",
+        ),
+        (
+            T::Timestamp { precision: 3 },
+            "0001-12-31 23:59:59.9 BC",
+            "0001-12-31 23:59:59.900 BC",
+            "\"0000-12-31T23:59:59.900\"",
+        ),
+        (
+            T::Timestamp { precision: 3 },
+            "infinity",
+            "infinity",
+            "\"infinity\"",
+        ),
+        (
+            T::Timestamp { precision: 3 },
+            "-infinity",
+            "-infinity",
+            "\"-infinity\"",
+        ),
+        (
+            T::TimestampTz,
+            "2020-01-01 02:00:00+02",
+            "2020-01-01T00:00:00.000000Z",
+            "\"2020-01-01T00:00:00.000000Z\"",
+        ),
+        (
+            T::TimestampTz,
+            "0044-03-15 01:02:03+00 BC",
+            "0044-03-15T01:02:03.000000Z BC",
+            "\"-0043-03-15T01:02:03.000000Z\"",
+        ),
+        (
+            T::TimestampTz,
+            "12345-01-01 00:00:00+00",
+            "12345-01-01T00:00:00.000000Z",
+            "\"+12345-01-01T00:00:00.000000Z\"",
+        ),
+        (T::TimestampTz, "-infinity", "-infinity", "\"-infinity\""),
+        (
+            T::TimeTz,
+            "12:00:00.5-08",
+            "12:00:00.5-08:00",
+            "\"12:00:00.5-08:00\"",
+        ),
+    ]
+}
+
+/// A table with the key ("Part \"1\"" int8) and a column per case.
+fn table(cases: &[Case]) -> Table {
+    let key = Column {
+        name: "Part \"1\"".to_owned(),
+        attnum: 1,
+        column_type: ColumnType::Int8,
+        key_position: Some(0),
+    };
+    let column = |(index, case): (usize, &Case)| Column {
+        name: format!("c {index}"),
+        attnum: index as i16 + 2,
+        column_type: case.0.clone(),
+        key_position: None,
+    };
+    let columns = std::iter::once(key)
+        .chain(cases.iter().enumerate().map(column))
+        .collect();
+    Table {
+        oid: 1,
+        schema: "Weird Schema".to_owned(),
+        name: "t-1".to_owned(),
+        columns,
+    }
+}
+
+fn identity() -> SourceIdentity {
+    SourceIdentity {
+        name: "shop".to_owned(),
+        db: "store".to_owned(),
+        region: Some("eu".to_owned()),
+        version: "0".to_owned(),
+        connector: "postgresql".to_owned(),
+    }
+}
+
+fn change<'a>(op: Op, before: Option<&'a [Cell<'a>]>, after: Option<&'a [Cell<'a>]>) -> Change<'a> {
+    Change {
+        op,
+        before,
+        after,
+        commit_time_us: 1_700_000_000_123_456,
+        snapshot: Snapshot::False,
+        sequence: (None, Lsn(7)),
+        tx_id: Some(9),
+        lsn: Some(Lsn(7)),
+        transaction: None,
+        handled_at_ns: 1,
+    }
+}
+
+#[test]
+fn every_value_comes_out_as_it_went_in() {
+    let cases: Vec<_> = scalars().into_iter().chain(temporal()).collect();
+    let table = table(&cases);
+    let encode = EncodePlan::compile(&table, &identity());
+    let decode = ValuePlan::compile(&value_schema(TOPIC, &table)).unwrap();
+    let row: Vec<_> = std::iter::once("-7")
+        .chain(cases.iter().map(|case| case.1))
+        .map(|text| Cell::Text(text.as_bytes()))
+        .collect();
+    let nulls: Vec<_> = std::iter::once(row[0])
+        .chain(cases.iter().map(|_| Cell::Null))
+        .collect();
+    let mut body = Vec::new();
+    encode
+        .encode_envelope(&change(Op::Update, Some(&nulls), Some(&row)), &mut body)
+        .unwrap();
+
+    let envelope = decode.decode(&body).unwrap();
+    assert_eq!(envelope.op, Op::Update);
+    let source = envelope.source;
+    assert_eq!((source.name, source.database), ("shop", "store"));
+    assert_eq!((source.schema, source.table), ("Weird Schema", "t-1"));
+    assert_eq!(source.commit_time_us, 1_700_000_000_123_456);
+    let before = envelope.before.unwrap();
+    assert_eq!(before[0], Datum::Int(-7));
+    assert!(before[1..].iter().all(|datum| *datum == Datum::Null));
+
+    let after = envelope.after.unwrap();
+    assert_eq!(after[0], Datum::Int(-7));
+    assert_eq!(decode.row_type().fields[0].name, "Part \"1\"");
+    for (index, (column_type, _, postgres, json)) in cases.iter().enumerate() {
+        let (field, datum) = (&decode.row_type().fields[index + 1], &after[index + 1]);
+        assert_eq!(field.name, format!("c {index}"));
+        assert!(field.nullable);
+        let (mut text, mut document) = (Vec::new(), Vec::new());
+        render::postgres_text(&field.field_type, datum, &mut text).unwrap();
+        render::json(&field.field_type, datum, &mut document).unwrap();
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            *postgres,
+            "{column_type:?}"
+        );
+        assert_eq!(
+            String::from_utf8(document).unwrap(),
+            *json,
+            "{column_type:?}"
+        );
+    }
+}
+
+#[test]
+fn keys_and_truncates_are_read_back() {
+    let table = table(&[]);
+    let encode = EncodePlan::compile(&table, &identity());
+    let plan = KeyPlan::compile(&key_schema(TOPIC, &table).unwrap()).unwrap();
+    let mut body = Vec::new();
+    encode.encode_key(&[Cell::Text(b"42")], &mut body).unwrap();
+    assert!(!plan.is_truncate());
+    assert_eq!(plan.row_type().fields[0].name, "Part \"1\"");
+    assert_eq!(plan.decode(&body).unwrap(), [Datum::Int(42)]);
+
+    let plan = KeyPlan::compile(&truncate_key_schema(TOPIC)).unwrap();
+    let mut body = Vec::new();
+    encode.encode_truncate_key(&mut body);
+    assert!(plan.is_truncate());
+    let key = [
+        Datum::Str("shop"),
+        Datum::Str("Weird Schema"),
+        Datum::Str("t-1"),
+    ];
+    assert_eq!(plan.decode(&body).unwrap(), key);
+
+    let plan = ValuePlan::compile(&value_schema(TOPIC, &table)).unwrap();
+    let mut body = Vec::new();
+    encode
+        .encode_envelope(&change(Op::Truncate, None, None), &mut body)
+        .unwrap();
+    let envelope = plan.decode(&body).unwrap();
+    assert_eq!(
+        (envelope.op, envelope.before, envelope.after),
+        (Op::Truncate, None, None)
+    );
+}
