@@ -52,8 +52,8 @@ impl Records {
         self.places.push(Place {
             offset: message.offset(),
             begin,
-            key: key.map(|key| length(key)),
-            value: value.map(|value| length(value)),
+            key: key.map(length),
+            value: value.map(length),
             end: self.arena.len(),
         });
     }

@@ -115,7 +115,7 @@ fn problem(topic: &str) -> Option<Problem> {
                 .remedy("use letters, digits, '.', '_' and '-', and `*` or `?` for a pattern"),
         );
     }
-    is_internal(topic).then(|| {
+    (!is_pattern(topic) && is_internal(topic)).then(|| {
         Problem::new(format!(
             "`topics` has '{topic}', which is an internal topic and carries no table"
         ))

@@ -1,0 +1,19 @@
+//! The sink loop on the real Kafka and registry, with an in-memory target.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of tests panic on what must not happen"
+)]
+
+#[path = "sink/double.rs"]
+mod double;
+#[path = "sink/faults.rs"]
+mod faults;
+#[path = "sink/group.rs"]
+mod group;
+#[path = "sink/offsets.rs"]
+mod offsets;
+#[path = "sink/records.rs"]
+mod records;
+#[path = "sink/stage.rs"]
+mod stage;
