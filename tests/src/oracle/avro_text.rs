@@ -72,7 +72,15 @@ fn integer(value: i64, meaning: &Meaning) -> Result<String> {
 fn string(value: &str, meaning: &Meaning) -> Result<String> {
     Ok(match meaning.name.as_str() {
         "io.debezium.time.ZonedTimestamp" => {
-            format!("{}+00", value.replace('T', " ").trim_end_matches('Z'))
+            let text = value.replace('T', " ");
+            let text = text.trim_end_matches('Z');
+            // Postgres prints no zeros at the end of a fraction.
+            let text = if text.contains('.') {
+                text.trim_end_matches('0').trim_end_matches('.')
+            } else {
+                text
+            };
+            format!("{text}+00")
         }
         "io.debezium.time.Interval" => interval(value)?,
         _ => value.to_owned(),

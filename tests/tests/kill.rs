@@ -1,0 +1,189 @@
+//! The main job under fire: every service killed again and again, every server restarted, and then each row compared.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may panic, and says what it did"
+)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use tributary_tests::oracle::{ChangeLog, compare_changes};
+use tributary_tests::pipeline::Pipeline;
+use tributary_tests::service::{Kind, Service};
+use tributary_tests::shop::{self, TABLES, Workload};
+use tributary_tests::stack::{Lifetime, Options, Part, Stack};
+
+/// How often each service is killed at work.
+const KILLS: usize = 20;
+const PRODUCTS: i64 = 2_000;
+const RUNNERS: u64 = 4;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What tells that a process is at work: it has moved records since it was started.
+const fn work_metric(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Source => "tributary_source_events_total",
+        Kind::SinkElastic | Kind::SinkRedshift => "tributary_sink_records_total",
+    }
+}
+
+/// Kills a service `KILLS` times, each time at work, and starts it again. Returns the phases in which it was hit.
+async fn kill_at_work(mut service: Service) -> (Service, BTreeMap<String, usize>) {
+    let mut phases = BTreeMap::new();
+    for kill in 0..KILLS {
+        let deadline = Instant::now() + PATIENCE;
+        while service
+            .metric(work_metric(service.kind()))
+            .unwrap_or_default()
+            <= 0.0
+        {
+            assert!(
+                service.is_running().unwrap(),
+                "{} has ended:\n{}",
+                service.kind(),
+                service.log_tail()
+            );
+            assert!(
+                Instant::now() < deadline,
+                "{} does nothing before kill {kill}:\n{}",
+                service.kind(),
+                service.log_tail()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // At any moment of its work, not always at the first.
+        let pause = rand::rng().random_range(0..400);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let phase = phase(&service);
+        service.kill().unwrap();
+        service.start().unwrap();
+        *phases.entry(phase).or_insert(0) += 1;
+    }
+    (service, phases)
+}
+
+/// The phase that `/health` tells; a service that does not answer in time is busy with something.
+fn phase(service: &Service) -> String {
+    let body = service
+        .get("/health")
+        .map(|(_, body)| body)
+        .unwrap_or_default();
+    let health: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
+    health["phase"]
+        .as_str()
+        .unwrap_or("not answering")
+        .to_owned()
+}
+
+/// Each server is killed and started once, spread over the time of the kills.
+async fn restart_servers(stack: Arc<Stack>) {
+    for part in [Part::Kafka, Part::Postgres, Part::Search] {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let stack = Arc::clone(&stack);
+        tokio::task::spawn_blocking(move || {
+            stack.kill(part).unwrap();
+            stack.start(part).unwrap();
+        })
+        .await
+        .unwrap();
+        println!("killed and started {part:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_doubled_or_reordered_by_kills_and_restarts() {
+    let dir = tempfile::Builder::new()
+        .prefix("kill-")
+        .tempdir_in(tributary_tests::target_dir())
+        .unwrap();
+    let options = Options {
+        lifetime: Lifetime::Owned,
+        ..Options::default()
+    };
+    let stack = Arc::new(Stack::up(dir.path(), &options).unwrap());
+    let pipeline = Pipeline::new(&stack, "kill").await.unwrap();
+    let client = pipeline.source().await.unwrap();
+    client.batch_execute(shop::SCHEMA).await.unwrap();
+    shop::fill(&client, PRODUCTS).await.unwrap();
+
+    let [mut source, mut elastic, mut redshift] = pipeline.services().unwrap();
+    source.start().unwrap();
+    source.wait_ready(PATIENCE).unwrap();
+    elastic.start().unwrap();
+    redshift.start().unwrap();
+    let changes = ChangeLog::create(&client, &pipeline.source_url, "oracle", pipeline.dir())
+        .await
+        .unwrap();
+    drop(client);
+
+    let workload = Arc::new(Workload::default());
+    let runners: Vec<_> = (0..RUNNERS)
+        .map(|seed| {
+            let (workload, url) = (Arc::clone(&workload), pipeline.source_url.clone());
+            tokio::spawn(async move { workload.run(&url, seed, PRODUCTS, 25.0).await })
+        })
+        .collect();
+    let restarts = tokio::spawn(restart_servers(Arc::clone(&stack)));
+    let [source, elastic, redshift] =
+        [source, elastic, redshift].map(|service| tokio::spawn(kill_at_work(service)));
+    let mut services = Vec::new();
+    for service in [source, elastic, redshift] {
+        let (service, phases) = service.await.unwrap();
+        println!(
+            "{}: killed {} times, in {phases:?}",
+            service.kind(),
+            phases.values().sum::<usize>()
+        );
+        services.push(service);
+    }
+    restarts.await.unwrap();
+    workload.stop();
+    for runner in runners {
+        runner.await.unwrap().unwrap();
+    }
+    println!("{} transactions", workload.transactions());
+
+    let [source, elastic, redshift] = &mut services[..] else {
+        unreachable!()
+    };
+    pipeline.wait_source(source, PATIENCE).await.unwrap();
+    let client = pipeline.source().await.unwrap();
+    let events = changes.read(&client).await.unwrap();
+    let topics = pipeline.read_topics(&TABLES).await.unwrap();
+    let mut compared = 0;
+    for table in TABLES {
+        let expected: Vec<_> = events
+            .iter()
+            .filter(|event| event.table == table)
+            .cloned()
+            .collect();
+        compared += expected.len();
+        let differences = compare_changes(&expected, &topics[&pipeline.topic(table)]);
+        assert!(differences.is_empty(), "topic of {table}: {differences:#?}");
+    }
+    println!("{compared} changes compared with the topics");
+    assert!(
+        compared > 1_000,
+        "too few changes to show anything: {compared}"
+    );
+
+    for sink in [elastic, redshift] {
+        let group = pipeline.group(sink.kind());
+        pipeline
+            .wait_sink(sink, &group, &topics, PATIENCE)
+            .await
+            .unwrap();
+    }
+    assert_eq!(
+        pipeline.warehouse_differences(&TABLES, None).await.unwrap(),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        pipeline.search_differences(&TABLES, "").await.unwrap(),
+        Vec::<String>::new()
+    );
+}
