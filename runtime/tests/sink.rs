@@ -5,6 +5,7 @@
     reason = "the helpers of tests panic on what must not happen"
 )]
 
+#[allow(dead_code, reason = "shared with other test binaries")]
 #[path = "sink/double.rs"]
 mod double;
 #[path = "sink/faults.rs"]
@@ -15,5 +16,6 @@ mod group;
 mod offsets;
 #[path = "sink/records.rs"]
 mod records;
+#[allow(dead_code, reason = "shared with other test binaries")]
 #[path = "sink/stage.rs"]
 mod stage;

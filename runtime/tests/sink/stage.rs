@@ -133,7 +133,7 @@ impl Stage {
     }
 
     pub(crate) async fn send(&self, topic: &str, partition: i32, record: Outgoing) {
-        self.enqueue(topic, partition, record)
+        self.enqueue(topic, partition, &record)
             .await
             .unwrap()
             .unwrap();
@@ -148,7 +148,7 @@ impl Stage {
     ) {
         let mut sent = Vec::new();
         for record in records {
-            sent.push(self.enqueue(topic, partition, record));
+            sent.push(self.enqueue(topic, partition, &record));
             if sent.len() == 1_000 {
                 for sent in sent.drain(..) {
                     sent.await.unwrap().unwrap();
@@ -164,7 +164,7 @@ impl Stage {
         &self,
         topic: &str,
         partition: i32,
-        outgoing: Outgoing,
+        outgoing: &Outgoing,
     ) -> rdkafka::producer::DeliveryFuture {
         let mut headers = OwnedHeaders::new();
         for (key, value) in &outgoing.headers {
@@ -266,13 +266,7 @@ impl Stage {
     /// The group's committed offset.
     pub(crate) fn committed(&self, topic: &str, partition: i32) -> Option<i64> {
         let consumer = self.consumer(&format!("{}-sink", self.prefix));
-        let mut list = TopicPartitionList::new();
-        list.add_partition(topic, partition);
-        let list = consumer.committed_offsets(list, TIMEOUT).unwrap();
-        match list.elements()[0].offset() {
-            Offset::Offset(offset) => Some(offset),
-            _ => None,
-        }
+        committed(&consumer, topic, partition)
     }
 
     /// The partition's end.
@@ -309,15 +303,43 @@ impl Stage {
 
     /// Waits until the group has committed an offset; panics after a minute.
     pub(crate) async fn until_committed(&self, topic: &str, partition: i32, offset: i64) {
+        let is_there = |committed| committed == offset;
+        self.until_offset(topic, partition, is_there).await;
+    }
+
+    /// Waits until the group has committed more than an offset, and returns what it has.
+    pub(crate) async fn until_committed_beyond(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> i64 {
+        let is_beyond = |committed| committed > offset;
+        self.until_offset(topic, partition, is_beyond).await
+    }
+
+    async fn until_offset(&self, topic: &str, partition: i32, wanted: impl Fn(i64) -> bool) -> i64 {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-        while self.committed(topic, partition) != Some(offset) {
-            let committed = self.committed(topic, partition);
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "{topic}[{partition}]: {committed:?} is committed, not {offset}"
-            );
-            tokio::time::sleep(Duration::from_millis(100)).await;
+        let consumer = self.consumer(&format!("{}-sink", self.prefix));
+        loop {
+            let committed = committed(&consumer, topic, partition);
+            if let Some(offset) = committed.filter(|&offset| wanted(offset)) {
+                return offset;
+            }
+            let in_time = tokio::time::Instant::now() < deadline;
+            assert!(in_time, "{topic}[{partition}]: {committed:?} is committed");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+fn committed(consumer: &BaseConsumer, topic: &str, partition: i32) -> Option<i64> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition(topic, partition);
+    let list = consumer.committed_offsets(list, TIMEOUT).unwrap();
+    match list.elements()[0].offset() {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
     }
 }
 
