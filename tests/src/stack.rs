@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
 
@@ -73,6 +74,8 @@ pub struct Stack {
     folder: Folder,
     /// As it was at the beginning: ports, URLs and versions do not change, processes do and are read anew.
     known: State,
+    /// What this object started, to be ended with it even if its folder is gone by then.
+    started: Mutex<Vec<Process>>,
     guard: Option<Guard>,
 }
 
@@ -106,6 +109,7 @@ impl Stack {
         let stack = Self {
             folder,
             known,
+            started: Mutex::default(),
             guard,
         };
         let started = stack.launch(&options.parts);
@@ -125,6 +129,7 @@ impl Stack {
             Some(known) => Ok(Self {
                 folder,
                 known,
+                started: Mutex::default(),
                 guard: None,
             }),
             None => bail!(

@@ -218,6 +218,20 @@ async fn two_stacks_run_side_by_side() -> Result<()> {
     Ok(())
 }
 
+/// A stack whose folder was removed too early leaves no process.
+#[test]
+fn servers_end_without_their_folder() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().canonicalize()?;
+    let stack = owned(&path, &[Part::Postgres])?;
+    ensure!(!processes_that_name(&path)?.is_empty());
+    std::fs::remove_file(path.join("stack.json"))?;
+    drop(stack);
+    until("all processes are gone", || {
+        processes_that_name(&path).is_ok_and(|found| found.is_empty())
+    })
+}
+
 /// An owner that is killed, and so cannot clean up, leaves no process either.
 #[test]
 fn servers_end_with_a_killed_owner() -> Result<()> {

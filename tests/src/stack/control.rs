@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -196,7 +197,9 @@ impl Stack {
         }
         let context = || format!("cannot start {part}");
         let server = server::command(part, &self.folder, state).with_context(context)?;
-        launch::spawn(&server, &entry.log).with_context(context)
+        let process = launch::spawn(&server, &entry.log).with_context(context)?;
+        self.started().push(process);
+        Ok(process)
     }
 
     pub(super) fn wait(&self, started: &[(Part, Process)]) -> Result<()> {
@@ -211,20 +214,29 @@ impl Stack {
 
     /// Ends all servers at once. Postgres removes its shared memory if it is asked, the others need not be.
     pub(super) fn destroy(&self) -> Result<()> {
-        in_parallel(&Part::ALL, |part| {
-            let Some(process) = self.process(part)? else {
+        let known = in_parallel(&Part::ALL, |part| self.end(part)).map(drop);
+        for process in self.started().drain(..) {
+            process.signal_tree(libc::SIGKILL)?;
+        }
+        known
+    }
+
+    fn end(&self, part: Part) -> Result<()> {
+        let Some(process) = self.process(part)? else {
+            return Ok(());
+        };
+        if part == Part::Postgres {
+            process.signal(libc::SIGQUIT)?;
+            process.signal_tree(libc::SIGCONT)?;
+            if process.wait_gone(KILL_LIMIT) {
                 return Ok(());
-            };
-            if part == Part::Postgres {
-                process.signal(libc::SIGQUIT)?;
-                process.signal_tree(libc::SIGCONT)?;
-                if process.wait_gone(KILL_LIMIT) {
-                    return Ok(());
-                }
             }
-            self.kill(part)
-        })
-        .map(drop)
+        }
+        self.kill(part)
+    }
+
+    fn started(&self) -> MutexGuard<'_, Vec<Process>> {
+        self.started.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -121,10 +121,10 @@ fn http_ok(address: &SocketAddr, path: &str) -> bool {
         let mut stream = TcpStream::connect_timeout(address, PROBE_LIMIT)?;
         stream.set_read_timeout(Some(PROBE_LIMIT))?;
         stream.set_write_timeout(Some(PROBE_LIMIT))?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-        )?;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        // In one piece: a server may answer and close as soon as it has read the first.
+        stream.write_all(request.as_bytes())?;
         let mut status = vec![0; "HTTP/1.1 200".len()];
         stream.read_exact(&mut status)?;
         Ok(status)
