@@ -228,6 +228,9 @@ impl Registrar {
             )
             .await?;
         warn_of_text_forms(&table);
+        if key_columns.is_empty() {
+            warn_of_missing_key(&table);
+        }
         let partitions = match known {
             Some(known) => known.partitions,
             None if key_columns.is_empty() => 1,
@@ -271,6 +274,14 @@ impl Registrar {
             .await
             .doing(|| format!("register the schema of subject '{subject}'"))
     }
+}
+
+fn warn_of_missing_key(table: &Table) {
+    tracing::warn!(
+        table = format!("{}.{}", table.schema, table.name),
+        "the table has no usable key: only its inserts and truncates are published, as rows to append; updates and \
+         deletes are not. To do: give it a primary key, or ALTER TABLE … REPLICA IDENTITY USING INDEX"
+    );
 }
 
 /// Says once per column that its type has no form of its own yet.

@@ -234,7 +234,10 @@ impl Service {
     pub fn metric(&self, name: &str) -> Option<f64> {
         let (_, body) = self.get("/metrics").ok()?;
         let mut sum = None;
-        for line in body.lines().filter(|line| !line.starts_with('#')) {
+        for line in body
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.is_empty())
+        {
             let (series, value) = line.rsplit_once(' ')?;
             if series.split('{').next() == Some(name) {
                 *sum.get_or_insert(0.0) += value.parse::<f64>().ok()?;
