@@ -1,0 +1,278 @@
+//! The sink's configuration.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use tributary_runtime::Problem;
+use tributary_runtime::config::{KafkaConfig, Secret, http_url_problems};
+use tributary_runtime::sink::{BatchConfig, OnError, SinkConfig};
+
+use crate::naming;
+
+/// The service's own keys.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The consumer group. Another name replays the topics from the beginning.
+    pub name: String,
+    /// The topics to read: names, or patterns with `*` and `?`.
+    pub topics: Vec<String>,
+    /// Brokers and registry.
+    pub kafka: KafkaConfig,
+    /// The bounds of batches and buffers.
+    #[serde(default)]
+    pub batch: BatchConfig,
+    /// What to do with a record that cannot be read, or that the engine refuses.
+    #[serde(default)]
+    pub on_error: OnError,
+    /// Where such records go with `on_error = "dead-letter"`.
+    #[serde(default)]
+    pub dead_letter_topic: Option<String>,
+    /// The search engine.
+    pub elasticsearch: ElasticConfig,
+}
+
+/// `[elasticsearch]`: where the engine is, and how indices are made.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ElasticConfig {
+    /// The nodes' URLs, one (also several with commas) or a list. Another one is used when one is away.
+    #[serde(deserialize_with = "one_or_several")]
+    pub url: Vec<String>,
+    /// The user's name, with `password`.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// The user's password.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// An API key in its encoded form, in place of a user.
+    #[serde(default)]
+    pub api_key: Option<Secret>,
+    /// What the names of all indices begin with.
+    #[serde(default)]
+    pub index_prefix: String,
+    /// Bytes of one `_bulk` request, about (one document may be larger).
+    #[serde(default = "default_bulk_bytes")]
+    pub bulk_bytes: usize,
+    /// How long a request may take, in milliseconds.
+    #[serde(default = "default_request_timeout_ms")]
+    pub request_timeout_ms: u64,
+    /// `index.number_of_shards` of new indices.
+    #[serde(default = "default_shards")]
+    pub number_of_shards: u32,
+    /// `index.number_of_replicas` of new indices; the engine's default where unset.
+    #[serde(default)]
+    pub number_of_replicas: Option<u32>,
+    /// `index.refresh_interval` of new indices, `1s`; the engine's default where unset.
+    #[serde(default)]
+    pub refresh_interval: Option<String>,
+}
+
+const fn default_bulk_bytes() -> usize {
+    5 * 1024 * 1024
+}
+
+const fn default_request_timeout_ms() -> u64 {
+    30_000
+}
+
+const fn default_shards() -> u32 {
+    1
+}
+
+/// A request's deadline stays far below the hour for which an engine remembers a delete.
+const MAX_REQUEST_TIMEOUT_MS: u64 = 600_000;
+
+impl Config {
+    /// What is wrong with the values, without a connection.
+    pub fn validate(&self) -> Vec<Problem> {
+        let mut problems = self.loop_config().validate();
+        problems.extend(self.elasticsearch.validate());
+        problems
+    }
+
+    /// What the loop needs of it.
+    pub(crate) fn loop_config(&self) -> SinkConfig {
+        SinkConfig {
+            name: self.name.clone(),
+            topics: self.topics.clone(),
+            kafka: self.kafka.clone(),
+            batch: self.batch,
+            on_error: self.on_error,
+            dead_letter_topic: self.dead_letter_topic.clone(),
+        }
+    }
+}
+
+impl ElasticConfig {
+    /// What is wrong with the values, without a connection.
+    pub fn validate(&self) -> Vec<Problem> {
+        let mut problems = self.url_problems();
+        if self.api_key.is_some() && self.username.is_some() {
+            problems.push(
+                Problem::new("`elasticsearch.api_key` and `elasticsearch.username` are both set")
+                    .remedy("leave one of them out"),
+            );
+        }
+        if self.password.is_some() && self.username.is_none() {
+            problems.push(
+                Problem::new("`elasticsearch.password` is set without `elasticsearch.username`")
+                    .remedy("set `elasticsearch.username`"),
+            );
+        }
+        if let Some(problem) = naming::prefix_problem(&self.index_prefix) {
+            problems.push(
+                Problem::new(format_args!("`elasticsearch.index_prefix` {problem}"))
+                    .remedy("use a-z, 0-9, '-', '_' and '.', and begin with a letter or a digit"),
+            );
+        }
+        let bounds = [
+            (
+                "bulk_bytes",
+                self.bulk_bytes as u64,
+                1024,
+                100 * 1024 * 1024,
+            ),
+            (
+                "request_timeout_ms",
+                self.request_timeout_ms,
+                100,
+                MAX_REQUEST_TIMEOUT_MS,
+            ),
+            (
+                "number_of_shards",
+                u64::from(self.number_of_shards),
+                1,
+                1024,
+            ),
+        ];
+        for (key, value, least, most) in bounds {
+            if !(least..=most).contains(&value) {
+                problems.push(
+                    Problem::new(format_args!("`elasticsearch.{key}` is {value}"))
+                        .remedy(format!("set `elasticsearch.{key}` to {least} to {most}")),
+                );
+            }
+        }
+        problems
+    }
+
+    fn url_problems(&self) -> Vec<Problem> {
+        if self.url.is_empty() {
+            return vec![
+                Problem::new("`elasticsearch.url` is empty")
+                    .remedy("set `elasticsearch.url` to the engine's address, http://search:9200"),
+            ];
+        }
+        let mut problems = Vec::new();
+        for url in &self.url {
+            problems.extend(http_url_problems("elasticsearch.url", url));
+            let has_user = url::Url::parse(url)
+                .is_ok_and(|url| !url.username().is_empty() || url.password().is_some());
+            if has_user {
+                problems.push(
+                    Problem::new("`elasticsearch.url` holds a user").remedy(
+                        "set `elasticsearch.username` and `elasticsearch.password` instead",
+                    ),
+                );
+            }
+        }
+        problems
+    }
+}
+
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Urls;
+
+    impl<'de> Visitor<'de> for Urls {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a URL or a list of URLs")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<String>, E> {
+            let urls = text.split(',').map(str::trim).filter(|url| !url.is_empty());
+            Ok(urls.map(str::to_owned).collect())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
+            let mut urls = Vec::new();
+            while let Some(url) = list.next_element()? {
+                urls.push(url);
+            }
+            Ok(urls)
+        }
+    }
+
+    deserializer.deserialize_any(Urls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+
+    const SMALLEST: &str = r#"
+        name = "search"
+        topics = ["shop.*"]
+        [kafka]
+        brokers = ["kafka:9092"]
+        registry = "http://registry:8081"
+        [elasticsearch]
+        url = "http://search:9200"
+    "#;
+
+    fn config(more: &str) -> Config {
+        toml::from_str(&format!("{SMALLEST}{more}")).unwrap()
+    }
+
+    #[test]
+    fn the_smallest_file_is_enough() {
+        let config = config("");
+        assert_eq!(config.validate(), []);
+        assert_eq!(config.elasticsearch.url, ["http://search:9200"]);
+        assert_eq!(config.elasticsearch.bulk_bytes, 5 * 1024 * 1024);
+        assert_eq!(config.loop_config().name, "search");
+    }
+
+    #[test]
+    fn several_urls_come_as_a_list_or_with_commas() {
+        for urls in [
+            r#"["http://a:1", "http://b:1"]"#,
+            r#""http://a:1, http://b:1""#,
+        ] {
+            let text = SMALLEST.replace(r#""http://search:9200""#, urls);
+            let config: Config = toml::from_str(&text).unwrap();
+            assert_eq!(config.elasticsearch.url, ["http://a:1", "http://b:1"]);
+        }
+    }
+
+    #[test]
+    fn all_problems_are_found_at_once_and_no_secret_is_told() {
+        let mut config = config(
+            r#"
+            username = "me"
+            api_key = "hush"
+            index_prefix = "Eu"
+            bulk_bytes = 0
+            request_timeout_ms = 3600000
+            number_of_shards = 0
+            "#,
+        );
+        config.elasticsearch.url = vec!["http://me:hush@search:9200".to_owned()];
+        let problems: Vec<_> = config.validate().iter().map(ToString::to_string).collect();
+        assert_eq!(problems.len(), 6, "{problems:?}");
+        assert!(
+            !format!("{problems:?} {config:?}")
+                .replace("me:hush@", "")
+                .contains("hush")
+        );
+        assert!(!format!("{problems:?}").contains("hush"));
+    }
+
+    #[test]
+    fn unknown_keys_are_errors() {
+        assert!(toml::from_str::<Config>(&format!("{SMALLEST}\nusernam = 1")).is_err());
+    }
+}

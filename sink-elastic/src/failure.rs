@@ -1,0 +1,206 @@
+//! What an engine says about a failure, and how much of it may be told: its texts quote values and keys.
+
+use serde::Deserialize;
+use tributary_runtime::Error;
+
+use crate::document::DocumentPlan;
+use crate::mapping;
+
+/// The `error` object of a response or of a bulk item.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Failure {
+    #[serde(rename = "type", default)]
+    pub(crate) kind: String,
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default)]
+    caused_by: Option<Box<Failure>>,
+}
+
+/// A response's body where the request failed.
+#[derive(Debug, Deserialize)]
+struct FailureBody {
+    error: Failure,
+}
+
+/// What is done about a bulk item that failed.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// The engine has this version or a newer one already.
+    Conflict,
+    /// The engine is busy: this item again, a little later.
+    Again,
+    /// The document itself is refused.
+    Refused,
+    /// It concerns the index as a whole.
+    Halt(Error),
+}
+
+impl Failure {
+    /// Reads the body of a failed request; `None` if it is not the engines' form (a proxy's page).
+    pub(crate) fn parse(body: &[u8]) -> Option<Self> {
+        serde_json::from_slice(body)
+            .ok()
+            .map(|FailureBody { error }| error)
+    }
+
+    /// The whole text. Only for requests that carry no rows: about indices, mappings and settings.
+    pub(crate) fn full(&self) -> String {
+        match &self.reason {
+            Some(reason) => format!("{}: {reason}", self.kind),
+            None => self.kind.clone(),
+        }
+    }
+
+    /// The types of the failure and of its causes: what can be told of any failure.
+    pub(crate) fn kinds(&self) -> String {
+        let mut kinds: Vec<&str> = self.chain().map(|failure| failure.kind.as_str()).collect();
+        kinds.dedup();
+        kinds.join(", caused by ")
+    }
+
+    /// Why a document is refused: the failure's types, and the column where the engine names one. Everything
+    /// else in the engine's text may be a value.
+    pub(crate) fn of_document(&self, plan: Option<&DocumentPlan>) -> String {
+        let column = plan.and_then(|plan| self.column(plan));
+        match column {
+            Some(column) => format!("{} in column \"{column}\"", self.kinds()),
+            None => self.kinds(),
+        }
+    }
+
+    /// The failure of a bulk item with this status, for the alias `alias`.
+    pub(crate) fn verdict(&self, status: u16, alias: &str) -> Verdict {
+        match (status, self.kind.as_str()) {
+            (409, "version_conflict_engine_exception") => Verdict::Conflict,
+            (_, "cluster_block_exception") => Verdict::Halt(blocked(alias, &self.full())),
+            (_, "index_closed_exception") => Verdict::Halt(
+                Error::retry_msg(format_args!("the index behind '{alias}' is closed"))
+                    .remedy(format!("POST /{alias}/_open")),
+            ),
+            (_, "index_not_found_exception") => Verdict::Halt(vanished(alias)),
+            (_, "security_exception") | (401 | 403, _) => Verdict::Halt(
+                Error::stop_msg(format_args!("not allowed to write to '{alias}' ({})", self.kinds()))
+                    .remedy(format!("grant the privileges index and delete on '{alias}*'")),
+            ),
+            (400, kind) if self.is_about_the_index() => Verdict::Halt(
+                Error::stop_msg(format_args!("'{alias}' takes no documents ({kind})")).remedy(
+                    format!("see GET /{alias}: the alias needs one write index, and that index room for documents"),
+                ),
+            ),
+            (400, _) => Verdict::Refused,
+            _ => Verdict::Again,
+        }
+    }
+
+    /// Two failures of an index have the type that a document's failures have; their texts have no values.
+    fn is_about_the_index(&self) -> bool {
+        self.kind == "illegal_argument_exception"
+            && self.reason.as_deref().is_some_and(|reason| {
+                reason.starts_with("no write index is defined for alias")
+                    || reason.starts_with("Number of documents in the index can't exceed")
+            })
+    }
+
+    fn chain(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |failure| failure.caused_by.as_deref())
+    }
+
+    fn column<'p>(&self, plan: &'p DocumentPlan) -> Option<&'p str> {
+        let columns = plan
+            .row_type()
+            .fields
+            .iter()
+            .map(|field| field.name.as_str());
+        let mut reasons = self.chain().filter_map(|failure| failure.reason.as_deref());
+        reasons.find_map(|reason| {
+            columns.clone().find(|column| {
+                let field = mapping::field_name(column);
+                reason.contains(&format!("field [{field}] of type"))
+                    || reason.contains(&format!("object mapping for [{field}]"))
+            })
+        })
+    }
+}
+
+/// Writes are blocked: by somebody, or by the engine when a disk is nearly full.
+pub(crate) fn blocked(alias: &str, what: &str) -> Error {
+    Error::retry_msg(format_args!("writes to '{alias}' are blocked ({what})")).remedy(format!(
+        "free disk space if the disk is full; else lift the block: PUT /{alias}/_settings {{\"index.blocks.write\": null, \"index.blocks.read_only\": null, \"index.blocks.read_only_allow_delete\": null}}"
+    ))
+}
+
+/// The alias is gone while the service runs: new rows alone would make an index that lacks all older ones.
+pub(crate) fn vanished(alias: &str) -> Error {
+    Error::stop_msg(format_args!("the alias '{alias}' is gone, or its index"))
+        .remedy("start the service with another `name`: it builds the index again from the beginning of the topic")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tributary_runtime::Policy;
+    use tributary_schemas::record::{Field, FieldType, RecordType};
+
+    use super::{Failure, Verdict};
+    use crate::document::DocumentPlan;
+
+    fn failure(error: &Value) -> Failure {
+        Failure::parse(json!({ "error": error }).to_string().as_bytes()).unwrap()
+    }
+
+    /// As OpenSearch 3.8 and Elasticsearch 9.5 answer.
+    #[test]
+    fn a_refusal_names_the_column_and_no_value() {
+        let plan = DocumentPlan::new(&RecordType {
+            full_name: "t.Value".to_owned(),
+            fields: vec![Field {
+                name: "a.b".to_owned(),
+                field_type: FieldType::Bool,
+                nullable: true,
+            }],
+        });
+        let refused = failure(&json!({
+            "type": "mapper_parsing_exception",
+            "reason": "failed to parse field [a_u002eb] of type [boolean] in document with id 'secret'. Preview of field's value: 'secret'",
+            "caused_by": {"type": "illegal_argument_exception", "reason": "Failed to parse value [secret]"}
+        }));
+        assert!(matches!(refused.verdict(400, "a"), Verdict::Refused));
+        assert_eq!(
+            refused.of_document(Some(&plan)),
+            "mapper_parsing_exception, caused by illegal_argument_exception in column \"a.b\""
+        );
+        assert!(!refused.of_document(None).contains("secret"));
+    }
+
+    #[test]
+    fn failures_are_told_apart() {
+        let busy = failure(&json!({"type": "es_rejected_execution_exception", "reason": "full"}));
+        assert!(matches!(busy.verdict(429, "a"), Verdict::Again));
+        let away =
+            failure(&json!({"type": "unavailable_shards_exception", "reason": "source[secret]"}));
+        assert!(matches!(away.verdict(503, "a"), Verdict::Again));
+        let newer =
+            failure(&json!({"type": "version_conflict_engine_exception", "reason": "[k]: ..."}));
+        assert!(matches!(newer.verdict(409, "a"), Verdict::Conflict));
+        let block = failure(
+            &json!({"type": "cluster_block_exception", "reason": "index [a] blocked by: [...]"}),
+        );
+        for status in [403, 429] {
+            assert!(
+                matches!(block.verdict(status, "a"), Verdict::Halt(error) if error.policy() == Policy::Retry)
+            );
+        }
+        let denied = failure(&json!({"type": "security_exception", "reason": "no"}));
+        let gone = failure(&json!({"type": "index_not_found_exception", "reason": "no"}));
+        let no_write_index = failure(&json!({
+            "type": "illegal_argument_exception",
+            "reason": "no write index is defined for alias [a]. The write index may be explicitly disabled"
+        }));
+        for (status, stop) in [(403, denied), (404, gone), (400, no_write_index)] {
+            assert!(
+                matches!(stop.verdict(status, "a"), Verdict::Halt(error) if error.policy() == Policy::Stop)
+            );
+        }
+    }
+}
