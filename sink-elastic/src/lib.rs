@@ -1,1 +1,28 @@
-//! placeholder
+//! Keeps an index per topic in OpenSearch or Elasticsearch equal to its table.
+//!
+//! A row is a document whose `_id` follows from its key. Every write carries the row's `seq` as an external
+//! version, so writing again, or an older row after a newer one, changes nothing.
+
+mod bulk;
+mod check;
+mod chunk;
+mod client;
+mod config;
+mod destination;
+mod document;
+mod failure;
+mod found;
+mod id;
+mod index;
+mod mapping;
+mod metric;
+mod naming;
+mod service;
+mod sweep;
+
+pub use config::{Config, ElasticConfig};
+pub use destination::{Elastic, ElasticWriter};
+pub use service::ElasticSink;
+
+#[cfg(test)]
+mod tests;

@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! `tributary-sink-elastic`: keeps a search index per topic equal to its table.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tributary_runtime::cli::main::<tributary_sink_elastic::ElasticSink>()
+}

@@ -1,0 +1,248 @@
+//! The lines of a `_bulk` request, and which record each pair of lines stands for.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tributary_runtime::sink::{Action, Change, KeyRow, Rejection, ValueRow};
+use tributary_schemas::record::RecordType;
+use tributary_schemas::render::{self, RenderError};
+
+use crate::document::DocumentPlan;
+use crate::id;
+use crate::index::Index;
+
+/// What a chunk's buffer begins with; a small batch needs no more.
+const FIRST_BYTES: usize = 64 * 1024;
+
+/// One operation within a [`Chunk`].
+#[derive(Debug, Clone)]
+pub(crate) struct Operation {
+    /// The record's offset; of a sweep's delete, none.
+    pub(crate) offset: Option<i64>,
+    pub(crate) is_delete: bool,
+    /// The index into [`Chunk::plans`] of a document's row type.
+    pub(crate) plan: Option<usize>,
+    lines: Range<usize>,
+}
+
+/// The operations of one request, each on another document.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    body: Bytes,
+    pub(crate) operations: Vec<Operation>,
+    /// The row types of the documents.
+    pub(crate) plans: Vec<Arc<DocumentPlan>>,
+    /// Records that could not be encoded; none of [`Chunk::operations`] is theirs.
+    pub(crate) rejections: Vec<Rejection>,
+}
+
+impl Chunk {
+    /// The request's body.
+    pub(crate) fn body(&self) -> Bytes {
+        self.body.clone()
+    }
+
+    /// Of a document: the plan that it was made by.
+    pub(crate) fn plan_of(&self, operation: &Operation) -> Option<&DocumentPlan> {
+        self.plans.get(operation.plan?).map(Arc::as_ref)
+    }
+
+    /// How many bytes an operation has.
+    pub(crate) fn bytes_of(operation: &Operation) -> usize {
+        operation.lines.len()
+    }
+
+    /// A chunk of these operations of `self` alone.
+    pub(crate) fn only(&self, operations: &[Operation]) -> Self {
+        let mut part = Draft {
+            plans: self.plans.clone(),
+            ..Draft::default()
+        };
+        for operation in operations {
+            let start = part.body.len();
+            let lines = self.body.get(operation.lines.clone());
+            part.body.extend_from_slice(lines.unwrap_or_default());
+            part.operations.push(Operation {
+                lines: start..part.body.len(),
+                ..operation.clone()
+            });
+        }
+        part.finish()
+    }
+}
+
+/// A [`Chunk`] that is being filled.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    body: Vec<u8>,
+    operations: Vec<Operation>,
+    plans: Vec<Arc<DocumentPlan>>,
+    rejections: Vec<Rejection>,
+}
+
+impl Draft {
+    fn with_capacity(bytes: usize) -> Self {
+        Self {
+            body: Vec::with_capacity(bytes),
+            ..Self::default()
+        }
+    }
+
+    /// The chunk as it is sent.
+    pub(crate) fn finish(self) -> Chunk {
+        Chunk {
+            body: self.body.into(),
+            operations: self.operations,
+            plans: self.plans,
+            rejections: self.rejections,
+        }
+    }
+
+    /// Adds the delete of a document whose `_id` is given as a JSON string.
+    pub(crate) fn push_delete(&mut self, offset: Option<i64>, id_json: &[u8], version: u64) {
+        let start = self.body.len();
+        self.push_action("delete", id_json, version);
+        self.operations.push(Operation {
+            offset,
+            is_delete: true,
+            plan: None,
+            lines: start..self.body.len(),
+        });
+    }
+
+    fn plan_index(&mut self, plan: &Arc<DocumentPlan>) -> usize {
+        let known = self.plans.iter().position(|known| Arc::ptr_eq(known, plan));
+        known.unwrap_or_else(|| {
+            self.plans.push(Arc::clone(plan));
+            self.plans.len() - 1
+        })
+    }
+
+    fn push_index(
+        &mut self,
+        change: &Change<'_>,
+        row: &ValueRow<'_>,
+        id_json: &[u8],
+        plan: &Arc<DocumentPlan>,
+    ) {
+        let start = self.body.len();
+        self.push_action("index", id_json, change.seq);
+        if let Err(reason) = plan.write(&row.row, change.seq, &mut self.body) {
+            self.body.truncate(start);
+            return self.reject(change.offset, reason);
+        }
+        self.body.push(b'\n');
+        let plan = self.plan_index(plan);
+        self.operations.push(Operation {
+            offset: Some(change.offset),
+            is_delete: false,
+            plan: Some(plan),
+            lines: start..self.body.len(),
+        });
+    }
+
+    fn reject(&mut self, offset: i64, reason: String) {
+        self.rejections.push(Rejection { offset, reason });
+    }
+
+    fn push_action(&mut self, name: &str, id_json: &[u8], version: u64) {
+        let mut version_digits = itoa::Buffer::new();
+        for part in [
+            b"{\"" as &[u8],
+            name.as_bytes(),
+            b"\":{\"_id\":",
+            id_json,
+            b",\"version\":",
+            version_digits.format(version).as_bytes(),
+            b",\"version_type\":\"external\"}}\n",
+        ] {
+            self.body.extend_from_slice(part);
+        }
+    }
+}
+
+/// Cuts changes into chunks of about `bytes`, one at a time as they are asked for.
+pub(crate) struct Chunks<'a, 'i> {
+    changes: Box<dyn Iterator<Item = Change<'a>> + Send + 'a>,
+    index: &'i Index,
+    partition: i32,
+    bytes: usize,
+    /// The plan used last, with the row type that it was found for.
+    last: Option<(&'a RecordType, Arc<DocumentPlan>)>,
+    id: String,
+    id_json: Vec<u8>,
+}
+
+impl<'a, 'i> Chunks<'a, 'i> {
+    /// `partition` is where the changes come from.
+    pub(crate) fn new(
+        changes: impl Iterator<Item = Change<'a>> + Send + 'a,
+        index: &'i Index,
+        partition: i32,
+        bytes: usize,
+    ) -> Self {
+        Self {
+            changes: Box::new(changes),
+            index,
+            partition,
+            bytes,
+            last: None,
+            id: String::new(),
+            id_json: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, change: &Change<'a>, chunk: &mut Draft) {
+        if let Err(error) = self.encode_id(change.key.as_ref(), change.offset) {
+            return chunk.reject(change.offset, format!("the key: {error}"));
+        }
+        match &change.action {
+            Action::Delete => chunk.push_delete(Some(change.offset), &self.id_json, change.seq),
+            Action::Upsert(row) | Action::Append(row) => {
+                self.use_plan(row.row_type);
+                if let Some((_, plan)) = &self.last {
+                    chunk.push_index(change, row, &self.id_json, plan);
+                }
+            }
+        }
+    }
+
+    fn encode_id(&mut self, key: Option<&KeyRow<'a>>, offset: i64) -> Result<(), RenderError> {
+        self.id.clear();
+        match key {
+            Some(key) => id::of_key(key, &mut self.id)?,
+            None => id::of_position(self.partition, offset, &mut self.id),
+        }
+        self.id_json.clear();
+        render::json_string(&self.id, &mut self.id_json);
+        Ok(())
+    }
+
+    /// Sets [`Chunks::last`] for a row type.
+    fn use_plan(&mut self, row_type: &'a RecordType) {
+        let known = self
+            .last
+            .as_ref()
+            .is_some_and(|(last, _)| std::ptr::eq(*last, row_type));
+        if !known {
+            self.last = Some((row_type, self.index.plan(row_type)));
+        }
+    }
+}
+
+impl Iterator for Chunks<'_, '_> {
+    type Item = Chunk;
+
+    fn next(&mut self) -> Option<Chunk> {
+        let first = self.changes.next()?;
+        let mut chunk = Draft::with_capacity(self.bytes.min(FIRST_BYTES));
+        self.push(&first, &mut chunk);
+        while chunk.body.len() < self.bytes
+            && let Some(change) = self.changes.next()
+        {
+            self.push(&change, &mut chunk);
+        }
+        Some(chunk.finish())
+    }
+}

@@ -1,0 +1,267 @@
+//! What stands behind an alias, as the engine describes it.
+
+use serde_json::{Map, Value};
+use tributary_runtime::{Error, Result};
+
+use crate::index::FORMAT;
+
+/// `index.gc_deletes` below this is raised.
+const GC_DELETES_SECONDS: f64 = 3600.0;
+
+/// The index that writes to an alias go to.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) write_index: String,
+    /// The mapping's top-level `properties`.
+    pub(crate) properties: Map<String, Value>,
+    /// Whether `index.gc_deletes` is at least an hour.
+    pub(crate) remembers_deletes: bool,
+    /// Whether confirmed writes may still be lost.
+    pub(crate) async_translog: bool,
+}
+
+impl Found {
+    /// The index that was just made with all that it needs.
+    pub(crate) const fn created(write_index: String, properties: Map<String, Value>) -> Self {
+        Self {
+            write_index,
+            properties,
+            remembers_deletes: true,
+            async_translog: false,
+        }
+    }
+
+    /// Reads the answer to `GET /<alias>?flat_settings=true`.
+    ///
+    /// # Errors
+    /// Stop: the name is an index's and not an alias', the alias has no write index, or that index is not ours.
+    pub(crate) fn read(answer: &Value, alias: &str, topic: &str) -> Result<Self> {
+        let nothing = Map::new();
+        let indices = answer.as_object().unwrap_or(&nothing);
+        if indices.contains_key(alias) {
+            return Err(foreign(alias, "is an index, not an alias"));
+        }
+        let (write_index, index) = write_index(indices, alias)?;
+        check_owner(index, write_index, alias, topic)?;
+        let setting = |name: &str| index.pointer(&format!("/settings/{name}"))?.as_str();
+        Ok(Self {
+            write_index: write_index.clone(),
+            properties: index
+                .pointer("/mappings/properties")
+                .and_then(Value::as_object)
+                .cloned()
+                .unwrap_or_default(),
+            remembers_deletes: setting("index.gc_deletes")
+                .and_then(seconds)
+                .is_some_and(|seconds| seconds >= GC_DELETES_SECONDS),
+            async_translog: setting("index.translog.durability")
+                .is_some_and(|durability| durability.eq_ignore_ascii_case("async")),
+        })
+    }
+
+    /// Those of `properties` that the index does not map.
+    pub(crate) fn missing(&self, properties: &Map<String, Value>) -> Map<String, Value> {
+        let mut missing = Map::new();
+        for (name, wanted) in properties {
+            match self.properties.get(name) {
+                None => {
+                    missing.insert(name.clone(), wanted.clone());
+                }
+                Some(mapped) => {
+                    if let Some(inside) = missing_inside(mapped, wanted) {
+                        missing.insert(name.clone(), inside);
+                    }
+                }
+            }
+        }
+        missing
+    }
+
+    /// Says which fields are mapped in another way than `properties` asks for: an engine cannot change that.
+    pub(crate) fn warn_of_other_types(&self, alias: &str, properties: &Map<String, Value>) {
+        for (name, wanted) in properties {
+            let Some(mapped) = self.properties.get(name) else {
+                continue;
+            };
+            let (mapped, wanted) = (type_of(mapped), type_of(wanted));
+            if mapped != wanted {
+                tracing::warn!(
+                    alias,
+                    field = name,
+                    mapped,
+                    wanted,
+                    "the column's type changed, the field's cannot: values that do not fit it are kept but not searchable; start with another `name` and `index_prefix` to build a new index"
+                );
+            }
+        }
+    }
+}
+
+/// The error for an index that has the name of ours and no alias.
+pub(crate) fn without_alias(index: &str, alias: &str) -> Error {
+    Error::stop_msg(format_args!("the index '{index}' is there, but not behind '{alias}'")).remedy(
+        format!("delete it, or add the alias: POST /_aliases {{\"actions\": [{{\"add\": {{\"index\": \"{index}\", \"alias\": \"{alias}\", \"is_write_index\": true}}}}]}}"),
+    )
+}
+
+/// A mapping without a type is an object's.
+fn type_of(mapping: &Value) -> &str {
+    let name = mapping.get("type").and_then(Value::as_str);
+    name.unwrap_or("object")
+}
+
+/// The part of an object's mapping that is not there yet.
+fn missing_inside(mapped: &Value, wanted: &Value) -> Option<Value> {
+    let wanted = wanted.get("properties")?.as_object()?;
+    let inner = Found::created(
+        String::new(),
+        mapped.get("properties")?.as_object()?.clone(),
+    );
+    let missing = inner.missing(wanted);
+    (!missing.is_empty()).then(|| serde_json::json!({ "properties": missing }))
+}
+
+fn write_index<'a>(
+    indices: &'a Map<String, Value>,
+    alias: &str,
+) -> Result<(&'a String, &'a Value)> {
+    let flag = |index: &Value| {
+        index
+            .get("aliases")
+            .and_then(|aliases| aliases.get(alias)?.get("is_write_index")?.as_bool())
+    };
+    let marked = indices.iter().find(|(_, index)| flag(index) == Some(true));
+    let only = || {
+        let mut all = indices.iter();
+        all.next()
+            .filter(|(_, index)| all.len() == 0 && flag(index).is_none())
+    };
+    marked.or_else(only).ok_or_else(|| {
+        Error::stop_msg(format_args!("the alias '{alias}' has no write index")).remedy(format!(
+            "mark one: POST /_aliases {{\"actions\": [{{\"add\": {{\"index\": \"…\", \"alias\": \"{alias}\", \"is_write_index\": true}}}}]}}"
+        ))
+    })
+}
+
+fn check_owner(index: &Value, name: &str, alias: &str, topic: &str) -> Result<()> {
+    let Some(ours) = index.pointer("/mappings/_meta/tributary") else {
+        return Err(foreign(
+            alias,
+            &format!("leads to the index '{name}', which Tributary did not make"),
+        ));
+    };
+    if ours.get("topic").and_then(Value::as_str) != Some(topic) {
+        return Err(foreign(
+            alias,
+            &format!("leads to the index '{name}' of another topic"),
+        ));
+    }
+    match ours.get("format").and_then(Value::as_u64) {
+        Some(FORMAT) => Ok(()),
+        format => Err(Error::stop_msg(format_args!(
+            "the index '{name}' has the format {format:?}, this version writes {FORMAT}"
+        ))
+        .remedy("run the version that made the index, or delete it and start with another `name`")),
+    }
+}
+
+fn foreign(alias: &str, what: &str) -> Error {
+    Error::stop_msg(format_args!("'{alias}' {what}"))
+        .remedy("set elasticsearch.index_prefix to another prefix, or remove what has that name")
+}
+
+/// A time value of the engines, `60s`, in seconds.
+fn seconds(value: &str) -> Option<f64> {
+    let digits = value.find(|letter: char| letter.is_ascii_alphabetic())?;
+    let (number, unit) = value.split_at(digits);
+    let factor = match unit {
+        "d" => 86_400.0,
+        "h" => 3600.0,
+        "m" => 60.0,
+        "s" => 1.0,
+        "ms" => 1e-3,
+        "micros" => 1e-6,
+        "nanos" => 1e-9,
+        _ => return None,
+    };
+    Some(number.parse::<f64>().ok()? * factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::Found;
+
+    fn index(aliases: &Value, settings: &Value) -> Value {
+        json!({
+            "aliases": aliases,
+            "mappings": {"_meta": {"tributary": {"format": 1, "topic": "T"}}, "properties": {
+                "id": {"type": "long"}, "p": {"properties": {"x": {"type": "double"}}}
+            }},
+            "settings": settings,
+        })
+    }
+
+    #[test]
+    fn the_write_index_is_the_marked_one_or_the_only_one() {
+        let settings = json!({"index.gc_deletes": "60s", "index.translog.durability": "async"});
+        let only = json!({"t-1": index(&json!({"t": {}}), &settings)});
+        let found = Found::read(&only, "t", "T").unwrap();
+        assert_eq!(found.write_index, "t-1");
+        assert!(!found.remembers_deletes && found.async_translog);
+
+        let settings = json!({"index.gc_deletes": "1d"});
+        let marked = json!({
+            "t-1": index(&json!({"t": {}}), &json!({})),
+            "t-2": index(&json!({"t": {"is_write_index": true}}), &settings),
+        });
+        let found = Found::read(&marked, "t", "T").unwrap();
+        assert_eq!(found.write_index, "t-2");
+        assert!(found.remembers_deletes && !found.async_translog);
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused_with_a_remedy() {
+        let cases = [
+            (
+                json!({"t": index(&json!({}), &json!({}))}),
+                "is an index, not an alias",
+            ),
+            (
+                json!({"t-1": {"aliases": {"t": {}}, "mappings": {}}}),
+                "did not make",
+            ),
+            (
+                json!({"t-1": index(&json!({"t": {"is_write_index": false}}), &json!({}))}),
+                "no write index",
+            ),
+            (
+                json!({"a": index(&json!({"t": {}}), &json!({})), "b": index(&json!({"t": {}}), &json!({}))}),
+                "no write index",
+            ),
+        ];
+        for (answer, expected) in cases {
+            let error = Found::read(&answer, "t", "T").unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+            assert!(error.remedy_text().is_some());
+        }
+        let other = json!({"t-1": index(&json!({"t": {}}), &json!({}))});
+        let error = Found::read(&other, "t", "U").unwrap_err();
+        assert!(error.to_string().contains("of another topic"), "{error}");
+    }
+
+    #[test]
+    fn missing_fields_are_found_inside_objects_too() {
+        let answer = json!({"t-1": index(&json!({"t": {}}), &json!({}))});
+        let found = Found::read(&answer, "t", "T").unwrap();
+        let wanted = json!({
+            "id": {"type": "keyword"}, "new": {"type": "long"},
+            "p": {"properties": {"x": {"type": "double"}, "y": {"type": "double"}}},
+        });
+        assert_eq!(
+            Value::Object(found.missing(wanted.as_object().unwrap())),
+            json!({"new": {"type": "long"}, "p": {"properties": {"y": {"type": "double"}}}})
+        );
+    }
+}

@@ -1,0 +1,293 @@
+//! A topic's index behind its alias: found, made, and kept in step with the row types.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
+use tributary_runtime::{Result, ResultExt};
+use tributary_schemas::record::RecordType;
+
+use crate::client::{Client, Content, Reply};
+use crate::config::ElasticConfig;
+use crate::document::DocumentPlan;
+use crate::found::{self, Found};
+use crate::naming;
+
+/// How many row types are kept compiled: old and new ones alternate only while a change of schema passes.
+const PLANS: usize = 8;
+/// The engines' default for `index.mapping.total_fields.limit`.
+const DEFAULT_FIELDS: usize = 1000;
+/// The version of what [`meta`] writes.
+pub(crate) const FORMAT: u64 = 1;
+/// How long the version of a deleted document is remembered: far above every deadline of a request.
+pub(crate) const GC_DELETES: &str = "1h";
+
+/// A topic's index, shared by the writers of all its partitions.
+#[derive(Debug)]
+pub(crate) struct Index {
+    client: Arc<Client>,
+    alias: String,
+    topic: String,
+    settings: Map<String, Value>,
+    /// Set once the alias was seen to have an index of ours behind it.
+    ready: AtomicBool,
+    live: Mutex<Option<Found>>,
+    plans: StdMutex<Vec<Arc<DocumentPlan>>>,
+}
+
+impl Index {
+    pub(crate) fn new(client: Arc<Client>, config: &ElasticConfig, topic: &str) -> Self {
+        Self {
+            client,
+            alias: naming::alias(&config.index_prefix, topic),
+            topic: topic.to_owned(),
+            settings: settings(config),
+            ready: AtomicBool::new(false),
+            live: Mutex::new(None),
+            plans: StdMutex::new(Vec::new()),
+        }
+    }
+
+    pub(crate) fn alias(&self) -> &str {
+        &self.alias
+    }
+
+    /// The compiled form of a row type.
+    pub(crate) fn plan(&self, row_type: &RecordType) -> Arc<DocumentPlan> {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plan) = plans.iter().find(|plan| plan.row_type() == row_type) {
+            return Arc::clone(plan);
+        }
+        if plans.len() == PLANS {
+            plans.remove(0);
+        }
+        let plan = Arc::new(DocumentPlan::new(row_type));
+        plans.push(Arc::clone(&plan));
+        plan
+    }
+
+    /// Looks the index up; the concrete index that writes go to, or `None` if there is none yet.
+    ///
+    /// # Errors
+    /// Stop: something of this name is not ours, or lacks a write index; otherwise as [`Client::send`].
+    pub(crate) async fn find(&self) -> Result<Option<String>> {
+        let mut live = self.live.lock().await;
+        if live.is_none() {
+            *live = self.look_up().await?;
+        }
+        Ok(live.as_ref().map(|found| found.write_index.clone()))
+    }
+
+    /// Makes sure that the alias has an index behind it; makes one without columns where there is none.
+    ///
+    /// # Errors
+    /// As [`Index::find`].
+    pub(crate) async fn ensure(&self) -> Result<()> {
+        if self.ready.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut live = self.live.lock().await;
+        self.found_or_made(&mut live, &Map::new()).await?;
+        Ok(())
+    }
+
+    /// Makes sure that the index exists and maps the columns of `plan`.
+    ///
+    /// # Errors
+    /// As [`Index::find`].
+    pub(crate) async fn ensure_mapped(&self, plan: &DocumentPlan) -> Result<()> {
+        if plan.is_mapped() {
+            return Ok(());
+        }
+        let mut live = self.live.lock().await;
+        let found = self.found_or_made(&mut live, plan.properties()).await?;
+        let missing = found.missing(plan.properties());
+        if !missing.is_empty() {
+            self.add_fields(found, missing).await?;
+        }
+        found.warn_of_other_types(&self.alias, plan.properties());
+        plan.set_mapped();
+        Ok(())
+    }
+
+    async fn found_or_made<'l>(
+        &self,
+        live: &'l mut Option<Found>,
+        properties: &Map<String, Value>,
+    ) -> Result<&'l mut Found> {
+        let found = match live.take() {
+            Some(found) => found,
+            None => match self.look_up().await? {
+                Some(found) => found,
+                None => self.create(properties).await?,
+            },
+        };
+        self.ready.store(true, Ordering::Release);
+        Ok(live.insert(found))
+    }
+
+    /// Whether what stands behind the alias, if anything, is ours; changes nothing.
+    ///
+    /// # Errors
+    /// As [`Index::find`].
+    pub(crate) async fn inspect(&self) -> Result<()> {
+        self.read().await.map(drop)
+    }
+
+    async fn read(&self) -> Result<Option<Found>> {
+        let doing = format!("read the index behind '{}'", self.alias);
+        let reply = self
+            .request(
+                Method::GET,
+                &[&self.alias],
+                &[("flat_settings", "true")],
+                Content::Nothing,
+            )
+            .await?;
+        if reply.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        Found::read(&reply.json(&doing)?, &self.alias, &self.topic).map(Some)
+    }
+
+    /// Reads what is there, and sets what an index of ours needs.
+    async fn look_up(&self) -> Result<Option<Found>> {
+        let Some(found) = self.read().await? else {
+            return Ok(None);
+        };
+        if found.async_translog {
+            tracing::warn!(
+                index = found.write_index,
+                "index.translog.durability is async: rows that the engine has confirmed are lost if it dies; set it to request"
+            );
+        }
+        if !found.remembers_deletes {
+            let reply = self
+                .put(
+                    &[&found.write_index, "_settings"],
+                    json!({"index.gc_deletes": GC_DELETES}),
+                )
+                .await?;
+            reply.json(&format!("set index.gc_deletes of '{}'", found.write_index))?;
+        }
+        Ok(Some(found))
+    }
+
+    /// Makes the first index together with its alias, or finds the one that another writer made meanwhile.
+    async fn create(&self, properties: &Map<String, Value>) -> Result<Found> {
+        let index = naming::first_index(&self.alias);
+        let mut settings = self.settings.clone();
+        if let Some(limit) = field_limit(properties) {
+            settings.insert("index.mapping.total_fields.limit".to_owned(), limit.into());
+        }
+        let content = json!({
+            "aliases": {(self.alias.as_str()): {"is_write_index": true}},
+            "settings": settings,
+            "mappings": {"dynamic": false, "_meta": meta(&self.topic), "properties": properties},
+        });
+        let reply = self.put(&[&index], content).await?;
+        let doing = format!("create the index '{index}'");
+        if reply.failure_kind() == "resource_already_exists_exception" {
+            return self
+                .look_up()
+                .await?
+                .ok_or_else(|| found::without_alias(&index, &self.alias).context(doing));
+        }
+        if reply.failure_kind() == "invalid_index_name_exception"
+            && let Some(found) = self.look_up().await?
+        {
+            return Ok(found);
+        }
+        reply.json(&doing)?;
+        tracing::info!(
+            index,
+            alias = self.alias,
+            topic = self.topic,
+            "created an index"
+        );
+        Ok(Found::created(index, properties.clone()))
+    }
+
+    async fn add_fields(&self, found: &mut Found, missing: Map<String, Value>) -> Result<()> {
+        let names: Vec<&str> = missing.keys().map(String::as_str).collect();
+        tracing::info!(index = found.write_index, fields = ?names, "maps new fields");
+        let doing = format!("map new fields of '{}'", found.write_index);
+        let mut all = found.properties.clone();
+        all.extend(missing.clone());
+        if let Some(limit) = field_limit(&all) {
+            self.put(
+                &[&found.write_index, "_settings"],
+                json!({"index.mapping.total_fields.limit": limit}),
+            )
+            .await?
+            .json(&doing)?;
+        }
+        let reply = self
+            .put(
+                &[&found.write_index, "_mapping"],
+                json!({"properties": missing}),
+            )
+            .await?;
+        if reply.status == StatusCode::BAD_REQUEST {
+            // Another writer, at another version of the schema, may have mapped a field first.
+            let now = self.look_up().await?;
+            if let Some(now) = now.filter(|now| now.missing(&all).is_empty()) {
+                *found = now;
+                return Ok(());
+            }
+        }
+        reply.json(&doing)?;
+        found.properties = all;
+        Ok(())
+    }
+
+    async fn put(&self, path: &[&str], content: Value) -> Result<Reply> {
+        self.request(Method::PUT, path, &[], Content::Json(content))
+            .await
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        content: Content,
+    ) -> Result<Reply> {
+        self.client
+            .send(method, path, query, content)
+            .await
+            .doing(|| format!("prepare the index of '{}'", self.alias))
+    }
+}
+
+/// What says that an index is ours.
+fn meta(topic: &str) -> Value {
+    json!({"tributary": {"format": FORMAT, "topic": topic}})
+}
+
+fn settings(config: &ElasticConfig) -> Map<String, Value> {
+    let mut settings = Map::new();
+    settings.insert("index.gc_deletes".to_owned(), GC_DELETES.into());
+    settings.insert(
+        "index.number_of_shards".to_owned(),
+        config.number_of_shards.into(),
+    );
+    if let Some(replicas) = config.number_of_replicas {
+        settings.insert("index.number_of_replicas".to_owned(), replicas.into());
+    }
+    if let Some(interval) = &config.refresh_interval {
+        settings.insert(
+            "index.refresh_interval".to_owned(),
+            interval.as_str().into(),
+        );
+    }
+    settings
+}
+
+/// The limit to set where the default would refuse the mapping: twice what is needed.
+fn field_limit(properties: &Map<String, Value>) -> Option<usize> {
+    let count = crate::mapping::field_count(properties);
+    (count > DEFAULT_FIELDS * 9 / 10).then_some(count * 2)
+}

@@ -1,0 +1,35 @@
+//! The service: the loop with a search engine as its target.
+
+use tributary_runtime::cli::{Context, Service};
+use tributary_runtime::{Error, Problem, Result, sink, telemetry};
+
+use crate::config::Config;
+use crate::destination::Elastic;
+use crate::{check, metric};
+
+/// `tributary-sink-elastic`.
+#[derive(Debug)]
+pub struct ElasticSink;
+
+impl Service for ElasticSink {
+    const NAME: &'static str = "tributary-sink-elastic";
+    const ABOUT: &'static str = "Keeps a search index per topic equal to its table";
+    const DEFAULT_PORT: u16 = 9402;
+    type Config = Config;
+
+    fn validate(config: &Config) -> Vec<Problem> {
+        config.validate()
+    }
+
+    async fn check(config: Config) -> Vec<Problem> {
+        let mut problems = sink::check(&config.loop_config()).await;
+        problems.extend(check::engine(&config).await);
+        problems
+    }
+
+    async fn run(config: Config, context: Context) -> Result<(), Error> {
+        telemetry::describe(metric::ALL);
+        let elastic = Elastic::new(config.elasticsearch.clone())?;
+        sink::run(config.loop_config(), elastic, &context).await
+    }
+}

@@ -1,0 +1,8 @@
+//! Against the real engine at `TRIBUTARY_SEARCH`, and against a server that answers what a real one cannot be
+//! made to answer.
+
+mod engine;
+mod faults;
+mod fixture;
+mod indices;
+mod values;

@@ -1,0 +1,338 @@
+//! What the engine holds after batches in the order and disorder in which they may come.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tributary_runtime::Policy;
+use tributary_schemas::record::{Datum, FieldType, RecordType};
+
+use super::fixture::{Fixture, delete, record_type, rejections, target_error, text_key, upsert};
+
+fn row_type() -> RecordType {
+    record_type(&[("id", FieldType::String), ("n", FieldType::Int64)])
+}
+
+/// Writes the row (`id`, `n`) at `seq`; the offset is the same number.
+async fn put(fixture: &Fixture, id: &str, n: i64, seq: u64) {
+    let (key, row) = (text_key(), row_type());
+    let id = Datum::Str(id);
+    let change = upsert(
+        seq as i64,
+        seq,
+        (&key, id.clone()),
+        (&row, &[id, Datum::Int(n)]),
+    );
+    fixture
+        .writer()
+        .await
+        .apply(0, None, [change].into_iter())
+        .await
+        .unwrap();
+}
+
+async fn remove(fixture: &Fixture, id: &str, seq: u64) {
+    let key = text_key();
+    let change = delete(seq as i64, seq, (&key, Datum::Str(id)));
+    fixture
+        .writer()
+        .await
+        .apply(0, None, [change].into_iter())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn an_older_row_never_replaces_a_newer_one() {
+    let fixture = Fixture::new();
+    put(&fixture, "a", 2, 20).await;
+    put(&fixture, "a", 1, 10).await;
+    put(&fixture, "a", 3, 20).await;
+    let expected = json!({"id": "a", "n": 2, "_tributary_seq": 20});
+    assert_eq!(fixture.documents().await, [("a".to_owned(), expected)]);
+
+    remove(&fixture, "a", 15).await;
+    assert_eq!(fixture.ids().await, ["a"]);
+    remove(&fixture, "a", 30).await;
+    put(&fixture, "a", 2, 20).await;
+    assert_eq!(fixture.ids().await, [""; 0]);
+    put(&fixture, "a", 4, 40).await;
+    assert_eq!(fixture.ids().await, ["a"]);
+    fixture.finish().await;
+}
+
+#[tokio::test]
+async fn a_delete_that_comes_first_keeps_an_older_row_out() {
+    let fixture = Fixture::new();
+    remove(&fixture, "a", 30).await;
+    remove(&fixture, "a", 30).await;
+    put(&fixture, "a", 2, 20).await;
+    put(&fixture, "b", 2, 31).await;
+    assert_eq!(fixture.ids().await, ["b"]);
+    fixture.finish().await;
+}
+
+#[tokio::test]
+async fn a_batch_is_split_into_requests_and_may_be_repeated() {
+    let mut fixture = Fixture::new();
+    fixture.config.bulk_bytes = 1024;
+    fixture.elastic = crate::Elastic::new(fixture.config.clone()).unwrap();
+    let (key, row) = (text_key(), row_type());
+    let ids: Vec<_> = (0..300).map(|n| format!("{n:03}")).collect();
+    let writer = fixture.writer().await;
+    for _ in 0..2 {
+        let changes = ids.iter().enumerate().map(|(n, id)| {
+            let id = Datum::Str(id);
+            upsert(
+                n as i64,
+                100 + n as u64,
+                (&key, id.clone()),
+                (&row, &[id, Datum::Int(n as i64)]),
+            )
+        });
+        writer.apply(0, None, changes).await.unwrap();
+    }
+    assert_eq!(fixture.ids().await, ids);
+    fixture.finish().await;
+}
+
+#[tokio::test]
+async fn rows_without_a_key_are_told_apart_by_partition_and_offset() {
+    let fixture = Fixture::new();
+    let (key, row) = (text_key(), row_type());
+    let change = |offset| {
+        let mut change = upsert(
+            offset,
+            7,
+            (&key, Datum::Null),
+            (&row, &[Datum::Str("x"), Datum::Int(1)]),
+        );
+        change.key = None;
+        change
+    };
+    let writer = fixture.writer().await;
+    writer
+        .apply(0, None, [change(1), change(2)].into_iter())
+        .await
+        .unwrap();
+    writer
+        .apply(0, None, [change(2)].into_iter())
+        .await
+        .unwrap();
+    writer
+        .apply(1, None, [change(2)].into_iter())
+        .await
+        .unwrap();
+    let mut ids = fixture.ids().await;
+    ids.sort();
+    assert_eq!(ids, ["0-1", "0-2", "1-2"]);
+    fixture.finish().await;
+}
+
+#[tokio::test]
+async fn a_refused_document_is_named_by_its_offset_and_the_others_are_written() {
+    let fixture = Fixture::new();
+    let key = text_key();
+    let before = record_type(&[("flag", FieldType::Bool)]);
+    let after = record_type(&[("flag", FieldType::String)]);
+    let writer = fixture.writer().await;
+    let first = upsert(
+        1,
+        1,
+        (&key, Datum::Str("a")),
+        (&before, &[Datum::Bool(true)]),
+    );
+    writer.apply(0, None, [first].into_iter()).await.unwrap();
+
+    let text = |offset: i64, id, flag| {
+        upsert(
+            offset,
+            offset as u64,
+            (&key, Datum::Str(id)),
+            (&after, &[Datum::Str(flag)]),
+        )
+    };
+    let mismatch = upsert(5, 5, (&key, Datum::Str("e")), (&before, &[Datum::Str("x")]));
+    let changes = [
+        text(2, "b", "secret"),
+        text(3, "c", "true"),
+        text(4, "d-secret", "secret"),
+        mismatch,
+    ];
+    let rejected = rejections(writer.apply(0, None, changes.into_iter()).await);
+    assert_eq!(
+        rejected
+            .iter()
+            .map(|rejection| rejection.offset)
+            .collect::<Vec<_>>(),
+        [2, 4, 5]
+    );
+    for rejection in &rejected {
+        assert!(
+            rejection.reason.contains("column \"flag\""),
+            "{rejection:?}"
+        );
+        assert!(!rejection.reason.contains("secret"), "{rejection:?}");
+    }
+    assert_eq!(fixture.ids().await, ["a", "c"]);
+    fixture.finish().await;
+}
+
+#[tokio::test]
+async fn a_block_on_writes_is_waited_out() {
+    for block in ["index.blocks.write", "index.blocks.read_only_allow_delete"] {
+        let fixture = Fixture::new();
+        put(&fixture, "a", 1, 1).await;
+        let settings = format!("/{}/_settings", fixture.alias());
+        fixture.put(&settings, json!({block: true})).await;
+        let (key, row) = (text_key(), row_type());
+        let change = || {
+            let id = Datum::Str("b");
+            [upsert(
+                2,
+                2,
+                (&key, id.clone()),
+                (&row, &[id, Datum::Int(2)]),
+            )]
+            .into_iter()
+        };
+        let writer = fixture.writer().await;
+        let error = target_error(writer.apply(0, None, change()).await);
+        assert_eq!(error.policy(), Policy::Retry);
+        let text = error.to_string();
+        assert!(
+            text.contains("are blocked") && text.contains("_settings"),
+            "{text}"
+        );
+
+        fixture.put(&settings, json!({block: Value::Null})).await;
+        writer.apply(0, None, change()).await.unwrap();
+        assert_eq!(fixture.ids().await, ["a", "b"]);
+        fixture.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn rows_below_are_gone_and_stay_gone() {
+    let fixture = Fixture::new();
+    let (key, row) = (text_key(), row_type());
+    let ids: Vec<_> = (0..12_000).map(|n| format!("{n}")).collect();
+    let writer = fixture.writer().await;
+    let changes = ids.iter().enumerate().map(|(n, id)| {
+        upsert(
+            n as i64,
+            10,
+            (&key, Datum::Str(id)),
+            (&row, &[Datum::Null, Datum::Int(n as i64)]),
+        )
+    });
+    writer.apply(0, None, changes).await.unwrap();
+    put(&fixture, "newer", 1, 21).await;
+    put(&fixture, "equal", 1, 20).await;
+
+    let id = Datum::Str("5");
+    let again = upsert(12_001, 22, (&key, id.clone()), (&row, &[id, Datum::Int(0)]));
+    writer
+        .apply(0, Some(20), [again].into_iter())
+        .await
+        .unwrap();
+    assert_eq!(fixture.ids().await, ["equal", "newer", "5"]);
+    put(&fixture, "7", 1, 10).await;
+    writer.apply(0, Some(20), std::iter::empty()).await.unwrap();
+    assert_eq!(fixture.ids().await, ["equal", "newer", "5"]);
+    fixture.finish().await;
+}
+
+#[tokio::test]
+async fn a_sweep_of_a_topic_without_an_index_does_nothing() {
+    let fixture = Fixture::new();
+    fixture
+        .writer()
+        .await
+        .apply(0, Some(9), std::iter::empty())
+        .await
+        .unwrap();
+    let (status, _) = fixture
+        .call(Method::GET, &format!("/{}", fixture.alias()), None)
+        .await;
+    assert_eq!(status, 404);
+}
+
+#[tokio::test]
+async fn an_index_that_goes_away_is_not_made_again_in_silence() {
+    let fixture = Fixture::new();
+    put(&fixture, "a", 1, 1).await;
+    let writer = fixture.writer().await;
+    let (status, _) = fixture
+        .call(Method::DELETE, &format!("/{}", fixture.first_index()), None)
+        .await;
+    assert_eq!(status, 200);
+    let (key, row) = (text_key(), row_type());
+    let id = Datum::Str("b");
+    let change = upsert(
+        2,
+        2,
+        (&key, id.clone()),
+        (&row, &[id.clone(), Datum::Int(2)]),
+    );
+    let error = target_error(writer.apply(0, None, [change].into_iter()).await);
+    assert_eq!(error.policy(), Policy::Stop);
+    assert!(error.to_string().contains("is gone"), "{error}");
+    // OpenSearch makes an index for a delete; Elasticsearch does not.
+    let error = target_error(
+        writer
+            .apply(0, None, [delete(3, 3, (&key, id))].into_iter())
+            .await,
+    );
+    assert_eq!(error.policy(), Policy::Stop);
+    assert!(error.to_string().contains("is gone"), "{error}");
+    fixture.finish().await;
+}
+
+#[tokio::test]
+async fn any_key_is_an_id_of_its_own() {
+    let fixture = Fixture::new();
+    let long = "ü".repeat(400);
+    let longer = "ü".repeat(401);
+    let keys = [
+        "",
+        "~",
+        " ",
+        "a/b",
+        "a?b#c",
+        "%20",
+        "\"\\",
+        "\u{1}\n",
+        "_id",
+        "naïve 🦀",
+        "..",
+        "*",
+        long.as_str(),
+        longer.as_str(),
+    ];
+    let (key, row) = (text_key(), row_type());
+    let changes = keys.iter().enumerate().map(|(n, id)| {
+        let id = Datum::Str(id);
+        upsert(
+            n as i64,
+            1 + n as u64,
+            (&key, id.clone()),
+            (&row, &[id, Datum::Int(n as i64)]),
+        )
+    });
+    let writer = fixture.writer().await;
+    writer.apply(0, None, changes).await.unwrap();
+    let stored: Vec<_> = fixture
+        .documents()
+        .await
+        .into_iter()
+        .map(|(_, source)| source["id"].clone())
+        .collect();
+    assert_eq!(stored, keys);
+
+    let deletes = keys
+        .iter()
+        .enumerate()
+        .map(|(n, id)| delete(50 + n as i64, 50, (&key, Datum::Str(id))));
+    writer.apply(0, None, deletes).await.unwrap();
+    assert_eq!(fixture.ids().await, [""; 0]);
+    fixture.finish().await;
+}

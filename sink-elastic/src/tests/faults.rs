@@ -1,0 +1,257 @@
+//! Faults that a healthy engine cannot be made to show, by a server that speaks just enough of `_bulk`.
+
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{Method, StatusCode, Uri};
+use serde_json::{Value, json};
+use tributary_runtime::Policy;
+use tributary_runtime::sink::{Destination, TableName, TopicPartition, WriteError};
+use tributary_schemas::record::{Datum, FieldType};
+
+use super::fixture::{impatient, record_type, rejections, target_error, text_key, upsert};
+
+/// Answers a bulk request, given how many came before it and its action lines.
+type Answer = dyn Fn(usize, &[String]) -> (StatusCode, Value) + Send + Sync;
+
+struct Server {
+    url: String,
+    /// The `_id`s of each bulk request.
+    requests: Arc<Mutex<Vec<Vec<String>>>>,
+}
+
+#[derive(Clone)]
+struct Shared {
+    requests: Arc<Mutex<Vec<Vec<String>>>>,
+    answer: Arc<Answer>,
+}
+
+async fn serve(
+    State(shared): State<Shared>,
+    method: Method,
+    uri: Uri,
+    body: Bytes,
+) -> (StatusCode, String) {
+    if !uri.path().ends_with("/_bulk") {
+        let status = if method == Method::GET {
+            StatusCode::NOT_FOUND
+        } else {
+            StatusCode::OK
+        };
+        return (status, "{}".to_owned());
+    }
+    let ids: Vec<_> = body
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| {
+            let line: Value = serde_json::from_slice(line).ok()?;
+            Some(line.get("index")?.get("_id")?.as_str()?.to_owned())
+        })
+        .collect();
+    let mut requests = shared.requests.lock().unwrap();
+    let (status, answer) = (shared.answer)(requests.len(), &ids);
+    requests.push(ids);
+    (status, answer.to_string())
+}
+
+impl Server {
+    async fn start(
+        answer: impl Fn(usize, &[String]) -> (StatusCode, Value) + Send + Sync + 'static,
+    ) -> Self {
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let shared = Shared {
+            requests: Arc::clone(&requests),
+            answer: Arc::new(answer),
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            axum::serve(listener, Router::new().fallback(serve).with_state(shared))
+                .await
+                .unwrap();
+        });
+        Self { url, requests }
+    }
+
+    /// Writes rows with these `_id`s, at the offsets 0, 1, ….
+    async fn write(&self, ids: &[&str]) -> Result<(), WriteError> {
+        let partition = TopicPartition {
+            topic: "t".to_owned(),
+            partition: 0,
+        };
+        let table = TableName {
+            schema: "s".to_owned(),
+            table: "t".to_owned(),
+        };
+        let elastic = impatient(&self.url);
+        let (writer, _) = elastic.open(&partition, &table).await.unwrap();
+        let (key, row) = (text_key(), record_type(&[("n", FieldType::Int32)]));
+        let changes: Vec<_> = ids
+            .iter()
+            .enumerate()
+            .map(|(n, id)| {
+                upsert(
+                    n as i64,
+                    1,
+                    (&key, Datum::Str(id)),
+                    (&row, &[Datum::Int(1)]),
+                )
+            })
+            .collect();
+        writer.apply(0, None, changes.into_iter()).await
+    }
+
+    fn requests(&self) -> Vec<Vec<String>> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+fn item(status: u16, kind: Option<&str>) -> Value {
+    let mut item = json!({"_index": "t-000001", "status": status});
+    if let Some(kind) = kind {
+        item["error"] = json!({"type": kind, "reason": "secret"});
+    }
+    json!({"index": item})
+}
+
+fn items(ids: &[String], item_of: impl Fn(&str) -> Value) -> (StatusCode, Value) {
+    let items: Vec<_> = ids.iter().map(|id| item_of(id)).collect();
+    (StatusCode::OK, json!({"errors": true, "items": items}))
+}
+
+#[tokio::test]
+async fn only_the_items_that_were_turned_away_are_sent_again() {
+    let server = Server::start(|before, ids| {
+        items(ids, |id| match (id, before) {
+            ("b", 0) => item(429, Some("es_rejected_execution_exception")),
+            ("c", 0) => item(409, Some("version_conflict_engine_exception")),
+            ("d", 0 | 1) => item(503, Some("unavailable_shards_exception")),
+            _ => item(201, None),
+        })
+    })
+    .await;
+    server.write(&["a", "b", "c", "d"]).await.unwrap();
+    assert_eq!(
+        server.requests(),
+        [vec!["a", "b", "c", "d"], vec!["b", "d"], vec!["d"]]
+    );
+}
+
+#[tokio::test]
+async fn items_that_are_turned_away_for_long_go_back_to_the_loop() {
+    let server = Server::start(|_, ids| {
+        items(ids, |id| match id {
+            "a" => item(201, None),
+            _ => item(429, Some("es_rejected_execution_exception")),
+        })
+    })
+    .await;
+    let error = target_error(server.write(&["a", "b"]).await);
+    assert_eq!(error.policy(), Policy::Retry);
+    assert!(
+        error
+            .to_string()
+            .contains("es_rejected_execution_exception"),
+        "{error}"
+    );
+    assert!(server.requests().iter().skip(1).all(|ids| ids == &["b"]));
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_large_is_halved_down_to_the_document_that_is() {
+    let server = Server::start(|_, ids| {
+        let is_large = ids.len() > 2 || ids.iter().any(|id| id == "large");
+        if is_large {
+            (StatusCode::PAYLOAD_TOO_LARGE, json!({}))
+        } else {
+            items(ids, |_| item(201, None))
+        }
+    })
+    .await;
+    let rejected = rejections(server.write(&["a", "b", "c", "large", "e"]).await);
+    assert_eq!(rejected.len(), 1);
+    assert_eq!(rejected[0].offset, 3);
+    assert!(
+        rejected[0].reason.contains("http.max_content_length"),
+        "{rejected:?}"
+    );
+    let mut written: Vec<_> = server
+        .requests()
+        .into_iter()
+        .filter(|ids| ids.len() <= 2)
+        .flatten()
+        .collect();
+    written.sort();
+    written.dedup();
+    assert_eq!(written, ["a", "b", "c", "e", "large"]);
+}
+
+#[tokio::test]
+async fn the_policy_follows_the_status_and_no_value_is_told() {
+    let cases = [
+        (
+            StatusCode::UNAUTHORIZED,
+            Policy::Stop,
+            "refuses the credentials",
+        ),
+        (StatusCode::FORBIDDEN, Policy::Stop, "does not allow"),
+        (StatusCode::TOO_MANY_REQUESTS, Policy::Retry, "429"),
+        (StatusCode::SERVICE_UNAVAILABLE, Policy::Retry, "503"),
+        (StatusCode::BAD_GATEWAY, Policy::Retry, "502"),
+        (
+            StatusCode::BAD_REQUEST,
+            Policy::Stop,
+            "refuses a bulk request",
+        ),
+    ];
+    for (status, policy, text) in cases {
+        let body = json!({"error": {"type": "some_exception", "reason": "secret"}});
+        let server = Server::start(move |_, _| (status, body.clone())).await;
+        let error = target_error(server.write(&["a"]).await);
+        assert_eq!(error.policy(), policy, "{error}");
+        assert!(error.to_string().contains(text), "{error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_is_away_or_answers_nonsense_is_tried_again() {
+    let away = Server {
+        url: "http://127.0.0.1:1".to_owned(),
+        requests: Arc::default(),
+    };
+    let partition = TopicPartition {
+        topic: "t".to_owned(),
+        partition: 0,
+    };
+    let table = TableName {
+        schema: "s".to_owned(),
+        table: "t".to_owned(),
+    };
+    let error = impatient(&away.url)
+        .open(&partition, &table)
+        .await
+        .unwrap_err();
+    assert_eq!(error.policy(), Policy::Retry);
+    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+
+    let short = Server::start(|_, _| (StatusCode::OK, json!({"items": []}))).await;
+    let error = target_error(short.write(&["a"]).await);
+    assert_eq!(error.policy(), Policy::Retry);
+    assert!(
+        error.to_string().contains("0 items to 1 operations"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn another_node_is_used_when_one_is_away() {
+    let server = Server::start(|_, ids| items(ids, |_| item(201, None))).await;
+    let both = Server {
+        url: format!("http://127.0.0.1:1,{}", server.url),
+        requests: Arc::clone(&server.requests),
+    };
+    both.write(&["a"]).await.unwrap();
+    assert_eq!(server.requests(), [vec!["a"]]);
+}

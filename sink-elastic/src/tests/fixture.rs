@@ -1,0 +1,228 @@
+//! A topic of its own per test, and what the engine says about its index.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use reqwest::Method;
+use serde_json::Value;
+use tributary_runtime::Error;
+use tributary_runtime::sink::{
+    Action, Change, Destination, KeyRow, Rejection, Start, TableName, TopicPartition, ValueRow,
+    WriteError,
+};
+use tributary_schemas::record::{Datum, Field, FieldType, Origin, RecordType};
+
+use crate::config::ElasticConfig;
+use crate::destination::{Elastic, ElasticWriter};
+
+/// A topic that no other test has, its index, and a plain HTTP client beside the product's.
+pub(super) struct Fixture {
+    pub(super) topic: String,
+    pub(super) config: ElasticConfig,
+    pub(super) elastic: Elastic,
+    pub(super) http: reqwest::Client,
+    pub(super) url: String,
+}
+
+pub(super) fn config(url: &str) -> ElasticConfig {
+    let mut config: ElasticConfig = toml::from_str(&format!("url = \"{url}\"")).unwrap();
+    config.number_of_replicas = Some(0);
+    config
+}
+
+impl Fixture {
+    pub(super) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let url = std::env::var("TRIBUTARY_SEARCH").expect(
+            "TRIBUTARY_SEARCH is not set: it names the search engine to test with (make up starts one)",
+        );
+        let nanos = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_nanos();
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let config = config(&url);
+        let elastic = Elastic::new(config.clone()).unwrap();
+        Self {
+            topic: format!("test.t{}-{nanos}-{number}", std::process::id()),
+            config,
+            elastic,
+            http: reqwest::Client::new(),
+            url,
+        }
+    }
+
+    pub(super) fn alias(&self) -> &str {
+        &self.topic
+    }
+
+    pub(super) fn first_index(&self) -> String {
+        format!("{}-000001", self.topic)
+    }
+
+    pub(super) async fn writer(&self) -> ElasticWriter {
+        self.open(0).await.unwrap().0
+    }
+
+    pub(super) async fn open(&self, partition: i32) -> Result<(ElasticWriter, Start), Error> {
+        let partition = TopicPartition {
+            topic: self.topic.clone(),
+            partition,
+        };
+        let table = TableName {
+            schema: "test".to_owned(),
+            table: "t".to_owned(),
+        };
+        self.elastic.open(&partition, &table).await
+    }
+
+    /// A request to the engine; the status, and the body as JSON.
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> (u16, Value) {
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if let Some(body) = body {
+            request = request
+                .header("content-type", "application/json")
+                .body(body.to_string());
+        }
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, response.json().await.unwrap_or_default())
+    }
+
+    pub(super) async fn put(&self, path: &str, body: Value) {
+        let (status, answer) = self.call(Method::PUT, path, Some(body)).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    /// The documents' `_id`s and `_source`s, after a refresh, in the order of `_tributary_seq`.
+    pub(super) async fn documents(&self) -> Vec<(String, Value)> {
+        let answer = self.search(serde_json::json!({"match_all": {}})).await;
+        answer
+            .into_iter()
+            .map(|hit| {
+                (
+                    hit["_id"].as_str().unwrap().to_owned(),
+                    hit["_source"].clone(),
+                )
+            })
+            .collect()
+    }
+
+    pub(super) async fn ids(&self) -> Vec<String> {
+        self.documents()
+            .await
+            .into_iter()
+            .map(|(id, _)| id)
+            .collect()
+    }
+
+    pub(super) async fn search(&self, query: Value) -> Vec<Value> {
+        let path = format!("/{}/_refresh", self.alias());
+        assert_eq!(self.call(Method::POST, &path, None).await.0, 200);
+        let body = serde_json::json!({"size": 1000, "query": query, "sort": ["_tributary_seq"]});
+        let path = format!("/{}/_search", self.alias());
+        let (status, answer) = self.call(Method::POST, &path, Some(body)).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["hits"]["hits"].as_array().unwrap().clone()
+    }
+
+    pub(super) async fn finish(self) {
+        let path = format!("/{}*", self.topic);
+        let (_, answer) = self.call(Method::GET, &path, None).await;
+        for index in answer
+            .as_object()
+            .into_iter()
+            .flat_map(|indices| indices.keys())
+        {
+            self.call(Method::DELETE, &format!("/{index}"), None).await;
+        }
+    }
+}
+
+/// A record type of nullable fields.
+pub(super) fn record_type(fields: &[(&str, FieldType)]) -> RecordType {
+    RecordType {
+        full_name: "test.t.Value".to_owned(),
+        fields: fields
+            .iter()
+            .map(|(name, field_type)| field(name, field_type.clone()))
+            .collect(),
+    }
+}
+
+pub(super) fn field(name: &str, field_type: FieldType) -> Field {
+    Field {
+        name: name.to_owned(),
+        field_type,
+        nullable: true,
+    }
+}
+
+/// The key of the tests that do not care: one text column.
+pub(super) fn text_key() -> RecordType {
+    record_type(&[("id", FieldType::String)])
+}
+
+pub(super) fn upsert<'a>(
+    offset: i64,
+    seq: u64,
+    (key_type, key): (&'a RecordType, Datum<'a>),
+    (row_type, row): (&'a RecordType, &[Datum<'a>]),
+) -> Change<'a> {
+    Change {
+        offset,
+        seq,
+        key: Some(KeyRow {
+            key_type,
+            row: vec![key],
+        }),
+        action: Action::Upsert(ValueRow {
+            row_type,
+            row: row.to_vec(),
+            origin: Origin::default(),
+        }),
+    }
+}
+
+pub(super) fn delete<'a>(
+    offset: i64,
+    seq: u64,
+    (key_type, key): (&'a RecordType, Datum<'a>),
+) -> Change<'a> {
+    Change {
+        offset,
+        seq,
+        key: Some(KeyRow {
+            key_type,
+            row: vec![key],
+        }),
+        action: Action::Delete,
+    }
+}
+
+/// The error of a write that the target as a whole has refused.
+#[track_caller]
+pub(super) fn target_error(result: Result<(), WriteError>) -> Error {
+    match result {
+        Err(WriteError::Target(error)) => error,
+        other => panic!("expected an error of the target, got {other:?}"),
+    }
+}
+
+#[track_caller]
+pub(super) fn rejections(result: Result<(), WriteError>) -> Vec<Rejection> {
+    match result {
+        Err(WriteError::Rejected(rejections)) => rejections,
+        other => panic!("expected rejections, got {other:?}"),
+    }
+}
+
+/// A target with little patience, for a server that never gets better.
+pub(super) fn impatient(url: &str) -> Elastic {
+    Elastic::with_patience(config(url), Duration::from_millis(200)).unwrap()
+}

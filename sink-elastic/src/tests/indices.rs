@@ -1,0 +1,252 @@
+//! How indices are found, made and extended.
+
+use reqwest::Method;
+use serde_json::json;
+use tributary_runtime::Policy;
+use tributary_runtime::sink::Start;
+use tributary_schemas::record::{Datum, FieldType};
+
+use super::fixture::{Fixture, record_type, text_key, upsert};
+use crate::Elastic;
+
+#[tokio::test]
+async fn the_first_row_makes_the_index_with_its_alias_settings_and_mapping() {
+    let mut fixture = Fixture::new();
+    fixture.config.number_of_shards = 2;
+    fixture.config.refresh_interval = Some("7s".to_owned());
+    fixture.elastic = Elastic::new(fixture.config.clone()).unwrap();
+    let (key, row) = (text_key(), record_type(&[("n", FieldType::Int32)]));
+    let change = upsert(0, 1, (&key, Datum::Str("a")), (&row, &[Datum::Int(1)]));
+    let (writer, start) = fixture.open(0).await.unwrap();
+    assert_eq!(start, Start::Beginning);
+    writer.apply(0, None, [change].into_iter()).await.unwrap();
+
+    let path = format!("/{}?flat_settings=true", fixture.alias());
+    let (_, answer) = fixture.call(Method::GET, &path, None).await;
+    let index = &answer[fixture.first_index()];
+    assert_eq!(
+        index["aliases"],
+        json!({(fixture.alias()): {"is_write_index": true}})
+    );
+    assert_eq!(
+        index["mappings"],
+        json!({
+            "dynamic": "false",
+            "_meta": {"tributary": {"format": 1, "topic": fixture.topic}},
+            "properties": {
+                "_tributary_seq": {"type": "long"},
+                "n": {"type": "integer", "ignore_malformed": true},
+            },
+        })
+    );
+    for (name, value) in [
+        ("gc_deletes", "1h"),
+        ("number_of_shards", "2"),
+        ("number_of_replicas", "0"),
+        ("refresh_interval", "7s"),
+    ] {
+        assert_eq!(index["settings"][format!("index.{name}")], value, "{name}");
+    }
+    fixture.finish().await;
+}
+
+#[tokio::test]
+async fn partitions_begin_at_the_beginning_once_after_the_index_was_missing() {
+    let fixture = Fixture::new();
+    for (partition, expected) in [
+        (0, Start::Beginning),
+        (1, Start::Beginning),
+        (0, Start::Committed),
+        (1, Start::Committed),
+    ] {
+        assert_eq!(fixture.open(partition).await.unwrap().1, expected);
+    }
+    let (key, row) = (text_key(), record_type(&[]));
+    let change = upsert(0, 1, (&key, Datum::Str("a")), (&row, &[]));
+    fixture
+        .writer()
+        .await
+        .apply(0, None, [change].into_iter())
+        .await
+        .unwrap();
+    let other = Fixture {
+        topic: fixture.topic.clone(),
+        ..Fixture::new()
+    };
+    assert_eq!(other.open(0).await.unwrap().1, Start::Committed);
+    fixture.finish().await;
+}
+
+#[tokio::test]
+async fn writers_that_make_the_index_at_the_same_time_agree() {
+    let first = Fixture::new();
+    let rows: Vec<_> = (0..6)
+        .map(|n| {
+            record_type(&[
+                ("id", FieldType::String),
+                (["a", "b", "c"][n % 3], FieldType::Int32),
+            ])
+        })
+        .collect();
+    let key = text_key();
+    let names: Vec<_> = (0..6).map(|n| n.to_string()).collect();
+    let writes = rows.iter().zip(&names).enumerate().map(|(n, (row, name))| {
+        let instance = Fixture {
+            topic: first.topic.clone(),
+            ..Fixture::new()
+        };
+        let id = Datum::Str(name);
+        let change = upsert(
+            0,
+            1 + n as u64,
+            (&key, id.clone()),
+            (row, &[id, Datum::Int(n as i64)]),
+        );
+        async move {
+            instance
+                .writer()
+                .await
+                .apply(n as i32, None, [change].into_iter())
+                .await
+        }
+    });
+    for written in futures::future::join_all(writes).await {
+        written.unwrap();
+    }
+    assert_eq!(first.ids().await, names);
+    for (field, n) in [("a", 3), ("b", 4), ("c", 5)] {
+        let hits = first.search(json!({"term": {(field): n}})).await;
+        assert_eq!(hits.len(), 1, "{field}");
+    }
+    first.finish().await;
+}
+
+#[tokio::test]
+async fn a_new_column_becomes_a_field_and_a_changed_one_stays_readable() {
+    let fixture = Fixture::new();
+    let key = text_key();
+    let old = record_type(&[("n", FieldType::Int32)]);
+    let new = record_type(&[("n", FieldType::Int64), ("name", FieldType::String)]);
+    let writer = fixture.writer().await;
+    let changes = [
+        upsert(0, 1, (&key, Datum::Str("a")), (&old, &[Datum::Int(1)])),
+        upsert(
+            1,
+            2,
+            (&key, Datum::Str("b")),
+            (&new, &[Datum::Int(1 << 40), Datum::Str("Anna Blume")]),
+        ),
+    ];
+    writer.apply(0, None, changes.into_iter()).await.unwrap();
+    let found = fixture.search(json!({"match": {"name": "blume"}})).await;
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0]["_source"]["n"], json!(1_i64 << 40));
+    assert_eq!(found[0]["_ignored"], json!(["n"]));
+    assert_eq!(
+        fixture
+            .search(json!({"term": {"name.keyword": "Anna Blume"}}))
+            .await
+            .len(),
+        1
+    );
+    fixture.finish().await;
+}
+
+#[tokio::test]
+async fn a_wide_table_raises_the_limit_of_fields() {
+    let fixture = Fixture::new();
+    let key = text_key();
+    let names: Vec<_> = (0..1600).map(|n| format!("c{n}")).collect();
+    let fields: Vec<_> = names
+        .iter()
+        .map(|name| (name.as_str(), FieldType::String))
+        .collect();
+    let (half, whole) = (record_type(&fields[..450]), record_type(&fields));
+    let writer = fixture.writer().await;
+    for (seq, row) in [(1, &half), (2, &whole)] {
+        let values = vec![Datum::Str("x"); row.fields.len()];
+        let change = upsert(0, seq, (&key, Datum::Str("a")), (row, &values));
+        writer.apply(0, None, [change].into_iter()).await.unwrap();
+    }
+    assert_eq!(
+        fixture.search(json!({"match": {"c1599": "x"}})).await.len(),
+        1
+    );
+    fixture.finish().await;
+}
+
+#[tokio::test]
+async fn what_somebody_else_made_is_refused() {
+    let fixture = Fixture::new();
+    let index = format!("/{}-other", fixture.alias());
+    fixture
+        .put(&index, json!({"aliases": {(fixture.alias()): {}}}))
+        .await;
+    let error = fixture.open(0).await.unwrap_err();
+    assert_eq!(error.policy(), Policy::Stop);
+    assert!(
+        error
+            .to_string()
+            .contains("Tributary did not make; to do: set elasticsearch.index_prefix"),
+        "{error}"
+    );
+    fixture.finish().await;
+
+    let fixture = Fixture::new();
+    fixture
+        .put(&format!("/{}", fixture.alias()), json!({}))
+        .await;
+    let error = fixture.open(0).await.unwrap_err();
+    assert!(
+        error.to_string().contains("is an index, not an alias"),
+        "{error}"
+    );
+    fixture.finish().await;
+
+    let fixture = Fixture::new();
+    let meta = json!({"_meta": {"tributary": {"format": 1, "topic": fixture.topic}}});
+    fixture
+        .put(
+            &format!("/{}", fixture.first_index()),
+            json!({"mappings": meta}),
+        )
+        .await;
+    let (key, row) = (text_key(), record_type(&[]));
+    let change = upsert(0, 1, (&key, Datum::Str("a")), (&row, &[]));
+    let error = super::fixture::target_error(
+        fixture
+            .writer()
+            .await
+            .apply(0, None, [change].into_iter())
+            .await,
+    );
+    assert!(
+        error.to_string().contains("is there, but not behind"),
+        "{error}"
+    );
+    fixture.finish().await;
+}
+
+#[tokio::test]
+async fn an_index_of_ours_behind_another_name_is_used_and_set_right() {
+    let fixture = Fixture::new();
+    let index = format!("/{}-000007", fixture.alias());
+    let body = json!({
+        "aliases": {(fixture.alias()): {}},
+        "settings": {"index.gc_deletes": "60s"},
+        "mappings": {"dynamic": false, "_meta": {"tributary": {"format": 1, "topic": fixture.topic}}},
+    });
+    fixture.put(&index, body).await;
+    let (key, row) = (text_key(), record_type(&[("n", FieldType::Int32)]));
+    let (writer, start) = fixture.open(0).await.unwrap();
+    assert_eq!(start, Start::Committed);
+    let change = upsert(0, 1, (&key, Datum::Str("a")), (&row, &[Datum::Int(1)]));
+    writer.apply(0, None, [change].into_iter()).await.unwrap();
+    assert_eq!(fixture.search(json!({"term": {"n": 1}})).await.len(), 1);
+    let (_, answer) = fixture
+        .call(Method::GET, &format!("{index}?flat_settings=true"), None)
+        .await;
+    let settings = &answer[&index[1..]]["settings"];
+    assert_eq!(settings["index.gc_deletes"], "1h");
+    fixture.finish().await;
+}
