@@ -53,6 +53,7 @@ fn published() -> Vec<TopicRecord> {
             partition: 0,
             offset,
             seq: 100 + offset as u64,
+            below: None,
             key,
             change,
             headers: Vec::new(),

@@ -27,7 +27,9 @@ pub struct TopicRecord {
     pub offset: i64,
     /// `tributary.seq`
     pub seq: u64,
-    /// The key as canonical text, by column; empty without a key.
+    /// `tributary.below`
+    pub below: Option<u64>,
+    /// The key as canonical text, by column; empty without a key, and for a "gone below" record.
     pub key: BTreeMap<String, String>,
     /// `None` for a tombstone.
     pub change: Option<TopicChange>,
@@ -182,7 +184,12 @@ impl TopicReader {
             partition: message.partition(),
             offset: message.offset(),
             seq: header("tributary.seq").with_context(|| format!("{place}: no tributary.seq"))?,
-            key,
+            below: header("tributary.below"),
+            key: if header("tributary.below").is_some() {
+                BTreeMap::new()
+            } else {
+                key
+            },
             change,
             headers: headers.unwrap_or_default(),
         })

@@ -1,0 +1,342 @@
+//! The source alone: interrupted snapshots, orderly ends, unchanged TOAST, gaps, a second instance.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Client;
+use tributary_tests::oracle::{TopicReader, TopicRecord};
+use tributary_tests::pipeline::Pipeline;
+use tributary_tests::service::{Kind, Service};
+use tributary_tests::stack::Stack;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn pipeline(name: &str, sql: &str) -> (Stack, Pipeline, Client) {
+    let stack = Stack::from_env().unwrap();
+    let mut pipeline = Pipeline::new(&stack, name).await.unwrap();
+    pipeline.tables = vec!["s.*".to_owned()];
+    let client = pipeline.source().await.unwrap();
+    client.batch_execute(sql).await.unwrap();
+    (stack, pipeline, client)
+}
+
+fn source(pipeline: &Pipeline) -> Service {
+    let mut source = pipeline
+        .service(Kind::Source, "source", &pipeline.source_config())
+        .unwrap();
+    source.start().unwrap();
+    source
+}
+
+async fn records(stack: &Stack, pipeline: &Pipeline, table: &str) -> Vec<TopicRecord> {
+    TopicReader::new(stack.kafka(), stack.registry_url())
+        .read(&pipeline.topic(table))
+        .await
+        .unwrap()
+}
+
+async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} does not happen");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Folds a table's topic as a consumer would: the newest record per key, "gone below" applied.
+fn fold(records: &[TopicRecord]) -> BTreeMap<String, String> {
+    let mut rows: BTreeMap<String, (u64, Option<String>)> = BTreeMap::new();
+    for record in records {
+        match (&record.change, record.key.get("id")) {
+            (Some(change), None) if change.op == 't' => {
+                rows.retain(|_, (seq, _)| *seq >= record.below.unwrap())
+            }
+            (Some(change), Some(id)) if change.op != 'd' => {
+                rows.insert(id.clone(), (record.seq, change.after["name"].clone()));
+            }
+            (_, Some(id)) => {
+                rows.remove(id);
+            }
+            (change, None) => panic!("a record without a key: {change:?}"),
+        }
+    }
+    rows.into_iter()
+        .map(|(id, (_, name))| (id, name.unwrap_or_default()))
+        .collect()
+}
+
+async fn table(client: &Client) -> BTreeMap<String, String> {
+    let rows = client
+        .query("SELECT id::text, coalesce(name, '') FROM s.t", &[])
+        .await
+        .unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_was_killed_starts_over_and_sweeps() {
+    let sql = "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, name text);
+        INSERT INTO s.t SELECT g, repeat('x', 500) || g FROM generate_series(1, 120000) g";
+    let (stack, pipeline, client) = pipeline("killed_snapshot", sql).await;
+    let mut source = source(&pipeline);
+    wait_until("the first transaction of the snapshot", || {
+        source
+            .metric("tributary_source_events_total")
+            .is_some_and(|events| events > 0.0)
+    })
+    .await;
+    let health = source.get("/health").unwrap().1;
+    assert!(
+        health.contains("\"snapshot\""),
+        "the snapshot was over before it could be killed: {health}"
+    );
+    source.kill().unwrap();
+    let before = records(&stack, &pipeline, "s.t").await.len();
+    assert!(before > 0 && before < 120_000, "{before} rows");
+    // These rows are in the topic, or may be, and must not stay there.
+    client
+        .batch_execute(
+            "DELETE FROM s.t WHERE id % 3 = 0; UPDATE s.t SET name = 'changed' WHERE id % 5 = 0",
+        )
+        .await
+        .unwrap();
+    source.start().unwrap();
+    source.wait_ready(PATIENCE).unwrap();
+    assert!(
+        source.log().contains("the first snapshot did not finish"),
+        "{}",
+        source.log()
+    );
+    let records = records(&stack, &pipeline, "s.t").await;
+    let sweeps: Vec<_> = records
+        .iter()
+        .filter(|record| record.below.is_some())
+        .collect();
+    assert_eq!(
+        sweeps
+            .iter()
+            .map(|record| record.partition)
+            .collect::<Vec<_>>(),
+        [0, 1, 2]
+    );
+    assert!(
+        fold(&records) == table(&client).await,
+        "the topic, folded, is not the table"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_flushes_confirms_and_repeats_nothing() {
+    let (stack, pipeline, client) = pipeline(
+        "sigterm",
+        "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, name text)",
+    )
+    .await;
+    let mut source = source(&pipeline);
+    source.wait_ready(PATIENCE).unwrap();
+    for round in 0..5 {
+        let insert = format!(
+            "INSERT INTO s.t SELECT g, 'round {round}' FROM generate_series({0} + 1, {0} + 1000) g",
+            round * 1000
+        );
+        client.batch_execute(&insert).await.unwrap();
+        assert!(
+            source.stop(PATIENCE).unwrap().success(),
+            "{}",
+            source.log_tail()
+        );
+        let slot = format!("tributary_{}", pipeline.prefix());
+        let active: bool = client
+            .query_one(
+                "SELECT active FROM pg_replication_slots WHERE slot_name = $1::text",
+                &[&slot],
+            )
+            .await
+            .unwrap()
+            .get(0);
+        assert!(!active, "the slot is still held");
+        source.start().unwrap();
+        source.wait_ready(PATIENCE).unwrap();
+    }
+    pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
+    let records = records(&stack, &pipeline, "s.t").await;
+    assert_eq!(records.len(), 5_000);
+    assert_eq!(fold(&records), table(&client).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unchanged_toast_is_completed() {
+    let sql = "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, n int, name text);
+        ALTER TABLE s.t ALTER name SET STORAGE EXTERNAL;
+        INSERT INTO s.t SELECT g, 0, repeat('x', 9000) || g FROM generate_series(1, 4) g";
+    let (stack, pipeline, client) = pipeline("toast", sql).await;
+    let mut source = source(&pipeline);
+    source.wait_ready(PATIENCE).unwrap();
+    client
+        .batch_execute("UPDATE s.t SET n = 1 WHERE id = 1; UPDATE s.t SET id = 20 WHERE id = 2")
+        .await
+        .unwrap();
+    pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
+    source.kill().unwrap();
+    // Gone when it is looked up: the record says so, and its own delete follows.
+    client
+        .batch_execute("UPDATE s.t SET n = 1 WHERE id = 3; DELETE FROM s.t WHERE id = 3")
+        .await
+        .unwrap();
+    // Renamed when it is looked up.
+    client
+        .batch_execute("UPDATE s.t SET n = 1 WHERE id = 4; ALTER TABLE s.t RENAME n TO m")
+        .await
+        .unwrap();
+    source.start().unwrap();
+    pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
+    let records = records(&stack, &pipeline, "s.t").await;
+    let streamed = |id: &str| {
+        let found = records.iter().filter(|record| record.key["id"] == id);
+        found
+            .filter(|record| {
+                record
+                    .change
+                    .as_ref()
+                    .is_some_and(|change| matches!(change.op, 'c' | 'u'))
+            })
+            .collect::<Vec<_>>()
+    };
+    for (id, number) in [("1", 1), ("20", 2), ("4", 4)] {
+        let [record] = streamed(id)[..] else {
+            panic!("row {id}: {} records", streamed(id).len())
+        };
+        assert_eq!(
+            record.change.as_ref().unwrap().after["name"],
+            Some(format!("{}{number}", "x".repeat(9000))),
+            "row {id}"
+        );
+        assert!(
+            record
+                .headers
+                .iter()
+                .any(|name| name == "tributary.completed"),
+            "row {id}: {:?}",
+            record.headers
+        );
+    }
+    let [gone] = streamed("3")[..] else {
+        panic!("row 3")
+    };
+    assert_eq!(gone.change.as_ref().unwrap().after["name"], None);
+    assert!(
+        gone.headers
+            .iter()
+            .any(|name| name == "tributary.incomplete"),
+        "{:?}",
+        gone.headers
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gaps_stop_the_source() {
+    let (_stack, pipeline, client) = pipeline(
+        "gaps",
+        "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY)",
+    )
+    .await;
+    let mut source = source(&pipeline);
+    source.wait_ready(PATIENCE).unwrap();
+    source.stop(PATIENCE).unwrap();
+    let slot = format!("tributary_{}", pipeline.prefix());
+    // Somebody else has read from the slot.
+    client
+        .batch_execute("INSERT INTO s.t VALUES (1)")
+        .await
+        .unwrap();
+    let advance =
+        format!("SELECT pg_replication_slot_advance('{slot}', pg_current_wal_insert_lsn())");
+    client.batch_execute(&advance).await.unwrap();
+    source.start().unwrap();
+    assert_eq!(source.wait(PATIENCE).unwrap().code(), Some(1));
+    assert!(
+        source
+            .log_tail()
+            .contains("the changes between are not in the topics"),
+        "{}",
+        source.log_tail()
+    );
+    // The slot is gone.
+    client
+        .batch_execute(&format!("SELECT pg_drop_replication_slot('{slot}')"))
+        .await
+        .unwrap();
+    source.start().unwrap();
+    assert_eq!(source.wait(PATIENCE).unwrap().code(), Some(1));
+    assert!(
+        source
+            .log_tail()
+            .contains(&format!("slot '{slot}' is gone")),
+        "{}",
+        source.log_tail()
+    );
+    // There is a slot of that name, and progress is of another source.
+    let config = pipeline.source_config().replacen(
+        pipeline.prefix(),
+        &format!("{}-b", pipeline.prefix()),
+        1,
+    );
+    client
+        .batch_execute(&format!(
+            "SELECT pg_create_logical_replication_slot('{slot}_b', 'pgoutput')"
+        ))
+        .await
+        .unwrap();
+    let mut other = pipeline.service(Kind::Source, "other", &config).unwrap();
+    other.start().unwrap();
+    assert_eq!(other.wait(PATIENCE).unwrap().code(), Some(1));
+    assert!(
+        other.log_tail().contains("has no progress of source"),
+        "{}",
+        other.log_tail()
+    );
+    client
+        .batch_execute(&format!("SELECT pg_drop_replication_slot('{slot}_b')"))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_instance_waits_and_takes_over() {
+    let (stack, pipeline, client) = pipeline(
+        "standby",
+        "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, name text)",
+    )
+    .await;
+    let mut first = source(&pipeline);
+    first.wait_ready(PATIENCE).unwrap();
+    let mut second = pipeline
+        .service(Kind::Source, "second", &pipeline.source_config())
+        .unwrap();
+    second.start().unwrap();
+    wait_until("the second instance's wait", || {
+        second.log().contains("SQLSTATE 55006")
+    })
+    .await;
+    // It has not fenced the first one.
+    client
+        .batch_execute("INSERT INTO s.t VALUES (1, 'by the first')")
+        .await
+        .unwrap();
+    pipeline.wait_source(&mut first, PATIENCE).await.unwrap();
+    assert_eq!(first.metric("tributary_source_sessions_total"), Some(1.0));
+    first.kill().unwrap();
+    client
+        .batch_execute("INSERT INTO s.t VALUES (2, 'by the second')")
+        .await
+        .unwrap();
+    second.wait_ready(PATIENCE).unwrap();
+    pipeline.wait_source(&mut second, PATIENCE).await.unwrap();
+    assert_eq!(
+        fold(&records(&stack, &pipeline, "s.t").await),
+        table(&client).await
+    );
+    assert!(second.stop(PATIENCE).unwrap().success());
+}
