@@ -402,7 +402,7 @@ async fn a_corrupt_avro_record() {
     sinks_refuse("corrupt_avro", |key_id, value_id| {
         // `before` is null, `after` is a row, whose bytes end where `name` should be.
         let what = format!(
-            "the value does not decode with schema id {value_id}: field after.name at byte 4: the bytes end in the middle of the value"
+            "the value does not decode with schema id {value_id}: the body does not fit its schema at after.name, byte 4: the body ends 1 bytes too early"
         );
         (framed(key_id, &KEY), framed(value_id, &[0, 2, 154, 1]), what, "find out what wrote the record")
     })

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -23,18 +24,34 @@ const PRODUCTS: i64 = 2_000;
 const RUNNERS: u64 = 4;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What tells that a process is at work: it has moved records since it was started.
+/// What tells that a process is at work: records of its are in the log, or in the target, since it was started.
 const fn work_metric(kind: Kind) -> &'static str {
     match kind {
         Kind::Source => "tributary_source_events_total",
-        Kind::SinkElastic | Kind::SinkRedshift => "tributary_sink_records_total",
+        Kind::SinkElastic | Kind::SinkRedshift => "tributary_sink_changes_total",
     }
 }
 
-/// Kills a service `KILLS` times, each time at work, and starts it again. Returns the phases in which it was hit.
-async fn kill_at_work(mut service: Service) -> (Service, BTreeMap<String, usize>) {
+/// How far the fire has come.
+#[derive(Debug, Default)]
+struct Fire {
+    /// Services that were killed often enough.
+    done: AtomicUsize,
+    restarted: AtomicBool,
+}
+
+impl Fire {
+    fn is_over(&self) -> bool {
+        self.restarted.load(Ordering::Relaxed) && self.done.load(Ordering::Relaxed) == 3
+    }
+}
+
+/// Kills a service, each time at work, and starts it again, until all were killed `KILLS` times and all servers
+/// restarted. Returns the phases in which it was hit.
+async fn kill_at_work(mut service: Service, fire: Arc<Fire>) -> (Service, BTreeMap<String, usize>) {
     let mut phases = BTreeMap::new();
-    for kill in 0..KILLS {
+    let mut kills = 0;
+    while !fire.is_over() {
         let deadline = Instant::now() + PATIENCE;
         while service
             .metric(work_metric(service.kind()))
@@ -49,7 +66,7 @@ async fn kill_at_work(mut service: Service) -> (Service, BTreeMap<String, usize>
             );
             assert!(
                 Instant::now() < deadline,
-                "{} does nothing before kill {kill}:\n{}",
+                "{} does nothing before kill {kills}:\n{}",
                 service.kind(),
                 service.log_tail()
             );
@@ -58,10 +75,13 @@ async fn kill_at_work(mut service: Service) -> (Service, BTreeMap<String, usize>
         // At any moment of its work, not always at the first.
         let pause = rand::rng().random_range(0..400);
         tokio::time::sleep(Duration::from_millis(pause)).await;
-        let phase = phase(&service);
+        *phases.entry(phase(&service)).or_insert(0) += 1;
         service.kill().unwrap();
         service.start().unwrap();
-        *phases.entry(phase).or_insert(0) += 1;
+        kills += 1;
+        if kills == KILLS {
+            fire.done.fetch_add(1, Ordering::Relaxed);
+        }
     }
     (service, phases)
 }
@@ -80,7 +100,7 @@ fn phase(service: &Service) -> String {
 }
 
 /// Each server is killed and started once, spread over the time of the kills.
-async fn restart_servers(stack: Arc<Stack>) {
+async fn restart_servers(stack: Arc<Stack>, fire: Arc<Fire>) {
     for part in [Part::Kafka, Part::Postgres, Part::Search] {
         tokio::time::sleep(Duration::from_secs(20)).await;
         let stack = Arc::clone(&stack);
@@ -92,6 +112,7 @@ async fn restart_servers(stack: Arc<Stack>) {
         .unwrap();
         println!("killed and started {part:?}");
     }
+    fire.restarted.store(true, Ordering::Relaxed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,9 +148,10 @@ async fn nothing_is_lost_doubled_or_reordered_by_kills_and_restarts() {
             tokio::spawn(async move { workload.run(&url, seed, PRODUCTS, 25.0).await })
         })
         .collect();
-    let restarts = tokio::spawn(restart_servers(Arc::clone(&stack)));
-    let [source, elastic, redshift] =
-        [source, elastic, redshift].map(|service| tokio::spawn(kill_at_work(service)));
+    let fire = Arc::new(Fire::default());
+    let restarts = tokio::spawn(restart_servers(Arc::clone(&stack), Arc::clone(&fire)));
+    let [source, elastic, redshift] = [source, elastic, redshift]
+        .map(|service| tokio::spawn(kill_at_work(service, Arc::clone(&fire))));
     let mut services = Vec::new();
     for service in [source, elastic, redshift] {
         let (service, phases) = service.await.unwrap();
