@@ -4,7 +4,6 @@ use std::io;
 
 use bytes::BytesMut;
 use postgres_protocol::message::backend::Message;
-use tokio::time::Instant;
 
 use super::buffer::{Envelope, ReceiveBuffer};
 use super::error::{Failure, ServerError};
@@ -36,9 +35,9 @@ impl Channel {
             .map_err(Failure::Lost)
     }
 
-    /// Lets arriving bytes gather until `until`. Cancel safe.
-    pub(super) async fn gather(&mut self, until: Instant) -> Result<(), Failure> {
-        self.transport.gather(until).await.map_err(Failure::Lost)
+    /// Lets arriving bytes gather, waking nobody, until the next read or write.
+    pub(super) fn unwatch(&mut self) -> Result<(), Failure> {
+        self.transport.unwatch().map_err(Failure::Lost)
     }
 
     /// Reads what is there, at least one byte, and says how much it was. Cancel safe.

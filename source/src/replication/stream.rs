@@ -182,12 +182,15 @@ impl ReplicationStream {
         if !self.channel.outgoing.is_empty() {
             self.channel.flush().await?;
         }
-        if let Some(due) = self.pacing.resume_at().filter(|due| *due > Instant::now()) {
-            self.channel.gather(due).await?;
+        if let Some(due) = self.pacing.resume_at() {
+            time::sleep_until(due).await;
         }
         let bytes = self.channel.fill().await?;
         self.received_at = Instant::now();
         self.pacing.after_read(bytes, self.received_at);
+        if self.pacing.resume_at().is_some() {
+            self.channel.unwatch()?;
+        }
         Ok(())
     }
 }

@@ -5,7 +5,6 @@ use std::io;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -42,16 +41,13 @@ impl Transport {
         self.watched()?.write_all_buf(outgoing).await
     }
 
-    /// Lets arriving bytes gather until `until`. Cancel safe.
-    ///
-    /// The socket is taken out of the runtime's poll for that time: within it, epoll wakes the thread for
-    /// every packet although nobody waits for one, and that is what the pause is to save.
-    pub(super) async fn gather(&mut self, until: time::Instant) -> io::Result<()> {
+    /// Takes the socket out of the runtime's poll until it is read or written again. While it is in,
+    /// epoll wakes a thread for every packet, also when nobody waits for one.
+    pub(super) fn unwatch(&mut self) -> io::Result<()> {
         self.socket = match std::mem::replace(&mut self.socket, Socket::Lost) {
             Socket::Watched(socket) => Socket::Unwatched(socket.into_std()?),
             other => other,
         };
-        time::sleep_until(until).await;
         Ok(())
     }
 
