@@ -12,7 +12,7 @@ use tributary_runtime::sink::{
 };
 
 /// A slow target, so that there is a middle to be killed in.
-const WRITE_TIME: Duration = Duration::from_millis(20);
+const WRITE_TIME: Duration = Duration::from_millis(3);
 
 #[derive(Clone)]
 pub(crate) struct Journal {
