@@ -25,6 +25,7 @@ mod state;
 pub use control::Status;
 pub use part::{Engine, Part};
 pub use ports::Ports;
+pub use server::{installed, postgres_program};
 
 use guard::Guard;
 use process::Process;
@@ -222,6 +223,21 @@ impl Stack {
         Ok(child.wait()?)
     }
 
+    /// Sees to it that processes of ours end with this process, however that ends.
+    ///
+    /// # Errors
+    /// One of them does not run, or the watch cannot be started.
+    pub fn watch(&self, pids: &[u32]) -> Result<Watch> {
+        let list = self.folder.path().join("watch.pids");
+        let guard = Guard::start(&list)?;
+        let lines: Result<String> = pids
+            .iter()
+            .map(|pid| Ok(Process::of(*pid)?.guard_line_of_process()))
+            .collect();
+        fs::write(&list, lines?)?;
+        Ok(Watch { _guard: guard })
+    }
+
     /// Removes the data of all parts, which must be down; the logs and `stack.json` stay.
     ///
     /// # Errors
@@ -244,6 +260,12 @@ impl Stack {
     fn url(&self, part: Part) -> &str {
         self.known.parts.get(&part).map_or("", |entry| &entry.url)
     }
+}
+
+/// The watch over some processes; dropping it lets them be.
+#[derive(Debug)]
+pub struct Watch {
+    _guard: Guard,
 }
 
 impl Drop for Stack {

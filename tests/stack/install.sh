@@ -1,11 +1,19 @@
 #!/bin/bash
 # Installs what the local stack needs and what is missing: Debian packages, and the Java servers from Maven Central
 # into a cache (TRIBUTARY_CACHE, by default ~/.cache/tributary). Does nothing, and needs no network, if all is there.
-# Usage: install.sh [opensearch|elasticsearch]     the search engine; by default TRIBUTARY_ENGINE, else opensearch
+# Usage: install.sh [opensearch|elasticsearch] [debezium]
+#   the search engine, by default TRIBUTARY_ENGINE, else opensearch; debezium: also what the tests compare us with
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/versions.env"
-engine=${1:-${TRIBUTARY_ENGINE:-opensearch}}
+engine=${TRIBUTARY_ENGINE:-opensearch}
+peer=
+for argument in "$@"; do
+    case $argument in
+        debezium) peer=debezium ;;
+        *) engine=$argument ;;
+    esac
+done
 cache=${TRIBUTARY_CACHE:-$HOME/.cache/tributary}
 umask 022
 
@@ -99,6 +107,13 @@ elasticsearch() { # VERSION FOLDER
     mv "$all" "$to/lib"
 }
 
+debezium() { # VERSION FOLDER
+    jars "$here/debezium/pom.xml" "$1" "$2" -Dconverter="$REGISTRY"
+    mkdir "$2/logging" "$2/plugins"
+    mv "$2"/jars/slf4j-simple-*.jar "$2/logging/"
+    mv "$2/jars" "$2/plugins/debezium"
+}
+
 component() { # NAME VERSION: built aside and renamed, so that a folder with this name is always whole
     local final=$cache/$1-$2
     [ -d "$final" ] && return
@@ -109,23 +124,36 @@ component() { # NAME VERSION: built aside and renamed, so that a folder with thi
     mv -T "$building" "$final"
 }
 
+has_all() { # NAME VERSION NAME VERSION...
+    while [ $# -gt 0 ]; do
+        [ -d "$cache/$1-$2" ] || return 1
+        shift 2
+    done
+}
+
 main() {
     debian_packages
     local major
     read -r major jdk < <("$here/jdk.sh") && [ "$major" -ge 17 ] || die "the newest JDK found is ${major:-none}: 17 or newer is needed"
     module_java=17
     [ "$major" -ge 21 ] && module_java=21
+    local jdk_family=JDK17
+    [ "$major" -ge 21 ] && jdk_family=JDK21
+    local engine_version=${engine^^}_$jdk_family
+    [ -n "${!engine_version:-}" ] || die "unknown engine '$engine': opensearch or elasticsearch"
+    local components=(kafka "$KAFKA" registry "$REGISTRY" "$engine" "${!engine_version}")
+    [ -z "$peer" ] || components+=(debezium "$DEBEZIUM")
+    # A cache that has all is only read: it may belong to somebody else.
+    has_all "${components[@]}" && return
     mkdir -p "$cache"
     exec 9>"$cache/.lock"
     flock -n 9 || { say "waiting for another installation into $cache"; flock 9; }
     rm -rf "$cache/.building"
-    component kafka "$KAFKA"
-    component registry "$REGISTRY"
-    case $engine in
-        opensearch) if [ "$major" -ge 21 ]; then component opensearch "$OPENSEARCH_JDK21"; else component opensearch "$OPENSEARCH_JDK17"; fi ;;
-        elasticsearch) if [ "$major" -ge 21 ]; then component elasticsearch "$ELASTICSEARCH_JDK21"; else component elasticsearch "$ELASTICSEARCH_JDK17"; fi ;;
-        *) die "unknown engine '$engine': opensearch or elasticsearch" ;;
-    esac
+    set -- "${components[@]}"
+    while [ $# -gt 0 ]; do
+        component "$1" "$2"
+        shift 2
+    done
     rm -rf "$cache/.building"
 }
 

@@ -79,8 +79,7 @@ impl Stack {
         let Some(process) = self.process(part)? else {
             return Ok(());
         };
-        process.signal_tree(libc::SIGKILL)?;
-        if !process.wait_gone(KILL_LIMIT) {
+        if !process.kill_tree(KILL_LIMIT)? {
             bail!(
                 "{part}, process {}, is still there {} s after SIGKILL",
                 process.pid,
@@ -95,7 +94,7 @@ impl Stack {
     /// # Errors
     /// The part does not run.
     pub fn pause(&self, part: Part) -> Result<()> {
-        self.running(part)?.signal_tree(libc::SIGSTOP)
+        self.running(part)?.signal_tree(libc::SIGSTOP).map(drop)
     }
 
     /// Lets a frozen part go on.
@@ -103,7 +102,7 @@ impl Stack {
     /// # Errors
     /// The part does not run.
     pub fn resume(&self, part: Part) -> Result<()> {
-        self.running(part)?.signal_tree(libc::SIGCONT)
+        self.running(part)?.signal_tree(libc::SIGCONT).map(drop)
     }
 
     /// Whether a part runs and serves.
@@ -216,7 +215,7 @@ impl Stack {
     pub(super) fn destroy(&self) -> Result<()> {
         let known = in_parallel(&Part::ALL, |part| self.end(part)).map(drop);
         for process in self.started().drain(..) {
-            process.signal_tree(libc::SIGKILL)?;
+            process.kill_tree(KILL_LIMIT)?;
         }
         known
     }

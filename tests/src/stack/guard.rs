@@ -62,6 +62,11 @@ impl Process {
         format!("{signal} {0} {0} {1}\n", self.pid, self.started_ticks())
     }
 
+    /// The same for a process that is no part of a stack.
+    pub(super) fn guard_line_of_process(self) -> String {
+        format!("KILL {0} {0} {1}\n", self.pid, self.started_ticks())
+    }
+
     /// The same for a command and all that is in its process group.
     pub(super) fn guard_line_of_group(self) -> String {
         format!("KILL -{0} {0} {1}\n", self.pid, self.started_ticks())

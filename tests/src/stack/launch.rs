@@ -156,7 +156,7 @@ pub(super) fn spawn(server: &Command, log: &Path) -> Result<Process> {
         .spawn()
         .with_context(|| format!("cannot start {server:?}"))?;
     let process = Process::of(child.id())?;
-    // Collects the server as soon as it ends, whoever ends it: until then its pid would look alive to Postgres.
+    // Collects the server as soon as it ends, whoever ends it.
     std::thread::Builder::new()
         .name("reaper".to_owned())
         .spawn(move || child.wait())?;

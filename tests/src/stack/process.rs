@@ -8,8 +8,6 @@ use serde::{Deserialize, Serialize};
 
 /// How often a wait looks again, in a loop that has a deadline.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How long a dead process may wait for its parent to collect it.
-const REAP_LIMIT: Duration = Duration::from_secs(1);
 
 /// A process that we started. A pid alone could belong to somebody else by now; with its start time it cannot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,27 +53,41 @@ impl Process {
 
     /// Sends a signal to the process and to all its descendants, which is more than its process group: each Postgres
     /// backend has a group of its own. The process is frozen first, so that it starts no more of them meanwhile.
-    pub(super) fn signal_tree(self, signal: i32) -> Result<()> {
+    /// Returns all of them.
+    pub(super) fn signal_tree(self, signal: i32) -> Result<Vec<Process>> {
         if !self.is_alive() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         if signal != libc::SIGCONT {
             send(self.pid, libc::SIGSTOP)?;
         }
-        for pid in descendants(self.pid) {
-            send(pid, signal)?;
+        let mut all = descendants(self.pid);
+        all.push(self);
+        for process in &all {
+            send(process.pid, signal)?;
         }
-        send(self.pid, signal)
+        Ok(all)
+    }
+
+    /// Kills the process and all its descendants; `false` if one of them is not gone after that time.
+    pub(super) fn kill_tree(self, limit: Duration) -> Result<bool> {
+        let deadline = Instant::now() + limit;
+        let all = self.signal_tree(libc::SIGKILL)?;
+        Ok(all
+            .iter()
+            .all(|process| process.wait_gone(deadline.saturating_duration_since(Instant::now()))))
     }
 
     /// Waits until the process is gone; `false` if it still runs after that time.
     pub(super) fn wait_gone(self, limit: Duration) -> bool {
-        wait_while(limit, || self.is_alive()) && {
-            // Postgres takes a dead postmaster that is not reaped yet for a living one. Whoever started the server
-            // reaps it at once, but need not be us, and may be frozen itself.
-            wait_while(REAP_LIMIT, || self.stat().is_some());
-            true
+        let deadline = Instant::now() + limit;
+        while self.is_alive() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(LOOK_AGAIN);
         }
+        true
     }
 
     /// What the kernel says of it, dead or alive, if it is still there.
@@ -84,16 +96,9 @@ impl Process {
     }
 }
 
-/// Whether it ended within that time.
-fn wait_while(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + limit;
-    while holds() {
-        if Instant::now() >= deadline {
-            return false;
-        }
-        std::thread::sleep(LOOK_AGAIN);
-    }
-    true
+/// Whether this pid belongs to a process that has ended and only waits for its parent to collect it.
+pub(super) fn is_unreaped(pid: i32) -> bool {
+    Stat::read(pid).is_some_and(|stat| stat.is_dead())
 }
 
 struct Stat {
@@ -126,29 +131,31 @@ impl Stat {
 }
 
 /// All living descendants of a process.
-fn descendants(root: i32) -> Vec<i32> {
-    let parents: Vec<(i32, i32)> = fs::read_dir("/proc")
+fn descendants(root: i32) -> Vec<Process> {
+    let living: Vec<(Process, i32)> = fs::read_dir("/proc")
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter_map(|pid| {
-            Stat::read(pid)
-                .filter(|stat| !stat.is_dead())
-                .map(|stat| (pid, stat.parent))
+        .filter_map(|pid| Some((pid, Stat::read(pid).filter(|stat| !stat.is_dead())?)))
+        .map(|(pid, stat)| {
+            (
+                Process {
+                    pid,
+                    started_ticks: stat.started_ticks,
+                },
+                stat.parent,
+            )
         })
         .collect();
-    let mut found = vec![root];
-    let mut next = 0;
-    while let Some(&of) = found.get(next) {
-        found.extend(
-            parents
-                .iter()
-                .filter(|(_, parent)| *parent == of)
-                .map(|(pid, _)| *pid),
-        );
-        next += 1;
+    let mut found: Vec<Process> = Vec::new();
+    let mut parents = vec![root];
+    while let Some(of) = parents.pop() {
+        for (process, _) in living.iter().filter(|(_, parent)| *parent == of) {
+            found.push(*process);
+            parents.push(process.pid);
+        }
     }
-    found.split_off(1)
+    found
 }
 
 #[allow(unsafe_code)]
@@ -183,7 +190,9 @@ mod tests {
         assert!(!process.wait_gone(Duration::from_millis(50)));
         process.signal_tree(libc::SIGKILL).unwrap();
         assert!(process.wait_gone(Duration::from_secs(10)));
+        assert!(is_unreaped(process.pid));
         child.wait().unwrap();
+        assert!(!is_unreaped(process.pid));
         process.signal(libc::SIGKILL).unwrap();
     }
 
@@ -209,13 +218,10 @@ mod tests {
         while descendants(process.pid).is_empty() && Instant::now() < deadline {
             std::thread::sleep(LOOK_AGAIN);
         }
-        let below: Vec<Process> = descendants(process.pid)
-            .into_iter()
-            .map(|pid| Process::of(pid.unsigned_abs()).unwrap())
-            .collect();
+        let below = descendants(process.pid);
         assert_eq!(below.len(), 1);
-        process.signal_tree(libc::SIGKILL).unwrap();
-        assert!(below[0].wait_gone(Duration::from_secs(10)));
+        assert!(process.kill_tree(Duration::from_secs(10)).unwrap());
+        assert!(!below[0].is_alive());
         child.wait().unwrap();
     }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::launch::{Account, cached, configure, run};
 use super::part::{Engine, Part};
+use super::process::is_unreaped;
 use super::state::{Folder, State};
 
 const VERSIONS: &str = include_str!("../../stack/versions.env");
@@ -52,8 +53,19 @@ pub(super) fn command(part: Part, folder: &Folder, state: &State) -> Result<Comm
     }
 }
 
+/// Where `install.sh` put what the stack itself does not run; `name` is a component of it, such as `kafka`.
+///
+/// # Errors
+/// It is not installed.
+pub fn installed(name: &str) -> Result<PathBuf> {
+    cached(name, &pinned(&name.to_uppercase())?)
+}
+
 /// A program of Debian's package, which keeps most of them off PATH.
-pub(super) fn postgres_program(name: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// It is not installed.
+pub fn postgres_program(name: &str) -> Result<PathBuf> {
     let path = Path::new("/usr/lib/postgresql")
         .join(pinned("POSTGRES")?)
         .join("bin")
@@ -104,9 +116,27 @@ fn postgres(folder: &Folder, state: &State) -> Result<Command> {
         &template,
         &[("port", &state.part(Part::Postgres)?.port)],
     )?;
+    forget_dead_postmaster(&data)?;
     let mut server = account.command(postgres_program("postgres")?);
     server.arg("-D").arg(&data).current_dir(&home);
     Ok(server)
+}
+
+/// Removes the lock file of a postmaster that was killed and that its parent has not collected yet: Postgres asks
+/// kill(2) whether the process exists, takes it for alive, and would refuse to start.
+fn forget_dead_postmaster(data: &Path) -> Result<()> {
+    let lock = data.join("postmaster.pid");
+    let Ok(text) = fs::read_to_string(&lock) else {
+        return Ok(());
+    };
+    let pid = text
+        .lines()
+        .next()
+        .and_then(|line| line.trim().parse().ok());
+    if pid.is_some_and(is_unreaped) {
+        fs::remove_file(&lock).with_context(|| format!("cannot remove {}", lock.display()))?;
+    }
+    Ok(())
 }
 
 fn kafka(folder: &Folder, state: &State) -> Result<Command> {
@@ -303,6 +333,7 @@ fn pinned(name: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::process::Process;
     use super::*;
 
     #[test]
@@ -324,6 +355,26 @@ mod tests {
         }
         let error = pinned("MYSQL").unwrap_err().to_string();
         assert_eq!(error, "tests/stack/versions.env has no MYSQL");
+    }
+
+    #[test]
+    fn only_the_lock_of_a_dead_postmaster_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = dir.path().join("postmaster.pid");
+        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        forget_dead_postmaster(dir.path()).unwrap();
+        fs::write(&lock, format!("{}\n/data\n", child.id())).unwrap();
+        forget_dead_postmaster(dir.path()).unwrap();
+        assert!(lock.exists());
+        let process = Process::of(child.id()).unwrap();
+        assert!(
+            process
+                .kill_tree(std::time::Duration::from_secs(10))
+                .unwrap()
+        );
+        forget_dead_postmaster(dir.path()).unwrap();
+        assert!(!lock.exists());
+        child.wait().unwrap();
     }
 
     #[test]
