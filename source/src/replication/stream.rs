@@ -26,7 +26,7 @@ pub struct ReplicationStream {
     channel: Channel,
     slot: String,
     pacing: Pacing,
-    received_at: Instant,
+    waited: Duration,
 }
 
 /// One message of the stream.
@@ -57,12 +57,11 @@ pub enum Frame<'a> {
 
 impl ReplicationStream {
     pub(super) fn new(channel: Channel, slot: &str) -> Self {
-        let now = Instant::now();
         Self {
             channel,
             slot: slot.to_owned(),
-            pacing: Pacing::new(now),
-            received_at: now,
+            pacing: Pacing::new(Instant::now()),
+            waited: Duration::ZERO,
         }
     }
 
@@ -127,12 +126,13 @@ impl ReplicationStream {
         sent.map_err(|failure| failure.during(format!("send a status for slot '{}'", self.slot)))
     }
 
-    /// How long the server has been silent.
+    /// How long we have waited for the server since it last said something. Time in which nobody waited, as
+    /// while the reader was busy, does not count.
     ///
-    /// It answers a status with `reply_requested`; one that stays silent for long after it is gone, which TCP
-    /// alone may not tell for hours.
-    pub fn silence(&self) -> Duration {
-        self.received_at.elapsed()
+    /// The server answers a status with `reply_requested`; one that stays silent for long after it is gone,
+    /// which TCP alone may not tell for hours.
+    pub const fn silence(&self) -> Duration {
+        self.waited
     }
 
     /// Ends the stream in good order, so that the slot is free at once. What the server still sends is
@@ -185,13 +185,30 @@ impl ReplicationStream {
         if let Some(due) = self.pacing.resume_at() {
             time::sleep_until(due).await;
         }
+        let waiting = Waiting {
+            waited: &mut self.waited,
+            since: Instant::now(),
+        };
         let bytes = self.channel.fill().await?;
-        self.received_at = Instant::now();
-        self.pacing.after_read(bytes, self.received_at);
+        drop(waiting);
+        self.waited = Duration::ZERO;
+        self.pacing.after_read(bytes, Instant::now());
         if self.pacing.resume_at().is_some() {
             self.channel.unwatch()?;
         }
         Ok(())
+    }
+}
+
+/// Counts the time until it is dropped, also when the future around it is.
+struct Waiting<'a> {
+    waited: &'a mut Duration,
+    since: Instant,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        *self.waited += self.since.elapsed();
     }
 }
 

@@ -228,6 +228,40 @@ async fn a_status_has_the_form_of_the_manual() {
     assert_eq!(status[33], 1);
 }
 
+#[tokio::test]
+async fn silence_is_waiting_in_vain() {
+    const STEP: Duration = Duration::from_millis(60);
+    let config = server(|mut socket| async move {
+        take(&mut socket, false).await;
+        socket.write_all(&[AUTH_OK, READY].concat()).await.unwrap();
+        take(&mut socket, true).await;
+        socket.write_all(COPY_BOTH).await.unwrap();
+        // It speaks once it is spoken to.
+        take(&mut socket, true).await;
+        socket.write_all(&xlog_data(1, b"x")).await.unwrap();
+        take(&mut socket, true).await;
+    })
+    .await;
+    let connection = ReplicationConnection::connect(&config).await.unwrap();
+    let mut stream = connection
+        .start_replication("s", Lsn(1), &[])
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        assert!(tokio::time::timeout(STEP, stream.fill()).await.is_err());
+    }
+    let silence = stream.silence();
+    assert!(silence >= 2 * STEP, "{silence:?}");
+    tokio::time::sleep(STEP).await;
+    assert_eq!(stream.silence(), silence, "nobody waited");
+    stream
+        .send_status(Lsn(1), Lsn(1), Lsn(1), true)
+        .await
+        .unwrap();
+    stream.fill().await.unwrap();
+    assert_eq!(stream.silence(), Duration::ZERO);
+}
+
 /// What the server got as a password when it asked by `request`.
 async fn password_given(request: &'static [u8]) -> Vec<u8> {
     let (sender, mut passwords) = tokio::sync::mpsc::channel(1);
