@@ -5,7 +5,7 @@ use tributary_runtime::Problem;
 use tributary_runtime::config::{self, Secret};
 
 /// One source: a Postgres database and the tables of it that go into Kafka.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
     /// The source's name: slot, publication, transactional id and progress key derive from it.
@@ -34,7 +34,7 @@ pub struct PostgresConfig {
 }
 
 /// Where the records go, and how missing topics are created.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaConfig {
     /// `host:port` of some brokers.

@@ -1,6 +1,5 @@
 //! The start order: slot, producer, progress, comparison, stream.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,7 +59,11 @@ impl Session {
     async fn prepare(config: &Arc<SourceConfig>) -> Result<Self, Error> {
         let database = Database::new(config).map_err(Error::stop)?;
         let client = database.connect().await?;
-        for problem in server_problems(&client, &database).await? {
+        if let Some(problem) = server_problems(&client, &database)
+            .await?
+            .into_iter()
+            .next()
+        {
             return Err(problem);
         }
         let tables = Catalog::new(&client, &database)
@@ -228,7 +231,7 @@ impl Session {
         self.registrar.remember(
             progress
                 .map(|progress| progress.tables.clone())
-                .unwrap_or_else(BTreeMap::new),
+                .unwrap_or_default(),
         );
     }
 }

@@ -70,10 +70,17 @@ struct Streaming {
     durable: Position,
     /// How far the server has sent.
     received: Lsn,
-    /// When the transaction that is being committed was handed over.
-    in_flight: Option<Instant>,
+    /// The transaction that is being committed.
+    in_flight: Option<InFlight>,
     spare: Outbox,
     published_at: Instant,
+}
+
+/// A transaction that was handed over.
+struct InFlight {
+    since: Instant,
+    /// When its newest change was committed in Postgres: microseconds since 1970.
+    newest_commit_us: i64,
 }
 
 /// Why reading the buffer paused.
@@ -196,7 +203,10 @@ impl Streaming {
         };
         let started = Instant::now();
         self.publisher.ready().await?.send(transaction);
-        self.in_flight = Some(started);
+        self.in_flight = Some(InFlight {
+            since: started,
+            newest_commit_us: self.translator.newest_commit_us(),
+        });
         self.published_at = started;
         Ok(())
     }
@@ -204,8 +214,13 @@ impl Streaming {
     fn committed(&mut self, committed: Committed) {
         self.durable = committed.position;
         self.spare = committed.outbox;
-        if let Some(started) = self.in_flight.take() {
-            metrics::histogram!(telemetry::COMMIT_SECONDS).record(started.elapsed());
+        if let Some(done) = self.in_flight.take() {
+            metrics::histogram!(telemetry::COMMIT_SECONDS).record(done.since.elapsed());
+            if done.newest_commit_us > 0 {
+                let age_us = now_ns() / 1000 - done.newest_commit_us;
+                #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+                metrics::gauge!(telemetry::LAG_SECONDS).set(age_us.max(0) as f64 / 1e6);
+            }
         }
     }
 

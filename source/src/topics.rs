@@ -65,10 +65,10 @@ impl Topics {
     pub(crate) async fn contradictions(&self, specs: &[TopicSpec]) -> Result<Vec<Error>, Error> {
         let mut found = Vec::new();
         for spec in specs {
-            if let Some(partitions) = self.partitions(&spec.name).await? {
-                if let Err(error) = self.agrees(spec, partitions).await {
-                    found.push(error);
-                }
+            if let Some(partitions) = self.partitions(&spec.name).await?
+                && let Err(error) = self.agrees(spec, partitions).await
+            {
+                found.push(error);
             }
         }
         Ok(found)

@@ -29,6 +29,7 @@ pub(crate) struct Translator {
     outbox: Outbox,
     incomplete: Vec<Incomplete>,
     now_ns: i64,
+    newest_commit_us: i64,
 }
 
 /// A relation that was announced.
@@ -91,12 +92,18 @@ impl Translator {
             outbox: Outbox::default(),
             incomplete: Vec::new(),
             now_ns: 0,
+            newest_commit_us: 0,
         }
     }
 
     /// The position behind all that came in.
     pub(crate) const fn position(&self) -> Position {
         self.position
+    }
+
+    /// When the newest transaction that came in was committed: microseconds since 1970.
+    pub(crate) const fn newest_commit_us(&self) -> i64 {
+        self.newest_commit_us
     }
 
     /// Whether there is nothing to publish.
@@ -184,7 +191,7 @@ impl Translator {
         let Some(open) = self.open.take() else {
             return Err(contradiction("a commit without a begin"));
         };
-        self.previous_commit = Some(commit.commit_lsn);
+        self.previous_commit = Some(commit.end_lsn);
         if open.published.is_none() {
             return Ok(());
         }
@@ -226,6 +233,7 @@ impl Translator {
             handled_at_ns: self.now_ns,
         };
         apply(self, origin)?;
+        self.newest_commit_us = origin.commit_time_us;
         self.position.commit_lsn = open.begin.final_lsn;
         self.position.ordinal = open.ordinal;
         self.position.complete = false;
@@ -253,8 +261,7 @@ impl Translator {
             return Ok(());
         };
         let row = NewRow::read(insert.new, None, &table)?;
-        let key = table.key_bytes(&row.cells)?;
-        self.emit_row(&table, key, Op::Create, None, &row, origin, Vec::new())
+        self.emit_row(&table, Op::Create, None, &row, origin, Vec::new())
     }
 
     fn update(&mut self, update: &Update<'_>, origin: Origin) -> Result<(), Error> {
@@ -268,13 +275,12 @@ impl Translator {
             old.as_ref().map(|old| (old.as_slice(), full)),
             &table,
         )?;
-        let key = table.key_bytes(&row.cells)?;
         let before = old.as_deref().filter(|_| full);
         let old_key = match &old {
             Some(old) => table.key_bytes(old)?,
             None => None,
         };
-        if let (Some(old_key), Some(new_key)) = (&old_key, &key)
+        if let (Some(old_key), Some(new_key)) = (&old_key, &row.key)
             && old_key != new_key
         {
             let gone = vec![(header::NEW_KEY, new_key.clone())];
@@ -286,9 +292,9 @@ impl Translator {
                 gone,
             )?;
             let moved = vec![(header::OLD_KEY, old_key.clone())];
-            return self.emit_row(&table, key, Op::Create, None, &row, origin, moved);
+            return self.emit_row(&table, Op::Create, None, &row, origin, moved);
         }
-        self.emit_row(&table, key, Op::Update, before, &row, origin, Vec::new())
+        self.emit_row(&table, Op::Update, before, &row, origin, Vec::new())
     }
 
     fn delete(&mut self, delete: &Delete<'_>, origin: Origin) -> Result<(), Error> {
@@ -326,7 +332,7 @@ impl Translator {
         Ok(())
     }
 
-    /// A delete, and the tombstone behind it.
+    /// A delete, and the tombstone behind it, both with these headers.
     fn emit_gone(
         &mut self,
         table: &PublishedTable,
@@ -337,16 +343,20 @@ impl Translator {
     ) -> Result<(), Error> {
         let change = origin.change(Op::Delete, Some(old), None);
         let seq = self.next_seq(&origin);
-        table.append(&mut self.outbox, Some(key), Some(&change), seq, headers)?;
+        table.append(
+            &mut self.outbox,
+            Some(key),
+            Some(&change),
+            seq,
+            headers.clone(),
+        )?;
         let seq = self.next_seq(&origin);
-        table.append(&mut self.outbox, Some(key), None, seq, Vec::new())
+        table.append(&mut self.outbox, Some(key), None, seq, headers)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one record")]
     fn emit_row(
         &mut self,
         table: &Arc<PublishedTable>,
-        key: Option<Vec<u8>>,
         op: Op,
         before: Option<&[Cell<'_>]>,
         row: &NewRow<'_>,
@@ -358,7 +368,7 @@ impl Translator {
             let change = origin.change(op, before, Some(&row.cells));
             return table.append(
                 &mut self.outbox,
-                key.as_deref(),
+                row.key.as_deref(),
                 Some(&change),
                 seq,
                 headers,
@@ -366,7 +376,7 @@ impl Translator {
         }
         // The record keeps its place; its value comes from the look-up.
         let record = self.outbox.records.len();
-        table.append(&mut self.outbox, key.as_deref(), None, seq, headers)?;
+        table.append(&mut self.outbox, row.key.as_deref(), None, seq, headers)?;
         self.incomplete.push(Incomplete::new(
             record,
             table,
@@ -382,6 +392,8 @@ impl Translator {
 /// The row after a change.
 struct NewRow<'a> {
     cells: Vec<Cell<'a>>,
+    /// In the wire format; `None` without a key.
+    key: Option<Vec<u8>>,
     /// Columns that the WAL lacks: TOASTed, untouched, and not in the old row either.
     unchanged: Vec<usize>,
 }
@@ -412,7 +424,12 @@ impl<'a> NewRow<'a> {
                 }
             });
         }
-        Ok(Self { cells, unchanged })
+        let key = table.key_bytes(&cells)?;
+        Ok(Self {
+            cells,
+            key,
+            unchanged,
+        })
     }
 }
 
