@@ -49,7 +49,7 @@ struct ColumnPlan {
 struct SourceParts {
     /// version, connector, name
     head: Vec<u8>,
-    /// db
+    /// db, and that the sequence after it is not null
     database: Vec<u8>,
     /// schema, table
     table: Vec<u8>,
@@ -126,16 +126,9 @@ impl EncodePlan {
             return result;
         }
         self.append_source(change, out);
-        match &change.transaction {
-            None => out.push(binary::NULL),
-            Some(block) => {
-                out.push(binary::VALUE);
-                binary::string(block.id.as_bytes(), out);
-                binary::long(block.total_order, out);
-                binary::long(block.data_collection_order, out);
-            }
-        }
-        binary::string(&[op_letter(change.op)], out);
+        append_transaction(change.transaction, out);
+        // A string of one letter.
+        out.extend_from_slice(&[2, op_letter(change.op)]);
         binary::instant(change.handled_at_ns, out);
         Ok(())
     }
@@ -191,11 +184,8 @@ impl EncodePlan {
         let commit_us = change.commit_time_us;
         out.extend_from_slice(&self.source.head);
         binary::long(commit_us.div_euclid(1000), out);
-        // The union's first branch is the string: it has the default.
-        out.push(binary::FIRST_BRANCH);
-        binary::string(change.snapshot.text().as_bytes(), out);
+        out.extend_from_slice(change.snapshot.avro());
         out.extend_from_slice(&self.source.database);
-        out.push(binary::VALUE);
         append_sequence(change.sequence, out);
         binary::optional_long(Some(commit_us), out);
         binary::optional_long(commit_us.checked_mul(1000), out);
@@ -247,9 +237,11 @@ impl SourceParts {
                 binary::string(region.as_bytes(), &mut tail);
             }
         }
+        let mut database = strings(&[&source.db]);
+        database.push(binary::VALUE);
         Self {
             head: strings(&[&source.version, &source.connector, &source.name]),
-            database: strings(&[&source.db]),
+            database,
             table: strings(&[&table.schema, &table.name]),
             tail,
         }
@@ -271,6 +263,17 @@ fn append_sequence((last_commit, this): (Option<Lsn>, Lsn), out: &mut Vec<u8>) {
         out.extend_from_slice(digits.format(this.0).as_bytes());
         out.extend_from_slice(b"\"]");
     });
+}
+
+fn append_transaction(transaction: Option<TransactionBlock<'_>>, out: &mut Vec<u8>) {
+    let Some(block) = transaction else {
+        out.push(binary::NULL);
+        return;
+    };
+    out.push(binary::VALUE);
+    binary::string(block.id.as_bytes(), out);
+    binary::long(block.total_order, out);
+    binary::long(block.data_collection_order, out);
 }
 
 const fn op_letter(op: Op) -> u8 {

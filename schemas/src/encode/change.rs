@@ -87,4 +87,18 @@ impl Snapshot {
             Self::Incremental => "incremental",
         }
     }
+
+    /// The field as Avro bytes: the union's first branch, for that is the one with the default,
+    /// then the string.
+    pub(super) const fn avro(self) -> &'static [u8] {
+        match self {
+            Self::True => b"\0\x08true",
+            Self::First => b"\0\x0afirst",
+            Self::FirstInDataCollection => b"\0\x30first_in_data_collection",
+            Self::LastInDataCollection => b"\0\x2elast_in_data_collection",
+            Self::Last => b"\0\x08last",
+            Self::False => b"\0\x0afalse",
+            Self::Incremental => b"\0\x16incremental",
+        }
+    }
 }
