@@ -10,7 +10,7 @@ use crate::Result;
 use crate::config::KafkaConfig;
 
 pub use classify::classify;
-pub(crate) use classify::code;
+pub(crate) use classify::{code, is_unknown_topic};
 pub use logging::LogContext;
 pub(crate) use logging::{log, log_error};
 

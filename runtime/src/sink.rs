@@ -71,6 +71,7 @@ pub async fn run<D: Destination>(
     let subscription =
         Subscription::new(&config.topics).map_err(|_| Error::stop_msg("`topics`"))?;
     metrics::describe();
+    let _inside = context.gate.enter("the sink loop");
     let client = membership::join(&config, &subscription)?;
     let instance = Arc::new(Instance::new(config, destination, context)?);
     // A caller that drops this future ends the thread as well.

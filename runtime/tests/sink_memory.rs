@@ -70,6 +70,10 @@ async fn a_held_writer_bounds_what_is_buffered() {
         assert_eq!(target.state().offsets(partition), expected);
         stage.until_committed(&topic, partition, ROWS).await;
     }
+    assert_eq!(value(&metrics, "tributary_sink_assigned_partitions"), 4.0);
+    assert!(value(&metrics, "tributary_sink_freshness_seconds_count") > 0.0);
+    assert!(value(&metrics, "tributary_sink_write_seconds_count") > 0.0);
+    until_value(&metrics, "tributary_sink_lag_offsets", 0.0).await;
     sink.stop().await;
     assert_eq!(value(&metrics, "tributary_sink_records_total"), all as f64);
     assert_eq!(value(&metrics, "tributary_sink_changes_total"), all as f64);
@@ -86,6 +90,15 @@ async fn until_no_more_is_read(metrics: &PrometheusHandle) -> f64 {
         read = now;
     }
     read
+}
+
+async fn until_value(metrics: &PrometheusHandle, name: &str, wanted: f64) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while value(metrics, name) != wanted {
+        let now = value(metrics, name);
+        assert!(tokio::time::Instant::now() < deadline, "{name} is {now}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// The sum of a metric's series; 0 if there is none yet.

@@ -34,6 +34,14 @@ pub(crate) fn code(error: &KafkaError) -> Option<Code> {
     }
 }
 
+/// Whether the error is that a broker, or the client's own metadata, does not know a topic or partition.
+pub(crate) fn is_unknown_topic(error: &KafkaError) -> bool {
+    matches!(
+        code(error),
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition)
+    )
+}
+
 const fn needs_somebody(code: Code) -> bool {
     matches!(
         code,

@@ -155,15 +155,18 @@ impl<D: Destination> Poll<D> {
     /// What to do about an error that a poll reports.
     fn judge(&self, error: &KafkaError) -> Result<()> {
         let reason = self.client.context().last_reason();
+        if kafka::is_unknown_topic(error) {
+            // A topic that is named, not matched, may be created later.
+            tracing::warn!(reason, "waits for a topic");
+            return Ok(());
+        }
         match kafka::code(error) {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                for holding in self.holdings.iter().filter(|holding| holding.is_fetched) {
+                    start::check_within(&self.client, holding.partition(), holding.next)?;
+                }
                 Err(Error::stop_msg(format_args!("read the topics: {reason}"))
                     .remedy(start::REBUILD))
-            }
-            // A topic that is named, not matched, may be created later.
-            Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
-                tracing::warn!(reason, "waits for a topic");
-                Ok(())
             }
             _ => {
                 let classified = kafka::classify(error);

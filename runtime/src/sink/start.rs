@@ -4,6 +4,7 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::sink::membership::GroupClient;
@@ -12,6 +13,7 @@ use crate::{Error, Result, ResultExt, kafka};
 
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What to do where the log does not have what comes next.
 pub(super) const REBUILD: &str = "rebuild the target from the beginning of the topic: a new `name` reads all of it; \
      or, to accept the gap, set the group's offsets with kafka-consumer-groups --reset-offsets";
 
@@ -42,14 +44,30 @@ fn query(client: &GroupClient, partition: &TopicPartition, start: Start) -> Resu
             .doing(|| format!("ask for the committed offset of {partition}"))?,
         Start::Beginning => None,
     };
-    let (low, high) = client
+    let (low, high) = log_of(client, partition)?;
+    check(partition, begin.unwrap_or(low), low, high)
+}
+
+/// Whether the log still has what comes next. librdkafka reports that an offset is out of range without
+/// saying whose.
+pub(super) fn check_within(
+    client: &GroupClient,
+    partition: &TopicPartition,
+    next: i64,
+) -> Result<()> {
+    let (low, high) = log_of(client, partition)?;
+    check(partition, next, low, high).map(|_| ())
+}
+
+/// The first offset that the log still has, and the one that comes next.
+fn log_of(client: &GroupClient, partition: &TopicPartition) -> Result<(i64, i64)> {
+    client
         .fetch_watermarks(&partition.topic, partition.partition, QUERY_TIMEOUT)
-        .map_err(|error| kafka::classify(&error))
+        .map_err(|error| classify(&error))
         .doing({
             let partition = partition.clone();
             move || format!("ask for the offsets of {partition}")
-        })?;
-    check(partition, begin.unwrap_or(low), low, high)
+        })
 }
 
 fn committed(client: &GroupClient, partition: &TopicPartition) -> Result<Option<i64>> {
@@ -57,15 +75,25 @@ fn committed(client: &GroupClient, partition: &TopicPartition) -> Result<Option<
     list.add_partition(&partition.topic, partition.partition);
     let list = client
         .committed_offsets(list, QUERY_TIMEOUT)
-        .map_err(|error| kafka::classify(&error))?;
+        .map_err(|error| classify(&error))?;
     let Some(element) = list.find_partition(&partition.topic, partition.partition) else {
         return Err(Error::retry_msg("Kafka answers for no partition"));
     };
-    element.error().map_err(|error| kafka::classify(&error))?;
+    element.error().map_err(|error| classify(&error))?;
     Ok(match element.offset() {
         Offset::Offset(offset) => Some(offset),
         _ => None,
     })
+}
+
+/// The group has assigned the partition, so it exists: a broker that does not know it will soon. If it was
+/// deleted meanwhile, the group takes it away again.
+fn classify(error: &KafkaError) -> Error {
+    if kafka::is_unknown_topic(error) {
+        Error::retry(error.clone())
+    } else {
+        kafka::classify(error)
+    }
 }
 
 /// Nothing between where the target stands and the log may be missing.
