@@ -77,6 +77,7 @@ pub fn postgres_program(name: &str) -> Result<PathBuf> {
 }
 
 fn postgres(folder: &Folder, state: &State) -> Result<Command> {
+    let port = state.part(Part::Postgres)?.port;
     let home = folder.of(Part::Postgres);
     let data = home.join("data");
     let account = Account::if_root("postgres")?;
@@ -111,30 +112,30 @@ fn postgres(folder: &Folder, state: &State) -> Result<Command> {
         // The last one of a name counts.
         template.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
     }
-    configure(
-        &data.join("postgresql.conf"),
-        &template,
-        &[("port", &state.part(Part::Postgres)?.port)],
-    )?;
-    forget_dead_postmaster(&data)?;
+    configure(&data.join("postgresql.conf"), &template, &[("port", &port)])?;
+    forget_dead_postmaster(&home, port)?;
     let mut server = account.command(postgres_program("postgres")?);
     server.arg("-D").arg(&data).current_dir(&home);
     Ok(server)
 }
 
-/// Removes the lock file of a postmaster that was killed and that its parent has not collected yet: Postgres asks
+/// Removes the lock files of a postmaster that was killed and that its parent has not collected yet: Postgres asks
 /// kill(2) whether the process exists, takes it for alive, and would refuse to start.
-fn forget_dead_postmaster(data: &Path) -> Result<()> {
-    let lock = data.join("postmaster.pid");
-    let Ok(text) = fs::read_to_string(&lock) else {
-        return Ok(());
-    };
-    let pid = text
-        .lines()
-        .next()
-        .and_then(|line| line.trim().parse().ok());
-    if pid.is_some_and(is_unreaped) {
-        fs::remove_file(&lock).with_context(|| format!("cannot remove {}", lock.display()))?;
+fn forget_dead_postmaster(home: &Path, port: u16) -> Result<()> {
+    for lock in [
+        home.join("data/postmaster.pid"),
+        home.join(format!(".s.PGSQL.{port}.lock")),
+    ] {
+        let Ok(text) = fs::read_to_string(&lock) else {
+            continue;
+        };
+        let pid = text
+            .lines()
+            .next()
+            .and_then(|line| line.trim().parse().ok());
+        if pid.is_some_and(is_unreaped) {
+            fs::remove_file(&lock).with_context(|| format!("cannot remove {}", lock.display()))?;
+        }
     }
     Ok(())
 }
@@ -358,22 +359,25 @@ mod tests {
     }
 
     #[test]
-    fn only_the_lock_of_a_dead_postmaster_is_removed() {
+    fn only_the_locks_of_a_dead_postmaster_are_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let lock = dir.path().join("postmaster.pid");
+        let locks = ["data/postmaster.pid", ".s.PGSQL.5432.lock"].map(|name| dir.path().join(name));
+        fs::create_dir(dir.path().join("data")).unwrap();
+        forget_dead_postmaster(dir.path(), 5432).unwrap();
         let mut child = Command::new("sleep").arg("600").spawn().unwrap();
-        forget_dead_postmaster(dir.path()).unwrap();
-        fs::write(&lock, format!("{}\n/data\n", child.id())).unwrap();
-        forget_dead_postmaster(dir.path()).unwrap();
-        assert!(lock.exists());
+        for lock in &locks {
+            fs::write(lock, format!("{}\n/data\n", child.id())).unwrap();
+        }
+        forget_dead_postmaster(dir.path(), 5432).unwrap();
+        assert!(locks.iter().all(|lock| lock.exists()));
         let process = Process::of(child.id()).unwrap();
         assert!(
             process
                 .kill_tree(std::time::Duration::from_secs(10))
                 .unwrap()
         );
-        forget_dead_postmaster(dir.path()).unwrap();
-        assert!(!lock.exists());
+        forget_dead_postmaster(dir.path(), 5432).unwrap();
+        assert!(!locks.iter().any(|lock| lock.exists()));
         child.wait().unwrap();
     }
 
