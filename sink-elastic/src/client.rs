@@ -256,9 +256,7 @@ fn judge(reply: Reply, node: &Url, path: &[&str]) -> Result<Reply> {
             path.join("/"),
             told()
         ))
-        .remedy(
-            "grant the user the privileges that docs/configuration.md lists for the search engine",
-        )),
+        .remedy("grant the user the privileges that docs/search.md lists")),
         408 | 429 | 500..=599 => Err(Error::retry_msg(format_args!(
             "{host} answers {} to /{}{}",
             reply.status,

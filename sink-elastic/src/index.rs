@@ -68,15 +68,13 @@ impl Index {
         plan
     }
 
-    /// Looks the index up; the concrete index that writes go to, or `None` if there is none yet.
+    /// Looks the index up anew, since the alias may have moved; the concrete index that writes go to, or `None` if there is none yet.
     ///
     /// # Errors
     /// Stop: something of this name is not ours, or lacks a write index; otherwise as [`Client::send`].
     pub(crate) async fn find(&self) -> Result<Option<String>> {
         let mut live = self.live.lock().await;
-        if live.is_none() {
-            *live = self.look_up().await?;
-        }
+        *live = self.look_up().await?;
         Ok(live.as_ref().map(|found| found.write_index.clone()))
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Fixture {
 pub(super) fn config(url: &str) -> ElasticConfig {
     let mut config: ElasticConfig = toml::from_str(&format!("url = \"{url}\"")).unwrap();
     config.number_of_replicas = Some(0);
+    // No test asks for a deadline; a machine under load may need more than the default.
+    config.request_timeout_ms = 120_000;
     config
 }
 
