@@ -149,3 +149,34 @@ pub fn written(column_type: &ColumnType, text: &str) -> Result<String, ValueErro
     let value = decode(&value_schema(TOPIC, &table), &out[6..]);
     Ok(plain(field(&value, &["after", "c"])))
 }
+
+/// Each text is written as what is expected.
+#[track_caller]
+pub fn assert_written(column_type: &ColumnType, cases: &[(&str, &str)]) {
+    for (text, expected) in cases {
+        match written(column_type, text) {
+            Ok(value) => assert_eq!(&value, expected, "{text}"),
+            Err(error) => panic!("{text}: {error}"),
+        }
+    }
+}
+
+/// The value is refused, and what is said has `reason`, the column and its type, but not the value.
+#[track_caller]
+pub fn assert_refused(column_type: &ColumnType, text: &str, type_name: &str, reason: &str) {
+    let error = written(column_type, text).expect_err(text);
+    assert_eq!(error.column, "c", "{text}");
+    assert!(
+        error
+            .what
+            .starts_with(&format!("column \"c\" ({type_name}): ")),
+        "{}",
+        error.what
+    );
+    assert!(error.what.contains(reason), "{text}: {}", error.what);
+    assert!(!error.remedy.is_empty());
+    assert!(
+        text.len() < 3 || !error.to_string().contains(text),
+        "{error}"
+    );
+}
