@@ -13,6 +13,7 @@ use crate::outbox::{Outbox, Transaction};
 use crate::progress::{Position, Progress, SnapshotState, TableProgress};
 use crate::published::PublishedTable;
 use crate::publisher::Publisher;
+use crate::replication::{CreatedSlot, ReplicationConnection};
 use crate::session::{Begun, Session, keep_alive};
 use crate::snapshot::{SnapshotPoint, Workers, now_ns};
 
@@ -30,43 +31,27 @@ pub(crate) async fn run(
 ) -> Result<Begun, Error> {
     session.remember(interrupted.as_ref());
     let tables = publish_tables(session).await?;
-    let remembered: BTreeMap<String, TableProgress> = tables
-        .iter()
-        .map(|(_, table)| (table.topic.to_string(), table.progress()))
-        .collect();
     let (identity, mut connection) = session.connect_replication().await?;
     let before = interrupted
         .as_ref()
         .map_or(0, |progress| progress.position.seq);
-    let running = |position| {
-        let (system_id, tables) = (identity.system_id.clone(), remembered.clone());
-        Progress::new(
-            system_id,
-            identity.timeline,
-            position,
-            SnapshotState::Running,
-            tables,
-        )
-    };
-
+    let mut progress = Progress::new(
+        identity.system_id,
+        identity.timeline,
+        Position::at_consistent_point(Lsn::ZERO, before),
+        SnapshotState::Running,
+        remembered(&tables),
+    );
     // Before the slot: a slot without any progress would be a gap.
-    let announced = Position::at_consistent_point(Lsn::ZERO, before);
-    publish_progress(&mut publisher, &running(announced)).await?;
+    publish_progress(&mut publisher, &progress).await?;
 
-    let slot = session.config.slot_name();
-    tracing::info!(slot, "creating the slot; running transactions are awaited");
-    let created = connection
-        .create_slot_exporting_snapshot(&slot, "pgoutput")
-        .await
-        .map_err(|error| session.database.explain_replication(error))
-        .doing(|| format!("create the slot '{slot}'"))?;
+    let created = create_slot(session, &mut connection).await?;
     let seq = (before + 1).max(created.consistent_point.0);
-    let position = Position::at_consistent_point(created.consistent_point, seq);
-    let progress = running(position);
+    progress.position = Position::at_consistent_point(created.consistent_point, seq);
     let point = SnapshotPoint {
         consistent: created.consistent_point,
-        position,
-        progress: progress.writer()?.encode(&position).into(),
+        position: progress.position,
+        progress: progress.writer()?.encode(&progress.position).into(),
         exported: created.snapshot_name,
     };
     let workers = Workers::pin(
@@ -85,18 +70,37 @@ pub(crate) async fn run(
             sweep(&mut publisher, &tables, &point).await?;
         }
         read_all(session, workers, &mut publisher, &tables).await?;
-        let mut done = progress;
-        done.snapshot = SnapshotState::Done;
-        publish_progress(&mut publisher, &done).await?;
-        Ok(done)
+        progress.snapshot = SnapshotState::Done;
+        publish_progress(&mut publisher, &progress).await
     };
-    let done = keep_alive(&mut stream, &session.database, Lsn::ZERO, work).await?;
-    tracing::info!(slot, consistent_point = %created.consistent_point, "the first snapshot is complete");
+    keep_alive(&mut stream, &session.database, Lsn::ZERO, work).await?;
+    tracing::info!(consistent_point = %created.consistent_point, "the first snapshot is complete");
     Ok(Begun {
         stream,
         publisher,
-        progress: done,
+        progress,
     })
+}
+
+async fn create_slot(
+    session: &Session,
+    connection: &mut ReplicationConnection,
+) -> Result<CreatedSlot, Error> {
+    let slot = session.config.slot_name();
+    tracing::info!(slot, "creating the slot; running transactions are awaited");
+    connection
+        .create_slot_exporting_snapshot(&slot, "pgoutput")
+        .await
+        .map_err(|error| session.database.explain_replication(error))
+        .doing(|| format!("create the slot '{slot}'"))
+}
+
+/// What progress remembers of the tables, by topic.
+fn remembered(tables: &Tables) -> BTreeMap<String, TableProgress> {
+    tables
+        .iter()
+        .map(|(_, table)| (table.topic.to_string(), table.progress()))
+        .collect()
 }
 
 async fn publish_tables(session: &Session) -> Result<Tables, Error> {

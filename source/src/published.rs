@@ -58,6 +58,29 @@ pub(crate) struct PublishedTable {
 }
 
 impl PublishedTable {
+    /// A table with three partitions, whose schemas have the ids 1, 2 and 3.
+    #[cfg(test)]
+    pub(crate) fn for_test(table: Table) -> Self {
+        let identity = SourceIdentity {
+            version: "0".to_owned(),
+            connector: CONNECTOR.to_owned(),
+            name: "p".to_owned(),
+            db: "d".to_owned(),
+            region: None,
+        };
+        let key_columns = table.key_columns();
+        Self {
+            plan: EncodePlan::compile(&table, &identity),
+            topic: "p.s.t".into(),
+            partitions: if key_columns.is_empty() { 1 } else { 3 },
+            key_schema_id: (!key_columns.is_empty()).then_some(1),
+            value_schema_id: 2,
+            truncate_schema_id: 3,
+            key_columns,
+            table,
+        }
+    }
+
     /// What progress must remember of it.
     pub(crate) fn progress(&self) -> TableProgress {
         TableProgress {

@@ -465,3 +465,6 @@ fn contradiction(what: &str) -> Error {
     Error::stop_msg(format!("the replication stream contradicts itself: {what}"))
         .remedy("report it, with the server's version; the slot keeps the changes")
 }
+
+#[cfg(test)]
+mod tests;

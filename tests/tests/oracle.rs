@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tributary_tests::oracle::{
     Event, TopicChange, TopicRecord, compare_changes, compare_search, compare_warehouse,
 };
+use tributary_tests::pipeline::Pipeline;
 use tributary_tests::stack::Stack;
 
 fn row(id: &str, name: &str) -> BTreeMap<String, Option<String>> {
@@ -162,23 +163,23 @@ fn an_altered_record_is_found() {
     assert!(!compare_changes(&committed(), &records).is_empty(), "a key");
 }
 
-/// A row that is lost, altered, or should be gone, in a real warehouse and a real index.
+const TABLE: &str = "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, name text, price numeric(9,2), at timestamptz)";
+const ROWS: &str = "INSERT INTO s.t VALUES (1, 'one', 1.50, '2024-02-29 12:00:00.5+00'), (2, E'two \t\"quoted\"', 2, NULL), (3, NULL, -0.01, NULL)";
+
+/// A row that is lost, altered, or should be gone, in a real warehouse.
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_targets_are_found() {
+async fn a_wrong_warehouse_is_found() {
     let stack = Stack::from_env().unwrap();
-    let pipeline = tributary_tests::pipeline::Pipeline::new(&stack, "oracle_targets")
-        .await
-        .unwrap();
+    let pipeline = Pipeline::new(&stack, "oracle_warehouse").await.unwrap();
     let (source, warehouse) = (
         pipeline.source().await.unwrap(),
         pipeline.warehouse().await.unwrap(),
     );
-    let table = "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, name text, price numeric(9,2), at timestamptz);
-        INSERT INTO s.t VALUES (1, 'one', 1.50, '2024-02-29 12:00:00.5+00'), (2, 'two \t\"quoted\"', 2, NULL), (3, NULL, -0.01, now())";
-    source.batch_execute(table).await.unwrap();
-    warehouse.batch_execute("CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, name text, price numeric(9,2), at timestamptz)").await.unwrap();
-    for row in source.query("SELECT format('INSERT INTO s.t VALUES (%s, %L, %s, %L)', id, name, price, at) FROM s.t", &[]).await.unwrap() {
-        warehouse.batch_execute(row.get(0)).await.unwrap();
+    for client in [&source, &warehouse] {
+        client
+            .batch_execute(&format!("{TABLE}; {ROWS}"))
+            .await
+            .unwrap();
     }
     let differs = async || {
         compare_warehouse(&source, "s.t", &warehouse, "s.t")
@@ -202,7 +203,18 @@ async fn wrong_targets_are_found() {
         assert_eq!(differs().await.len(), 1, "{plant}");
         warehouse.batch_execute(undo).await.unwrap();
     }
+}
 
+/// The same in a real index.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_index_is_found() {
+    let stack = Stack::from_env().unwrap();
+    let pipeline = Pipeline::new(&stack, "oracle_index").await.unwrap();
+    let source = pipeline.source().await.unwrap();
+    source
+        .batch_execute(&format!("{TABLE}; {ROWS}; DELETE FROM s.t WHERE id = 3"))
+        .await
+        .unwrap();
     let index = pipeline.topic("s.t");
     let http = tributary_tests::http::client();
     let put = async |id: &str, document: &str| {
@@ -223,18 +235,13 @@ async fn wrong_targets_are_found() {
             r#"{"id":2,"name":"two \t\"quoted\"","price":2.00,"at":null}"#,
         ),
     ];
-    source
-        .batch_execute("DELETE FROM s.t WHERE id = 3")
-        .await
-        .unwrap();
+    let differs = async || {
+        let found = compare_search(&source, "s.t", stack.search_url(), &index).await;
+        found.unwrap()
+    };
     for (id, document) in right {
         put(id, document).await;
     }
-    let differs = async || {
-        compare_search(&source, "s.t", stack.search_url(), &index)
-            .await
-            .unwrap()
-    };
     assert_eq!(differs().await, Vec::<String>::new());
     for (id, wrong) in [
         (
@@ -246,6 +253,7 @@ async fn wrong_targets_are_found() {
             r#"{"id":1,"name":"one","price":1.50,"at":"2024-02-29T12:00:01Z"}"#,
         ),
         ("2", r#"{"id":2,"name":null,"price":2.00,"at":null}"#),
+        // Last, since it stays: a document that should be gone.
         ("3", r#"{"id":3,"name":null,"price":0,"at":null}"#),
     ] {
         put(id, wrong).await;
@@ -254,6 +262,16 @@ async fn wrong_targets_are_found() {
             put(id, document).await;
         }
     }
-    // Document 3 is still there, and should not be: that is the one.
-    assert_eq!(differs().await.len(), 1);
+    let url = format!("{}/{index}/_doc/1?refresh=true", stack.search_url());
+    http.delete(url)
+        .send()
+        .await
+        .unwrap()
+        .error_for_status()
+        .unwrap();
+    assert_eq!(
+        differs().await.len(),
+        2,
+        "a lost document beside the one that should be gone"
+    );
 }

@@ -36,6 +36,26 @@ async fn wait_shares(services: &[&Service], right: impl Fn(&[f64]) -> bool) {
     }
 }
 
+/// A sink of a pipeline that runs.
+fn start(pipeline: &Pipeline, kind: Kind, instance: &str, config: &str) -> Service {
+    let mut service = pipeline.service(kind, instance, config).unwrap();
+    service.start().unwrap();
+    service
+}
+
+/// Two instances of a sink; once both have their share of the work, the first one leaves. Gives the other one.
+async fn share_and_take_over(pipeline: &Pipeline, kind: Kind, config: &str) -> Service {
+    let mut first = start(pipeline, kind, &format!("{kind}-first"), config);
+    let second = start(pipeline, kind, &format!("{kind}-second"), config);
+    wait_shares(&[&first, &second], |shares| {
+        shares.iter().sum::<f64>() == 12.0 && shares.iter().all(|share| *share >= 4.0)
+    })
+    .await;
+    assert!(first.stop(PATIENCE).unwrap().success());
+    wait_shares(&[&second], |shares| shares[0] == 12.0).await;
+    second
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_instances_share_and_a_third_group_replays() {
     let stack = Stack::from_env().unwrap();
@@ -43,7 +63,7 @@ async fn two_instances_share_and_a_third_group_replays() {
     let client = pipeline.source().await.unwrap();
     client.batch_execute(shop::SCHEMA).await.unwrap();
     shop::fill(&client, PRODUCTS).await.unwrap();
-    let [mut source, mut elastic, mut redshift] = pipeline.services().unwrap();
+    let [mut source, ..] = pipeline.services().unwrap();
     source.start().unwrap();
     source.wait_ready(PATIENCE).unwrap();
     let workload = Arc::new(Workload::default());
@@ -51,67 +71,37 @@ async fn two_instances_share_and_a_third_group_replays() {
         let (workload, url) = (Arc::clone(&workload), pipeline.source_url.clone());
         tokio::spawn(async move { workload.run(&url, 7, PRODUCTS, 40.0).await })
     };
-
-    let second = |kind, config: String| {
-        let mut service = pipeline
-            .service(kind, &format!("{kind}-second"), &config)
-            .unwrap();
-        service.start().unwrap();
-        service
-    };
-    elastic.start().unwrap();
-    redshift.start().unwrap();
-    let mut elastic_2 = second(
-        Kind::SinkElastic,
-        pipeline.elastic_config(&pipeline.group(Kind::SinkElastic), ""),
+    let (search, warehouse) = (
+        pipeline.group(Kind::SinkElastic),
+        pipeline.group(Kind::SinkRedshift),
     );
-    let mut redshift_2 = second(
-        Kind::SinkRedshift,
-        pipeline.redshift_config(&pipeline.group(Kind::SinkRedshift), None),
+    let (search_config, warehouse_config) = (
+        pipeline.elastic_config(&search, ""),
+        pipeline.redshift_config(&warehouse, None),
     );
-    for pair in [[&elastic, &elastic_2], [&redshift, &redshift_2]] {
-        wait_shares(&pair, |shares| {
-            shares.iter().sum::<f64>() == 12.0 && shares.iter().all(|share| *share >= 4.0)
-        })
-        .await;
-    }
-    // The first ones leave in the middle of the work; the others take over all of it.
-    assert!(elastic.stop(PATIENCE).unwrap().success());
-    assert!(redshift.stop(PATIENCE).unwrap().success());
-    for rest in [&elastic_2, &redshift_2] {
-        wait_shares(&[rest], |shares| shares[0] == 12.0).await;
-    }
+    let (elastic, redshift) = tokio::join!(
+        share_and_take_over(&pipeline, Kind::SinkElastic, &search_config),
+        share_and_take_over(&pipeline, Kind::SinkRedshift, &warehouse_config),
+    );
     workload.stop();
     runner.await.unwrap().unwrap();
 
-    // A group that nobody has used reads everything from the beginning, into targets of its own.
-    let mut elastic_3 = pipeline
-        .service(
-            Kind::SinkElastic,
-            "elastic-third",
-            &pipeline.elastic_config("third", "third-"),
-        )
-        .unwrap();
-    let mut redshift_3 = pipeline
-        .service(
-            Kind::SinkRedshift,
-            "redshift-third",
-            &pipeline.redshift_config("third-warehouse", Some("third")),
-        )
-        .unwrap();
-    elastic_3.start().unwrap();
-    redshift_3.start().unwrap();
+    // Groups that nobody has used read everything from the beginning, into targets of their own.
+    let replayed = pipeline.elastic_config("third", "third-");
+    let elastic_replay = start(&pipeline, Kind::SinkElastic, "elastic-third", &replayed);
+    let replayed = pipeline.redshift_config("third-warehouse", Some("third"));
+    let redshift_replay = start(&pipeline, Kind::SinkRedshift, "redshift-third", &replayed);
 
     pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
     let topics = pipeline.read_topics(&TABLES).await.unwrap();
-    for (sink, group) in [
-        (&mut elastic_2, pipeline.group(Kind::SinkElastic)),
-        (&mut redshift_2, pipeline.group(Kind::SinkRedshift)),
-        (&mut elastic_3, "third".to_owned()),
-        (&mut redshift_3, "third-warehouse".to_owned()),
+    for (mut sink, group) in [
+        (elastic, search.as_str()),
+        (redshift, warehouse.as_str()),
+        (elastic_replay, "third"),
+        (redshift_replay, "third-warehouse"),
     ] {
         pipeline
-            .wait_sink(sink, &group, &topics, PATIENCE)
+            .wait_sink(&mut sink, group, &topics, PATIENCE)
             .await
             .unwrap();
     }

@@ -51,7 +51,7 @@ fn fold(records: &[TopicRecord]) -> BTreeMap<String, String> {
     for record in records {
         match (&record.change, record.key.get("id")) {
             (Some(change), None) if change.op == 't' => {
-                rows.retain(|_, (seq, _)| *seq >= record.below.unwrap())
+                rows.retain(|_, (seq, _)| *seq >= record.below.unwrap());
             }
             (Some(change), Some(id)) if change.op != 'd' => {
                 rows.insert(id.clone(), (record.seq, change.after["name"].clone()));

@@ -70,7 +70,13 @@ impl TypeCatalog {
                     "e" => Kind::Enum {
                         labels: row.get::<_, Option<Vec<String>>>(8).unwrap_or_default(),
                     },
-                    _ if category == "A" && element != 0 => Kind::Array { element },
+                    // The vectors of the catalog count as arrays, but do not print as such.
+                    _ if category == "A"
+                        && element != 0
+                        && !matches!(row.get(1), "int2vector" | "oidvector") =>
+                    {
+                        Kind::Array { element }
+                    }
                     _ => Kind::Base,
                 };
                 match kind {
