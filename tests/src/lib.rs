@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+pub mod debezium;
 pub mod http;
 pub mod oracle;
 pub mod pipeline;
