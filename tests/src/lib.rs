@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 pub mod debezium;
+pub mod demo;
 pub mod http;
 pub mod oracle;
 pub mod pipeline;

@@ -181,6 +181,16 @@ impl Service {
         self.wait(timeout)
     }
 
+    /// Lets the process go on without us; its id, if it runs.
+    pub fn leave(mut self) -> Option<u32> {
+        self.child.take().map(|child| child.id())
+    }
+
+    /// Where it serves `/metrics`, `/health` and `/ready`.
+    pub const fn http(&self) -> SocketAddr {
+        self.http
+    }
+
     /// Waits until the process ends by itself.
     ///
     /// # Errors
