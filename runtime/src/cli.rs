@@ -2,8 +2,6 @@
 
 mod check;
 mod supervise;
-#[cfg(test)]
-mod tests;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -276,3 +274,6 @@ fn print(to: &mut dyn Write, what: impl Display) {
     let _ = write!(to, "{what}");
     let _ = to.flush();
 }
+
+#[cfg(test)]
+mod tests;

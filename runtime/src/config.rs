@@ -7,8 +7,6 @@ mod document;
 mod fault;
 mod reader;
 mod secret;
-#[cfg(test)]
-mod tests;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -289,3 +287,6 @@ const fn section(table: Table) -> Node {
         origin: Origin::Line(0),
     }
 }
+
+#[cfg(test)]
+mod tests;
