@@ -123,6 +123,10 @@ fn timestamps() {
             ("-infinity", "-9223372036832400"),
         ],
     );
+}
+
+#[test]
+fn timestamps_that_do_not_fit_are_refused() {
     let past = "past the range of 64-bit microseconds";
     assert_refused(
         &timestamp(6),
