@@ -70,7 +70,7 @@ fn numbers() -> Vec<Case> {
     ]
 }
 
-fn times() -> Vec<Case> {
+fn dates_and_times() -> Vec<Case> {
     vec![
         (FieldType::Date, Datum::Int(19_782), "'2024-02-29'::date"),
         (
@@ -99,6 +99,16 @@ fn times() -> Vec<Case> {
             "'00:00:00.000001'::time",
         ),
         (
+            FieldType::ZonedTime,
+            Datum::Str("12:34:56.123456+05:30"),
+            "'12:34:56.123456+05:30'::timetz",
+        ),
+    ]
+}
+
+fn timestamps() -> Vec<Case> {
+    vec![
+        (
             FieldType::TimestampMillis,
             Datum::Int(-1),
             "'1969-12-31 23:59:59.999'::timestamp",
@@ -123,11 +133,11 @@ fn times() -> Vec<Case> {
             Datum::Str("2024-02-29T12:34:56.123456Z"),
             "'2024-02-29 12:34:56.123456+00'::timestamptz",
         ),
-        (
-            FieldType::ZonedTime,
-            Datum::Str("12:34:56.123456+05:30"),
-            "'12:34:56.123456+05:30'::timetz",
-        ),
+    ]
+}
+
+fn intervals() -> Vec<Case> {
+    vec![
         (
             FieldType::Interval,
             Datum::Str("P1Y2M3DT4H5M6.789S"),
@@ -257,11 +267,23 @@ fn nested() -> Vec<Case> {
     ]
 }
 
+fn every_case() -> Vec<Case> {
+    [
+        numbers(),
+        dates_and_times(),
+        timestamps(),
+        intervals(),
+        texts(),
+        nested(),
+    ]
+    .concat()
+}
+
 #[tokio::test]
 async fn every_type_comes_out_as_it_went_in() {
     let fixture = Fixture::new().await;
     let warehouse = fixture.warehouse();
-    let cases: Vec<Case> = [numbers(), times(), texts(), nested()].concat();
+    let cases = every_case();
     let key = record(&[("id", FieldType::Int32)]);
     let names: Vec<_> = (0..cases.len())
         .map(|number| format!("c{number}"))
@@ -297,7 +319,7 @@ async fn every_type_comes_out_as_it_went_in() {
 async fn every_type_can_be_a_key() {
     let fixture = Fixture::new().await;
     let warehouse = fixture.warehouse();
-    let cases: Vec<Case> = [numbers(), times(), texts(), nested()].concat();
+    let cases = every_case();
     let usable = cases
         .into_iter()
         .filter(|(_, datum, _)| *datum != Datum::Null);
