@@ -1,7 +1,5 @@
 //! The schema registry, by its Confluent API.
 
-#[cfg(test)]
-mod tests;
 mod transport;
 
 use std::time::Duration;
@@ -94,6 +92,10 @@ impl Registry {
             .await
             .doing(doing)?;
         if let Answer::Conflict(message) = answer {
+            // Of two registrations at the same moment Apicurio refuses the second one.
+            if let Some(id) = self.lookup(subject, schema).await? {
+                return Ok(id);
+            }
             let what = format!("the registry says that it is incompatible: {message}");
             let remedy = format!(
                 "undo the change of the table, or move subject '{subject}' on by hand: set its \
@@ -199,3 +201,6 @@ impl Registry {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

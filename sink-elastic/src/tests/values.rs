@@ -70,31 +70,33 @@ async fn integers_and_floats() {
     assert_eq!((&values[1], ignored), (&json!("NaN"), 1));
 }
 
+/// Decimals of all sizes and scales, and NaN.
+fn decimals(huge: &[u8; 1000]) -> [Datum<'_>; 5] {
+    let decimal = |scale, unscaled| Datum::VariableDecimal { scale, unscaled };
+    [
+        decimal(2, &[1, 0]),
+        decimal(0, &huge[..170]),
+        decimal(3, huge),
+        decimal(-400, &[1]),
+        decimal(i32::MIN, &[0]),
+    ]
+}
+
+/// Documents as text, since a parser of JSON numbers would lose digits.
+async fn texts(fixture: &Fixture, ids: &[&str]) -> Vec<String> {
+    let engine = std::env::var("TRIBUTARY_SEARCH").unwrap();
+    let mut texts = Vec::new();
+    for id in ids {
+        let url = format!("{engine}/{}/_doc/{id}", fixture.alias());
+        texts.push(reqwest::get(url).await.unwrap().text().await.unwrap());
+    }
+    texts
+}
+
 #[tokio::test]
 async fn decimals_of_any_size_keep_their_digits() {
     let huge = [0x7f; 1000];
-    let numbers = [
-        Datum::VariableDecimal {
-            scale: 2,
-            unscaled: &[1, 0],
-        },
-        Datum::VariableDecimal {
-            scale: 0,
-            unscaled: &huge[..170],
-        },
-        Datum::VariableDecimal {
-            scale: 3,
-            unscaled: &huge,
-        },
-        Datum::VariableDecimal {
-            scale: -400,
-            unscaled: &[1],
-        },
-        Datum::VariableDecimal {
-            scale: i32::MIN,
-            unscaled: &[0],
-        },
-    ];
+    let numbers = decimals(&huge);
     let fixture = Fixture::new();
     let key = text_key();
     let row = record_type(&[
@@ -126,16 +128,7 @@ async fn decimals_of_any_size_keep_their_digits() {
         .await
         .unwrap();
 
-    // The text of _source, since a parser of JSON numbers would lose digits.
-    let mut texts = Vec::new();
-    for id in ids {
-        let url = format!(
-            "{}/{}/_doc/{id}",
-            std::env::var("TRIBUTARY_SEARCH").unwrap(),
-            fixture.alias()
-        );
-        texts.push(reqwest::get(url).await.unwrap().text().await.unwrap());
-    }
+    let texts = texts(&fixture, &ids).await;
     let mut expected = [(); 5].map(|()| Vec::new());
     for (number, out) in numbers.iter().zip(&mut expected) {
         tributary_schemas::render::json(&FieldType::VariableDecimal, number, out).unwrap();

@@ -188,7 +188,8 @@ impl Stack {
 
     fn spawn(&self, part: Part, entry: &PartState, state: &State) -> Result<Process> {
         for port in [Some(entry.port), entry.inner_port].into_iter().flatten() {
-            if !ports::is_free(port) {
+            // The threads of a killed process may hold its sockets for a moment longer than the process lives.
+            if !ports::becomes_free(port, KILL_LIMIT) {
                 bail!(
                     "port {port} of {part} is taken by another program: end that, or make a stack with other ports"
                 );

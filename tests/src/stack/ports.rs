@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener};
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rand::RngExt;
@@ -83,6 +84,18 @@ pub(super) fn choose(wanted: &Ports) -> Result<BTreeMap<Part, PartPorts>> {
 /// Whether nothing listens on this loopback port.
 pub(super) fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+/// Whether nothing listens on this loopback port any more within this time.
+pub(super) fn becomes_free(port: u16, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
+    while !is_free(port) {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    true
 }
 
 /// A free port below the range from which the kernel takes the ports of outgoing connections: while its server is
