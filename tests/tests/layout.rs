@@ -190,9 +190,14 @@ fn wrong_size(path: &Path, text: &str) -> Vec<String> {
     let name = path.display();
     let mut faults = Vec::new();
     let lines: Vec<&str> = text.lines().collect();
-    let code = lines
-        .iter()
-        .position(|line| *line == "#[cfg(test)]")
+    // The declaration of a file with tests (`mod tests;`) is no test.
+    let declares = |at: usize| {
+        lines
+            .get(at + 1)
+            .is_some_and(|next| next.starts_with("mod ") && next.ends_with(';'))
+    };
+    let code = (0..lines.len())
+        .find(|&at| lines[at] == "#[cfg(test)]" && !declares(at))
         .unwrap_or(lines.len());
     let limit = if path.ends_with("main.rs") {
         MAIN_LINES
@@ -303,10 +308,12 @@ mod planted {
         assert!(
             wrong_size(
                 Path::new("a/src/slot.rs"),
-                &format!("{lines}#[cfg(test)]\nmod tests;\n")
+                &format!("{lines}#[cfg(test)]\nmod tests {{\n}}\n")
             )
             .is_empty()
         );
+        let hidden = format!("#[cfg(test)]\nmod tests;\n{lines}");
+        assert_eq!(wrong_size(Path::new("a/src/slot.rs"), &hidden).len(), 1);
         let faults = wrong_size(Path::new("a/src/slot.rs"), &format!("{lines}x\n"));
         assert_eq!(
             faults,
