@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+pub mod bench;
 pub mod debezium;
 pub mod demo;
 pub mod http;

@@ -1,0 +1,172 @@
+//! How fast a backlog of changes is drained, and what that costs.
+//!
+//! pgbench makes the backlog while nobody reads it; then each peer in turn drains the same one, in one run on one
+//! machine. Rates are to be read beside the reference's: the machine is not the same tomorrow.
+
+mod backlog;
+mod drain;
+mod reference;
+mod report;
+mod topics;
+mod tributary;
+
+pub use drain::{Bench, Drain, Peer};
+pub use report::{Report, Round};
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::pipeline::Pipeline;
+use crate::stack::{Lifetime, Options, Part, Stack};
+use backlog::Backlog;
+use reference::Reference;
+use tributary::Source;
+
+/// The servers that a source needs.
+const PARTS: [Part; 3] = [Part::Postgres, Part::Kafka, Part::Registry];
+/// The memory that a source may take, whatever waits for it.
+const MEMORY_LIMIT_BYTES: u64 = 64_000_000;
+/// How much more it may take for the larger backlog: what the allocator and the clients' threads leave to chance.
+const MEMORY_GROWTH: f64 = 1.10;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// pgbench's transactions in the larger backlog; the smaller one, drained first, has half as many. Each changes
+    /// four rows.
+    pub transactions: u64,
+    /// pgbench's scale: 100,000 accounts each.
+    pub scale: u32,
+}
+
+/// Starts a stack in `dir`, drains two backlogs, prints a table and writes the report to `result`.
+///
+/// # Errors
+/// Something does not run, a topic does not hold what was changed, or our memory is not bounded.
+pub async fn run(dir: &Path, result: &Path, size: Size, keep: bool) -> Result<()> {
+    let stack = start(dir, keep)?;
+    let pipeline = {
+        let mut pipeline = Pipeline::new(&stack, "bench").await?;
+        pipeline.tables = vec!["public.*".to_owned()];
+        pipeline
+    };
+    let bench = Bench {
+        stack: &stack,
+        pipeline: &pipeline,
+        client: pipeline.source().await?,
+    };
+    backlog::create_tables(&bench, size.scale).await?;
+    // The reference copies the slot of ours, so ours goes first.
+    let mut peers: [Box<dyn Peer>; 2] = [Box::new(Source::new(&pipeline)?), Box::new(Reference)];
+    for peer in &mut peers {
+        progress(&format!("preparing {}", peer.name()));
+        peer.prepare(&bench).await?;
+    }
+    // And it drains first: then both find the WAL in the same caches.
+    peers.reverse();
+    let mut rounds = Vec::new();
+    for transactions in [size.transactions / 2, size.transactions] {
+        rounds.push(round(&bench, &mut peers, transactions).await?);
+    }
+    let report = Report::new(&bench, size, rounds).await?;
+    drop(peers);
+    print(&report.table());
+    report.write(result)?;
+    progress(&format!("result in {}", result.display()));
+    drop(bench);
+    if keep {
+        progress(&format!("the stack runs on in {}", dir.display()));
+    } else {
+        drop(stack);
+        Stack::attach(dir)?.remove_data()?;
+    }
+    check_memory(&report)
+}
+
+/// A stack without what an earlier run left in it.
+fn start(dir: &Path, keep: bool) -> Result<Stack> {
+    if dir.exists() {
+        let earlier = Stack::attach(dir)?;
+        earlier.down()?;
+        earlier.remove_data()?;
+    }
+    // Nothing else is to write, or to wait for a checkpoint, while a backlog is drained.
+    let settings = [
+        ("autovacuum", "off"),
+        ("checkpoint_timeout", "1h"),
+        ("max_wal_size", "16GB"),
+    ];
+    Stack::up(
+        dir,
+        &Options {
+            parts: PARTS.to_vec(),
+            postgres_settings: settings
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            lifetime: if keep {
+                Lifetime::Detached
+            } else {
+                Lifetime::Owned
+            },
+            ..Options::default()
+        },
+    )
+}
+
+async fn round(bench: &Bench<'_>, peers: &mut [Box<dyn Peer>], transactions: u64) -> Result<Round> {
+    progress(&format!("making a backlog of {transactions} transactions"));
+    let backlog = Backlog::make(bench, transactions).await?;
+    let mut drains: Vec<Drain> = Vec::new();
+    for peer in peers {
+        progress(&format!("{} drains it", peer.name()));
+        let drain = peer.drain(bench, &backlog).await;
+        let mut drain = drain.with_context(|| format!("{} drains", peer.name()))?;
+        let reference = drains.first().unwrap_or(&drain).events_per_second;
+        drain.of_reference = Some(drain.events_per_second / reference);
+        drains.push(drain);
+    }
+    Ok(Round {
+        transactions,
+        events: backlog.events,
+        wal_bytes: backlog.wal_bytes,
+        drains,
+    })
+}
+
+fn check_memory(report: &Report) -> Result<()> {
+    let peaks: Vec<u64> = report
+        .rounds
+        .iter()
+        .flat_map(|round| &round.drains)
+        .filter(|drain| drain.peer == tributary::NAME)
+        .filter_map(|drain| drain.peak_resident_bytes)
+        .collect();
+    let [smaller, larger] = peaks[..] else {
+        bail!("the memory was not measured in both rounds");
+    };
+    if smaller.max(larger) >= MEMORY_LIMIT_BYTES {
+        bail!(
+            "the source took {} bytes, {MEMORY_LIMIT_BYTES} are the limit",
+            smaller.max(larger)
+        );
+    }
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 bytes")]
+    let growth = larger as f64 / smaller as f64;
+    if growth > MEMORY_GROWTH {
+        bail!(
+            "twice the backlog took {growth:.2} times the memory: {smaller} bytes, then {larger}"
+        );
+    }
+    Ok(())
+}
+
+#[allow(clippy::print_stderr, reason = "the bench tells people what it does")]
+fn progress(text: &str) {
+    eprintln!("bench: {text}");
+}
+
+#[allow(clippy::print_stdout, reason = "the table is what was asked for")]
+fn print(text: &str) {
+    println!("{text}");
+}

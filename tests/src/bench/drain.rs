@@ -1,0 +1,78 @@
+//! Who drains a backlog, and what that took.
+
+use anyhow::Result;
+use futures::future::BoxFuture;
+use serde::Serialize;
+use tokio_postgres::Client;
+
+use super::backlog::Backlog;
+use crate::pipeline::Pipeline;
+use crate::stack::Stack;
+
+/// Where it all happens.
+#[derive(Debug)]
+pub struct Bench<'a> {
+    /// The servers.
+    pub stack: &'a Stack,
+    /// The database with pgbench's tables, and the topics' prefix.
+    pub pipeline: &'a Pipeline,
+    /// A connection to the database.
+    pub client: Client,
+}
+
+/// Something that reads a database's changes. Another one is measured beside the others by an entry in
+/// [`super::run`].
+pub trait Peer {
+    /// Its name in the report.
+    fn name(&self) -> &'static str;
+
+    /// Brings it to the point where all that is committed from now on is its backlog, and stops it there.
+    fn prepare<'a>(&'a mut self, bench: &'a Bench<'_>) -> BoxFuture<'a, Result<()>>;
+
+    /// Starts it, and stops it when it has drained the backlog.
+    fn drain<'a>(
+        &'a mut self,
+        bench: &'a Bench<'_>,
+        backlog: &'a Backlog,
+    ) -> BoxFuture<'a, Result<Drain>>;
+}
+
+/// What draining one backlog took.
+#[derive(Debug, Clone, Serialize)]
+pub struct Drain {
+    /// The peer's name.
+    pub peer: &'static str,
+    /// What it says of itself.
+    pub version: String,
+    /// From its start, or where it says so itself from the start of its stream, to the last change.
+    pub seconds: f64,
+    /// Changes per second.
+    pub events_per_second: f64,
+    /// That rate as a part of the reference's, for the same backlog.
+    pub of_reference: Option<f64>,
+    /// CPU seconds of its process, from its start on, for a million changes.
+    pub cpu_seconds_per_million: Option<f64>,
+    /// The peak resident size of its process.
+    pub peak_resident_bytes: Option<u64>,
+}
+
+impl Drain {
+    /// A drain of which only the time is known.
+    pub(super) fn timed(peer: &'static str, version: String, seconds: f64, events: u64) -> Self {
+        Self {
+            peer,
+            version,
+            seconds,
+            events_per_second: count(events) / seconds,
+            of_reference: None,
+            cpu_seconds_per_million: None,
+            peak_resident_bytes: None,
+        }
+    }
+}
+
+/// A number of changes in a calculation.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+pub(super) fn count(events: u64) -> f64 {
+    events as f64
+}

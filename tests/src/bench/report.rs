@@ -1,0 +1,154 @@
+//! What was measured, for people and for machines.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::Size;
+use super::drain::{Bench, Drain, count};
+
+/// One backlog, drained by each peer.
+#[derive(Debug, Clone, Serialize)]
+pub struct Round {
+    /// pgbench's transactions.
+    pub transactions: u64,
+    /// Rows changed.
+    pub events: u64,
+    /// The WAL written meanwhile.
+    pub wal_bytes: u64,
+    /// The peers in the order in which they ran, the reference first.
+    pub drains: Vec<Drain>,
+}
+
+/// Everything that is needed to read the figures.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// When it was finished, in UTC.
+    pub date: String,
+    /// The commit, with `-dirty` if files were changed.
+    pub commit: String,
+    /// Model and number of the processors.
+    pub processor: String,
+    /// Processes that wanted to run, on average of the last minute: this bench, and what else the machine did.
+    pub load: String,
+    /// The servers' versions.
+    pub servers: BTreeMap<&'static str, String>,
+    /// pgbench's scale.
+    pub scale: u32,
+    /// The measurements.
+    pub rounds: Vec<Round>,
+}
+
+impl Report {
+    pub(super) async fn new(bench: &Bench<'_>, size: Size, rounds: Vec<Round>) -> Result<Self> {
+        let sql = "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI\"Z\"')";
+        let servers = bench.stack.versions();
+        Ok(Self {
+            date: bench.client.query_one(sql, &[]).await?.get(0),
+            commit: commit()?,
+            processor: processor()?,
+            load: fs::read_to_string("/proc/loadavg")?
+                .split(' ')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+            servers: servers
+                .into_iter()
+                .filter(|(part, _)| super::PARTS.contains(part))
+                .map(|(part, version)| (part.name(), version))
+                .collect(),
+            scale: size.scale,
+            rounds,
+        })
+    }
+
+    /// A table for people.
+    pub(super) fn table(&self) -> String {
+        let mut table = format!(
+            "{:>9} {:<17} {:>8} {:>9} {:>9} {:>9} {:>9}\n",
+            "changes", "", "seconds", "changes/s", "reference", "CPU s/M", "peak MB"
+        );
+        for round in &self.rounds {
+            for drain in &round.drains {
+                let peak = drain.peak_resident_bytes.map(|bytes| count(bytes) / 1e6);
+                // Writing to a String cannot fail.
+                let _ = writeln!(
+                    table,
+                    "{:>9} {:<17} {:>8.2} {:>9.0} {:>9} {:>9} {:>9}",
+                    round.events,
+                    drain.peer,
+                    drain.seconds,
+                    drain.events_per_second,
+                    figure(drain.of_reference, 2),
+                    figure(drain.cpu_seconds_per_million, 2),
+                    figure(peak, 1),
+                );
+            }
+        }
+        let servers: Vec<String> = self
+            .servers
+            .iter()
+            .map(|(name, version)| format!("{name} {version}"))
+            .collect();
+        let _ = write!(
+            table,
+            "{}, commit {}; {}, load {}; {}",
+            self.date,
+            self.commit,
+            self.processor,
+            self.load,
+            servers.join(", ")
+        );
+        table
+    }
+
+    /// Writes all of it as JSON.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(super) fn write(&self, path: &Path) -> Result<()> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(path, serde_json::to_string_pretty(self)?)
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+fn figure(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+fn commit() -> Result<String> {
+    let output = Command::new("git")
+        .args([
+            "describe",
+            "--always",
+            "--dirty",
+            "--abbrev=12",
+            "--exclude=*",
+        ])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .context("run git")?;
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+fn processor() -> Result<String> {
+    let text = fs::read_to_string("/proc/cpuinfo")?;
+    let models: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("model name")?.split_once(':'))
+        .map(|(_, model)| model.trim())
+        .collect();
+    Ok(format!(
+        "{} x {}",
+        models.len(),
+        models.first().copied().unwrap_or("unknown")
+    ))
+}

@@ -1,0 +1,141 @@
+//! Our source.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::backlog::{Backlog, TABLES};
+use super::drain::{Bench, Drain, Peer, count};
+use super::topics;
+use crate::pipeline::Pipeline;
+use crate::service::{Kind, Service};
+use crate::stack::Watch;
+
+pub(super) const NAME: &str = "tributary-source";
+/// Records committed to Kafka: here one for each change, as nothing is deleted and no key changed.
+const EVENTS: &str = "tributary_source_events_total";
+const LIMIT: Duration = Duration::from_secs(600);
+/// How long the beginning and the end of a drain may remain unnoticed.
+const POLL: Duration = Duration::from_millis(10);
+
+/// `tributary-source`, started anew for each backlog.
+#[derive(Debug)]
+pub(super) struct Source {
+    service: Service,
+}
+
+/// The slot of a pipeline's source.
+pub(super) fn slot(pipeline: &Pipeline) -> String {
+    format!("tributary_{}", pipeline.prefix())
+}
+
+impl Source {
+    pub(super) fn new(pipeline: &Pipeline) -> Result<Self> {
+        let config = pipeline.source_config();
+        Ok(Self {
+            service: pipeline.service(Kind::Source, "source", &config)?,
+        })
+    }
+
+    async fn run_snapshot(&mut self, bench: &Bench<'_>) -> Result<()> {
+        let _watch = self.start(bench)?;
+        self.wait("streams", streams).await?;
+        self.stop(bench).await
+    }
+
+    async fn run_drain(&mut self, bench: &Bench<'_>, backlog: &Backlog) -> Result<Drain> {
+        let before = topics::ends(
+            bench.stack,
+            &TABLES.map(|table| bench.pipeline.topic(table)),
+        )?;
+        let events = count(backlog.events);
+        let _watch = self.start(bench)?;
+        self.wait("streams", streams).await?;
+        let began = Instant::now();
+        self.wait("has published all changes", |service| {
+            service.metric(EVENTS).is_some_and(|done| done >= events)
+        })
+        .await?;
+        let seconds = began.elapsed().as_secs_f64();
+        let cpu_seconds = self.service.cpu_seconds()?;
+        let drain = Drain {
+            cpu_seconds_per_million: Some(cpu_seconds / events * 1e6),
+            peak_resident_bytes: Some(self.service.peak_resident_bytes()?),
+            ..Drain::timed(NAME, version()?, seconds, backlog.events)
+        };
+        self.stop(bench).await?;
+        for (topic, found) in topics::count_since(bench.stack, &before)? {
+            if found != backlog.events_per_table {
+                bail!(
+                    "{topic} got {found} records, {} rows were changed",
+                    backlog.events_per_table
+                );
+            }
+        }
+        Ok(drain)
+    }
+
+    fn start(&mut self, bench: &Bench<'_>) -> Result<Watch> {
+        self.service.start()?;
+        let pid = self.service.pid().context("the source has no process")?;
+        bench.stack.watch(&[pid])
+    }
+
+    /// Stops it when the slot, too, is at the end.
+    async fn stop(&mut self, bench: &Bench<'_>) -> Result<()> {
+        bench.pipeline.wait_source(&mut self.service, LIMIT).await?;
+        let status = self.service.stop(LIMIT)?;
+        if !status.success() {
+            bail!("{status}; its log ends:\n{}", self.service.log_tail());
+        }
+        Ok(())
+    }
+
+    /// Waits for something that the service says of itself.
+    async fn wait(&mut self, what: &str, is: impl Fn(&Service) -> bool) -> Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        while !is(&self.service) {
+            if !self.service.is_running()? || Instant::now() >= deadline {
+                bail!(
+                    "the source never {what}; its log ends:\n{}",
+                    self.service.log_tail()
+                );
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+}
+
+impl Peer for Source {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn prepare<'a>(&'a mut self, bench: &'a Bench<'_>) -> BoxFuture<'a, Result<()>> {
+        self.run_snapshot(bench).boxed()
+    }
+
+    fn drain<'a>(
+        &'a mut self,
+        bench: &'a Bench<'_>,
+        backlog: &'a Backlog,
+    ) -> BoxFuture<'a, Result<Drain>> {
+        self.run_drain(bench, backlog).boxed()
+    }
+}
+
+/// Whether the snapshot is done and the slot is read.
+fn streams(service: &Service) -> bool {
+    service.get("/ready").is_ok_and(|(status, _)| status == 200)
+}
+
+fn version() -> Result<String> {
+    let output = Command::new(Kind::Source.path()?)
+        .arg("--version")
+        .output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}

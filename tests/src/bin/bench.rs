@@ -1,0 +1,48 @@
+//! `make bench`: drains a backlog and measures. `KEEP=1` leaves the stack running, `TRIBUTARY_BENCH_TRANSACTIONS` makes
+//! the backlog another size.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tributary_tests::bench::{self, Size};
+
+const TRANSACTIONS: u64 = 200_000;
+const SCALE: u32 = 10;
+
+#[allow(clippy::print_stderr, reason = "a command line speaks to people")]
+#[tokio::main]
+async fn main() -> ExitCode {
+    match measure().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure() -> Result<()> {
+    let keep = std::env::var("KEEP").is_ok_and(|keep| !matches!(keep.as_str(), "" | "0"));
+    let transactions = match std::env::var("TRIBUTARY_BENCH_TRANSACTIONS") {
+        Ok(number) => number
+            .parse()
+            .with_context(|| format!("TRIBUTARY_BENCH_TRANSACTIONS is '{number}'"))?,
+        Err(_) => TRANSACTIONS,
+    };
+    let size = Size {
+        transactions,
+        scale: SCALE,
+    };
+    let target = PathBuf::from(std::env::var_os("CARGO_TARGET_DIR").unwrap_or("target".into()));
+    let (stack, result) = (target.join("bench-stack"), target.join("bench/result.json"));
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        measured = Box::pin(bench::run(&stack, &result, size, keep)) => measured,
+        // What runs is ended as the bench is dropped.
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
+    }
+}
