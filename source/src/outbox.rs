@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::progress::Position;
 
 /// A bound on the bytes of one transaction; a single change may exceed it.
-pub(crate) const MAX_BYTES: usize = 4 << 20;
+pub(crate) const MAX_BYTES: usize = 2 << 20;
 /// A bound on the records of one transaction.
 pub(crate) const MAX_RECORDS: usize = 10_000;
 
