@@ -13,6 +13,7 @@ mod tributary;
 pub use drain::{Bench, Drain, Peer};
 pub use report::{Report, Round};
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -33,8 +34,7 @@ const MEMORY_GROWTH: f64 = 1.10;
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
-    /// pgbench's transactions in the larger backlog; the smaller one, drained first, has half as many. Each changes
-    /// four rows.
+    /// pgbench's transactions in the first backlog; the second has twice as many. Each changes four rows.
     pub transactions: u64,
     /// pgbench's scale: 100,000 accounts each.
     pub scale: u32,
@@ -66,7 +66,7 @@ pub async fn run(dir: &Path, result: &Path, size: Size, keep: bool) -> Result<()
     // And it drains first: then both find the WAL in the same caches.
     peers.reverse();
     let mut rounds = Vec::new();
-    for transactions in [size.transactions / 2, size.transactions] {
+    for transactions in [size.transactions, 2 * size.transactions] {
         rounds.push(round(&bench, &mut peers, transactions).await?);
     }
     let report = Report::new(&bench, size, rounds).await?;
@@ -87,9 +87,8 @@ pub async fn run(dir: &Path, result: &Path, size: Size, keep: bool) -> Result<()
 /// A stack without what an earlier run left in it.
 fn start(dir: &Path, keep: bool) -> Result<Stack> {
     if dir.exists() {
-        let earlier = Stack::attach(dir)?;
-        earlier.down()?;
-        earlier.remove_data()?;
+        Stack::attach(dir)?.down()?;
+        fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }
     // Nothing else is to write, or to wait for a checkpoint, while a backlog is drained.
     let settings = [
