@@ -1,6 +1,8 @@
 -- A small shop with some goods, and the role with which the source reads it: what docker-compose.yml loads.
 -- May run again on a shop that is there. Run by psql as the tables' owner, with -v source_password=…
 
+SET client_min_messages = warning;
+
 BEGIN;
 CREATE SCHEMA IF NOT EXISTS catalog;
 CREATE SCHEMA IF NOT EXISTS inventory;
