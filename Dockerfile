@@ -11,9 +11,9 @@ RUN cargo build --release --locked --bins \
 
 FROM debian:bookworm-slim
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates zlib1g \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ca-certificates zlib1g \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin tributary
+    && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin tributary
 COPY --from=build /out/ /usr/local/bin/
 COPY deploy/tributary-ready /usr/local/bin/
 USER tributary

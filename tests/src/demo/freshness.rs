@@ -19,7 +19,7 @@ const FIRST_ID: i64 = 1_000_000_000;
 /// Between two rows, at least; at random up to twice as much, so that they keep no step with the engine's refresh.
 const PAUSE: Duration = Duration::from_millis(350);
 /// Between two questions to one target, however many rows are awaited there: asking must not slow it down.
-const ASK_AGAIN: Duration = Duration::from_millis(20);
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// After this a row counts as lost.
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -59,11 +59,11 @@ impl Demo {
         tokio::time::timeout(LAST_LIMIT, ending)
             .await
             .context("the last rows have not arrived in time")??;
-        say("freshness, from commit in the source, asked every 20 ms:");
+        say("freshness, from commit in the source, asked every 50 ms:");
         show("found by a search", &freshness.searchable());
         show("in the warehouse", &freshness.in_warehouse());
         detail(
-            "(a search engine shows new documents at its next refresh only: here once a second)",
+            "(a search engine shows new documents at its next refresh only: here once a second, if it has the CPU for it)",
         );
         Ok(())
     }
