@@ -1,6 +1,6 @@
 //! The one loop of all sinks: fetch → decode → coalesce per key → write → durable → commit.
 //!
-//! A thread of its own polls Kafka ([`poll`]) and fills one bounded inbox per partition; a task per
+//! A thread of its own polls Kafka (module `poll`) and fills one bounded inbox per partition; a task per
 //! partition takes batches from it, one at a time, and writes them. Offsets move with what is durable only,
 //! and a partition is let go after its write under way is finished, made durable and committed.
 
