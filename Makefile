@@ -60,12 +60,12 @@ fmt: ## Format the code
 demo: ## Show the whole path on real data, and compare every row (KEEP=1 leaves it running)
 	$(install)
 	cargo build --release --workspace --bins
-	KEEP=$(KEEP) TRIBUTARY_BIN_DIR=$(TARGET)/release cargo run --release -p tributary-tests --bin demo
+	KEEP=$(KEEP) TRIBUTARY_BIN_DIR=$(TARGET)/release $(TARGET)/release/demo
 
 bench: ## Drain a backlog and measure (KEEP=1 leaves the stack running)
 	$(install)
 	cargo build --release --workspace --bins
-	KEEP=$(KEEP) TRIBUTARY_BIN_DIR=$(TARGET)/release cargo run --release -p tributary-tests --bin bench
+	KEEP=$(KEEP) TRIBUTARY_BIN_DIR=$(TARGET)/release $(TARGET)/release/bench
 
 clean-stack: ## Stop the stack and remove its data and logs, and those of test runs
 	for dir in $(STACK_DIR) target/test-stack-*; do \
