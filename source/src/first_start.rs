@@ -8,7 +8,7 @@ use tributary_schemas::Lsn;
 use tributary_schemas::encode::{Change, Snapshot};
 use tributary_schemas::record::Op;
 
-use crate::catalog::{Catalog, CatalogTable};
+use crate::catalog::Catalog;
 use crate::outbox::{Outbox, Transaction};
 use crate::progress::{Position, Progress, SnapshotState, TableProgress};
 use crate::published::PublishedTable;
@@ -17,7 +17,7 @@ use crate::replication::{CreatedSlot, ReplicationConnection};
 use crate::session::{Begun, Session, keep_alive};
 use crate::snapshot::{SnapshotPoint, Workers, now_ns};
 
-type Tables = Vec<(CatalogTable, Arc<PublishedTable>)>;
+type Tables = Vec<Arc<PublishedTable>>;
 
 /// Takes the first snapshot. `interrupted` is the progress of an earlier attempt, whose rows may be in the
 /// topics.
@@ -99,7 +99,7 @@ async fn create_slot(
 fn remembered(tables: &Tables) -> BTreeMap<String, TableProgress> {
     tables
         .iter()
-        .map(|(_, table)| (table.topic.to_string(), table.progress()))
+        .map(|table| (table.topic.to_string(), table.progress()))
         .collect()
 }
 
@@ -107,7 +107,7 @@ async fn publish_tables(session: &Session) -> Result<Tables, Error> {
     let mut tables = Vec::new();
     for table in &session.tables {
         let published = session.registrar.publish(table.table.clone()).await?;
-        tables.push((table.clone(), Arc::new(published)));
+        tables.push(Arc::new(published));
     }
     Ok(tables)
 }
@@ -134,7 +134,7 @@ async fn sweep(
 ) -> Result<(), Error> {
     let handled_at_ns = now_ns();
     let mut outbox = Outbox::default();
-    for (_, table) in tables {
+    for table in tables {
         let change = Change {
             op: Op::Truncate,
             before: None,

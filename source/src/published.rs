@@ -195,7 +195,6 @@ fn extend(bytes: &mut Vec<u8>, more: &[u8]) -> std::ops::Range<usize> {
 pub(crate) struct Registrar {
     registry: Registry,
     identity: SourceIdentity,
-    topic_prefix: String,
     config: Arc<SourceConfig>,
     /// What progress remembers, by topic: a key schema's id must never change.
     known: BTreeMap<String, TableProgress>,
@@ -212,7 +211,6 @@ impl Registrar {
                 db: database.to_owned(),
                 region: config.region.clone(),
             },
-            topic_prefix: config.kafka.topic_prefix.clone(),
             config,
             known: BTreeMap::new(),
         })
@@ -285,7 +283,7 @@ impl Registrar {
             ))
             .remedy(format!(
                 "if the registry has lost its store, restore it; if the primary key has changed, start over with a new topic prefix (this one is '{}')",
-                self.topic_prefix
+                self.config.kafka.topic_prefix
             ))),
             _ => Ok(id),
         }

@@ -13,7 +13,6 @@ use tributary_schemas::Lsn;
 use tributary_schemas::encode::{Change, Snapshot};
 use tributary_schemas::record::Op;
 
-use crate::catalog::CatalogTable;
 use crate::database::{Database, identifier, literal, qualified};
 use crate::outbox::{Outbox, Transaction};
 use crate::progress::Position;
@@ -111,7 +110,7 @@ impl Workers {
     /// there were; cancel safe in that dropping it ends the workers.
     pub(crate) async fn read(
         self,
-        tables: &[(CatalogTable, Arc<PublishedTable>)],
+        tables: &[Arc<PublishedTable>],
         chunk_pages: u32,
         output: mpsc::Sender<Transaction>,
     ) -> Result<u64, Error> {
@@ -151,7 +150,7 @@ impl Workers {
 async fn chunks(
     client: &Client,
     database: &Database,
-    tables: &[(CatalogTable, Arc<PublishedTable>)],
+    tables: &[Arc<PublishedTable>],
     chunk_pages: u32,
 ) -> Result<Vec<Chunk>, Error> {
     const LEAVES: &str = "
@@ -161,7 +160,7 @@ async fn chunks(
         WHERE c.oid = $1 AND c.relkind = 'r'
            OR c.relkind = 'r' AND c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1) WHERE isleaf)";
     let mut chunks = Vec::new();
-    for (_, table) in tables {
+    for table in tables {
         let leaves = client
             .query(LEAVES, &[&table.table.oid])
             .await
