@@ -9,6 +9,7 @@ use tributary_schemas::encode::{Change, Snapshot};
 use tributary_schemas::record::Op;
 
 use crate::catalog::Catalog;
+use crate::failpoint;
 use crate::outbox::{Outbox, Transaction};
 use crate::progress::{Position, Progress, SnapshotState, TableProgress};
 use crate::published::PublishedTable;
@@ -45,7 +46,9 @@ pub(crate) async fn run(
     // Before the slot: a slot without any progress would be a gap.
     publish_progress(&mut publisher, &progress).await?;
 
+    failpoint::hit(failpoint::CREATING_SLOT);
     let created = create_slot(session, &mut connection).await?;
+    failpoint::hit(failpoint::CREATED_SLOT);
     let seq = (before + 1).max(created.consistent_point.0);
     progress.position = Position::at_consistent_point(created.consistent_point, seq);
     let point = SnapshotPoint {

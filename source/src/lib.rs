@@ -7,6 +7,7 @@ mod check;
 mod completion;
 pub mod config;
 mod database;
+mod failpoint;
 mod first_start;
 mod outbox;
 pub mod pgoutput;

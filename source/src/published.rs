@@ -11,6 +11,7 @@ use tributary_schemas::{avro, name, partition, wire};
 
 use crate::catalog::CatalogTable;
 use crate::config::SourceConfig;
+use crate::failpoint;
 use crate::outbox::{Outbox, Record};
 use crate::progress::TableProgress;
 use crate::topics::{Cleanup, TopicSpec};
@@ -229,6 +230,7 @@ impl Registrar {
         let topic = topic_name(&self.config, &table)?;
         let known = self.known.get(&topic);
         let key_columns = table.key_columns();
+        failpoint::hit(failpoint::REGISTERING);
         let key_schema_id = match avro::key_schema(&topic, &table) {
             Some(schema) => Some(self.register_key(&topic, &schema, known).await?),
             None => None,
@@ -242,6 +244,7 @@ impl Registrar {
             .set_compatibility(&value_subject, BACKWARD_TRANSITIVE)
             .await
             .doing(|| format!("set the compatibility of subject '{value_subject}'"))?;
+        failpoint::hit(failpoint::REGISTERED);
         let truncate_schema_id = self
             .register(
                 &format!("{topic}-truncate-key"),

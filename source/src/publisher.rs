@@ -15,6 +15,7 @@ use tributary_runtime::kafka;
 use tributary_schemas::header;
 
 use crate::config::SourceConfig;
+use crate::failpoint;
 use crate::outbox::{Outbox, Record, Transaction};
 use crate::progress::Position;
 use crate::telemetry;
@@ -207,7 +208,8 @@ fn publish(
         .map_err(|e| explain(e).context("begin a Kafka transaction"))?;
     let deadline = Instant::now() + TRANSACTION_TIMEOUT;
     let committed = produce(producer, progress, transaction, deadline)
-        .and_then(|()| commit(producer, deadline));
+        .and_then(|()| commit(producer, deadline))
+        .inspect(|()| failpoint::hit(failpoint::COMMITTED));
     committed.map_err(|error| {
         if let Err(abort) = producer.abort_transaction(Duration::from_secs(5)) {
             tracing::debug!(error = %abort, "the failed Kafka transaction is left to the broker to abort");
@@ -336,6 +338,7 @@ fn commit(producer: &BaseProducer<Deliveries>, deadline: Instant) -> Result<(), 
         }
         thread::sleep(FLUSH_POLL);
     }
+    failpoint::hit(failpoint::PRODUCED);
     producer
         .commit_transaction(
             deadline

@@ -17,7 +17,7 @@ use crate::published::{Registrar, topic_spec};
 use crate::publisher::Publisher;
 use crate::replication::{ReplicationConnection, ReplicationStream, SystemIdentity};
 use crate::topics::{Cleanup, TopicSpec, Topics};
-use crate::{first_start, progress_topic, streaming};
+use crate::{failpoint, first_start, progress_topic, streaming};
 
 /// How often the server hears from us. It gives a silent client up after `wal_sender_timeout`.
 pub(crate) const STATUS_INTERVAL: Duration = Duration::from_secs(2);
@@ -104,6 +104,7 @@ impl Session {
         let taken = async {
             self.ensure_topics().await?;
             let publisher = Publisher::start(&self.config).await?;
+            failpoint::hit(failpoint::TAKEN_OVER);
             Ok((publisher, self.read_progress().await?))
         };
         let (publisher, progress) =
@@ -134,6 +135,7 @@ impl Session {
     async fn begin_without_slot(&mut self, context: &Context) -> Result<Begun, Error> {
         self.ensure_topics().await?;
         let publisher = Publisher::start(&self.config).await?;
+        failpoint::hit(failpoint::TAKEN_OVER);
         let progress = self.read_progress().await?;
         if let Some(progress) = progress
             .as_ref()

@@ -14,6 +14,7 @@ use tributary_schemas::encode::{Change, Snapshot};
 use tributary_schemas::record::Op;
 
 use crate::database::{Database, identifier, literal, qualified};
+use crate::failpoint;
 use crate::outbox::{Outbox, Transaction};
 use crate::progress::Position;
 use crate::published::PublishedTable;
@@ -236,6 +237,7 @@ impl Worker {
             count += 1;
             if self.outbox.is_full() {
                 self.send().await?;
+                failpoint::hit(failpoint::SNAPSHOT_CHUNK);
             }
         }
         metrics::counter!(telemetry::SNAPSHOT_ROWS, "table" => chunk.table.display_name())

@@ -9,6 +9,7 @@ use tributary_runtime::{Error, ResultExt};
 use tributary_schemas::Lsn;
 
 use crate::completion::Completer;
+use crate::failpoint;
 use crate::outbox::{Outbox, Transaction};
 use crate::pgoutput::{self, Message};
 use crate::progress::{Position, ProgressWriter};
@@ -239,6 +240,7 @@ impl Streaming {
         // The answer to a status is what tells a silent server from a dead one.
         let ask = self.stream.silence() > MAX_SILENCE / 3;
         let confirm = self.durable.confirm;
+        failpoint::hit(failpoint::CONFIRMING);
         self.stream
             .send_status(self.received.max(confirm), confirm, confirm, ask)
             .await

@@ -1,0 +1,101 @@
+//! Named places at which a test kills the process: one in every window between two steps that are not one.
+//!
+//! `TRIBUTARY_FAILPOINT="produced:3"` sends the process SIGKILL at the third hit of `produced`; without a number, at the
+//! first. Only debug builds look: in a release build [`hit`] is empty.
+
+/// All records of a Kafka transaction, and its position, are with the broker; the transaction is open.
+pub(crate) const PRODUCED: &str = "produced";
+/// A Kafka transaction is committed; nobody in this process knows it yet, and the slot least of all.
+pub(crate) const COMMITTED: &str = "committed";
+/// The slot is about to hear of a newer position.
+pub(crate) const CONFIRMING: &str = "confirming";
+/// Earlier producers are fenced (`init_transactions`); progress is not read yet.
+pub(crate) const TAKEN_OVER: &str = "taken-over";
+/// A table's first schema is about to be registered.
+pub(crate) const REGISTERING: &str = "registering";
+/// A table's key and value schemas are registered, its last one is not.
+pub(crate) const REGISTERED: &str = "registered";
+/// The slot is about to be created; progress says that a snapshot runs.
+pub(crate) const CREATING_SLOT: &str = "creating-slot";
+/// The slot exists; the log does not know its consistent point.
+pub(crate) const CREATED_SLOT: &str = "created-slot";
+/// Within a chunk of the first snapshot: some of its rows are handed over.
+pub(crate) const SNAPSHOT_CHUNK: &str = "snapshot-chunk";
+/// Within a chunk read beside the stream: between its low and its high watermark.
+#[allow(dead_code, reason = "for the chunks beside the stream")]
+pub(crate) const WATERMARK_CHUNK: &str = "watermark-chunk";
+
+/// Kills the process if this is the hit that it is armed for.
+#[cfg(debug_assertions)]
+pub(crate) fn hit(name: &str) {
+    use std::sync::LazyLock;
+    static ARMED: LazyLock<Option<Armed>> =
+        LazyLock::new(|| Armed::parse(&std::env::var("TRIBUTARY_FAILPOINT").ok()?));
+    if ARMED.as_ref().is_some_and(|armed| armed.is_due(name)) {
+        kill();
+    }
+}
+
+/// Kills the process if this is the hit that it is armed for: never, in a release build.
+#[cfg(not(debug_assertions))]
+#[inline]
+pub(crate) const fn hit(_name: &str) {}
+
+/// Which hit of which failpoint.
+#[cfg(debug_assertions)]
+#[derive(Debug)]
+struct Armed {
+    name: String,
+    /// Hits that are let pass, counted down.
+    left: std::sync::atomic::AtomicU64,
+}
+
+#[cfg(debug_assertions)]
+impl Armed {
+    /// `name`, or `name:N` for the N-th hit. What is neither arms nothing.
+    fn parse(text: &str) -> Option<Self> {
+        let (name, nth) = match text.split_once(':') {
+            Some((name, nth)) => (name, nth.parse::<u64>().ok()?),
+            None => (text, 1),
+        };
+        Some(Self {
+            name: name.to_owned(),
+            left: nth.checked_sub(1)?.into(),
+        })
+    }
+
+    fn is_due(&self, name: &str) -> bool {
+        use std::sync::atomic::Ordering;
+        // The process ends at the hit that finds nothing left, so that the count never has to wrap.
+        self.name == name
+            && self
+                .left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                    left.checked_sub(1)
+                })
+                .is_err()
+    }
+}
+
+#[cfg(debug_assertions)]
+fn kill() {
+    // SIGKILL and not an abort: no destructor, no handler, no flush, as when the machine takes the process away.
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    loop {
+        std::thread::park();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Armed;
+
+    #[test]
+    fn the_nth_hit_of_the_name_is_due() {
+        let armed = Armed::parse("produced:3").unwrap();
+        let hits = ["produced", "committed", "produced", "produced"].map(|name| armed.is_due(name));
+        assert_eq!(hits, [false, false, false, true]);
+        assert!(Armed::parse("committed").unwrap().is_due("committed"));
+        assert!(Armed::parse("committed:0").is_none() && Armed::parse("committed:x").is_none());
+    }
+}
