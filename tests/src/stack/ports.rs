@@ -81,6 +81,14 @@ pub(super) fn choose(wanted: &Ports) -> Result<BTreeMap<Part, PartPorts>> {
     Ok(ports)
 }
 
+/// Any port that nobody listens on.
+///
+/// # Errors
+/// There is none.
+pub(super) fn any_free() -> Result<u16> {
+    free(&mut BTreeSet::new())
+}
+
 /// Whether nothing listens on this loopback port.
 pub(super) fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()

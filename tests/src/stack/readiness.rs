@@ -12,8 +12,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::launch::last_lines;
 use super::part::Part;
+use super::postgres::postgres_program;
 use super::process::Process;
-use super::server::postgres_program;
 
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 const PROBE_EVERY: Duration = Duration::from_millis(100);

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::launch::{Account, cached, configure, run};
 use super::part::{Engine, Part};
-use super::process::is_unreaped;
+use super::postgres::Postgres;
 use super::state::{Folder, State};
 
 const VERSIONS: &str = include_str!("../../stack/versions.env");
@@ -18,18 +18,9 @@ const FIND_JDK: &str = include_str!("../../stack/jdk.sh");
 ///
 /// # Errors
 /// What it needs (Debian's package, a JDK) is not installed.
-pub(super) fn version(part: Part, engine: Engine) -> Result<String> {
+pub(super) fn version(part: Part, engine: Engine, postgres: Postgres) -> Result<String> {
     match part {
-        Part::Postgres => {
-            let output = Command::new(postgres_program("postgres")?)
-                .arg("--version")
-                .output()?;
-            let text = String::from_utf8_lossy(&output.stdout);
-            text.split_whitespace()
-                .nth(2)
-                .map(str::to_owned)
-                .context("postgres --version printed no version")
-        }
+        Part::Postgres => postgres.version(),
         Part::Kafka => pinned("KAFKA"),
         Part::Registry => pinned("REGISTRY"),
         Part::Search => {
@@ -46,7 +37,11 @@ pub(super) fn version(part: Part, engine: Engine) -> Result<String> {
 /// Prepares the data and configuration of a part where they are missing, and returns the command that runs it.
 pub(super) fn command(part: Part, folder: &Folder, state: &State) -> Result<Command> {
     match part {
-        Part::Postgres => postgres(folder, state),
+        Part::Postgres => state.postgres.command(
+            &folder.of(Part::Postgres),
+            state.part(Part::Postgres)?.port,
+            &state.postgres_settings,
+        ),
         Part::Kafka => kafka(folder, state),
         Part::Registry => registry(folder, state),
         Part::Search => search(folder, state),
@@ -59,85 +54,6 @@ pub(super) fn command(part: Part, folder: &Folder, state: &State) -> Result<Comm
 /// It is not installed.
 pub fn installed(name: &str) -> Result<PathBuf> {
     cached(name, &pinned(&name.to_uppercase())?)
-}
-
-/// A program of Debian's package, which keeps most of them off PATH.
-///
-/// # Errors
-/// It is not installed.
-pub fn postgres_program(name: &str) -> Result<PathBuf> {
-    let path = Path::new("/usr/lib/postgresql")
-        .join(pinned("POSTGRES")?)
-        .join("bin")
-        .join(name);
-    if !path.exists() {
-        bail!("{} is missing: run tests/stack/install.sh", path.display());
-    }
-    Ok(path)
-}
-
-fn postgres(folder: &Folder, state: &State) -> Result<Command> {
-    let port = state.part(Part::Postgres)?.port;
-    let home = folder.of(Part::Postgres);
-    let data = home.join("data");
-    let account = Account::if_root("postgres")?;
-    account.folder(&home)?;
-    if !data.exists() {
-        let (fresh, password) = (home.join("data.new"), home.join("password"));
-        if fresh.exists() {
-            fs::remove_dir_all(&fresh)
-                .with_context(|| format!("cannot remove {}", fresh.display()))?;
-        }
-        fs::write(&password, "postgres\n")
-            .with_context(|| format!("cannot write {}", password.display()))?;
-        account.give(&password)?;
-        let mut initdb = account.command(postgres_program("initdb")?);
-        initdb.args([
-            "--username=postgres",
-            "--auth=scram-sha-256",
-            "--encoding=UTF8",
-            "--locale=C.UTF-8",
-        ]);
-        initdb
-            .arg("--no-sync")
-            .arg("--pwfile")
-            .arg(&password)
-            .arg("--pgdata")
-            .arg(&fresh);
-        run(initdb.current_dir(&home))?;
-        fs::rename(&fresh, &data).with_context(|| format!("cannot rename {}", fresh.display()))?;
-    }
-    let mut template = include_str!("../../stack/postgres/postgresql.conf").to_owned();
-    for (name, value) in &state.postgres_settings {
-        // The last one of a name counts.
-        template.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
-    }
-    configure(&data.join("postgresql.conf"), &template, &[("port", &port)])?;
-    forget_dead_postmaster(&home, port)?;
-    let mut server = account.command(postgres_program("postgres")?);
-    server.arg("-D").arg(&data).current_dir(&home);
-    Ok(server)
-}
-
-/// Removes the lock files of a postmaster that was killed and that its parent has not collected yet: Postgres asks
-/// kill(2) whether the process exists, takes it for alive, and would refuse to start.
-fn forget_dead_postmaster(home: &Path, port: u16) -> Result<()> {
-    for lock in [
-        home.join("data/postmaster.pid"),
-        home.join(format!(".s.PGSQL.{port}.lock")),
-    ] {
-        let Ok(text) = fs::read_to_string(&lock) else {
-            continue;
-        };
-        let pid = text
-            .lines()
-            .next()
-            .and_then(|line| line.trim().parse().ok());
-        if pid.is_some_and(is_unreaped) {
-            fs::remove_file(&lock).with_context(|| format!("cannot remove {}", lock.display()))?;
-        }
-    }
-    Ok(())
 }
 
 fn kafka(folder: &Folder, state: &State) -> Result<Command> {
@@ -323,7 +239,7 @@ impl Jdk {
 }
 
 /// A version from `versions.env`.
-fn pinned(name: &str) -> Result<String> {
+pub(super) fn pinned(name: &str) -> Result<String> {
     VERSIONS
         .lines()
         .filter_map(|line| line.split_once('='))
@@ -334,7 +250,6 @@ fn pinned(name: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::process::Process;
     use super::*;
 
     #[test]
@@ -356,29 +271,6 @@ mod tests {
         }
         let error = pinned("MYSQL").unwrap_err().to_string();
         assert_eq!(error, "tests/stack/versions.env has no MYSQL");
-    }
-
-    #[test]
-    fn only_the_locks_of_a_dead_postmaster_are_removed() {
-        let dir = tempfile::tempdir().unwrap();
-        let locks = ["data/postmaster.pid", ".s.PGSQL.5432.lock"].map(|name| dir.path().join(name));
-        fs::create_dir(dir.path().join("data")).unwrap();
-        forget_dead_postmaster(dir.path(), 5432).unwrap();
-        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
-        for lock in &locks {
-            fs::write(lock, format!("{}\n/data\n", child.id())).unwrap();
-        }
-        forget_dead_postmaster(dir.path(), 5432).unwrap();
-        assert!(locks.iter().all(|lock| lock.exists()));
-        let process = Process::of(child.id()).unwrap();
-        assert!(
-            process
-                .kill_tree(std::time::Duration::from_secs(10))
-                .unwrap()
-        );
-        forget_dead_postmaster(dir.path(), 5432).unwrap();
-        assert!(!locks.iter().any(|lock| lock.exists()));
-        child.wait().unwrap();
     }
 
     #[test]

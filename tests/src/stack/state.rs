@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::part::{Engine, Part};
+use super::postgres::Postgres;
 use super::process::Process;
 
 const FORMAT: u32 = 1;
@@ -17,6 +18,9 @@ const FORMAT: u32 = 1;
 pub(super) struct State {
     format: u32,
     pub(super) engine: Engine,
+    /// The version of PostgreSQL.
+    #[serde(default)]
+    pub(super) postgres: Postgres,
     /// Settings of Postgres beside the stack's own.
     pub(super) postgres_settings: BTreeMap<String, String>,
     pub(super) parts: BTreeMap<Part, PartState>,
@@ -35,10 +39,15 @@ pub(super) struct PartState {
 }
 
 impl State {
-    pub(super) fn new(engine: Engine, postgres_settings: BTreeMap<String, String>) -> Self {
+    pub(super) fn new(
+        engine: Engine,
+        postgres: Postgres,
+        postgres_settings: BTreeMap<String, String>,
+    ) -> Self {
         Self {
             format: FORMAT,
             engine,
+            postgres,
             postgres_settings,
             parts: BTreeMap::new(),
         }
@@ -47,11 +56,11 @@ impl State {
     /// Notes which version a part that does not run would have now: what is installed may have changed since.
     pub(super) fn renew_versions(
         &mut self,
-        version: impl Fn(Part, Engine) -> Result<String>,
+        version: impl Fn(Part, Engine, Postgres) -> Result<String>,
     ) -> Result<()> {
         for (part, entry) in &mut self.parts {
             if !entry.process.is_some_and(Process::is_alive) {
-                entry.version = version(*part, self.engine)?;
+                entry.version = version(*part, self.engine, self.postgres)?;
             }
         }
         Ok(())
@@ -184,7 +193,7 @@ mod tests {
     fn an_unknown_format_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::create(dir.path()).unwrap();
-        let mut state = State::new(Engine::OpenSearch, BTreeMap::new());
+        let mut state = State::new(Engine::OpenSearch, Postgres::DEBIAN, BTreeMap::new());
         folder.write(&state).unwrap();
         assert!(folder.read().unwrap().is_some());
         state.format = 2;
