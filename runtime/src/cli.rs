@@ -1,6 +1,8 @@
 //! What every service's `main` does: command line, configuration, telemetry, signals, exit code.
 
+mod answer;
 mod check;
+mod status;
 mod supervise;
 
 use std::ffi::OsString;
@@ -11,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, ConfigError, Settings};
@@ -19,8 +22,11 @@ use crate::health::Health;
 use crate::shutdown::Gate;
 use crate::telemetry::{self, Metrics};
 use crate::{Error, Problem};
-use check::{Format, Report};
+use answer::Format;
+use check::Report;
 use supervise::Ending;
+
+pub use answer::Answer;
 
 /// The exit codes of every service.
 pub mod exit {
@@ -30,10 +36,12 @@ pub mod exit {
     pub const STOPPED: u8 = 1;
     /// The command line or the configuration is wrong; nothing was started.
     pub const USAGE: u8 = 2;
-    /// `check` found problems.
+    /// `check` found problems; `status` found the service not alive, not ready, or with warnings.
     pub const PROBLEMS: u8 = 3;
     /// The shutdown did not end within `shutdown_timeout_ms`, or was cut short by a second signal.
     pub const CUT_OFF: u8 = 4;
+    /// A command that destroys something has said what, and done nothing: `--yes` is missing.
+    pub const UNCONFIRMED: u8 = 5;
 }
 
 /// A service: what [`main`] needs to know of it.
@@ -60,6 +68,36 @@ pub trait Service: Send + 'static {
         config: Self::Config,
         context: Context,
     ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Commands of the service's own, beside `run`, `check` and `status`. Each gets `--config` and `--output`.
+    fn commands() -> Vec<Command> {
+        Vec::new()
+    }
+
+    /// Does one of [`commands`](Self::commands). Called with a valid configuration.
+    fn command(
+        config: Self::Config,
+        name: &str,
+        arguments: &ArgMatches,
+    ) -> impl Future<Output = Result<Answer, Error>> + Send {
+        let _ = (config, arguments);
+        let error = Error::stop_msg(format_args!("'{name}' is not a command"));
+        std::future::ready(Err(error))
+    }
+
+    /// What [`Health::set_details`](crate::health::Health::set_details) gave, for people; lines that end in a
+    /// newline.
+    fn details_text(details: &Value) -> String {
+        answer::lines(details)
+    }
+}
+
+/// The argument `--yes` of a command that destroys something; without it [`Answer::unconfirmed`] is the answer.
+pub fn yes() -> Arg {
+    Arg::new("yes")
+        .long("yes")
+        .action(ArgAction::SetTrue)
+        .help("Do it; without this the command only says what it would do")
 }
 
 /// What [`Service::run`] is given.
@@ -108,26 +146,45 @@ fn execute<S: Service>(
     let loaded = load::<S>(&path, env);
     match (name, loaded) {
         ("check", loaded) => {
-            let format = match arguments.get_one::<String>("output").map(String::as_str) {
-                Some("json") => Format::Json,
-                _ => Format::Text,
-            };
             let report = match loaded {
                 Ok((_, config)) => with_runtime(check::tried::<S>(config))
                     .unwrap_or_else(|error| Report::tried(S::NAME, vec![Problem::from(&error)])),
                 Err(problems) => Report::misconfigured(S::NAME, problems),
             };
-            print(out, report.render(format));
+            print(out, report.render(Format::of(arguments)));
             report.exit_code()
         }
-        (_, Ok((settings, config))) => run::<S>(settings, config, err),
         (_, Err(problems)) => {
             for problem in problems {
                 print(err, format_args!("{}: error: {problem}\n", S::NAME));
             }
             exit::USAGE
         }
+        ("run", Ok((settings, config))) => run::<S>(settings, config, err),
+        ("status", Ok((settings, _))) => {
+            let asked = with_runtime(status::ask::<S>(&settings, arguments)).flatten();
+            tell::<S>(asked, Format::of(arguments), out, err)
+        }
+        (name, Ok((_, config))) => {
+            let done = with_runtime(S::command(config, name, arguments)).flatten();
+            tell::<S>(done, Format::of(arguments), out, err)
+        }
     }
+}
+
+/// Prints what a command has found or done, and returns its exit code.
+fn tell<S: Service>(
+    done: Result<Answer, Error>,
+    format: Format,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let answer = done.unwrap_or_else(|error| {
+        print(err, format_args!("{}: error: {error}\n", S::NAME));
+        Answer::failed(&error)
+    });
+    print(out, answer.render(S::NAME, format));
+    answer.code
 }
 
 fn command<S: Service>() -> Command {
@@ -146,14 +203,18 @@ fn command<S: Service>() -> Command {
     let variables = format!(
         "Environment: {0}__SECTION__KEY overrides `key` in [section] of FILE.\n\
          Exit codes: {1} done, {2} stopped by an error, {3} wrong command line or configuration, \
-         {4} check found problems, {5} shutdown cut off.",
+         {4} check or status found problems, {5} shutdown cut off, {6} not confirmed by --yes.",
         env_prefix::<S>(),
         exit::OK,
         exit::STOPPED,
         exit::USAGE,
         exit::PROBLEMS,
         exit::CUT_OFF,
+        exit::UNCONFIRMED,
     );
+    let own = S::commands()
+        .into_iter()
+        .map(|command| command.arg(config.clone()).arg(output.clone()));
     Command::new(S::NAME)
         .about(S::ABOUT)
         .version(env!("CARGO_PKG_VERSION"))
@@ -167,9 +228,17 @@ fn command<S: Service>() -> Command {
         .subcommand(
             Command::new("check")
                 .about("Validates the configuration, tries every connection and privilege, changes nothing")
-                .arg(config)
-                .arg(output),
+                .arg(config.clone())
+                .arg(output.clone()),
         )
+        .subcommand(
+            Command::new("status")
+                .about("Asks the running service how it is, over HTTP; changes nothing")
+                .arg(config.clone())
+                .arg(output.clone())
+                .arg(status::address_argument()),
+        )
+        .subcommands(own)
 }
 
 fn env_prefix<S: Service>() -> String {

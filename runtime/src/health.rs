@@ -1,8 +1,11 @@
-//! What `/health` and `/ready` say, and the server that says it.
+//! What `/health`, `/ready` and `/status` say, and the server that says it.
 
 mod server;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
 
 pub use server::Server;
 
@@ -14,7 +17,9 @@ pub struct Health {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Clone)]
+/// Makes the service's own part of `/status`.
+type Details = Arc<dyn Fn() -> Value + Send + Sync>;
+
 struct State {
     phase: String,
     /// Why it is not ready.
@@ -23,6 +28,21 @@ struct State {
     not_alive: Option<String>,
     /// The shutdown has begun: nothing that the service says later makes it ready or alive again.
     stopping: bool,
+    /// What somebody should look at although the work goes on, by subject.
+    warnings: BTreeMap<&'static str, String>,
+    details: Option<Details>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("phase", &self.phase)
+            .field("not_ready", &self.not_ready)
+            .field("not_alive", &self.not_alive)
+            .field("stopping", &self.stopping)
+            .field("warnings", &self.warnings)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Health {
@@ -34,6 +54,8 @@ impl Health {
                 not_ready: Some("starting".to_owned()),
                 not_alive: None,
                 stopping: false,
+                warnings: BTreeMap::new(),
+                details: None,
             })),
         }
     }
@@ -75,6 +97,33 @@ impl Health {
             return Some("stopping".to_owned());
         }
         state.not_alive.clone()
+    }
+
+    /// What somebody should look at although the work goes on: a lag, a slot that holds much WAL. One per
+    /// `subject`; `None` when it is over. Returns whether it begins or ends now.
+    pub fn set_warning(&self, subject: &'static str, warning: Option<String>) -> bool {
+        let warnings = &mut self.lock().warnings;
+        match warning {
+            Some(warning) => warnings.insert(subject, warning).is_none(),
+            None => warnings.remove(subject).is_some(),
+        }
+    }
+
+    /// The warnings that are in force.
+    pub fn warnings(&self) -> Vec<String> {
+        self.lock().warnings.values().cloned().collect()
+    }
+
+    /// Says how to make the service's own part of `/status`; called for each request, so it must not wait.
+    pub fn set_details(&self, details: impl Fn() -> Value + Send + Sync + 'static) {
+        self.lock().details = Some(Arc::new(details));
+    }
+
+    /// The service's own part of `/status`; null where it has none.
+    pub fn details(&self) -> Value {
+        // Called without the lock: it may look at this state itself.
+        let details = self.lock().details.clone();
+        details.map_or(Value::Null, |details| details())
     }
 
     /// The shutdown has begun: neither alive nor ready from here on.

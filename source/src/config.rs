@@ -98,6 +98,11 @@ impl SourceConfig {
         format!("{}.progress", self.kafka.topic_prefix)
     }
 
+    /// The topic of the commands for a running source.
+    pub fn signals_topic(&self) -> String {
+        format!("{}.signals", self.kafka.topic_prefix)
+    }
+
     /// What the Kafka and registry clients need.
     pub fn kafka_client(&self) -> config::KafkaConfig {
         config::KafkaConfig {
@@ -192,6 +197,17 @@ impl TablePattern {
     /// Whether it names one table, which must then exist.
     pub(crate) const fn is_exact(&self) -> bool {
         self.table.is_some()
+    }
+}
+
+impl std::fmt::Display for TablePattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}.{}",
+            self.schema,
+            self.table.as_deref().unwrap_or("*")
+        )
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod catalog;
 mod check;
+mod commands;
 mod completion;
 pub mod config;
 mod database;
@@ -20,6 +21,8 @@ mod relation;
 pub mod replication;
 mod service;
 mod session;
+mod signals;
+mod slot_care;
 mod snapshot;
 mod streaming;
 mod telemetry;

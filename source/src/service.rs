@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tributary_runtime::cli::{Context, Service};
+use clap::{ArgMatches, Command};
+use tributary_runtime::cli::{Answer, Context, Service};
 use tributary_runtime::retry::Backoff;
 use tributary_runtime::{Error, Policy, Problem, telemetry};
 
 use crate::config::SourceConfig;
-use crate::{check, session};
+use crate::{check, commands, session};
 
 /// The longest pause between two attempts: a standby instance takes over within it.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
@@ -32,6 +33,18 @@ impl Service for Source {
 
     async fn check(config: SourceConfig) -> Vec<Problem> {
         check::run(&config).await
+    }
+
+    fn commands() -> Vec<Command> {
+        commands::definitions()
+    }
+
+    async fn command(
+        config: SourceConfig,
+        name: &str,
+        arguments: &ArgMatches,
+    ) -> Result<Answer, Error> {
+        commands::run(&config, name, arguments).await
     }
 
     async fn run(config: SourceConfig, context: Context) -> Result<(), Error> {

@@ -246,7 +246,7 @@ fn names(publications: &[Publication<'_>]) -> String {
     quoted.collect::<Vec<_>>().join(",")
 }
 
-/// All topics of a source: one per table, and progress.
+/// All topics of a source: one per table, progress, and signals.
 pub(crate) fn topic_specs(
     config: &SourceConfig,
     tables: &[CatalogTable],
@@ -256,7 +256,13 @@ pub(crate) fn topic_specs(
         partitions: 1,
         cleanup: Cleanup::Compact,
     };
-    std::iter::once(Ok(progress))
+    let signals = TopicSpec {
+        name: config.signals_topic(),
+        partitions: 1,
+        cleanup: Cleanup::Expire,
+    };
+    [Ok(progress), Ok(signals)]
+        .into_iter()
         .chain(tables.iter().map(|table| topic_spec(config, table)))
         .collect()
 }

@@ -14,6 +14,8 @@ use crate::config::SourceConfig;
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Tombstones stay this long: a sink that was away for less misses no delete.
 const DELETE_RETENTION_MS: &str = "604800000";
+/// A signal stays this long: a source that was away for longer does not see it.
+const SIGNAL_RETENTION_MS: &str = "604800000";
 
 /// A topic as the source wants it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,13 +32,16 @@ pub(crate) enum Cleanup {
     Compact,
     /// Nothing is removed: there is no key to tell what is superseded.
     KeepAll,
+    /// What is old is removed.
+    Expire,
 }
 
 impl Cleanup {
-    const fn policy(self) -> &'static str {
+    /// As the topic's `cleanup.policy`.
+    pub(crate) const fn policy(self) -> &'static str {
         match self {
             Self::Compact => "compact",
-            Self::KeepAll => "delete",
+            Self::KeepAll | Self::Expire => "delete",
         }
     }
 }
@@ -89,7 +94,7 @@ impl Topics {
     }
 
     /// A topic's partition count; `None` if there is no such topic.
-    async fn partitions(&self, topic: &str) -> Result<Option<i32>, Error> {
+    pub(crate) async fn partitions(&self, topic: &str) -> Result<Option<i32>, Error> {
         let metadata =
             tokio::task::block_in_place(|| self.admin.inner().fetch_metadata(Some(topic), TIMEOUT))
                 .map_err(|e| kafka::classify(&e).context(format!("look topic '{topic}' up")))?;
@@ -162,6 +167,7 @@ impl Topics {
         topic = match spec.cleanup {
             Cleanup::Compact => topic.set("delete.retention.ms", DELETE_RETENTION_MS),
             Cleanup::KeepAll => topic.set("retention.ms", "-1").set("retention.bytes", "-1"),
+            Cleanup::Expire => topic.set("retention.ms", SIGNAL_RETENTION_MS),
         };
         let created = self
             .admin

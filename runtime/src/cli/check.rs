@@ -4,17 +4,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Service, exit};
+use super::{Format, Service, exit};
 use crate::Problem;
 
 /// How long all the attempts of a check may take together.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(120);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
-    Text,
-    Json,
-}
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report {

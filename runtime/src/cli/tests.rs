@@ -5,8 +5,9 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::supervise::{self, Ending};
-use super::{Context, Service, execute, exit};
+use super::{Answer, Context, Service, execute, exit};
 use crate::config::{Secret, Settings};
+use crate::health::{Health, Server};
 use crate::telemetry::Metrics;
 use crate::{Error, Problem, Result};
 
@@ -57,6 +58,18 @@ impl Service for Example {
                     .remedy("GRANT SELECT ON sales.order TO tributary"),
                 Problem::new("the registry is away"),
             ],
+        }
+    }
+
+    fn commands() -> Vec<clap::Command> {
+        vec![clap::Command::new("wipe").arg(super::yes())]
+    }
+
+    async fn command(_: Config, name: &str, arguments: &clap::ArgMatches) -> Result<Answer> {
+        let (text, json) = ("wipes a\n".to_owned(), serde_json::json!({"wipes": ["a"]}));
+        match (name, arguments.get_flag("yes")) {
+            ("wipe", true) => Err(Error::stop_msg("a is in use").remedy("stop it")),
+            _ => Ok(Answer::unconfirmed(text, json)),
         }
     }
 
@@ -168,6 +181,76 @@ fn check_prints_all_problems_and_its_exit_code_tells() {
         "GRANT SELECT ON sales.order TO tributary"
     );
     assert_eq!(out["problems"][1]["what"], "the registry is away");
+}
+
+#[test]
+fn a_command_of_its_own_says_what_it_destroys_and_wants_yes() {
+    let (code, out, err) = execute_with("name = 'a'", &["wipe", "--config", "FILE"], &[]);
+    assert_eq!(
+        (code, out.as_str(), err.as_str()),
+        (
+            exit::UNCONFIRMED,
+            "wipes a\nnothing was done: say --yes to do it\n",
+            ""
+        )
+    );
+    let wipe = ["wipe", "--config", "FILE", "--output", "json", "--yes"];
+    let (code, out, err) = execute_with("name = 'a'", &wipe, &[]);
+    let out: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, exit::STOPPED);
+    assert_eq!(
+        (&out["ok"], &out["error"]),
+        (&false.into(), &"a is in use".into())
+    );
+    assert_eq!(
+        err,
+        "tributary-example: error: a is in use; to do: stop it\n"
+    );
+    assert_eq!(execute_with("nmae = 'a'", &wipe, &[]).0, exit::USAGE);
+}
+
+#[test]
+fn status_asks_the_running_service() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let health = Health::new();
+    let (metrics, _) = Metrics::with_recorder(Example::NAME).unwrap();
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let server = Server::bind(Example::NAME, listen, health.clone(), metrics);
+    let server = runtime.block_on(server).unwrap();
+    let config = format!("name = 'a'\n[http]\nlisten = '{}'", server.address());
+    let serving = runtime.spawn(server.serve());
+    let status = ["status", "--config", "FILE"];
+
+    let (code, out, _) = execute_with(&config, &status, &[]);
+    assert_eq!(code, exit::PROBLEMS);
+    assert!(
+        out.contains(": starting, not ready, up 0 s\nreason: starting\n"),
+        "{out}"
+    );
+    health.set_ready(true, "");
+    health.set_details(|| serde_json::json!({"slot": {"lag_bytes": 7}}));
+    let (code, out, _) = execute_with(&config, &status, &[]);
+    assert_eq!(code, exit::OK);
+    assert!(out.ends_with("slot.lag_bytes: 7\n"), "{out}");
+    health.set_warning("lag", Some("far behind".to_owned()));
+    let json = ["status", "--config", "FILE", "--output", "json"];
+    let (code, out, _) = execute_with(&config, &json, &[]);
+    let out: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, exit::PROBLEMS);
+    assert_eq!(
+        (
+            &out["ready"],
+            &out["warnings"][0],
+            &out["details"]["slot"]["lag_bytes"]
+        ),
+        (&true.into(), &"far behind".into(), &7.into())
+    );
+
+    serving.abort();
+    drop(runtime);
+    let (code, _, err) = execute_with(&config, &status, &[]);
+    assert_eq!(code, exit::STOPPED);
+    assert!(err.contains("to do: start the service"), "{err}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `/metrics`, `/health` and `/ready` over HTTP.
+//! `/metrics`, `/health`, `/ready` and `/status` over HTTP.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ impl Server {
     ) -> Result<Self> {
         let cannot = |error: std::io::Error| {
             Error::stop(error)
-                .context(format!("listen on {listen} for /metrics, /health and /ready"))
+                .context(format!("listen on {listen} for /metrics, /health, /ready and /status"))
                 .remedy("set http.listen to a free address of this machine (port 0 takes any free port)")
         };
         let listener = TcpListener::bind(listen).await.map_err(cannot)?;
@@ -82,6 +82,7 @@ impl Server {
             .route("/metrics", get(render_metrics))
             .route("/health", get(render_health))
             .route("/ready", get(render_ready))
+            .route("/status", get(render_status))
             .with_state(self.state);
         let upkeep = async move {
             let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
@@ -110,6 +111,24 @@ async fn render_ready(State(state): State<Shared>) -> Response {
     state.answer("ready", state.health.not_ready().as_deref())
 }
 
+/// Always 200: whoever asks wants to know, also when it is bad.
+async fn render_status(State(state): State<Shared>) -> Response {
+    let (alive, ready) = (state.health.not_alive(), state.health.not_ready());
+    let body = json!({
+        "service": state.service,
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": state.started.elapsed().as_secs(),
+        "phase": state.health.phase(),
+        "alive": alive.is_none(),
+        "ready": ready.is_none(),
+        "reason": alive.or(ready),
+        "warnings": state.health.warnings(),
+        "details": state.health.details(),
+    });
+    let content_type = [(header::CONTENT_TYPE, "application/json")];
+    (content_type, format!("{body}\n")).into_response()
+}
+
 impl Shared {
     /// 200, or 503 with the reason.
     fn answer(&self, question: &str, not: Option<&str>) -> Response {
@@ -120,6 +139,7 @@ impl Shared {
         let body = json!({
             question: not.is_none(),
             "reason": not,
+            "warnings": self.health.warnings(),
             "phase": self.health.phase(),
             "service": self.service,
             "version": env!("CARGO_PKG_VERSION"),
@@ -188,6 +208,19 @@ mod tests {
             (status, &body["ready"], &body["phase"]),
             (200, &true.into(), &"streaming".into())
         );
+
+        assert!(health.set_warning("lag", Some("3 GiB behind".to_owned())));
+        assert!(!health.set_warning("lag", Some("4 GiB behind".to_owned())));
+        health.set_details(|| serde_json::json!({"slot": "tributary_shop"}));
+        let (status, body, _) = get(address, "/status").await;
+        assert_eq!((status, &body["ready"]), (200, &true.into()));
+        assert_eq!(body["warnings"][0], "4 GiB behind");
+        assert_eq!(body["details"]["slot"], "tributary_shop");
+        assert_eq!(
+            get(address, "/ready").await.1["warnings"][0],
+            "4 GiB behind"
+        );
+        assert!(health.set_warning("lag", None) && health.warnings().is_empty());
 
         health.set_ready(false, "Kafka is away");
         let (status, body, _) = get(address, "/ready").await;

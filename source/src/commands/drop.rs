@@ -1,0 +1,118 @@
+//! `drop`: after the last use, nothing on the server holds WAL any more.
+
+use serde_json::json;
+use tokio_postgres::Client;
+use tributary_runtime::cli::Answer;
+use tributary_runtime::{Error, Policy, ResultExt};
+
+use crate::config::SourceConfig;
+use crate::database::{Database, identifier};
+use crate::slot_care::SlotState;
+
+/// Says what would go, and with `yes` lets it go.
+pub(super) async fn run(config: &SourceConfig, yes: bool) -> Result<Answer, Error> {
+    let database = Database::new(config).map_err(Error::stop)?;
+    let client = database.connect().await?;
+    let name = config.slot_name();
+    let slot = SlotState::read(&client, &name)
+        .await
+        .map_err(|e| database.explain(e))?;
+    if let Some(slot) = &slot {
+        ours(slot, &name, &database)?;
+    }
+    let publications = publications(&client, &database, config).await?;
+
+    let mut text = String::new();
+    if let Some(slot) = &slot {
+        let (held, unread) = (slot.retained_bytes(), slot.lag_bytes());
+        text.push_str(&format!(
+            "slot {name}, which holds {held} bytes of WAL, {unread} of them not in the topics yet\n"
+        ));
+    }
+    for publication in &publications {
+        text.push_str(&format!("publication {publication}\n"));
+    }
+    let json = json!({
+        "slot": slot.as_ref().map(|_| &name),
+        "publications": publications,
+    });
+    if text.is_empty() {
+        let address = database.address();
+        let text =
+            format!("nothing to drop: {address} has neither slot nor publication of this source\n");
+        return Ok(Answer::ok(text, json));
+    }
+    if !yes {
+        let text = format!(
+            "would drop, in {}:\n{text}the topics and what the sinks have written stay; a later `run` of this source with the \
+             same topics finds a gap\n",
+            database.address()
+        );
+        return Ok(Answer::unconfirmed(text, json));
+    }
+    // The slot first: it is what holds WAL.
+    if slot.is_some() {
+        client
+            .execute("SELECT pg_catalog.pg_drop_replication_slot($1)", &[&name])
+            .await
+            .map_err(|e| stop(database.explain(e)))
+            .doing(|| format!("drop slot '{name}'"))?;
+    }
+    for publication in &publications {
+        let statement = format!("DROP PUBLICATION IF EXISTS {}", identifier(publication));
+        client
+            .batch_execute(&statement)
+            .await
+            .map_err(|e| {
+                stop(database.explain(e)).remedy(format!("as its owner, run: {statement}"))
+            })
+            .doing(|| format!("drop publication '{publication}'"))?;
+    }
+    Ok(Answer::ok(format!("dropped:\n{text}"), json))
+}
+
+/// A slot of that name that somebody uses, or that is not this source's, is left alone.
+fn ours(slot: &SlotState, name: &str, database: &Database) -> Result<(), Error> {
+    if slot.database.as_deref() != Some(database.name()) {
+        return Err(Error::stop_msg(format!(
+            "slot '{name}' exists, but in database '{}'",
+            slot.database.as_deref().unwrap_or_default()
+        ))
+        .remedy("correct postgres.url, or `name`"));
+    }
+    if slot.active {
+        let pid = slot
+            .active_pid
+            .map(|pid| format!(" by process {pid} of the server"));
+        return Err(Error::stop_msg(format!(
+            "slot '{name}' is in use{}: nothing was dropped",
+            pid.unwrap_or_default()
+        ))
+        .remedy("stop the source first, all instances of it"));
+    }
+    Ok(())
+}
+
+async fn publications(
+    client: &Client,
+    database: &Database,
+    config: &SourceConfig,
+) -> Result<Vec<String>, Error> {
+    let names = [config.slot_name(), config.keyless_publication()];
+    let rows = client
+        .query(
+            "SELECT pubname::text FROM pg_catalog.pg_publication WHERE pubname = ANY($1::text[]) ORDER BY 1",
+            &[&&names[..]],
+        )
+        .await
+        .map_err(|e| database.explain(e))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// A command does not try again: whoever typed it does.
+fn stop(error: Error) -> Error {
+    match error.policy() {
+        Policy::Retry => Error::stop_msg(error),
+        Policy::Stop => error,
+    }
+}
