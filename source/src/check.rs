@@ -10,6 +10,7 @@ use crate::database::{Database, identifier, qualified};
 use crate::publication::{Slot, publications};
 use crate::session::{server_problems, topic_specs};
 use crate::topics::Topics;
+use crate::wal2json::limits;
 
 /// Everything that keeps this source from running.
 pub(crate) async fn run(config: &SourceConfig) -> Vec<Problem> {
@@ -48,7 +49,7 @@ async fn postgres(
     );
     if let Some(slot) = Slot::read(&client, &database, &config.slot_name()).await? {
         problems.extend(
-            slot.usable(&config.slot_name(), &database)
+            slot.usable(&config.slot_name(), config.postgres.plugin, &database)
                 .err()
                 .as_ref()
                 .map(Problem::from),
@@ -60,7 +61,7 @@ async fn postgres(
     for table in &tables {
         problems.extend(privileges(&client, &database, table).await?);
     }
-    for publication in publications(&tables, &config.slot_name(), &config.keyless_publication()) {
+    for publication in publications(&tables, config) {
         match publication.exists(&client, &database).await {
             Ok(true) => {}
             Ok(false) => problems.extend(
@@ -69,6 +70,8 @@ async fn postgres(
             Err(error) => problems.push(Problem::from(&error)),
         }
     }
+    let limits = limits::problems(config, &client, &database, &tables).await?;
+    problems.extend(limits.iter().map(Problem::from));
     Ok(tables)
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tributary_runtime::{Error, ResultExt};
 use tributary_schemas::record::Op;
-use tributary_schemas::table::Cell;
+use tributary_schemas::table::{Cell, Column, ColumnType};
 use tributary_schemas::{Lsn, header};
 
 use crate::database::{Database, identifier, literal, qualified};
@@ -369,18 +369,32 @@ fn key_literal(key: &Key) -> String {
     format!("({})", values.collect::<Vec<_>>().join(", "))
 }
 
+/// With wal2json each null of such a type is looked up: it may be NaN, and mostly is just null.
+const fn may_be_nan(column: &Column) -> bool {
+    matches!(
+        column.column_type,
+        ColumnType::Float4
+            | ColumnType::Float8
+            | ColumnType::Numeric { .. }
+            | ColumnType::VariableNumeric
+    )
+}
+
 /// Encodes the completed row and puts it in its place.
 fn fill(outbox: &mut Outbox, row: &Incomplete, found: &HashMap<Key, Found>) -> Result<(), Error> {
     let found = found.get(&row.key());
     let (mut completed, mut absent) = (Vec::new(), Vec::new());
     let mut cells: Vec<Option<&[u8]>> = row.cells.iter().map(Option::as_deref).collect();
     for &index in &row.unchanged {
-        let name = row.table.table.columns[index].name.as_str();
+        let column = &row.table.table.columns[index];
+        let name = column.name.as_str();
         match found.and_then(|found| found.get(&index)) {
-            Some(value) => {
-                cells[index] = value.as_deref();
+            Some(Some(value)) => {
+                cells[index] = Some(value);
                 completed.push(name);
             }
+            Some(None) if may_be_nan(column) => {}
+            Some(None) => completed.push(name),
             None => absent.push(name),
         }
     }

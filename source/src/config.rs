@@ -31,6 +31,30 @@ pub struct PostgresConfig {
     pub password: Option<Secret>,
     /// `schema.table` or `schema.*`.
     pub tables: Vec<String>,
+    /// The slot's output plug-in.
+    #[serde(default)]
+    pub plugin: Plugin,
+}
+
+/// The output plug-in of the slot. A slot keeps the one that it was created with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Plugin {
+    /// Postgres' own.
+    #[default]
+    Pgoutput,
+    /// For servers where pgoutput cannot be had; what it cannot carry stands in docs/plugins.md.
+    Wal2json,
+}
+
+impl Plugin {
+    /// Its name, as Postgres has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pgoutput => "pgoutput",
+            Self::Wal2json => "wal2json",
+        }
+    }
 }
 
 /// Where the records go, and how missing topics are created.

@@ -92,7 +92,7 @@ async fn create_slot(
     let slot = session.config.slot_name();
     tracing::info!(slot, "creating the slot; running transactions are awaited");
     connection
-        .create_slot_exporting_snapshot(&slot, "pgoutput")
+        .create_slot_exporting_snapshot(&slot, session.config.postgres.plugin.name())
         .await
         .map_err(|error| session.database.explain_replication(error))
         .doing(|| format!("create the slot '{slot}'"))

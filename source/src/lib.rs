@@ -8,6 +8,7 @@ mod commands;
 mod completion;
 pub mod config;
 mod database;
+mod decoder;
 mod failpoint;
 mod first_start;
 mod outbox;
@@ -28,5 +29,6 @@ mod streaming;
 mod telemetry;
 mod topics;
 mod translate;
+pub mod wal2json;
 
 pub use service::Source;

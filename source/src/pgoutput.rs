@@ -10,6 +10,7 @@ mod decode;
 mod tuple;
 
 pub use decode::{DecodeError, decode};
+pub(crate) use tuple::TupleWriter;
 pub use tuple::{Cell, Cells, TupleData};
 
 use tributary_schemas::Lsn;
@@ -37,6 +38,9 @@ pub enum Message<'a> {
     Truncate(Truncate),
     /// A message of `pg_logical_emit_message`.
     Logical(LogicalMessage<'a>),
+    /// A change that our publications would have left out: it is on the wire, so it is counted, and nothing
+    /// more. Only other plug-ins send such.
+    Unpublished,
 }
 
 /// The start of a transaction.

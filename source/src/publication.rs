@@ -5,6 +5,7 @@ use tributary_runtime::{Error, ResultExt};
 use tributary_schemas::Lsn;
 
 use crate::catalog::CatalogTable;
+use crate::config::{Plugin, SourceConfig};
 use crate::database::{Database, identifier, literal, qualified};
 
 /// One of the two publications of a source.
@@ -104,21 +105,27 @@ impl Publication<'_> {
     }
 }
 
-/// The publications that carry these tables: with a key, and without.
+/// The publications that carry these tables: with a key, and without. Only pgoutput uses them.
 pub(crate) fn publications<'a>(
     tables: &'a [CatalogTable],
-    name: &str,
-    keyless_name: &str,
+    config: &SourceConfig,
 ) -> Vec<Publication<'a>> {
+    if config.postgres.plugin != Plugin::Pgoutput {
+        return Vec::new();
+    }
     let (keyless, keyed): (Vec<_>, Vec<_>) = tables.iter().partition(|table| table.is_keyless());
     [
-        (name, keyed, "insert, update, delete, truncate"),
-        (keyless_name, keyless, "insert, truncate"),
+        (
+            config.slot_name(),
+            keyed,
+            "insert, update, delete, truncate",
+        ),
+        (config.keyless_publication(), keyless, "insert, truncate"),
     ]
     .into_iter()
     .filter(|(_, tables, _)| !tables.is_empty())
     .map(|(name, tables, publish)| Publication {
-        name: name.to_owned(),
+        name,
         tables,
         publish,
     })
@@ -159,8 +166,21 @@ impl Slot {
     }
 
     /// Refuses a slot that is not ours or that has lost WAL.
-    pub(crate) fn usable(&self, name: &str, database: &Database) -> Result<(), Error> {
-        if self.plugin != "pgoutput" || self.database != database.name() {
+    pub(crate) fn usable(
+        &self,
+        name: &str,
+        plugin: Plugin,
+        database: &Database,
+    ) -> Result<(), Error> {
+        if self.database == database.name() && self.plugin != plugin.name() {
+            return Err(Error::stop_msg(format!(
+                "slot '{name}' was created for plug-in '{}', postgres.plugin is '{}': a slot keeps its plug-in",
+                self.plugin,
+                plugin.name()
+            ))
+            .remedy(format!("set postgres.plugin = \"{}\"; or give this source another `name` and kafka.topic_prefix, which takes a new snapshot, and drop the slot", self.plugin)));
+        }
+        if self.database != database.name() {
             return Err(Error::stop_msg(format!(
                 "slot '{name}' exists, but for plug-in '{}' in database '{}'",
                 self.plugin, self.database

@@ -17,7 +17,8 @@ use crate::published::{Registrar, topic_spec};
 use crate::publisher::Publisher;
 use crate::replication::{ReplicationConnection, ReplicationStream, SystemIdentity};
 use crate::topics::{Cleanup, TopicSpec, Topics};
-use crate::{failpoint, first_start, progress_topic, streaming};
+use crate::wal2json::limits;
+use crate::{decoder, failpoint, first_start, progress_topic, streaming};
 
 /// How often the server hears from us. It gives a silent client up after `wal_sender_timeout`.
 pub(crate) const STATUS_INTERVAL: Duration = Duration::from_secs(2);
@@ -69,8 +70,14 @@ impl Session {
         let tables = Catalog::new(&client, &database)
             .select(&config.postgres.tables)
             .await?;
-        let publications =
-            publications(&tables, &config.slot_name(), &config.keyless_publication());
+        if let Some(problem) = limits::problems(config, &client, &database, &tables)
+            .await?
+            .into_iter()
+            .next()
+        {
+            return Err(problem);
+        }
+        let publications = publications(&tables, config);
         for publication in &publications {
             publication.ensure(&client, &database).await?;
         }
@@ -97,7 +104,7 @@ impl Session {
     /// which would fence the healthy one.
     async fn resume(&mut self, slot: &Slot, context: &Context) -> Result<Begun, Error> {
         let name = self.config.slot_name();
-        slot.usable(&name, &self.database)?;
+        slot.usable(&name, self.config.postgres.plugin, &self.database)?;
         context.health.set_phase("waiting for the slot");
         let (identity, connection) = self.connect_replication().await?;
         let mut stream = self.start_replication(connection, Lsn::ZERO).await?;
@@ -218,10 +225,8 @@ impl Session {
         connection: ReplicationConnection,
         from: Lsn,
     ) -> Result<ReplicationStream, Error> {
-        let options = [
-            ("proto_version", "1"),
-            ("publication_names", self.publication_names.as_str()),
-        ];
+        let options = decoder::stream_options(&self.config, &self.publication_names);
+        let options: Vec<_> = options.iter().map(|(k, v)| (*k, v.as_str())).collect();
         connection
             .start_replication(&self.config.slot_name(), from, &options)
             .await

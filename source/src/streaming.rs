@@ -9,9 +9,10 @@ use tributary_runtime::{Error, ResultExt};
 use tributary_schemas::Lsn;
 
 use crate::completion::Completer;
+use crate::decoder::{Decoded, Decoder};
 use crate::failpoint;
 use crate::outbox::{Outbox, Transaction};
-use crate::pgoutput::{self, Message};
+use crate::pgoutput::Message;
 use crate::progress::{Position, ProgressWriter};
 use crate::publisher::{Committed, Publisher};
 use crate::relation::{RelationShape, Resolver};
@@ -43,7 +44,9 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
         translator: Translator::new(progress.position),
         completer: Completer::new(session.database.clone()),
         resolver: Resolver::new(&progress),
+        decoder: Decoder::new(session.config.postgres.plugin, &progress),
         session,
+        decoding: Lsn::ZERO,
         durable: progress.position,
         received: progress.position.confirm,
         in_flight: None,
@@ -67,6 +70,9 @@ struct Streaming {
     translator: Translator,
     completer: Completer,
     resolver: Resolver,
+    decoder: Decoder,
+    /// Where the payload stands that the decoder has not done with.
+    decoding: Lsn,
     /// The position of the last committed transaction.
     durable: Position,
     /// How far the server has sent.
@@ -92,6 +98,8 @@ enum Pause {
     Full,
     /// A table's shape must be looked up.
     Relation(RelationShape),
+    /// The decoder must ask the catalog.
+    Ask,
 }
 
 impl Streaming {
@@ -102,6 +110,10 @@ impl Streaming {
             let full = match self.read_buffered().await? {
                 Pause::Relation(shape) => {
                     self.learn(&shape).await?;
+                    continue;
+                }
+                Pause::Ask => {
+                    self.ask().await?;
                     continue;
                 }
                 Pause::Full => true,
@@ -128,6 +140,13 @@ impl Streaming {
             if self.translator.is_full(self.completer.max_rows()) {
                 break Pause::Full;
             }
+            match self.decoder.more()? {
+                Decoded::Nothing => {}
+                decoded => match apply(&mut self.translator, &decoded, self.decoding)? {
+                    None => continue,
+                    Some(pause) => break pause,
+                },
+            }
             let frame = self
                 .stream
                 .next_buffered()
@@ -147,12 +166,10 @@ impl Streaming {
                     wal_start, payload, ..
                 }) => {
                     self.received = self.received.max(wal_start);
-                    let message = pgoutput::decode(payload).map_err(Error::stop)?;
-                    match &message {
-                        Message::Relation(relation) if !self.translator.knows(relation) => {
-                            break Pause::Relation(RelationShape::of(relation));
-                        }
-                        message => self.translator.apply(message, wal_start)?,
+                    self.decoding = wal_start;
+                    let decoded = self.decoder.decode(payload)?;
+                    if let Some(pause) = apply(&mut self.translator, &decoded, wal_start)? {
+                        break pause;
                     }
                 }
             }
@@ -176,6 +193,20 @@ impl Streaming {
         .doing(|| format!("prepare table {}", shape.display_name()))?;
         self.translator.learn(shape, table.map(Arc::new));
         Ok(())
+    }
+
+    /// Lets the decoder ask the catalog what the plug-in does not say.
+    async fn ask(&mut self) -> Result<(), Error> {
+        let work = self
+            .decoder
+            .ask(&self.session.client, &self.session.database);
+        keep_alive(
+            &mut self.stream,
+            &self.session.database,
+            self.durable.confirm,
+            work,
+        )
+        .await
     }
 
     /// Hands over what came in, if the producer is free.
@@ -265,5 +296,21 @@ impl Streaming {
             .close()
             .await
             .map_err(|e| self.session.database.explain_replication(e))
+    }
+}
+
+/// Applies a message, unless something must be looked up first.
+fn apply(
+    translator: &mut Translator,
+    decoded: &Decoded<'_>,
+    lsn: Lsn,
+) -> Result<Option<Pause>, Error> {
+    match decoded {
+        Decoded::Nothing => Ok(None),
+        Decoded::Ask => Ok(Some(Pause::Ask)),
+        Decoded::Message(Message::Relation(relation)) if !translator.knows(relation) => {
+            Ok(Some(Pause::Relation(RelationShape::of(relation))))
+        }
+        Decoded::Message(message) => translator.apply(message, lsn).map(|()| None),
     }
 }

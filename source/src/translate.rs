@@ -47,6 +47,8 @@ struct OpenTransaction {
     ordinal: u64,
     /// How many of them are in the log already; `None` for all.
     published: Option<u64>,
+    /// Whether one of them is of a table that our publications have.
+    has_ours: bool,
 }
 
 /// Where a change stands: what all records that it becomes share.
@@ -168,6 +170,7 @@ impl Translator {
             Message::Truncate(truncate) => {
                 self.change(lsn, |this, origin| this.truncate(truncate, origin))
             }
+            Message::Unpublished => self.count().map(drop),
             Message::Origin(_) | Message::Type(_) | Message::Relation(_) | Message::Logical(_) => {
                 Ok(())
             }
@@ -183,6 +186,7 @@ impl Translator {
             begin,
             ordinal: 0,
             published,
+            has_ours: false,
         });
         Ok(())
     }
@@ -191,7 +195,10 @@ impl Translator {
         let Some(open) = self.open.take() else {
             return Err(contradiction("a commit without a begin"));
         };
-        self.previous_commit = Some(commit.end_lsn);
+        // As from PG15 on pgoutput: it leaves out transactions without a change for us.
+        if open.has_ours {
+            self.previous_commit = Some(commit.end_lsn);
+        }
         if open.published.is_none() {
             return Ok(());
         }
@@ -207,16 +214,23 @@ impl Translator {
         Ok(())
     }
 
+    /// Counts a change.
+    fn count(&mut self) -> Result<&mut OpenTransaction, Error> {
+        let Some(open) = &mut self.open else {
+            return Err(contradiction("a change outside a transaction"));
+        };
+        open.ordinal += 1;
+        Ok(open)
+    }
+
     /// Counts a change, and applies it unless the log has it.
     fn change(
         &mut self,
         lsn: Lsn,
         apply: impl FnOnce(&mut Self, Origin) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let Some(open) = &mut self.open else {
-            return Err(contradiction("a change outside a transaction"));
-        };
-        open.ordinal += 1;
+        let open = self.count()?;
+        open.has_ours = true;
         let open = *open;
         if open
             .published

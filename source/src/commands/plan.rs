@@ -89,12 +89,15 @@ impl Plan {
     ) -> Result<(Value, Vec<Value>), Error> {
         let name = config.slot_name();
         let slot = Slot::read(client, database, &name).await?;
-        if let Some(Err(error)) = slot.as_ref().map(|slot| slot.usable(&name, database)) {
+        if let Some(Err(error)) = slot
+            .as_ref()
+            .map(|slot| slot.usable(&name, config.postgres.plugin, database))
+        {
             self.problem(&error);
         }
         self.say(slot.is_some(), &format!("slot {name}"));
         let mut planned = Vec::new();
-        for publication in publications(tables, &name, &config.keyless_publication()) {
+        for publication in publications(tables, config) {
             let exists = match publication.exists(client, database).await {
                 Ok(exists) => exists,
                 Err(error) => {

@@ -88,6 +88,7 @@ fn line(message: &Message<'_>, names: &mut std::collections::HashMap<u32, String
             "message {} {} {:02x?}",
             logical.transactional, logical.prefix, logical.content
         ),
+        Message::Unpublished => panic!("pgoutput does not send such"),
     }
 }
 

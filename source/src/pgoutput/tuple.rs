@@ -58,6 +58,55 @@ impl<'a> IntoIterator for TupleData<'a> {
     }
 }
 
+/// Makes a [`TupleData`] of cells that came another way; the buffer is reused.
+#[derive(Debug, Default)]
+pub(crate) struct TupleWriter {
+    count: usize,
+    cells: Vec<u8>,
+    too_long: bool,
+}
+
+impl TupleWriter {
+    /// Begins a row.
+    pub(crate) fn clear(&mut self) {
+        self.count = 0;
+        self.cells.clear();
+        self.cells.shrink_to(1 << 20);
+        self.too_long = false;
+    }
+
+    /// Adds [`Cell::Null`].
+    pub(crate) fn null(&mut self) {
+        self.cells.push(b'n');
+        self.count += 1;
+    }
+
+    /// Adds [`Cell::Unchanged`].
+    pub(crate) fn unchanged(&mut self) {
+        self.cells.push(b'u');
+        self.count += 1;
+    }
+
+    /// Adds [`Cell::Text`], in parts.
+    pub(crate) fn text(&mut self, parts: &[&[u8]]) {
+        let length = u32::try_from(parts.iter().map(|part| part.len()).sum::<usize>());
+        self.too_long |= length.is_err();
+        self.cells.push(b't');
+        self.cells
+            .extend_from_slice(&length.unwrap_or_default().to_be_bytes());
+        for part in parts {
+            self.cells.extend_from_slice(part);
+        }
+        self.count += 1;
+    }
+
+    /// The row; `None` if it has more columns, or longer ones, than a row can have.
+    pub(crate) fn finish(&self) -> Option<TupleData<'_>> {
+        let count = i16::try_from(self.count).ok()?.unsigned_abs();
+        (!self.too_long).then(|| TupleData::new(count, &self.cells))
+    }
+}
+
 /// The cells of a [`TupleData`], one after the other.
 #[derive(Debug, Clone)]
 pub struct Cells<'a> {

@@ -1,0 +1,110 @@
+//! One interface for the output plug-ins: all end in the messages of pgoutput.
+
+use std::collections::HashMap;
+
+use tokio_postgres::Client;
+use tributary_runtime::Error;
+
+use crate::config::{Plugin, SourceConfig};
+use crate::database::Database;
+use crate::pgoutput::{self, Message};
+use crate::progress::Progress;
+use crate::wal2json;
+use crate::wal2json::assembly::{Assembly, Step};
+
+/// Decodes what the slot's plug-in writes.
+#[derive(Debug)]
+pub(crate) enum Decoder {
+    Pgoutput,
+    Wal2json(Box<Assembly>),
+}
+
+/// What a payload says.
+#[derive(Debug)]
+pub(crate) enum Decoded<'a> {
+    /// A message. [`Decoder::more`] gives the next one of the same payload.
+    Message(Message<'a>),
+    /// [`Decoder::ask`] comes first, then [`Decoder::more`].
+    Ask,
+    /// All was said.
+    Nothing,
+}
+
+impl Decoder {
+    /// The decoder of a session.
+    pub(crate) fn new(plugin: Plugin, progress: &Progress) -> Self {
+        match plugin {
+            Plugin::Pgoutput => Self::Pgoutput,
+            Plugin::Wal2json => {
+                let tables = progress.tables.values();
+                let oids: HashMap<_, _> = tables.map(|t| (t.table.clone(), t.oid)).collect();
+                Self::Wal2json(Box::new(Assembly::new(oids)))
+            }
+        }
+    }
+
+    /// Decodes the payload of one `XLogData`: its first message.
+    ///
+    /// # Errors
+    /// The payload is not what the plug-in writes, or lacks what cannot be done without.
+    #[inline]
+    pub(crate) fn decode<'a>(&'a mut self, payload: &'a [u8]) -> Result<Decoded<'a>, Error> {
+        match self {
+            Self::Pgoutput => pgoutput::decode(payload)
+                .map(Decoded::Message)
+                .map_err(Error::stop),
+            Self::Wal2json(assembly) => {
+                assembly.read(payload).map_err(Error::stop)?;
+                step(assembly)
+            }
+        }
+    }
+
+    /// The next message of the payload that was decoded last.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    #[inline]
+    pub(crate) fn more(&mut self) -> Result<Decoded<'_>, Error> {
+        match self {
+            Self::Pgoutput => Ok(Decoded::Nothing),
+            Self::Wal2json(assembly) => step(assembly),
+        }
+    }
+
+    /// Asks the catalog what the payload lacks, after [`Decoded::Ask`].
+    ///
+    /// # Errors
+    /// The server is away.
+    pub(crate) async fn ask(&mut self, client: &Client, database: &Database) -> Result<(), Error> {
+        match self {
+            Self::Pgoutput => Ok(()),
+            Self::Wal2json(assembly) => assembly.ask(client, database).await,
+        }
+    }
+}
+
+fn step(assembly: &mut Assembly) -> Result<Decoded<'_>, Error> {
+    Ok(match assembly.step()? {
+        Step::Message(message) => Decoded::Message(message),
+        Step::Ask => Decoded::Ask,
+        Step::Done => Decoded::Nothing,
+    })
+}
+
+/// The options of START_REPLICATION for the configured plug-in.
+pub(crate) fn stream_options(
+    config: &SourceConfig,
+    publications: &str,
+) -> Vec<(&'static str, String)> {
+    match config.postgres.plugin {
+        Plugin::Pgoutput => vec![
+            ("proto_version", "1".to_owned()),
+            ("publication_names", publications.to_owned()),
+        ],
+        Plugin::Wal2json => wal2json::options(&config.postgres.tables, &[MESSAGE_PREFIX]),
+    }
+}
+
+/// The prefix of our own logical messages.
+const MESSAGE_PREFIX: &str = "tributary";
