@@ -9,10 +9,12 @@
 
 mod array;
 mod binary;
+mod bits;
 mod calendar;
 mod change;
 mod decimal;
 mod form;
+mod hstore;
 mod interval;
 mod misfit;
 mod number;

@@ -74,12 +74,19 @@ pub enum FieldType {
     Json,
     /// `io.debezium.data.Xml`; [`Datum::Str`]
     Xml,
+    /// `io.debezium.data.Ltree`; [`Datum::Str`]
+    Ltree,
+    /// `io.debezium.data.Tsvector`; [`Datum::Str`]
+    TsVector,
     /// `io.debezium.data.Enum` or an Avro enum; [`Datum::Str`]
     Enum,
     /// `io.debezium.data.Bits`, little-endian; [`Datum::Bytes`]
     Bits {
-        /// Bits in all, where the schema says so.
+        /// Bits in all, where the schema says so; of a `bit varying` the most that a value may have.
         length: Option<u32>,
+        /// Whether the number of bytes is the number of bits: a `bit varying` of ours, whose length is
+        /// a part of the value.
+        counted: bool,
     },
     /// [`Datum::Array`]
     Array(Box<Field>),

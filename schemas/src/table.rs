@@ -27,6 +27,11 @@ impl Table {
     }
 }
 
+/// Digits of the largest `money`, a 64-bit number of hundredths.
+pub(crate) const MONEY_PRECISION: i32 = 19;
+/// Digits behind the point of `money`.
+pub(crate) const MONEY_SCALE: i32 = 2;
+
 /// A column of a [`Table`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
@@ -59,7 +64,8 @@ pub enum ColumnType {
     Float8,
     /// `oid`
     Oid,
-    /// `text`, `varchar`, `char(n)`, `name`, `"char"`, `citext`
+    /// `text`, `varchar`, `char(n)`, `name`, `"char"`, `citext`; also every type whose text is its form
+    /// (`inet`, ranges), and any column that was asked to travel as text
     Text,
     /// `numeric(precision, scale)`; a scale may be negative or above the precision since PG15.
     Numeric {
@@ -70,6 +76,8 @@ pub enum ColumnType {
     },
     /// `numeric` without precision and scale
     VariableNumeric,
+    /// `money`, as a session with lc_monetary=C prints it: two digits behind the point
+    Money,
     /// `date`
     Date,
     /// `time(precision)`, 0 to 6
@@ -88,10 +96,18 @@ pub enum ColumnType {
     TimeTz,
     /// `interval`
     Interval,
+    /// `interval` as a number of microseconds: lossy, by option
+    IntervalMicros,
     /// `uuid`
     Uuid,
     /// `json`, `jsonb`
     Json,
+    /// `hstore`, which travels as JSON
+    Hstore,
+    /// `ltree`
+    Ltree,
+    /// `tsvector`
+    TsVector,
     /// `xml`
     Xml,
     /// An enum and its labels in their sort order.
@@ -101,6 +117,16 @@ pub enum ColumnType {
     },
     /// `bytea`
     Bytea,
+    /// `bit(length)`; of length 1 it is a boolean
+    Bit {
+        /// How many bits each value has.
+        length: u32,
+    },
+    /// `bit varying(length)`
+    VarBit {
+        /// How many bits a value may have; `None` for any number.
+        length: Option<u32>,
+    },
     /// A one- or more-dimensional array of any of these, also of [`ColumnType::TextForm`].
     Array(Box<ColumnType>),
     /// Any other type, as the text that Postgres prints for it.

@@ -11,7 +11,7 @@ mod oracle;
 
 use std::path::PathBuf;
 
-use oracle::tables::{arrays, every, keyed, keyless, order_line, weird};
+use oracle::tables::{annotated, arrays, every, keyed, keyless, order_line, weird};
 use oracle::{TOPIC, decode, field, identity, plain, read, with_column};
 use tributary_schemas::avro::{key_schema, truncate_key_schema, value_schema};
 use tributary_schemas::encode::{Change, EncodePlan, Snapshot, TransactionBlock};
@@ -53,6 +53,7 @@ fn schemas_are_as_the_golden_files_say() {
     for (file, table) in [
         ("every", every()),
         ("arrays", arrays()),
+        ("annotated", annotated()),
         ("keyed", keyed()),
         ("weird", weird()),
         ("order_line", order_line()),
@@ -276,6 +277,29 @@ fn keys_have_the_order_and_the_plain_types_of_the_key() {
          k_interval=P0Y0M1DT0H0M0S k_uuid=a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11 k_mood=ok \
          k_bool=true k_int2=1 k_oid=1 k_bytea=x00 k_arr=[1]}"
     );
+}
+
+/// A key's schema has no length of a bit string, so each value says its own.
+#[test]
+fn bits_of_a_key_are_counted() {
+    let table = oracle::table(
+        "t",
+        vec![
+            oracle::column("b", ColumnType::Bit { length: 10 }),
+            oracle::column("v", ColumnType::VarBit { length: Some(9) }),
+        ],
+        &["b", "v"],
+    );
+    let plan = EncodePlan::compile(&table, &identity());
+    let mut out = Vec::new();
+    plan.encode_key(&texts(&["1000000101", "001"]), &mut out)
+        .unwrap();
+    let schema = key_schema(TOPIC, &table).unwrap();
+    assert_eq!(
+        plain(&decode(&schema, &out)),
+        "{b=x05020000000000000000 v=x010000}"
+    );
+    assert!(!schema.contains("length"), "{schema}");
 }
 
 /// Postgres holds them equal, so as keys they are the same bytes; as values they stay apart.

@@ -5,6 +5,8 @@
     reason = "a helper of a test fails as the test does"
 )]
 
+#[path = "encode_values/annotated.rs"]
+mod annotated;
 mod oracle;
 
 use oracle::tables::{array, mood, numeric, other, time, timestamp};

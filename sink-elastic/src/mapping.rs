@@ -94,9 +94,10 @@ fn property(field_type: &FieldType) -> Value {
         FieldType::String => {
             json!({"type": "text", "fields": {"keyword": keyword()}})
         }
-        FieldType::Json | FieldType::Xml => json!({"type": "text"}),
+        FieldType::Json | FieldType::Xml | FieldType::TsVector => json!({"type": "text"}),
         FieldType::Uuid
         | FieldType::Enum
+        | FieldType::Ltree
         | FieldType::TimeMillis
         | FieldType::TimeMicros
         | FieldType::TimeNanos

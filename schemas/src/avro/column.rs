@@ -2,11 +2,18 @@
 
 use super::json::{object, quoted};
 use crate::name::escape_avro;
-use crate::table::{Column, ColumnType};
+use crate::table::{Column, ColumnType, MONEY_PRECISION, MONEY_SCALE};
 
 /// The parameter of the Connect schema that keeps a column's original name, where the escape
 /// changed it (Debezium's own, from its `column.propagate.source.type`).
 const COLUMN_NAME: &str = "__debezium.source.column.name";
+
+/// The parameter of `io.debezium.data.Bits` that says that a value has as many bytes as bits. Debezium's form loses
+/// the zeros in front of a `bit varying`; whoever reads these bytes as its `Bits` sees the same number.
+const COUNTED_BITS: &str = "tributary.counted";
+
+/// What Debezium gives as the length of a `bit varying` without one.
+const ANY_LENGTH: u32 = i32::MAX.unsigned_abs();
 
 const VARIABLE_SCALE_DECIMAL: &str = "io.debezium.data.VariableScaleDecimal";
 
@@ -81,6 +88,7 @@ impl AvroType {
             ColumnType::Numeric { precision, scale } => {
                 Self::decimal(i32::from(*precision), i32::from(*scale), role)
             }
+            ColumnType::Money => Self::decimal(MONEY_PRECISION, MONEY_SCALE, role),
             ColumnType::VariableNumeric => Self::variable_decimal(named),
             ColumnType::Date => Self::meaning("int", "io.debezium.time.Date"),
             ColumnType::Time { precision: 0..=3 } => Self::meaning("int", "io.debezium.time.Time"),
@@ -94,8 +102,13 @@ impl AvroType {
             ColumnType::TimestampTz => Self::meaning("string", "io.debezium.time.ZonedTimestamp"),
             ColumnType::TimeTz => Self::meaning("string", "io.debezium.time.ZonedTime"),
             ColumnType::Interval => Self::meaning("string", "io.debezium.time.Interval"),
+            ColumnType::IntervalMicros => Self::meaning("long", "io.debezium.time.MicroDuration"),
             ColumnType::Uuid => Self::meaning("string", "io.debezium.data.Uuid"),
-            ColumnType::Json => Self::meaning("string", "io.debezium.data.Json"),
+            ColumnType::Json | ColumnType::Hstore => {
+                Self::meaning("string", "io.debezium.data.Json")
+            }
+            ColumnType::Ltree => Self::meaning("string", "io.debezium.data.Ltree"),
+            ColumnType::TsVector => Self::meaning("string", "io.debezium.data.Tsvector"),
             ColumnType::Xml => Self::meaning("string", "io.debezium.data.Xml"),
             ColumnType::Enum { labels } => Self {
                 parameters: match role {
@@ -105,6 +118,9 @@ impl AvroType {
                 ..Self::meaning("string", "io.debezium.data.Enum")
             },
             ColumnType::Bytea => Self::plain("bytes"),
+            ColumnType::Bit { length: 1 } => Self::plain("boolean"),
+            ColumnType::Bit { length } => Self::bits(*length, false, role),
+            ColumnType::VarBit { length } => Self::bits(length.unwrap_or(ANY_LENGTH), true, role),
             ColumnType::Array(item) => Self {
                 attributes: format!(
                     ",\"items\":[\"null\",{}]",
@@ -156,6 +172,21 @@ impl AvroType {
             parameters,
             logical_type,
             ..Self::meaning("bytes", "org.apache.kafka.connect.data.Decimal")
+        }
+    }
+
+    /// A key's schema has no lengths, so the bits of a key are counted by the value.
+    fn bits(length: u32, varying: bool, role: Role) -> Self {
+        let mut parameters = Vec::new();
+        if role == Role::Value {
+            parameters.push(("length", length.to_string()));
+        }
+        if varying || role == Role::Key {
+            parameters.push((COUNTED_BITS, "true".to_owned()));
+        }
+        Self {
+            parameters,
+            ..Self::meaning("bytes", "io.debezium.data.Bits")
         }
     }
 

@@ -11,6 +11,9 @@ use crate::record::FieldType;
 /// The parameter in which Debezium (and Tributary) keep a column's original name.
 const COLUMN_NAME: &str = "__debezium.source.column.name";
 
+/// The parameter of our `Bits` that says that a value has as many bytes as bits.
+const COUNTED_BITS: &str = "tributary.counted";
+
 /// What Connect's Avro converters write as `precision` where the schema knows none.
 const UNKNOWN_PRECISION: u32 = 64;
 
@@ -96,6 +99,8 @@ impl<'j> Annotations<'j> {
             Some("io.debezium.data.Uuid") => FieldType::Uuid,
             Some("io.debezium.data.Json") => FieldType::Json,
             Some("io.debezium.data.Xml") => FieldType::Xml,
+            Some("io.debezium.data.Ltree") => FieldType::Ltree,
+            Some("io.debezium.data.Tsvector") => FieldType::TsVector,
             Some("io.debezium.data.Enum") => FieldType::Enum,
             _ if self.text("logicalType") == Some("uuid") => FieldType::Uuid,
             _ => FieldType::String,
@@ -107,7 +112,8 @@ impl<'j> Annotations<'j> {
         match self.connect_name() {
             Some("io.debezium.data.Bits") => {
                 let length = self.parameter("length").and_then(number);
-                Ok(FieldType::Bits { length })
+                let counted = self.parameter(COUNTED_BITS).and_then(Value::as_str) == Some("true");
+                Ok(FieldType::Bits { length, counted })
             }
             Some("org.apache.kafka.connect.data.Decimal") => self.connect_decimal(),
             _ => Ok(self.of_fixed()),

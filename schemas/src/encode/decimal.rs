@@ -78,6 +78,37 @@ pub(super) fn variable(text: &[u8], canonical: bool, out: &mut Vec<u8>) -> Resul
     Ok(())
 }
 
+/// Appends `money`, as a session with lc_monetary=C prints it (`-$1,234.56`), as `bytes` in hundredths.
+pub(super) fn money(text: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit> {
+    const NO_MONEY: Misfit = Misfit::text("it is not money as lc_monetary=C prints it");
+    let (negative, amount) = match text {
+        [b'-', b'$', amount @ ..] => (true, amount),
+        [b'$', amount @ ..] => (false, amount),
+        _ => return Err(NO_MONEY),
+    };
+    let digits: Vec<u8> = amount
+        .iter()
+        .copied()
+        .filter(|&byte| byte != b',')
+        .collect();
+    let Some(Number {
+        whole, fraction, ..
+    }) = Number::parse(&digits)?
+    else {
+        return Err(NO_MONEY);
+    };
+    if fraction.len() != 2 {
+        return Err(NO_MONEY);
+    }
+    let number = Number {
+        negative,
+        whole,
+        fraction,
+    };
+    binary::sized(out, |out| number.append_unscaled(0, out));
+    Ok(())
+}
+
 /// The parts of a decimal number's text; all digits are checked.
 #[derive(Clone, Copy)]
 struct Number<'a> {

@@ -1,7 +1,7 @@
 //! What becomes of a column's text.
 
 use super::misfit::Misfit;
-use super::{array, binary, calendar, decimal, interval, number};
+use super::{array, binary, bits, calendar, decimal, hstore, interval, number};
 use crate::table::ColumnType;
 
 /// How a column's text becomes Avro.
@@ -24,6 +24,7 @@ pub(super) enum Form {
     VariableDecimal {
         canonical: bool,
     },
+    Money,
     Date,
     TimeMillis,
     TimeMicros,
@@ -32,7 +33,17 @@ pub(super) enum Form {
     ZonedTimestamp,
     ZonedTime,
     Interval,
+    IntervalMicros,
+    Hstore,
     Bytes,
+    /// `bit(1)`
+    Bit,
+    /// `bit(length)`
+    Bits {
+        length: usize,
+    },
+    /// As many bytes as bits.
+    CountedBits,
     Array {
         item: Box<Form>,
         delimiter: u8,
@@ -54,6 +65,7 @@ impl Form {
                 Self::Decimal(decimal::Fixed::new(*precision, *scale))
             }
             ColumnType::VariableNumeric => Self::VariableDecimal { canonical: false },
+            ColumnType::Money => Self::Money,
             ColumnType::Date => Self::Date,
             ColumnType::Time { precision: 0..=3 } => Self::TimeMillis,
             ColumnType::Time { .. } => Self::TimeMicros,
@@ -62,11 +74,20 @@ impl Form {
             ColumnType::TimestampTz => Self::ZonedTimestamp,
             ColumnType::TimeTz => Self::ZonedTime,
             ColumnType::Interval => Self::Interval,
+            ColumnType::IntervalMicros => Self::IntervalMicros,
+            ColumnType::Hstore => Self::Hstore,
             ColumnType::Bytea => Self::Bytes,
+            ColumnType::Bit { length: 1 } => Self::Bit,
+            ColumnType::Bit { length } => Self::Bits {
+                length: *length as usize,
+            },
+            ColumnType::VarBit { .. } => Self::CountedBits,
             ColumnType::Text
             | ColumnType::Uuid
             | ColumnType::Json
             | ColumnType::Xml
+            | ColumnType::Ltree
+            | ColumnType::TsVector
             | ColumnType::Enum { .. }
             | ColumnType::TextForm { .. } => Self::Text,
             ColumnType::Array(item) => Self::Array {
@@ -82,6 +103,7 @@ impl Form {
             Self::Float4 { .. } => Self::Float4 { canonical: true },
             Self::Float8 { .. } => Self::Float8 { canonical: true },
             Self::VariableDecimal { .. } => Self::VariableDecimal { canonical: true },
+            Self::Bits { .. } => Self::CountedBits,
             Self::Array { item, delimiter } => Self::Array {
                 item: Box::new(item.canonical()),
                 delimiter,
@@ -124,6 +146,7 @@ impl Form {
             }
             Self::Decimal(fixed) => fixed.append(text, out)?,
             Self::VariableDecimal { canonical } => decimal::variable(text, *canonical, out)?,
+            Self::Money => decimal::money(text, out)?,
             Self::Date => binary::long(calendar::date(text)?.into(), out),
             Self::TimeMillis => binary::long(calendar::time_millis(text)?, out),
             Self::TimeMicros => binary::long(calendar::time_micros(text)?, out),
@@ -132,7 +155,12 @@ impl Form {
             Self::ZonedTimestamp => binary::sized(out, |out| calendar::zoned_timestamp(text, out))?,
             Self::ZonedTime => binary::sized(out, |out| calendar::zoned_time(text, out))?,
             Self::Interval => binary::sized(out, |out| interval::iso(text, out))?,
+            Self::IntervalMicros => binary::long(interval::micros(text)?, out),
+            Self::Hstore => binary::sized(out, |out| hstore::json(text, out))?,
             Self::Bytes => number::bytea(text, out)?,
+            Self::Bit => out.push(bits::single(text)?),
+            Self::Bits { length } => bits::fixed(text, *length, out)?,
+            Self::CountedBits => bits::counted(text, out)?,
             Self::Array { item, delimiter } => array::append(item, *delimiter, text, out)?,
         }
         Ok(())

@@ -51,6 +51,41 @@ pub(super) fn iso(text: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit> {
     Ok(())
 }
 
+/// Microseconds, a month being 30.4375 days (365.25 / 12) and a day 24 hours, as Debezium's
+/// `interval.handling.mode=numeric` has it: which part they came from is lost.
+pub(super) fn micros(text: &[u8]) -> Result<i64, Misfit> {
+    const SECOND: i128 = 1_000_000;
+    const DAY: i128 = 86_400 * SECOND;
+    const MONTH: i128 = 2_629_800 * SECOND;
+    if text == sentinel::TEXT_INFINITY.as_bytes()
+        || text == sentinel::TEXT_NEGATIVE_INFINITY.as_bytes()
+    {
+        return Err(Misfit::value(
+            "a number of microseconds has no place for infinity",
+        ));
+    }
+    let parts = Parts::parse(text)?;
+    let mut micros = 0;
+    for (part, unit) in [
+        (parts.years, 12 * MONTH),
+        (parts.months, MONTH),
+        (parts.days, DAY),
+        (parts.hours, 3600 * SECOND),
+        (parts.minutes, 60 * SECOND),
+        (parts.seconds, SECOND),
+    ] {
+        micros += part.number()? * unit;
+    }
+    let fraction = std::str::from_utf8(parts.fraction).unwrap_or_default();
+    let fraction: i128 = format!("{fraction:0<6}").parse().map_err(|_| NO_INTERVAL)?;
+    micros += if parts.seconds.negative {
+        -fraction
+    } else {
+        fraction
+    };
+    i64::try_from(micros).map_err(|_| Misfit::value("it is past the range of 64-bit microseconds"))
+}
+
 impl<'a> Parts<'a> {
     /// `1 year 2 mons -3 days +04:05:06.789`; each of the four may be missing.
     fn parse(text: &'a [u8]) -> Result<Self, Misfit> {
@@ -133,6 +168,18 @@ impl<'a> Part<'a> {
         })
     }
 
+    fn number(self) -> Result<i128, Misfit> {
+        // More digits than any part of an interval has.
+        if self.digits.len() > 18 {
+            return Err(NO_INTERVAL);
+        }
+        let number = self
+            .digits
+            .iter()
+            .fold(0, |number, digit| number * 10 + i128::from(digit - b'0'));
+        Ok(if self.negative { -number } else { number })
+    }
+
     /// A zero has no sign.
     fn append(self, fraction: &[u8], out: &mut Vec<u8>) {
         if self.negative && !(self.digits.is_empty() && fraction.is_empty()) {
@@ -151,7 +198,7 @@ impl<'a> Part<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::iso;
+    use super::{iso, micros};
 
     fn converted(text: &str) -> Option<String> {
         let mut out = Vec::new();
@@ -196,6 +243,24 @@ mod tests {
             ("-infinity", "-infinity"),
         ] {
             assert_eq!(converted(text).as_deref(), Some(iso), "{text}");
+        }
+    }
+
+    #[test]
+    fn microseconds_count_a_month_as_debezium_does() {
+        for (text, expected) in [
+            ("00:00:00", Some(0)),
+            ("1 day -00:00:00.000001", Some(86_399_999_999)),
+            ("-00:00:00.5", Some(-500_000)),
+            ("1 mon", Some(2_629_800_000_000)),
+            // 1 year 2 mons 3 days 4:05:06.78 of Debezium's documentation
+            ("1 year 2 mons 3 days 04:05:06.78", Some(37_091_106_780_000)),
+            ("-1 years +2 mons", Some(-26_298_000_000_000)),
+            ("178000000 years", None),
+            ("infinity", None),
+            ("-infinity", None),
+        ] {
+            assert_eq!(micros(text.as_bytes()).ok(), expected, "{text}");
         }
     }
 

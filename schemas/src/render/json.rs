@@ -37,9 +37,9 @@ pub(super) fn value(
         (FieldType::TimestampMicros, Datum::Int(count)) => date_time(*count, Unit::Micros, out),
         (FieldType::TimestampNanos, Datum::Int(count)) => date_time(*count, Unit::Nanos, out),
         (FieldType::Bytes, Datum::Bytes(bytes)) => base64(bytes, out),
-        (FieldType::Bits { length }, Datum::Bytes(bytes)) => {
+        (FieldType::Bits { length, counted }, Datum::Bytes(bytes)) => {
             out.push(b'"');
-            bits::write(*length, bytes, out)?;
+            bits::write(*length, *counted, bytes, out)?;
             out.push(b'"');
         }
         (
@@ -50,6 +50,8 @@ pub(super) fn value(
             | FieldType::Uuid
             | FieldType::Json
             | FieldType::Xml
+            | FieldType::Ltree
+            | FieldType::TsVector
             | FieldType::Enum,
             Datum::Str(text),
         ) => string(text, out),

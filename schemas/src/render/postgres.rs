@@ -42,7 +42,9 @@ pub(super) fn text(
         (FieldType::ZonedTimestamp, Datum::Str(text)) => zoned(text, out)?,
         (FieldType::MicroDuration, Datum::Int(micros)) => duration(*micros, out),
         (FieldType::Bytes, Datum::Bytes(bytes)) => hex(bytes, out),
-        (FieldType::Bits { length }, Datum::Bytes(bytes)) => bits::write(*length, bytes, out)?,
+        (FieldType::Bits { length, counted }, Datum::Bytes(bytes)) => {
+            bits::write(*length, *counted, bytes, out)?;
+        }
         (
             FieldType::String
             | FieldType::ZonedTime
@@ -50,6 +52,8 @@ pub(super) fn text(
             | FieldType::Uuid
             | FieldType::Json
             | FieldType::Xml
+            | FieldType::Ltree
+            | FieldType::TsVector
             | FieldType::Enum,
             Datum::Str(text),
         ) => string(text, out)?,

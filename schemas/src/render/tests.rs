@@ -264,19 +264,48 @@ fn bytes_and_bits() {
         "\"+/8=\""
     );
 
-    let bits = |length, bytes| postgres(&FieldType::Bits { length }, &Datum::Bytes(bytes));
+    let bits = |length, bytes| {
+        let field = FieldType::Bits {
+            length,
+            counted: false,
+        };
+        postgres(&field, &Datum::Bytes(bytes))
+    };
     assert_eq!(
         bits(Some(12), &[0b0000_0101, 0b1000]).unwrap(),
         "100000000101"
     );
-    assert_eq!(bits(None, &[0b0000_0101]).unwrap(), "00000101");
-    assert_eq!(bits(Some(u32::MAX), &[1]).unwrap(), "00000001");
+    // Debezium drops bytes of zeros in front.
+    assert_eq!(bits(Some(12), &[0b0000_0101]).unwrap(), "000000000101");
+    assert_eq!(bits(Some(3), &[]).unwrap(), "000");
+    assert_eq!(bits(None, &[0b0000_0101]).unwrap(), "101");
+    assert_eq!(bits(Some(2_147_483_647), &[1, 0]).unwrap(), "1");
+    let counted = |bytes| {
+        let field = FieldType::Bits {
+            length: Some(12),
+            counted: true,
+        };
+        postgres(&field, &Datum::Bytes(bytes))
+    };
+    assert_eq!(counted(&[0b101, 0, 0, 0]).unwrap(), "0101");
+    assert_eq!(counted(&[]).unwrap(), "");
+    assert_eq!(
+        counted(&[0b1000, 0, 0]),
+        Err(RenderError::OutOfRange { kind: "bit string" })
+    );
     assert_eq!(
         bits(Some(3), &[0b1000]),
         Err(RenderError::OutOfRange { kind: "bit string" })
     );
     assert_eq!(
-        as_json(&FieldType::Bits { length: Some(2) }, &Datum::Bytes(&[2])).unwrap(),
+        as_json(
+            &FieldType::Bits {
+                length: Some(2),
+                counted: false
+            },
+            &Datum::Bytes(&[2])
+        )
+        .unwrap(),
         "\"10\""
     );
 }

@@ -95,6 +95,38 @@ fn texts_and_bytes() -> Vec<Case> {
     ]
 }
 
+fn annotated() -> Vec<Case> {
+    use ColumnType as T;
+    let varbit = || T::VarBit { length: None };
+    vec![
+        (T::Money, "-$1,234.50", "-1234.50", "-1234.50"),
+        (T::Bit { length: 1 }, "1", "t", "true"),
+        (
+            T::Bit { length: 10 },
+            "0000000101",
+            "0000000101",
+            "\"0000000101\"",
+        ),
+        (varbit(), "00101", "00101", "\"00101\""),
+        (varbit(), "", "", "\"\""),
+        (array(varbit()), "{01,1}", "{01,1}", "[\"01\",\"1\"]"),
+        (
+            T::Hstore,
+            r#""a"=>NULL"#,
+            r#"{"a":null}"#,
+            r#""{\"a\":null}""#,
+        ),
+        (T::Ltree, "a.b", "a.b", "\"a.b\""),
+        (T::TsVector, "'cat':3A", "'cat':3A", "\"'cat':3A\""),
+        (
+            T::IntervalMicros,
+            "1 day -00:00:01",
+            "23:59:59.000000",
+            "86399000000",
+        ),
+    ]
+}
+
 fn dates_and_times() -> Vec<Case> {
     use ColumnType as T;
     vec![
@@ -219,6 +251,7 @@ fn every_case() -> Vec<Case> {
         numbers(),
         decimals(),
         texts_and_bytes(),
+        annotated(),
         dates_and_times(),
         timestamps(),
         zoned(),

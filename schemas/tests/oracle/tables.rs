@@ -72,6 +72,40 @@ pub fn every() -> Table {
     table("every", columns.to_vec(), &["id"])
 }
 
+/// The types whose Avro form needs annotations of its own.
+pub fn annotated() -> Table {
+    let columns = [
+        ("k_bit", ColumnType::Bit { length: 3 }),
+        ("k_flag", ColumnType::Bit { length: 1 }),
+        ("k_varbit", ColumnType::VarBit { length: Some(9) }),
+        ("k_money", ColumnType::Money),
+        ("k_hstore", ColumnType::Hstore),
+        ("k_ltree", ColumnType::Ltree),
+        ("c_bit", ColumnType::Bit { length: 24 }),
+        ("c_flag", ColumnType::Bit { length: 1 }),
+        ("c_varbit", ColumnType::VarBit { length: Some(9) }),
+        ("c_anybit", ColumnType::VarBit { length: None }),
+        ("c_money", ColumnType::Money),
+        ("c_hstore", ColumnType::Hstore),
+        ("c_ltree", ColumnType::Ltree),
+        ("c_tsvector", ColumnType::TsVector),
+        ("c_micros", ColumnType::IntervalMicros),
+        ("a_bit", array(ColumnType::Bit { length: 3 })),
+        ("a_varbit", array(ColumnType::VarBit { length: None })),
+        ("a_money", array(ColumnType::Money)),
+        ("a_hstore", array(ColumnType::Hstore)),
+    ];
+    let key: Vec<_> = columns
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| name.starts_with("k_"))
+        .collect();
+    let columns = columns
+        .clone()
+        .map(|(name, column_type)| column(name, column_type));
+    table("annotated", columns.to_vec(), &key)
+}
+
 /// Arrays of every type.
 pub fn arrays() -> Table {
     let columns = [

@@ -271,7 +271,14 @@ async fn texts_times_bytes_and_the_rest() {
     )
     .await;
     assert_eq!(values, ["AP8=", ""]);
-    let (values, _) = stored(FieldType::Bits { length: Some(3) }, &[Datum::Bytes(&[5])]).await;
+    let (values, _) = stored(
+        FieldType::Bits {
+            length: Some(3),
+            counted: false,
+        },
+        &[Datum::Bytes(&[5])],
+    )
+    .await;
     assert_eq!(values, ["101"]);
     let (values, _) = stored(FieldType::Bool, &[Datum::Bool(true), Datum::Null]).await;
     assert_eq!(values, [json!(true), Value::Null]);

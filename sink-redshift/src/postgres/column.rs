@@ -16,7 +16,11 @@ pub(crate) fn sql_type(field: &FieldType, in_key: bool) -> String {
         FieldType::Int64 => "bigint".to_owned(),
         FieldType::Float32 => "real".to_owned(),
         FieldType::Float64 => "double precision".to_owned(),
-        FieldType::String | FieldType::Enum | FieldType::Xml => "text".to_owned(),
+        FieldType::String
+        | FieldType::Enum
+        | FieldType::Xml
+        | FieldType::Ltree
+        | FieldType::TsVector => "text".to_owned(),
         FieldType::Bytes => "bytea".to_owned(),
         FieldType::Decimal { precision, scale } => numeric(*precision, *scale),
         FieldType::VariableDecimal => "numeric".to_owned(),

@@ -165,7 +165,13 @@ fn append_value(
 const fn is_plain_text(field_type: &FieldType) -> bool {
     matches!(
         field_type,
-        FieldType::String | FieldType::Enum | FieldType::Uuid | FieldType::Json | FieldType::Xml
+        FieldType::String
+            | FieldType::Enum
+            | FieldType::Uuid
+            | FieldType::Json
+            | FieldType::Xml
+            | FieldType::Ltree
+            | FieldType::TsVector
     )
 }
 

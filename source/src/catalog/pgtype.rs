@@ -10,7 +10,10 @@ const TYPES: &str = "
         CASE WHEN t.typtype = 'e' THEN
             (SELECT pg_catalog.array_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e
              WHERE e.enumtypid = t.oid)
-        END
+        END,
+        (SELECT e.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+         WHERE d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid
+           AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e')
     FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
     WHERE t.oid = ANY($1)";
 
@@ -26,16 +29,34 @@ pub(crate) struct TypeCatalog {
 #[derive(Debug)]
 struct PgType {
     name: String,
-    system: bool,
+    home: Home,
     kind: Kind,
+}
+
+/// What defines a type's name: not its schema, for an extension lives in any.
+#[derive(Debug)]
+enum Home {
+    System,
+    Extension(String),
+    /// The application's own.
+    Own,
 }
 
 #[derive(Debug)]
 enum Kind {
     Base,
-    Domain { base: u32, typmod: i32 },
-    Array { element: u32 },
-    Enum { labels: Vec<String> },
+    Domain {
+        base: u32,
+        typmod: i32,
+    },
+    Array {
+        element: u32,
+    },
+    Enum {
+        labels: Vec<String>,
+    },
+    /// A range or multirange.
+    Range,
 }
 
 impl TypeCatalog {
@@ -67,6 +88,7 @@ impl TypeCatalog {
                         base: row.get(3),
                         typmod: row.get(4),
                     },
+                    "r" | "m" => Kind::Range,
                     "e" => Kind::Enum {
                         labels: row.get::<_, Option<Vec<String>>>(8).unwrap_or_default(),
                     },
@@ -82,14 +104,18 @@ impl TypeCatalog {
                 match kind {
                     Kind::Domain { base, .. } => wanted.push(base),
                     Kind::Array { element } => wanted.push(element),
-                    Kind::Base | Kind::Enum { .. } => {}
+                    Kind::Base | Kind::Enum { .. } | Kind::Range => {}
                 }
                 let (name, schema): (String, &str) = (row.get(1), row.get(7));
                 self.types.insert(
                     row.get(0),
                     PgType {
                         name,
-                        system: schema == "pg_catalog",
+                        home: match row.get::<_, Option<String>>(9) {
+                            Some(extension) => Home::Extension(extension),
+                            None if schema == "pg_catalog" => Home::System,
+                            None => Home::Own,
+                        },
                         kind,
                     },
                 );
@@ -117,22 +143,67 @@ impl TypeCatalog {
             Kind::Enum { labels } => ColumnType::Enum {
                 labels: labels.clone(),
             },
+            Kind::Range => ColumnType::Text,
             Kind::Base => base_type(pg_type, typmod),
         }
     }
+}
+
+/// The types whose text is their form: Debezium's, or none that is better.
+const TEXT_TYPES: [&str; 29] = [
+    "inet",
+    "cidr",
+    "macaddr",
+    "macaddr8",
+    "tsquery",
+    "jsonpath",
+    "pg_lsn",
+    "pg_snapshot",
+    "txid_snapshot",
+    "xid",
+    "xid8",
+    "cid",
+    "tid",
+    "refcursor",
+    "aclitem",
+    "int2vector",
+    "oidvector",
+    "regclass",
+    "regcollation",
+    "regconfig",
+    "regdictionary",
+    "regnamespace",
+    "regoper",
+    "regoperator",
+    "regproc",
+    "regprocedure",
+    "regrole",
+    "regtype",
+    "regdatabase",
+];
+
+/// The types of extensions that have a form of their own.
+fn extension_type(extension: &str, name: &str) -> Option<ColumnType> {
+    Some(match (extension, name) {
+        // Text by another comparison.
+        ("citext", "citext") => ColumnType::Text,
+        ("hstore", "hstore") => ColumnType::Hstore,
+        ("ltree", "ltree") => ColumnType::Ltree,
+        ("ltree", "lquery" | "ltxtquery") => ColumnType::Text,
+        _ => return None,
+    })
 }
 
 fn base_type(pg_type: &PgType, typmod: i32) -> ColumnType {
     let other = || ColumnType::TextForm {
         type_name: pg_type.name.clone(),
     };
-    if !pg_type.system {
-        // An extension's type: citext is text by another comparison, whatever schema it lives in.
-        return if pg_type.name == "citext" {
-            ColumnType::Text
-        } else {
-            other()
-        };
+    match &pg_type.home {
+        Home::System => {}
+        Home::Extension(extension) => {
+            return extension_type(extension, &pg_type.name).unwrap_or_else(other);
+        }
+        Home::Own => return other(),
     }
     match pg_type.name.as_str() {
         "bool" => ColumnType::Bool,
@@ -144,6 +215,7 @@ fn base_type(pg_type: &PgType, typmod: i32) -> ColumnType {
         "oid" => ColumnType::Oid,
         "text" | "varchar" | "bpchar" | "name" | "char" => ColumnType::Text,
         "numeric" => numeric(typmod),
+        "money" => ColumnType::Money,
         "date" => ColumnType::Date,
         "time" => ColumnType::Time {
             precision: fraction_digits(typmod),
@@ -158,7 +230,20 @@ fn base_type(pg_type: &PgType, typmod: i32) -> ColumnType {
         "json" | "jsonb" => ColumnType::Json,
         "xml" => ColumnType::Xml,
         "bytea" => ColumnType::Bytea,
+        "bit" | "varbit" => bits(&pg_type.name, typmod),
+        "tsvector" => ColumnType::TsVector,
+        name if TEXT_TYPES.contains(&name) => ColumnType::Text,
         _ => other(),
+    }
+}
+
+/// A column made by `CREATE TABLE AS` from a bit string has the type `bit` without a length, and holds any.
+fn bits(name: &str, typmod: i32) -> ColumnType {
+    match u32::try_from(typmod) {
+        Ok(length) if name == "bit" => ColumnType::Bit { length },
+        length => ColumnType::VarBit {
+            length: length.ok(),
+        },
     }
 }
 
@@ -182,7 +267,7 @@ fn fraction_digits(typmod: i32) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::{ColumnType, fraction_digits, numeric};
+    use super::{ColumnType, bits, fraction_digits, numeric};
 
     #[test]
     fn modifiers_are_unpacked_as_postgres_packs_them() {
@@ -209,6 +294,9 @@ mod tests {
                 scale: 1000
             }
         );
+        assert_eq!(bits("bit", 3), ColumnType::Bit { length: 3 });
+        assert_eq!(bits("bit", -1), ColumnType::VarBit { length: None });
+        assert_eq!(bits("varbit", 3), ColumnType::VarBit { length: Some(3) });
         assert_eq!(
             (fraction_digits(-1), fraction_digits(0), fraction_digits(3)),
             (6, 0, 3)

@@ -189,7 +189,10 @@ fn texts() -> Vec<Case> {
             "'<a b=\"c\">&amp;</a>'::text",
         ),
         (
-            FieldType::Bits { length: Some(10) },
+            FieldType::Bits {
+                length: Some(10),
+                counted: false,
+            },
             Datum::Bytes(&[0b1000_0001, 0b10]),
             "B'1010000001'::bit varying",
         ),
