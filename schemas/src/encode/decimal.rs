@@ -91,20 +91,13 @@ pub(super) fn money(text: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit> {
         .copied()
         .filter(|&byte| byte != b',')
         .collect();
-    let Some(Number {
-        whole, fraction, ..
-    }) = Number::parse(&digits)?
-    else {
+    let Ok(Some(parsed)) = Number::parse(&digits) else {
         return Err(NO_MONEY);
     };
-    if fraction.len() != 2 {
+    if parsed.negative || parsed.fraction.len() != 2 {
         return Err(NO_MONEY);
     }
-    let number = Number {
-        negative,
-        whole,
-        fraction,
-    };
+    let number = Number { negative, ..parsed };
     binary::sized(out, |out| number.append_unscaled(0, out));
     Ok(())
 }

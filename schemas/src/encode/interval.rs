@@ -60,9 +60,7 @@ pub(super) fn micros(text: &[u8]) -> Result<i64, Misfit> {
     if text == sentinel::TEXT_INFINITY.as_bytes()
         || text == sentinel::TEXT_NEGATIVE_INFINITY.as_bytes()
     {
-        return Err(Misfit::value(
-            "a number of microseconds has no place for infinity",
-        ));
+        return Err(Misfit::value("a number of microseconds is finite"));
     }
     let parts = Parts::parse(text)?;
     let mut micros = 0;

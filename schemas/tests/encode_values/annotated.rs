@@ -90,7 +90,7 @@ fn extension_types_and_intervals_in_microseconds() {
         &ColumnType::IntervalMicros,
         "infinity",
         "interval",
-        "infinity",
+        "finite",
     );
     let items = array(ColumnType::Hstore);
     assert_written(
