@@ -1,30 +1,39 @@
 //! What Postgres' catalog says of the tables: the facts that Relation messages lack (keys, labels, domains).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use tokio_postgres::{Client, GenericClient};
 use tributary_runtime::Error;
 use tributary_schemas::table::{Column, ColumnType, Table};
 
-use crate::config::TablePattern;
 use crate::database::Database;
 
+mod identity;
 mod pgtype;
+mod selection;
 
+use identity::{Identities, Leaf};
 pub(crate) use pgtype::TypeCatalog;
+pub(crate) use selection::Selection;
 
 /// A table together with what the source must know to publish it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CatalogTable {
+    /// Its columns on the wire. Those of the key have a place in it only if the identity of every row is
+    /// logged: see [`CatalogTable::is_keyless`].
     pub(crate) table: Table,
     /// Replica identity FULL: updates and deletes carry the whole old row.
     pub(crate) full_identity: bool,
-    /// A partitioned table, published under its own name (`publish_via_partition_root`).
+    /// A partitioned table, published under its own name.
     pub(crate) partitioned: bool,
+    /// Of a partitioned table: the relations that hold its rows, and their files (`pg_relation_filenode`). Empty
+    /// for any other.
+    pub(crate) leaves: BTreeMap<u32, u32>,
 }
 
 impl CatalogTable {
-    /// Whether its rows cannot be told apart: they are only ever appended.
+    /// Whether its rows cannot be told apart: they are only ever appended, and Postgres would refuse the
+    /// application's UPDATE and DELETE in a publication of these.
     pub(crate) fn is_keyless(&self) -> bool {
         self.table
             .columns
@@ -33,24 +42,16 @@ impl CatalogTable {
     }
 }
 
-const TABLES: &str = "
-    SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relreplident::text, c.relpersistence::text
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
-      AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-    ORDER BY n.nspname, c.relname";
-
 const COLUMNS: &str = "
     SELECT attrelid, attname, attnum, atttypid, atttypmod
     FROM pg_catalog.pg_attribute
     WHERE attrelid = ANY($1) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
     ORDER BY attrelid, attnum";
 
-// A deferrable key identifies nothing at the time of a change, so Postgres does not use it either.
-const KEYS: &str = "
-    SELECT indrelid, indisprimary, indisreplident, indkey::int2[]
-    FROM pg_catalog.pg_index
-    WHERE indrelid = ANY($1) AND indisvalid AND indimmediate AND (indisprimary OR indisreplident)";
+const LEAVES: &str = "
+    SELECT root.oid, leaf.oid, pg_catalog.pg_relation_filenode(leaf.oid), leaf.relreplident::text
+    FROM pg_catalog.unnest($1::oid[]) root(oid), pg_catalog.pg_partition_tree(root.oid) tree, pg_catalog.pg_class leaf
+    WHERE tree.isleaf AND leaf.oid = tree.relid AND leaf.relkind = 'r'";
 
 /// Reads the catalog through one connection.
 pub(crate) struct Catalog<'a> {
@@ -59,11 +60,12 @@ pub(crate) struct Catalog<'a> {
     types: TypeCatalog,
 }
 
+/// A table before its columns are read.
 struct TableHead {
     oid: u32,
     schema: String,
     name: String,
-    kind: String,
+    partitioned: bool,
     identity: String,
 }
 
@@ -76,71 +78,9 @@ impl<'a> Catalog<'a> {
         }
     }
 
-    /// The tables that the patterns select, in name order.
-    ///
-    /// # Errors
-    /// A pattern that selects nothing, a table that cannot be published, or a failed query.
-    pub(crate) async fn select(&mut self, patterns: &[String]) -> Result<Vec<CatalogTable>, Error> {
-        let patterns: Vec<_> = patterns
-            .iter()
-            .filter_map(|text| TablePattern::parse(text))
-            .collect();
-        let rows = self
-            .client
-            .query(TABLES, &[])
-            .await
-            .map_err(|e| self.database.explain(e))?;
-        let mut heads = Vec::new();
-        let mut used = vec![false; patterns.len()];
-        for row in &rows {
-            let (schema, name): (&str, &str) = (row.get(1), row.get(2));
-            let hits = patterns
-                .iter()
-                .enumerate()
-                .filter(|(_, pattern)| pattern.matches(schema, name));
-            let hits: Vec<_> = hits
-                .map(|(index, pattern)| (index, pattern.is_exact()))
-                .collect();
-            if hits.is_empty() {
-                continue;
-            }
-            for (index, _) in &hits {
-                used[*index] = true;
-            }
-            if row.get::<_, &str>(5) != "p" {
-                // An unlogged or temporary table has no WAL.
-                if hits.iter().any(|(_, exact)| *exact) {
-                    return Err(Error::stop_msg(format!(
-                        "table {schema}.{name} is unlogged: its changes are not in the WAL"
-                    ))
-                    .remedy(format!(
-                        "ALTER TABLE {schema}.{name} SET LOGGED, or take it out of postgres.tables"
-                    )));
-                }
-                continue;
-            }
-            heads.push(TableHead {
-                oid: row.get(0),
-                schema: schema.to_owned(),
-                name: name.to_owned(),
-                kind: row.get(3),
-                identity: row.get(4),
-            });
-        }
-        if let Some(index) = used.iter().position(|used| !used) {
-            let pattern = &patterns[index];
-            return Err(Error::stop_msg(format!(
-                "no table of {} matches {pattern:?}",
-                self.database.address()
-            ))
-            .remedy("correct postgres.tables, or create the table first"));
-        }
-        self.complete(heads).await
-    }
-
     /// One table by its OID; `None` if it is gone.
     pub(crate) async fn table(&mut self, oid: u32) -> Result<Option<CatalogTable>, Error> {
-        let query = "SELECT n.nspname, c.relname, c.relkind::text, c.relreplident::text FROM pg_catalog.pg_class c
+        let query = "SELECT n.nspname, c.relname, c.relkind = 'p', c.relreplident::text FROM pg_catalog.pg_class c
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1";
         let row = self
             .client
@@ -152,7 +92,7 @@ impl<'a> Catalog<'a> {
             oid,
             schema: row.get(0),
             name: row.get(1),
-            kind: row.get(2),
+            partitioned: row.get(2),
             identity: row.get(3),
         };
         Ok(self.complete(vec![head]).await?.pop())
@@ -179,59 +119,58 @@ impl<'a> Catalog<'a> {
             .load(self.client, &types)
             .await
             .map_err(|e| self.database.explain(e))?;
-        let keys = self.keys(&oids, &heads).await?;
+        let leaves = self.leaves(&heads).await?;
+        let identities = Identities::read(self.client, &heads, &leaves)
+            .await
+            .map_err(|e| self.database.explain(e))?;
         let mut by_table: HashMap<u32, Vec<Column>> = HashMap::new();
         for row in &columns {
             let (oid, attnum): (u32, i16) = (row.get(0), row.get(2));
-            let key_position = keys
-                .get(&oid)
-                .and_then(|key| key.iter().position(|number| *number == attnum));
             by_table.entry(oid).or_default().push(Column {
                 name: row.get(1),
                 attnum,
                 column_type: self.types.resolve(row.get(3), row.get(4)),
-                key_position: key_position.and_then(|position| u16::try_from(position).ok()),
+                key_position: None,
             });
         }
-        let tables = heads.into_iter().map(|head| CatalogTable {
-            full_identity: head.identity == "f",
-            partitioned: head.kind == "p",
-            table: Table {
-                columns: by_table.remove(&head.oid).unwrap_or_default(),
-                oid: head.oid,
-                schema: head.schema,
-                name: head.name,
-            },
+        let tables = heads.into_iter().map(|head| {
+            let mut columns = by_table.remove(&head.oid).unwrap_or_default();
+            identities.mark_key(head.oid, &mut columns);
+            let own = leaves.iter().filter(|leaf| leaf.table == head.oid);
+            CatalogTable {
+                full_identity: head.identity == "f",
+                partitioned: head.partitioned,
+                leaves: own.map(|leaf| (leaf.oid, leaf.filenode)).collect(),
+                table: Table {
+                    columns,
+                    oid: head.oid,
+                    schema: head.schema,
+                    name: head.name,
+                },
+            }
         });
         Ok(tables.collect())
     }
 
-    /// Per table the attribute numbers of its key: what identifies the old row of an update or delete.
-    async fn keys(
-        &self,
-        oids: &[u32],
-        heads: &[TableHead],
-    ) -> Result<HashMap<u32, Vec<i16>>, Error> {
+    /// The relations that hold the rows of the partitioned ones of these tables.
+    async fn leaves(&self, heads: &[TableHead]) -> Result<Vec<Leaf>, Error> {
+        let roots = heads.iter().filter(|head| head.partitioned);
+        let roots: Vec<u32> = roots.map(|head| head.oid).collect();
+        if roots.is_empty() {
+            return Ok(Vec::new());
+        }
         let rows = self
             .client
-            .query(KEYS, &[&oids])
+            .query(LEAVES, &[&roots])
             .await
             .map_err(|e| self.database.explain(e))?;
-        let mut keys = HashMap::new();
-        for head in heads {
-            let chosen = rows.iter().find(|row| {
-                row.get::<_, u32>(0) == head.oid
-                    && match head.identity.as_str() {
-                        "d" | "f" => row.get(1),
-                        "i" => row.get(2),
-                        _ => false,
-                    }
-            });
-            if let Some(row) = chosen {
-                keys.insert(head.oid, row.get::<_, Vec<i16>>(3));
-            }
-        }
-        Ok(keys)
+        let leaves = rows.iter().map(|row| Leaf {
+            table: row.get(0),
+            oid: row.get(1),
+            filenode: row.get::<_, Option<u32>>(2).unwrap_or(0),
+            identity: row.get(3),
+        });
+        Ok(leaves.collect())
     }
 }
 

@@ -6,7 +6,8 @@ use tributary_runtime::{Error, Problem};
 
 use crate::catalog::{Catalog, CatalogTable};
 use crate::config::SourceConfig;
-use crate::database::{Database, identifier, qualified};
+use crate::database::Database;
+use crate::membership::Members;
 use crate::publication::{Slot, publications};
 use crate::session::{server_problems, topic_specs};
 use crate::topics::Topics;
@@ -55,92 +56,55 @@ async fn postgres(
                 .map(Problem::from),
         );
     }
-    let tables = Catalog::new(&client, &database)
-        .select(&config.postgres.tables)
-        .await?;
-    for table in &tables {
-        problems.extend(privileges(&client, &database, table).await?);
-    }
-    for publication in publications(&tables, config) {
+    let selection = Catalog::new(&client, &database).select(config).await?;
+    problems.extend(selection.problems().cloned());
+    let mut missing = Vec::new();
+    for publication in publications(&selection.tables, config) {
         match publication.exists(&client, &database).await {
             Ok(true) => {}
-            Ok(false) => problems.extend(
-                may_create(&client, &database, &publication.create_statement(), &tables).await?,
-            ),
+            Ok(false) => {
+                let oids = publication.tables.iter().map(|table| table.table.oid);
+                missing.push((publication.create_statement(), oids.collect::<Vec<_>>()));
+            }
             Err(error) => problems.push(Problem::from(&error)),
         }
     }
-    let limits = limits::problems(config, &client, &database, &tables).await?;
+    let members = Members::read(&client, &database, config).await?;
+    problems.extend(members.restricted(config));
+    if missing.is_empty() {
+        let corrections = members.corrections(&selection, config);
+        missing.extend(corrections.into_iter().map(|one| (one.sql, vec![one.oid])));
+    }
+    for (statement, oids) in missing {
+        problems.extend(may_publish(&client, &database, &statement, &oids).await?);
+    }
+    let limits = limits::problems(config, &client, &database, &selection.tables).await?;
     problems.extend(limits.iter().map(Problem::from));
-    Ok(tables)
+    Ok(selection.tables)
 }
 
-/// USAGE on the schema and SELECT on the table: what the snapshot and the look-ups need.
-async fn privileges(
-    client: &Client,
-    database: &Database,
-    table: &CatalogTable,
-) -> Result<Vec<Problem>, Error> {
-    let (schema, name) = (&table.table.schema, &table.table.name);
-    let row = client
-        .query_one(
-            "SELECT pg_catalog.has_schema_privilege($1::text, 'USAGE'), pg_catalog.has_table_privilege($2::oid, 'SELECT')",
-            &[schema, &table.table.oid],
-        )
-        .await
-        .map_err(|e| database.explain(e))?;
-    let user = identifier(database.user());
-    let mut problems = Vec::new();
-    if !row.get::<_, bool>(0) {
-        problems.push(
-            Problem::new(format!(
-                "user '{}' may not use schema {schema}",
-                database.user()
-            ))
-            .remedy(format!(
-                "GRANT USAGE ON SCHEMA {} TO {user}",
-                identifier(schema)
-            )),
-        );
-    }
-    if !row.get::<_, bool>(1) {
-        problems.push(
-            Problem::new(format!(
-                "user '{}' may not read table {schema}.{name}",
-                database.user()
-            ))
-            .remedy(format!(
-                "GRANT SELECT ON {} TO {user}",
-                qualified(schema, name)
-            )),
-        );
-    }
-    Ok(problems)
-}
-
-/// A missing publication is created at the start, which takes CREATE on the database and the tables' owner.
-async fn may_create(
+/// What is missing of the publications is made at the start, which takes CREATE on the database and the tables' owner.
+async fn may_publish(
     client: &Client,
     database: &Database,
     statement: &str,
-    tables: &[CatalogTable],
+    oids: &[u32],
 ) -> Result<Option<Problem>, Error> {
-    let oids: Vec<u32> = tables.iter().map(|table| table.table.oid).collect();
     let row = client
         .query_one(
             "SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')
-                AND (SELECT pg_catalog.bool_and(pg_catalog.pg_has_role(c.relowner, 'USAGE'))
-                     FROM pg_catalog.pg_class c WHERE c.oid = ANY($1))",
+                AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c
+                    WHERE c.oid = ANY($1) AND NOT pg_catalog.pg_has_role(c.relowner, 'USAGE'))",
             &[&oids],
         )
         .await
         .map_err(|e| database.explain(e))?;
-    if row.get::<_, Option<bool>>(0).unwrap_or(false) {
+    if row.get(0) {
         return Ok(None);
     }
     Ok(Some(
         Problem::new(format!(
-            "the publication is missing, and user '{}' may not create it",
+            "a publication is missing or incomplete, and user '{}' may not change that",
             database.user()
         ))
         .remedy(format!("as the owner of the tables, run: {statement}")),

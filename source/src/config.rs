@@ -4,6 +4,10 @@ use serde::Deserialize;
 use tributary_runtime::Problem;
 use tributary_runtime::config::{self, Secret};
 
+mod pattern;
+
+pub(crate) use pattern::TablePattern;
+
 /// One source: a Postgres database and the tables of it that go into Kafka.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,11 +33,25 @@ pub struct PostgresConfig {
     pub url: Secret,
     /// The user's password, where the URL has none. Also `password_file`.
     pub password: Option<Secret>,
-    /// `schema.table` or `schema.*`.
+    /// `schema.table` or `schema.*`; a name with a dot, a star or a quote in it in double quotes.
     pub tables: Vec<String>,
     /// The slot's output plug-in.
     #[serde(default)]
     pub plugin: Plugin,
+    /// Where the rows of a partitioned table go.
+    #[serde(default)]
+    pub partitions: PartitionTopics,
+}
+
+/// Where the rows of a partitioned table go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PartitionTopics {
+    /// Into one topic, named after the partitioned table.
+    #[default]
+    Root,
+    /// Into one topic per partition, named after the partition.
+    Leaf,
 }
 
 /// The output plug-in of the slot. A slot keeps the one that it was created with.
@@ -155,6 +173,14 @@ impl SourceConfig {
                     .remedy("name tables, as in [\"sales.*\"]"),
             );
         }
+        if self.postgres.partitions == PartitionTopics::Leaf
+            && self.postgres.plugin != Plugin::Pgoutput
+        {
+            problems.push(
+                Problem::new("`postgres.partitions` is \"leaf\", which wal2json cannot carry")
+                    .remedy("set postgres.plugin = \"pgoutput\", or leave partitioned tables out"),
+            );
+        }
         for pattern in &self.postgres.tables {
             if TablePattern::parse(pattern).is_none() {
                 problems.push(
@@ -191,61 +217,5 @@ impl SourceConfig {
             }
         }
         problems
-    }
-}
-
-/// One entry of `postgres.tables`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TablePattern {
-    schema: String,
-    /// `None` for all tables of the schema.
-    table: Option<String>,
-}
-
-impl TablePattern {
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (schema, table) = text.split_once('.')?;
-        if schema.is_empty() || table.is_empty() {
-            return None;
-        }
-        Some(Self {
-            schema: schema.to_owned(),
-            table: (table != "*").then(|| table.to_owned()),
-        })
-    }
-
-    pub(crate) fn matches(&self, schema: &str, table: &str) -> bool {
-        self.schema == schema && self.table.as_ref().is_none_or(|own| own == table)
-    }
-
-    /// Whether it names one table, which must then exist.
-    pub(crate) const fn is_exact(&self) -> bool {
-        self.table.is_some()
-    }
-}
-
-impl std::fmt::Display for TablePattern {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{}.{}",
-            self.schema,
-            self.table.as_deref().unwrap_or("*")
-        )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::TablePattern;
-
-    #[test]
-    fn patterns_match_whole_names() {
-        let all = TablePattern::parse("sales.*").unwrap();
-        assert!(all.matches("sales", "order") && !all.matches("sale", "order"));
-        let one = TablePattern::parse("sales.order").unwrap();
-        assert!(one.matches("sales", "order") && !one.matches("sales", "order_line"));
-        assert_eq!(TablePattern::parse("order"), None);
-        assert_eq!(TablePattern::parse(".x"), None);
     }
 }

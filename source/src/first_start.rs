@@ -119,9 +119,9 @@ async fn publish_tables(session: &Session) -> Result<Tables, Error> {
 /// one shape and streamed in another.
 async fn unchanged_tables(session: &Session) -> Result<(), Error> {
     let now = Catalog::new(&session.client, &session.database)
-        .select(&session.config.postgres.tables)
+        .select(&session.config)
         .await?;
-    if now == session.tables {
+    if now.tables == session.tables {
         return Ok(());
     }
     Err(Error::retry_msg(

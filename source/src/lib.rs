@@ -11,6 +11,7 @@ mod database;
 mod decoder;
 mod failpoint;
 mod first_start;
+mod membership;
 mod outbox;
 pub mod pgoutput;
 mod progress;

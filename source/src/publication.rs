@@ -8,7 +8,8 @@ use crate::catalog::CatalogTable;
 use crate::config::{Plugin, SourceConfig};
 use crate::database::{Database, identifier, literal, qualified};
 
-/// One of the two publications of a source.
+/// One of the two publications of a source. Both are always there, empty or not: the stream names both, and one that is
+/// made later would be missing at the older positions that a restart decodes again.
 #[derive(Debug)]
 pub(crate) struct Publication<'a> {
     pub(crate) name: String,
@@ -25,18 +26,26 @@ impl Publication<'_> {
             .iter()
             .map(|t| qualified(&t.table.schema, &t.table.name))
             .collect();
+        let tables = if tables.is_empty() {
+            String::new()
+        } else {
+            format!(" FOR TABLE {}", tables.join(", "))
+        };
         format!(
-            "CREATE PUBLICATION {} FOR TABLE {} WITH (publish = '{}', publish_via_partition_root = true)",
+            "CREATE PUBLICATION {}{tables} WITH (publish = '{}', publish_via_partition_root = true)",
             identifier(&self.name),
-            tables.join(", "),
             self.publish
         )
     }
 
-    /// Whether it exists; an error if it exists and does not carry our tables.
+    /// Whether it exists; an error if it exists and is not of our kind. Which tables it carries: see
+    /// [`Members`](crate::membership::Members).
     pub(crate) async fn exists(&self, client: &Client, database: &Database) -> Result<bool, Error> {
-        let query = "SELECT p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot,
-                (SELECT coalesce(pg_catalog.array_agg(r.prrelid), '{}') FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid)
+        // Whole schemas in a publication exist since PG15.
+        let query = "SELECT p.puballtables OR EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_depend d
+                    ON d.classid = c.oid AND d.refclassid = 'pg_catalog.pg_publication'::regclass AND d.refobjid = p.oid
+                WHERE c.relname = 'pg_publication_namespace' AND c.relnamespace = 'pg_catalog'::regnamespace),
+                p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot
             FROM pg_catalog.pg_publication p WHERE p.pubname = $1";
         let row = client
             .query_opt(query, &[&self.name])
@@ -50,33 +59,18 @@ impl Publication<'_> {
             && row.get::<_, bool>(3) == wants_changes
             && row.get(4)
             && row.get(5);
-        let published: Vec<u32> = row.get(6);
-        let missing = self
-            .tables
-            .iter()
-            .find(|t| !published.contains(&t.table.oid));
-        let remedy = || {
-            format!(
-                "DROP PUBLICATION {}; {}",
-                identifier(&self.name),
-                self.create_statement()
-            )
-        };
-        if !as_we_want {
-            return Err(Error::stop_msg(format!(
-                "publication '{}' exists, but does not publish '{}' of listed tables via the partition root",
-                self.name, self.publish
-            ))
-            .remedy(remedy()));
+        if as_we_want {
+            return Ok(true);
         }
-        match missing {
-            Some(t) => Err(Error::stop_msg(format!(
-                "publication '{}' lacks table {}.{}: its changes would be missed",
-                self.name, t.table.schema, t.table.name
-            ))
-            .remedy(remedy())),
-            None => Ok(true),
-        }
+        Err(Error::stop_msg(format!(
+            "publication '{}' exists, but does not publish '{}' of listed tables via the partition root",
+            self.name, self.publish
+        ))
+        .remedy(format!(
+            "DROP PUBLICATION {}; {}",
+            identifier(&self.name),
+            self.create_statement()
+        )))
     }
 
     /// Creates it where it is missing.
@@ -123,7 +117,6 @@ pub(crate) fn publications<'a>(
         (config.keyless_publication(), keyless, "insert, truncate"),
     ]
     .into_iter()
-    .filter(|(_, tables, _)| !tables.is_empty())
     .map(|(name, tables, publish)| Publication {
         name,
         tables,

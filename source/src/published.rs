@@ -24,7 +24,12 @@ const CONNECTOR: &str = "postgresql";
 /// # Errors
 /// The name would be longer than Kafka takes.
 pub(crate) fn topic_name(config: &SourceConfig, table: &Table) -> Result<String, Error> {
-    name::topic(&config.kafka.topic_prefix, &table.schema, &table.name).map_err(|error| {
+    topic_of(config, &table.schema, &table.name)
+}
+
+/// The topic of a table of this name; errors as [`topic_name`].
+pub(crate) fn topic_of(config: &SourceConfig, schema: &str, table: &str) -> Result<String, Error> {
+    name::topic(&config.kafka.topic_prefix, schema, table).map_err(|error| {
         Error::stop(error)
             .remedy("rename the table, shorten kafka.topic_prefix, or leave the table out")
     })

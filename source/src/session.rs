@@ -18,7 +18,7 @@ use crate::publisher::Publisher;
 use crate::replication::{ReplicationConnection, ReplicationStream, SystemIdentity};
 use crate::topics::{Cleanup, TopicSpec, Topics};
 use crate::wal2json::limits;
-use crate::{decoder, failpoint, first_start, progress_topic, streaming};
+use crate::{decoder, failpoint, first_start, membership, progress_topic, streaming};
 
 /// How often the server hears from us. It gives a silent client up after `wal_sender_timeout`.
 pub(crate) const STATUS_INTERVAL: Duration = Duration::from_secs(2);
@@ -67,20 +67,29 @@ impl Session {
         {
             return Err(problem);
         }
-        let tables = Catalog::new(&client, &database)
-            .select(&config.postgres.tables)
-            .await?;
-        if let Some(problem) = limits::problems(config, &client, &database, &tables)
+        let selection = Catalog::new(&client, &database).select(config).await?;
+        for problem in selection.problems() {
+            tracing::warn!(%problem, "a table is left out");
+        }
+        // Later a table that cannot be had must not keep the others from going on.
+        let first = Slot::read(&client, &database, &config.slot_name())
+            .await?
+            .is_none();
+        if first {
+            selection.require()?;
+        }
+        if let Some(problem) = limits::problems(config, &client, &database, &selection.tables)
             .await?
             .into_iter()
             .next()
         {
             return Err(problem);
         }
-        let publications = publications(&tables, config);
+        let publications = publications(&selection.tables, config);
         for publication in &publications {
             publication.ensure(&client, &database).await?;
         }
+        membership::put_right(&client, &database, config, &selection, first).await?;
         let publication_names = names(&publications);
         let registrar = Registrar::new(Arc::clone(config), database.name())?;
         Ok(Self {
@@ -88,7 +97,7 @@ impl Session {
             database,
             client,
             registrar,
-            tables,
+            tables: selection.tables,
             publication_names,
         })
     }

@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "evolution/identity.rs"]
+mod identity;
+#[path = "evolution/stage.rs"]
+mod stage;
+
 use std::time::Duration;
 
 use tributary_tests::pipeline::Pipeline;

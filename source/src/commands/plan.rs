@@ -17,10 +17,10 @@ use crate::topics::Topics;
 pub(super) async fn run(config: &SourceConfig) -> Result<Answer, Error> {
     let database = Database::new(config).map_err(Error::stop)?;
     let client = database.connect().await?;
-    let tables = Catalog::new(&client, &database)
-        .select(&config.postgres.tables)
-        .await?;
+    let selection = Catalog::new(&client, &database).select(config).await?;
     let mut plan = Plan::default();
+    plan.problems.extend(selection.problems().cloned());
+    let tables = selection.tables;
     let (slot, publications) = plan.server(config, &client, &database, &tables).await?;
     let topics = plan.topics(config, &tables).await?;
     let subjects = subjects(config, &tables)?;

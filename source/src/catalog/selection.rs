@@ -1,0 +1,226 @@
+//! Which tables the configuration selects, and which of them cannot be published.
+
+use tributary_runtime::{Error, Problem};
+
+use super::{Catalog, CatalogTable, TableHead};
+use crate::config::{PartitionTopics, SourceConfig, TablePattern};
+use crate::database::{identifier, qualified};
+use crate::published::topic_of;
+
+/// What `postgres.tables` selects now.
+#[derive(Debug)]
+pub(crate) struct Selection {
+    /// In the order of their names.
+    pub(crate) tables: Vec<CatalogTable>,
+    /// Selected, and left out until somebody helps.
+    pub(crate) unusable: Vec<Unusable>,
+    /// Entries that select nothing.
+    pub(crate) unmatched: Vec<Problem>,
+}
+
+/// A table that cannot be published as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unusable {
+    pub(crate) oid: u32,
+    /// An entry names just this table.
+    pub(crate) exact: bool,
+    pub(crate) problem: Problem,
+}
+
+impl Selection {
+    /// Everything that is wrong with it.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = &Problem> {
+        let unusable = self.unusable.iter().map(|unusable| &unusable.problem);
+        self.unmatched.iter().chain(unusable)
+    }
+
+    /// Refuses what a first start cannot do without: each entry selects something, and a table that is named can
+    /// be published. Tables that only a `*` selects are left out with a warning.
+    pub(crate) fn require(&self) -> Result<(), Error> {
+        let named = self.unusable.iter().filter(|unusable| unusable.exact);
+        let mut needed = self.unmatched.iter().chain(named.map(|one| &one.problem));
+        match needed.next() {
+            None => Ok(()),
+            Some(problem) => {
+                let error = Error::stop_msg(&problem.what);
+                Err(match &problem.remedy {
+                    Some(remedy) => error.remedy(remedy.clone()),
+                    None => error,
+                })
+            }
+        }
+    }
+}
+
+// A partition is told by its root; each that cannot be read or is not in the WAL spoils its table.
+const TABLES: &str = "
+    SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', c.relreplident::text, c.relispartition, rn.nspname, r.relname,
+        (SELECT pg_catalog.min(p.relname::text) FROM pg_catalog.pg_class p
+         WHERE p.relpersistence <> 'p'
+           AND (p.oid = c.oid OR c.relkind = 'p' AND p.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)))),
+        pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
+        (SELECT pg_catalog.array_agg(pg_catalog.format('%I.%I', pn.nspname, p.relname) ORDER BY p.oid)
+         FROM pg_catalog.pg_class p JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
+         WHERE NOT pg_catalog.has_table_privilege(p.oid, 'SELECT')
+           AND (p.oid = c.oid OR c.relkind = 'p' AND p.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid))))
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_catalog.pg_class r ON c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)
+    LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND (n.nspname = ANY($1) OR rn.nspname = ANY($1))
+      AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+    ORDER BY n.nspname, c.relname";
+
+/// A row of [`TABLES`].
+struct Candidate {
+    head: TableHead,
+    /// The partitioned table on top, for a partition.
+    root: Option<(String, String)>,
+    /// A relation of it that the WAL lacks.
+    unlogged: Option<String>,
+    schema_usable: bool,
+    /// What may not be read.
+    unreadable: Vec<String>,
+}
+
+impl Catalog<'_> {
+    /// The tables that the configuration selects.
+    ///
+    /// # Errors
+    /// A failed query.
+    pub(crate) async fn select(&mut self, config: &SourceConfig) -> Result<Selection, Error> {
+        let texts = &config.postgres.tables;
+        let patterns: Vec<_> = texts
+            .iter()
+            .filter_map(|text| Some((text, TablePattern::parse(text)?)))
+            .collect();
+        let schemas: Vec<_> = patterns.iter().map(|(_, one)| one.schema()).collect();
+        let rows = self
+            .client
+            .query(TABLES, &[&schemas])
+            .await
+            .map_err(|e| self.database.explain(e))?;
+        let mut used = vec![false; patterns.len()];
+        let (mut heads, mut unusable, mut partitions) = (Vec::new(), Vec::new(), Vec::new());
+        for candidate in rows.iter().map(Candidate::read) {
+            let mut exact = None;
+            for (index, (_, pattern)) in patterns.iter().enumerate() {
+                if candidate.is_hit(pattern, config.postgres.partitions) {
+                    used[index] = true;
+                    exact = Some(exact.unwrap_or(false) || pattern.is_exact());
+                } else if candidate.root.is_some() && candidate.is_named_by(pattern) {
+                    partitions.push(index);
+                }
+            }
+            let Some(exact) = exact else { continue };
+            match candidate.problem(config, self.database.user()) {
+                None => heads.push(candidate.head),
+                Some(problem) => unusable.push(Unusable {
+                    oid: candidate.head.oid,
+                    exact,
+                    problem,
+                }),
+            }
+        }
+        let unmatched = used.iter().enumerate().filter(|(_, used)| !**used);
+        let unmatched = unmatched.map(|(index, _)| {
+            let remedy = if partitions.contains(&index) {
+                "it is a partition: name its partitioned table, or set postgres.partitions = \"leaf\""
+            } else {
+                "correct postgres.tables, or create the table first"
+            };
+            Problem::new(format!(
+                "no table of {} matches '{}'",
+                self.database.address(),
+                patterns[index].0
+            ))
+            .remedy(remedy)
+        });
+        let unmatched = unmatched.collect();
+        Ok(Selection {
+            tables: self.complete(heads).await?,
+            unusable,
+            unmatched,
+        })
+    }
+}
+
+impl Candidate {
+    fn read(row: &tokio_postgres::Row) -> Self {
+        let root: Option<String> = row.get(6);
+        let unreadable: Option<Vec<String>> = row.get(10);
+        Self {
+            head: TableHead {
+                oid: row.get(0),
+                schema: row.get(1),
+                name: row.get(2),
+                partitioned: row.get(3),
+                identity: row.get(4),
+            },
+            root: root.zip(row.get(7)),
+            unlogged: row.get(8),
+            schema_usable: row.get(9),
+            unreadable: unreadable.unwrap_or_default(),
+        }
+    }
+
+    fn is_named_by(&self, pattern: &TablePattern) -> bool {
+        pattern.matches(&self.head.schema, &self.head.name)
+    }
+
+    /// Whether it has a topic of its own by this pattern: a partition has one only where each has.
+    fn is_hit(&self, pattern: &TablePattern, topics: PartitionTopics) -> bool {
+        match topics {
+            PartitionTopics::Root => self.root.is_none() && self.is_named_by(pattern),
+            PartitionTopics::Leaf => {
+                let by_root = self.root.as_ref();
+                !self.head.partitioned
+                    && (self.is_named_by(pattern)
+                        || by_root.is_some_and(|(schema, name)| pattern.matches(schema, name)))
+            }
+        }
+    }
+
+    /// What keeps it from being published.
+    fn problem(&self, config: &SourceConfig, user: &str) -> Option<Problem> {
+        let TableHead { schema, name, .. } = &self.head;
+        if let Err(error) = topic_of(config, schema, name) {
+            return Some(Problem::from(&error));
+        }
+        let quoted = qualified(schema, name);
+        if let Some(unlogged) = &self.unlogged {
+            let what = if *unlogged == *name {
+                format!("table {schema}.{name} is unlogged: its changes are not in the WAL")
+            } else {
+                format!(
+                    "partition {unlogged} of table {schema}.{name} is unlogged: its changes are not in the WAL"
+                )
+            };
+            return Some(Problem::new(what).remedy(format!(
+                "ALTER TABLE {} SET LOGGED, or take {schema}.{name} out of postgres.tables",
+                if *unlogged == *name {
+                    quoted
+                } else {
+                    identifier(unlogged)
+                }
+            )));
+        }
+        let user_name = identifier(user);
+        if !self.schema_usable {
+            return Some(
+                Problem::new(format!("user '{user}' may not use schema {schema}")).remedy(format!(
+                    "GRANT USAGE ON SCHEMA {} TO {user_name}",
+                    identifier(schema)
+                )),
+            );
+        }
+        if !self.unreadable.is_empty() {
+            let what = format!("user '{user}' may not read table {schema}.{name}");
+            let remedy = format!(
+                "GRANT SELECT ON {} TO {user_name}",
+                self.unreadable.join(", ")
+            );
+            return Some(Problem::new(what).remedy(remedy));
+        }
+        None
+    }
+}

@@ -1,0 +1,214 @@
+//! Which tables our publications carry, and what puts that right: exactly the selected ones, and none without a key
+//! where updates are published, for there Postgres refuses the application's.
+
+use std::collections::HashMap;
+
+use tokio_postgres::Client;
+use tributary_runtime::{Error, Problem};
+
+use crate::catalog::Selection;
+use crate::config::{Plugin, SourceConfig};
+use crate::database::{Database, identifier, qualified};
+
+/// A table's place in one of our publications.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Member {
+    /// The table's name, quoted.
+    name: String,
+    /// Somebody gave it a column list or a row filter.
+    restricted: bool,
+}
+
+/// The tables of both publications, by OID.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Members {
+    keyed: HashMap<u32, Member>,
+    keyless: HashMap<u32, Member>,
+}
+
+/// What is to be run to put one table right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Correction {
+    /// One or two statements, which count together or not at all.
+    pub(crate) sql: String,
+    /// Why, for the log.
+    pub(crate) why: &'static str,
+    pub(crate) oid: u32,
+    /// The table's name, quoted.
+    pub(crate) table: String,
+}
+
+// Lists and filters exist since PG15; to_jsonb asks for them on any version.
+const MEMBERS: &str = "
+    SELECT p.pubname = $1, r.prrelid, pg_catalog.format('%I.%I', n.nspname, c.relname),
+        pg_catalog.to_jsonb(r) ->> 'prqual' IS NOT NULL OR pg_catalog.to_jsonb(r) ->> 'prattrs' IS NOT NULL
+    FROM pg_catalog.pg_publication p
+    JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
+    JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE p.pubname IN ($1, $2)";
+
+impl Members {
+    /// Reads what our publications carry now.
+    pub(crate) async fn read(
+        client: &Client,
+        database: &Database,
+        config: &SourceConfig,
+    ) -> Result<Self, Error> {
+        let names = (config.slot_name(), config.keyless_publication());
+        let rows = client
+            .query(MEMBERS, &[&names.0, &names.1])
+            .await
+            .map_err(|e| database.explain(e))?;
+        let mut members = Self::default();
+        for row in &rows {
+            let member = Member {
+                name: row.get(2),
+                restricted: row.get(3),
+            };
+            let publication = if row.get(0) {
+                &mut members.keyed
+            } else {
+                &mut members.keyless
+            };
+            publication.insert(row.get(1), member);
+        }
+        Ok(members)
+    }
+
+    /// The tables of which not all is published, because somebody gave them a column list or a row filter.
+    pub(crate) fn restricted(&self, config: &SourceConfig) -> Vec<Problem> {
+        let names = [config.slot_name(), config.keyless_publication()];
+        let mut found = Vec::new();
+        for (publication, name) in [&self.keyed, &self.keyless].into_iter().zip(names) {
+            for member in publication.values().filter(|member| member.restricted) {
+                let (publication, table) = (identifier(&name), &member.name);
+                found.push(
+                    Problem::new(format!(
+                        "publication '{name}' carries table {table} with a column list or a row filter: columns or rows would be missing from its topic"
+                    ))
+                    .remedy(format!("ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table}")),
+                );
+            }
+        }
+        found.sort_unstable_by(|a, b| a.what.cmp(&b.what));
+        found
+    }
+
+    /// What makes both publications carry what they should.
+    pub(crate) fn corrections(
+        &self,
+        selection: &Selection,
+        config: &SourceConfig,
+    ) -> Vec<Correction> {
+        if config.postgres.plugin != Plugin::Pgoutput {
+            return Vec::new();
+        }
+        let keyed = identifier(&config.slot_name());
+        let keyless = identifier(&config.keyless_publication());
+        let mut corrections = Vec::new();
+        for table in &selection.tables {
+            let oid = table.table.oid;
+            let quoted = qualified(&table.table.schema, &table.table.name);
+            let (right, wrong, in_right, in_wrong) = if table.is_keyless() {
+                (&keyless, &keyed, &self.keyless, self.keyed.get(&oid))
+            } else {
+                (&keyed, &keyless, &self.keyed, self.keyless.get(&oid))
+            };
+            let add = (!in_right.contains_key(&oid))
+                .then(|| format!("ALTER PUBLICATION {right} ADD TABLE {quoted}"));
+            let drop = in_wrong.map(|_| format!("ALTER PUBLICATION {wrong} DROP TABLE {quoted}"));
+            let why = match (&add, &drop) {
+                (None, None) => continue,
+                (Some(_), None) => "a selected table was not in its publication",
+                (_, Some(_)) if table.is_keyless() => {
+                    "a table without a usable key was in a publication of updates, where Postgres refuses them"
+                }
+                (_, Some(_)) => "a table with a key was in the publication without updates",
+            };
+            let statements: Vec<_> = drop.into_iter().chain(add).collect();
+            corrections.push(Correction {
+                sql: statements.join("; "),
+                why,
+                oid,
+                table: quoted,
+            });
+        }
+        let known = |oid: &u32| {
+            selection.tables.iter().any(|one| one.table.oid == *oid)
+                || selection.unusable.iter().any(|one| one.oid == *oid)
+        };
+        for (publication, name) in [(&self.keyed, &keyed), (&self.keyless, &keyless)] {
+            let mut left: Vec<_> = publication.iter().filter(|(oid, _)| !known(oid)).collect();
+            left.sort_unstable_by_key(|(oid, _)| **oid);
+            corrections.extend(left.into_iter().map(|(oid, member)| Correction {
+                oid: *oid,
+                sql: format!("ALTER PUBLICATION {name} DROP TABLE {}", member.name),
+                why: "postgres.tables does not select it",
+                table: member.name.clone(),
+            }));
+        }
+        corrections
+    }
+}
+
+impl Correction {
+    /// Says that it was run.
+    pub(crate) fn tell(&self) {
+        let Self {
+            sql, why, table, ..
+        } = self;
+        tracing::info!(table, sql, "{why}: the publication is corrected");
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// The server refuses: mostly for want of ownership.
+    pub(crate) async fn run(&self, client: &Client, database: &Database) -> Result<(), Error> {
+        client.batch_execute(&self.sql).await.map_err(|error| {
+            let error = database.explain(error);
+            match error.policy() {
+                tributary_runtime::Policy::Stop => {
+                    error.remedy(format!("as the owner of the table, run: {}", self.sql))
+                }
+                tributary_runtime::Policy::Retry => error,
+            }
+        })
+    }
+}
+
+/// Puts both publications right before a session begins. With `all` every correction must succeed, since a
+/// table's changes would be missed from the first one on; without, what fails is warned of.
+///
+/// # Errors
+/// A column list or a row filter; with `all`, a correction that the server refuses.
+pub(crate) async fn put_right(
+    client: &Client,
+    database: &Database,
+    config: &SourceConfig,
+    selection: &Selection,
+    all: bool,
+) -> Result<(), Error> {
+    let members = Members::read(client, database, config).await?;
+    if let Some(problem) = members.restricted(config).into_iter().next() {
+        let error = Error::stop_msg(problem.what);
+        return Err(match problem.remedy {
+            Some(remedy) => error.remedy(remedy),
+            None => error,
+        });
+    }
+    for correction in members.corrections(selection, config) {
+        match correction.run(client, database).await {
+            Ok(()) => correction.tell(),
+            Err(error) if all => return Err(error.context(correction.why)),
+            Err(error) => {
+                tracing::warn!(table = correction.table, %error, "{}", correction.why);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

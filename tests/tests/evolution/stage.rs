@@ -1,0 +1,159 @@
+//! A source on a database of its own, and its topics folded as a consumer would.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio_postgres::Client;
+use tributary_tests::oracle::{TopicReader, TopicRecord};
+use tributary_tests::pipeline::Pipeline;
+use tributary_tests::service::{Kind, Service};
+use tributary_tests::stack::Stack;
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Rows as text, by column.
+pub(crate) type Row = BTreeMap<String, Option<String>>;
+
+pub(crate) struct Stage {
+    stack: Stack,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) client: Client,
+    pub(crate) source: Service,
+}
+
+impl Stage {
+    /// A database with these objects, and a source of `s.*` that streams. `postgres` is added to its section.
+    pub(crate) async fn begin(name: &str, sql: &str, postgres: &str) -> Self {
+        let mut stage = Self::set(name, sql, postgres).await;
+        stage.source.start().unwrap();
+        stage.source.wait_ready(PATIENCE).unwrap();
+        stage
+    }
+
+    /// [`Stage::begin`] without starting the source.
+    pub(crate) async fn set(name: &str, sql: &str, postgres: &str) -> Self {
+        let stack = Stack::from_env().unwrap();
+        let mut pipeline = Pipeline::new(&stack, name).await.unwrap();
+        pipeline.tables = vec!["s.*".to_owned()];
+        let client = pipeline.source().await.unwrap();
+        client.batch_execute("CREATE SCHEMA s").await.unwrap();
+        client.batch_execute(sql).await.unwrap();
+        let config = pipeline.source_config().replacen(
+            "[postgres]\n",
+            &format!("[postgres]\n{postgres}\n"),
+            1,
+        );
+        let source = pipeline.service(Kind::Source, "source", &config).unwrap();
+        Self {
+            stack,
+            pipeline,
+            client,
+            source,
+        }
+    }
+
+    pub(crate) async fn run(&self, sql: &str) {
+        self.client
+            .batch_execute(sql)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    pub(crate) async fn catch_up(&mut self) {
+        let caught_up = self.pipeline.wait_source(&mut self.source, PATIENCE).await;
+        caught_up.unwrap();
+    }
+
+    /// Waits for the source's end, which must be an error that says this.
+    pub(crate) fn stops_with(&mut self, message: &str) {
+        assert_eq!(self.source.wait(PATIENCE).unwrap().code(), Some(1));
+        let log = self.source.log_tail();
+        assert!(log.contains(message), "{message:?} is not in:\n{log}");
+    }
+
+    pub(crate) async fn records(&self, table: &str) -> Vec<TopicRecord> {
+        TopicReader::new(self.stack.kafka(), self.stack.registry_url())
+            .read(&self.pipeline.topic(table))
+            .await
+            .unwrap()
+    }
+
+    /// The operations on a table's topic, in the order of their `seq`; `-` is a tombstone.
+    pub(crate) async fn ops(&self, table: &str) -> String {
+        let mut records = self.records(table).await;
+        records.sort_by_key(|record| record.seq);
+        let op = |record: &TopicRecord| record.change.as_ref().map_or('-', |change| change.op);
+        records.iter().map(op).collect()
+    }
+
+    /// The rows of a topic that are left, in no order; those without a key as often as they are there.
+    pub(crate) async fn fold(&self, topic: &str) -> Vec<Row> {
+        let records = self.records(topic).await;
+        let mut keyed: BTreeMap<BTreeMap<String, String>, (u64, Option<Row>)> = BTreeMap::new();
+        let mut bag: Vec<(u64, Row)> = Vec::new();
+        let below = records.iter().filter_map(|record| record.below).max();
+        for record in records.iter().filter(|record| record.below.is_none()) {
+            let row = match &record.change {
+                Some(change) if change.op != 'd' => Some(change.after.clone()),
+                _ => None,
+            };
+            if record.key.is_empty() {
+                bag.push((record.seq, row.expect("a delete without a key")));
+            } else if keyed
+                .get(&record.key)
+                .is_none_or(|(seq, _)| *seq <= record.seq)
+            {
+                keyed.insert(record.key.clone(), (record.seq, row));
+            }
+        }
+        let keyed = keyed
+            .into_values()
+            .filter_map(|(seq, row)| Some((seq, row?)));
+        let left = keyed.chain(bag).filter(|(seq, _)| Some(*seq) >= below);
+        left.map(|(_, row)| row).collect()
+    }
+
+    /// The rows of a table, each column as text.
+    pub(crate) async fn rows(&self, table: &str) -> Vec<Row> {
+        let query = format!("SELECT to_jsonb(t)::text FROM {table} t");
+        let columns = "SELECT attname::text FROM pg_attribute
+            WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''";
+        let columns = self.client.query(columns, &[&table]).await.unwrap();
+        let columns: Vec<String> = columns.iter().map(|row| row.get(0)).collect();
+        let rows = self.client.query(&query, &[]).await.unwrap();
+        let read = |row: &tokio_postgres::Row| {
+            let json: serde_json::Value = serde_json::from_str(row.get(0)).unwrap();
+            let text = |value: &serde_json::Value| match value {
+                serde_json::Value::Null => None,
+                serde_json::Value::String(text) => Some(text.clone()),
+                other => Some(other.to_string()),
+            };
+            let column = |name: &String| (name.clone(), text(&json[name]));
+            columns.iter().map(column).collect()
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Fails unless a table and its topic, folded, hold the same rows. `table` is what SQL calls it.
+    pub(crate) async fn same(&self, table: &str, topic: &str) {
+        let (mut wanted, mut got) = (self.rows(table).await, self.fold(topic).await);
+        wanted.sort_unstable();
+        got.sort_unstable();
+        assert!(
+            wanted == got,
+            "{table}: {} rows in the table, {} in the topic: {:?}",
+            wanted.len(),
+            got.len(),
+            difference(&wanted, &got)
+        );
+    }
+}
+
+/// The first rows that only one side has.
+fn difference(wanted: &[Row], got: &[Row]) -> Vec<String> {
+    let missing = wanted.iter().filter(|row| !got.contains(row));
+    let extra = got.iter().filter(|row| !wanted.contains(row));
+    let missing = missing.map(|row| format!("missing {row:?}"));
+    let extra = extra.map(|row| format!("too much {row:?}"));
+    missing.take(3).chain(extra.take(3)).collect()
+}
