@@ -17,7 +17,7 @@ use crate::translate::Origin;
 
 mod visibility;
 
-use visibility::ServerSnapshot;
+pub(crate) use visibility::ServerSnapshot;
 
 /// How long a commit that is in the WAL may stay invisible (a synchronous standby is awaited) before the
 /// session begins again.

@@ -9,6 +9,7 @@ use crate::config::{Plugin, SourceConfig};
 use crate::database::Database;
 use crate::pgoutput::{self, Message};
 use crate::progress::Progress;
+use crate::snapshot::WATERMARK_PREFIX;
 use crate::wal2json;
 use crate::wal2json::assembly::{Assembly, Step};
 
@@ -100,11 +101,10 @@ pub(crate) fn stream_options(
     match config.postgres.plugin {
         Plugin::Pgoutput => vec![
             ("proto_version", "1".to_owned()),
+            // Watermarks are logical messages.
+            ("messages", "true".to_owned()),
             ("publication_names", publications.to_owned()),
         ],
-        Plugin::Wal2json => wal2json::options(&config.postgres.tables, &[MESSAGE_PREFIX]),
+        Plugin::Wal2json => wal2json::options(&config.postgres.tables, &[WATERMARK_PREFIX]),
     }
 }
-
-/// The prefix of our own logical messages.
-const MESSAGE_PREFIX: &str = "tributary";

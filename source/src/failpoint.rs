@@ -22,7 +22,6 @@ pub(crate) const CREATED_SLOT: &str = "created-slot";
 /// Within a chunk of the first snapshot: some of its rows are handed over.
 pub(crate) const SNAPSHOT_CHUNK: &str = "snapshot-chunk";
 /// Within a chunk read beside the stream: between its low and its high watermark.
-#[allow(dead_code, reason = "for the chunks beside the stream")]
 pub(crate) const WATERMARK_CHUNK: &str = "watermark-chunk";
 
 /// Kills the process if this is the hit that it is armed for.

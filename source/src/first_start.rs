@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use tributary_runtime::{Error, ResultExt};
 use tributary_schemas::Lsn;
 use tributary_schemas::encode::{Change, Snapshot};
@@ -11,50 +12,48 @@ use tributary_schemas::record::Op;
 use crate::catalog::Catalog;
 use crate::failpoint;
 use crate::outbox::{Outbox, Transaction};
-use crate::progress::{Position, Progress, SnapshotState, TableProgress};
+use crate::progress::{Position, Progress, ProgressLog, TableProgress};
 use crate::published::PublishedTable;
 use crate::publisher::Publisher;
 use crate::replication::{CreatedSlot, ReplicationConnection};
 use crate::session::{Begun, Session, keep_alive};
-use crate::snapshot::{SnapshotPoint, Workers, now_ns};
+use crate::snapshot::{Batch, SnapshotPoint, SnapshotRequest, TableSnapshot, Workers, now_ns};
 
 type Tables = Vec<Arc<PublishedTable>>;
 
-/// Takes the first snapshot. `interrupted` is the progress of an earlier attempt, whose rows may be in the
-/// topics.
+/// Creates the slot and reads all tables under its snapshot. `before` is what progress said before: then rows
+/// may be in the topics that are not in the tables any more, and the snapshot sweeps.
 ///
 /// # Errors
-/// Whatever a session's errors are. The next session finds the unfinished snapshot and starts it over.
+/// Whatever a session's errors are. The next session finds what was read in the progress record, and goes on
+/// beside the stream.
 pub(crate) async fn run(
     session: &mut Session,
     mut publisher: Publisher,
-    interrupted: Option<Progress>,
+    before: Option<Progress>,
 ) -> Result<Begun, Error> {
-    session.remember(interrupted.as_ref());
-    let tables = publish_tables(session).await?;
+    let tables = publish_tables(session, before.as_ref()).await?;
     let (identity, mut connection) = session.connect_replication().await?;
-    let before = interrupted
-        .as_ref()
-        .map_or(0, |progress| progress.position.seq);
+    let seq = before.as_ref().map_or(0, |before| before.position.seq);
     let mut progress = Progress::new(
         identity.system_id,
         identity.timeline,
-        Position::at_consistent_point(Lsn::ZERO, before),
-        SnapshotState::Running,
-        remembered(&tables),
+        Position::at_consistent_point(Lsn::ZERO, seq),
     );
+    progress.tables = unread(&tables, before, seq + 1);
     // Before the slot: a slot without any progress would be a gap.
     publish_progress(&mut publisher, &progress).await?;
 
     failpoint::hit(failpoint::CREATING_SLOT);
     let created = create_slot(session, &mut connection).await?;
     failpoint::hit(failpoint::CREATED_SLOT);
-    let seq = (before + 1).max(created.consistent_point.0);
-    progress.position = Position::at_consistent_point(created.consistent_point, seq);
+    progress.position = Position::at_consistent_point(
+        created.consistent_point,
+        (seq + 1).max(created.consistent_point.0),
+    );
     let point = SnapshotPoint {
         consistent: created.consistent_point,
-        position: progress.position,
-        progress: progress.writer()?.encode(&progress.position).into(),
+        seq: progress.position.seq,
         exported: created.snapshot_name,
     };
     let workers = Workers::pin(
@@ -67,16 +66,15 @@ pub(crate) async fn run(
         .start_replication(connection, created.consistent_point)
         .await?;
 
-    let work = async {
-        unchanged_tables(session).await?;
-        if interrupted.is_some() {
-            sweep(&mut publisher, &tables, &point).await?;
-        }
-        read_all(session, workers, &mut publisher, &tables).await?;
-        progress.snapshot = SnapshotState::Done;
-        publish_progress(&mut publisher, &progress).await
+    let mut reading = Reading {
+        session,
+        publisher: &mut publisher,
+        progress: ProgressLog::new(progress),
+        point,
     };
+    let work = reading.run(workers, &tables);
     keep_alive(&mut stream, &session.database, Lsn::ZERO, work).await?;
+    let progress = reading.progress.into_inner();
     tracing::info!(consistent_point = %created.consistent_point, "the first snapshot is complete");
     Ok(Begun {
         stream,
@@ -98,46 +96,147 @@ async fn create_slot(
         .doing(|| format!("create the slot '{slot}'"))
 }
 
-/// What progress remembers of the tables, by topic.
-fn remembered(tables: &Tables) -> BTreeMap<String, TableProgress> {
-    tables
-        .iter()
-        .map(|table| (table.topic.to_string(), table.progress()))
-        .collect()
+/// The tables, of which nothing is read yet. Where rows of theirs may be in the log, the snapshot sweeps.
+fn unread(
+    tables: &Tables,
+    before: Option<Progress>,
+    next_seq: u64,
+) -> BTreeMap<String, TableProgress> {
+    let begun = before.as_ref().is_some_and(Progress::has_begun);
+    let mut all = before.map(|before| before.tables).unwrap_or_default();
+    for table in tables {
+        // One that was to sweep before and did not come to it still is.
+        let known = all.get(&*table.topic);
+        let swept = known.and_then(|known| known.snapshot.as_ref()?.below);
+        let request = SnapshotRequest {
+            sweep: known.is_some() && begun || swept.is_some(),
+            filter: None,
+        };
+        let mut progress = table.progress();
+        progress.snapshot = Some(TableSnapshot::requested(request, next_seq));
+        all.insert(table.topic.to_string(), progress);
+    }
+    all
 }
 
-async fn publish_tables(session: &Session) -> Result<Tables, Error> {
+async fn publish_tables(session: &Session, before: Option<&Progress>) -> Result<Tables, Error> {
     let mut tables = Vec::new();
     for table in &session.tables {
-        let published = session.registrar.publish(table.table.clone()).await?;
-        tables.push(Arc::new(published));
+        let topic = crate::published::topic_name(&session.config, &table.table)?;
+        let known = before.and_then(|before| before.tables.get(&topic));
+        let published = session.registrar.publish(table.table.clone(), known);
+        tables.push(Arc::new(published.await?));
     }
     Ok(tables)
 }
 
-/// The tables were described before the slot existed: had one changed in between, its rows would be read in
-/// one shape and streamed in another.
-async fn unchanged_tables(session: &Session) -> Result<(), Error> {
-    let now = Catalog::new(&session.client, &session.database)
-        .select(&session.config)
-        .await?;
-    if now.tables == session.tables {
-        return Ok(());
-    }
-    Err(Error::retry_msg(
-        "the tables have changed while the slot was created",
-    ))
+async fn publish_progress(publisher: &mut Publisher, progress: &Progress) -> Result<(), Error> {
+    let transaction = Transaction {
+        outbox: Outbox::default(),
+        progress: progress.encode(),
+        position: progress.position,
+    };
+    publisher.publish(transaction).await.map(drop)
 }
 
-/// Rows of an earlier attempt may have vanished meanwhile: "gone below" comes before all rows of this one.
-async fn sweep(
-    publisher: &mut Publisher,
-    tables: &Tables,
-    point: &SnapshotPoint,
-) -> Result<(), Error> {
-    let handled_at_ns = now_ns();
-    let mut outbox = Outbox::default();
-    for table in tables {
+/// The snapshot under way: workers read, and every Kafka transaction says what is read with it.
+struct Reading<'a> {
+    session: &'a Session,
+    publisher: &'a mut Publisher,
+    progress: ProgressLog,
+    point: SnapshotPoint,
+}
+
+impl Reading<'_> {
+    async fn run(&mut self, workers: Workers, tables: &Tables) -> Result<(), Error> {
+        self.unchanged_tables().await?;
+        let planned = workers.plan(tables).await?;
+        for (table, relations) in tables.iter().zip(planned) {
+            if let Some(snapshot) = self.snapshot(&table.topic) {
+                snapshot.reconcile(relations);
+            }
+        }
+        let (output, mut batches) = mpsc::channel(1);
+        let chunk_pages = self.session.config.snapshot.chunk_pages;
+        let mut reading = std::pin::pin!(workers.read(tables, chunk_pages, output));
+        let (mut in_flight, mut all_read) = (0_usize, false);
+        loop {
+            let closed = batches.is_closed() && batches.is_empty();
+            if all_read && closed && in_flight == 0 {
+                break;
+            }
+            tokio::select! {
+                done = &mut reading, if !all_read => { done?; all_read = true; }
+                batch = batches.recv(), if in_flight < 2 && !closed => if let Some(batch) = batch {
+                    self.publish(batch).await?;
+                    in_flight += 1;
+                },
+                one = self.publisher.committed(), if in_flight > 0 => { one?; in_flight -= 1; }
+            }
+        }
+        let position = self.point_position();
+        let transaction = Transaction {
+            outbox: Outbox::default(),
+            progress: self.progress.encode(position),
+            position,
+        };
+        self.publisher.publish(transaction).await.map(drop)
+    }
+
+    /// The tables were described before the slot existed: had one changed in between, its rows would be read
+    /// in one shape and streamed in another.
+    async fn unchanged_tables(&self) -> Result<(), Error> {
+        let now = Catalog::new(&self.session.client, &self.session.database)
+            .select(&self.session.config)
+            .await?;
+        if now.tables == self.session.tables {
+            return Ok(());
+        }
+        Err(Error::retry_msg(
+            "the tables have changed while the slot was created",
+        ))
+    }
+
+    /// Publishes rows, and with them what they leave to be read.
+    async fn publish(&mut self, mut batch: Batch) -> Result<(), Error> {
+        for advance in &batch.read {
+            let table = &advance.table;
+            metrics::counter!(crate::telemetry::SNAPSHOT_ROWS, "table" => table.display_name())
+                .increment(advance.rows);
+            let Some(snapshot) = self.snapshot(&table.topic) else {
+                continue;
+            };
+            snapshot.rows += advance.rows;
+            if let Some(relation) = snapshot.relation_mut(advance.oid) {
+                relation.finish(advance.range);
+            }
+        }
+        for advance in &batch.read {
+            self.complete(&advance.table, &mut batch.outbox)?;
+        }
+        let position = self.point_position();
+        let transaction = Transaction {
+            outbox: batch.outbox,
+            progress: self.progress.encode(position),
+            position,
+        };
+        self.publisher.ready().await?.send(transaction);
+        Ok(())
+    }
+
+    /// If all rows of a table are read, those that were there before and are not any more are gone.
+    fn complete(&mut self, table: &PublishedTable, outbox: &mut Outbox) -> Result<(), Error> {
+        let point = self.point.clone();
+        let Some(progress) = self.progress.get_mut().tables.get_mut(&*table.topic) else {
+            return Ok(());
+        };
+        let Some(snapshot) = progress.snapshot.take_if(|snapshot| snapshot.is_complete()) else {
+            return Ok(());
+        };
+        let Some(below) = snapshot.below else {
+            return Ok(());
+        };
+        let handled_at_ns = now_ns();
         let change = Change {
             op: Op::Truncate,
             before: None,
@@ -150,48 +249,15 @@ async fn sweep(
             transaction: None,
             handled_at_ns,
         };
-        let seq = point.position.seq;
-        table.append_gone_below(&mut outbox, &change, seq, || seq)?;
+        table.append_gone_below(outbox, &change, below, || point.seq)
     }
-    let transaction = Transaction {
-        outbox,
-        progress: point.progress.to_vec(),
-        position: point.position,
-    };
-    publisher.publish(transaction).await.map(drop)
-}
 
-/// Reads all rows, and waits until the last of them is committed.
-async fn read_all(
-    session: &Session,
-    workers: Workers,
-    publisher: &mut Publisher,
-    tables: &Tables,
-) -> Result<(), Error> {
-    let reading = workers.read(
-        tables,
-        session.config.snapshot.chunk_pages,
-        publisher.sender(),
-    );
-    let mut reading = std::pin::pin!(reading);
-    let (mut committed, mut sent) = (0, None);
-    while sent != Some(committed) {
-        tokio::select! {
-            total = &mut reading, if sent.is_none() => sent = Some(total?),
-            one = publisher.committed() => {
-                one?;
-                committed += 1;
-            }
-        }
+    fn snapshot(&mut self, topic: &str) -> Option<&mut TableSnapshot> {
+        let table = self.progress.get_mut().tables.get_mut(topic)?;
+        table.snapshot.as_mut()
     }
-    Ok(())
-}
 
-async fn publish_progress(publisher: &mut Publisher, progress: &Progress) -> Result<(), Error> {
-    let transaction = Transaction {
-        outbox: Outbox::default(),
-        progress: progress.writer()?.encode(&progress.position),
-        position: progress.position,
-    };
-    publisher.publish(transaction).await.map(drop)
+    const fn point_position(&self) -> Position {
+        self.progress.get().position
+    }
 }

@@ -7,8 +7,10 @@ use serde_json::value::RawValue;
 use tributary_runtime::Error;
 use tributary_schemas::Lsn;
 
-/// The record's format. A source refuses a later one.
-const FORMAT_VERSION: u32 = 1;
+use crate::snapshot::{SnapshotRequest, TableSnapshot};
+
+/// The record's format. A source refuses another one.
+const FORMAT_VERSION: u32 = 2;
 
 /// Where a source stands in the WAL and in the log.
 ///
@@ -51,17 +53,7 @@ impl Position {
     }
 }
 
-/// How far the first snapshot is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum SnapshotState {
-    /// Rows may be in the log, and not all are.
-    Running,
-    /// All rows are in the log.
-    Done,
-}
-
-/// What must not change about a table as long as its topic lives.
+/// What must not change about a table as long as its topic lives, and how far its rows are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TableProgress {
     /// `schema.table` as Postgres has it.
@@ -72,9 +64,12 @@ pub(crate) struct TableProgress {
     pub(crate) partitions: i32,
     /// The registry's id of the key schema, which is part of every key's bytes; none without a key.
     pub(crate) key_schema_id: Option<u32>,
+    /// Its rows on their way into the log; `None` when they all are there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) snapshot: Option<TableSnapshot>,
 }
 
-/// The whole record: position, snapshot and tables.
+/// What the record says beside the position: changes seldom, except while a snapshot runs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Progress {
     format: u32,
@@ -83,26 +78,50 @@ pub(crate) struct Progress {
     /// The server's timeline.
     pub(crate) timeline: u32,
     pub(crate) position: Position,
-    pub(crate) snapshot: SnapshotState,
+    /// Snapshots wait until somebody lets them go on.
+    #[serde(default)]
+    pub(crate) snapshots_paused: bool,
     /// By topic.
     pub(crate) tables: BTreeMap<String, TableProgress>,
 }
 
 impl Progress {
-    pub(crate) const fn new(
-        system_id: String,
-        timeline: u32,
-        position: Position,
-        snapshot: SnapshotState,
-        tables: BTreeMap<String, TableProgress>,
-    ) -> Self {
+    /// Nothing is in the log, and no slot is created yet.
+    pub(crate) const fn new(system_id: String, timeline: u32, position: Position) -> Self {
         Self {
             format: FORMAT_VERSION,
             system_id,
             timeline,
             position,
-            snapshot,
-            tables,
+            snapshots_paused: false,
+            tables: BTreeMap::new(),
+        }
+    }
+
+    /// Whether the slot's consistent point is known: before that nothing is in the log.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.position.confirm > Lsn::ZERO
+    }
+
+    /// Asks for all rows of a table; a request before is replaced. Returns whether there is such a topic.
+    pub(crate) fn request_snapshot(&mut self, topic: &str, request: SnapshotRequest) -> bool {
+        let next_seq = self.position.seq + 1;
+        let Some(table) = self.tables.get_mut(topic) else {
+            return false;
+        };
+        table.snapshot = Some(TableSnapshot::requested(request, next_seq));
+        true
+    }
+
+    /// Asks for a sweeping snapshot of every table: what cannot be known any more converges so.
+    pub(crate) fn request_sweep_of_all(&mut self) {
+        let next_seq = self.position.seq + 1;
+        for table in self.tables.values_mut() {
+            let request = SnapshotRequest {
+                sweep: true,
+                filter: None,
+            };
+            table.snapshot = Some(TableSnapshot::requested(request, next_seq));
         }
     }
 
@@ -120,57 +139,84 @@ impl Progress {
                 )
         };
         let version: Version = serde_json::from_slice(value).map_err(unreadable)?;
-        if version.format > FORMAT_VERSION {
+        if version.format != FORMAT_VERSION {
             return Err(Error::stop_msg(format!(
                 "the progress record in topic '{topic}' has format {}, this version knows {FORMAT_VERSION}",
                 version.format
             ))
-            .remedy("run the newer version of tributary-source"));
+            .remedy("run the version of tributary-source that wrote it"));
         }
         serde_json::from_slice(value).map_err(unreadable)
     }
 
-    /// The writer of this record, for one position after the other.
-    pub(crate) fn writer(&self) -> Result<ProgressWriter, Error> {
-        let raw = |value: Result<Box<RawValue>, _>| {
-            value.map_err(|error: serde_json::Error| {
-                Error::stop(error).context("encode the progress record")
-            })
-        };
-        Ok(ProgressWriter {
-            system_id: self.system_id.clone(),
-            timeline: self.timeline,
-            snapshot: self.snapshot,
-            tables: raw(serde_json::value::to_raw_value(&self.tables))?,
-        })
+    /// The record's value.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        // Numbers, strings and maps with string keys: encoding into memory cannot fail.
+        serde_json::to_vec(self).unwrap_or_default()
     }
 }
 
-/// Encodes a [`Progress`] per transaction; only the position changes between them.
-#[derive(Debug, Serialize)]
-pub(crate) struct ProgressWriter {
-    system_id: String,
-    timeline: u32,
-    snapshot: SnapshotState,
-    tables: Box<RawValue>,
+/// A [`Progress`] that is written again and again. While only the position moves, the rest is encoded once.
+#[derive(Debug)]
+pub(crate) struct ProgressLog {
+    progress: Progress,
+    tables: Option<Box<RawValue>>,
 }
 
-impl ProgressWriter {
-    /// The record's value.
-    pub(crate) fn encode(&self, position: &Position) -> Vec<u8> {
+impl ProgressLog {
+    pub(crate) const fn new(progress: Progress) -> Self {
+        Self {
+            progress,
+            tables: None,
+        }
+    }
+
+    /// What the next record will say, but for the position.
+    pub(crate) const fn get(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Changes what the next record says; the position comes with [`ProgressLog::encode`].
+    pub(crate) fn get_mut(&mut self) -> &mut Progress {
+        self.tables = None;
+        &mut self.progress
+    }
+
+    /// Whether there is something to say beside a new position.
+    pub(crate) const fn has_changed(&self) -> bool {
+        self.tables.is_none()
+    }
+
+    pub(crate) fn into_inner(self) -> Progress {
+        self.progress
+    }
+
+    /// The record's value at a position.
+    pub(crate) fn encode(&mut self, position: Position) -> Vec<u8> {
         #[derive(Serialize)]
         struct Record<'a> {
             format: u32,
             position: &'a Position,
-            #[serde(flatten)]
-            rest: &'a ProgressWriter,
+            system_id: &'a str,
+            timeline: u32,
+            snapshots_paused: bool,
+            tables: &'a RawValue,
         }
-        let record = Record {
-            format: FORMAT_VERSION,
-            position,
-            rest: self,
+        self.progress.position = position;
+        if self.tables.is_none() {
+            self.tables = serde_json::value::to_raw_value(&self.progress.tables).ok();
+        }
+        let Some(tables) = &self.tables else {
+            return self.progress.encode();
         };
-        // Numbers, strings and a raw value that was JSON before: encoding into memory cannot fail.
+        let record = Record {
+            format: self.progress.format,
+            position: &position,
+            system_id: &self.progress.system_id,
+            timeline: self.progress.timeline,
+            snapshots_paused: self.progress.snapshots_paused,
+            tables,
+        };
         serde_json::to_vec(&record).unwrap_or_default()
     }
 }
@@ -179,7 +225,7 @@ impl ProgressWriter {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{Position, Progress, SnapshotState, TableProgress};
+    use super::{Position, Progress, ProgressLog, SnapshotRequest, TableProgress};
     use tributary_schemas::Lsn;
 
     fn progress() -> Progress {
@@ -195,35 +241,50 @@ mod tests {
             oid: 9,
             partitions: 6,
             key_schema_id: Some(4),
+            snapshot: None,
         };
-        Progress::new(
-            "1".to_owned(),
-            2,
-            position,
-            SnapshotState::Running,
-            BTreeMap::from([("p.a.b".to_owned(), table)]),
-        )
+        let mut progress = Progress::new("1".to_owned(), 2, position);
+        progress.tables = BTreeMap::from([("p.a.b".to_owned(), table)]);
+        progress
     }
 
     #[test]
     fn a_record_round_trips() {
-        let progress = progress();
-        let bytes = progress.writer().unwrap().encode(&progress.position);
-        let read = Progress::parse(&bytes, "p.progress").unwrap();
-        assert_eq!(
-            (read.position, read.snapshot, read.tables),
-            (progress.position, progress.snapshot, progress.tables)
-        );
-        assert_eq!(
-            (read.system_id, read.timeline),
-            (progress.system_id, progress.timeline)
-        );
+        let mut progress = progress();
+        let request = SnapshotRequest {
+            sweep: true,
+            filter: None,
+        };
+        assert!(progress.request_snapshot("p.a.b", request.clone()));
+        assert!(!progress.request_snapshot("p.a.c", request));
+        let direct = progress.encode();
+        let position = progress.position;
+        for bytes in [direct, ProgressLog::new(progress.clone()).encode(position)] {
+            let read = Progress::parse(&bytes, "p.progress").unwrap();
+            assert_eq!((read.position, &read.tables), (position, &progress.tables));
+            assert_eq!(
+                (read.system_id, read.timeline),
+                (progress.system_id.clone(), progress.timeline)
+            );
+        }
+        let below = progress.tables["p.a.b"].snapshot.as_ref().unwrap().below;
+        assert_eq!(below, Some((u64::MAX >> 1) + 1));
     }
 
     #[test]
-    fn a_later_format_is_refused() {
-        let error = Progress::parse(br#"{"format":2,"other":1}"#, "p.progress").unwrap_err();
-        assert!(error.to_string().contains("has format 2"), "{error}");
+    fn what_changes_is_in_the_next_record() {
+        let mut log = ProgressLog::new(progress());
+        let position = log.get().position;
+        log.encode(position);
+        log.get_mut().tables.clear();
+        let read = Progress::parse(&log.encode(position), "p.progress").unwrap();
+        assert!(read.tables.is_empty());
+    }
+
+    #[test]
+    fn another_format_is_refused() {
+        let error = Progress::parse(br#"{"format":3,"other":1}"#, "p.progress").unwrap_err();
+        assert!(error.to_string().contains("has format 3"), "{error}");
         assert!(Progress::parse(b"{", "p.progress").is_err());
     }
 

@@ -1,6 +1,5 @@
 //! A table as it is published: its topic, its schemas' ids, its encode plan.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tributary_runtime::registry::{BACKWARD_TRANSITIVE, Registry};
@@ -11,6 +10,7 @@ use tributary_schemas::{avro, name, partition, wire};
 
 use crate::catalog::CatalogTable;
 use crate::config::SourceConfig;
+use crate::database::qualified;
 use crate::failpoint;
 use crate::outbox::{Outbox, Record};
 use crate::progress::TableProgress;
@@ -94,7 +94,13 @@ impl PublishedTable {
             oid: self.table.oid,
             partitions: self.partitions,
             key_schema_id: self.key_schema_id,
+            snapshot: None,
         }
+    }
+
+    /// `"schema"."table"`, for SQL.
+    pub(crate) fn quoted_name(&self) -> String {
+        qualified(&self.table.schema, &self.table.name)
     }
 
     /// `schema.table`, for messages.
@@ -202,8 +208,6 @@ pub(crate) struct Registrar {
     registry: Registry,
     identity: SourceIdentity,
     config: Arc<SourceConfig>,
-    /// What progress remembers, by topic: a key schema's id must never change.
-    known: BTreeMap<String, TableProgress>,
 }
 
 impl Registrar {
@@ -218,22 +222,20 @@ impl Registrar {
                 region: config.region.clone(),
             },
             config,
-            known: BTreeMap::new(),
         })
     }
 
-    /// Takes over what progress remembers.
-    pub(crate) fn remember(&mut self, tables: BTreeMap<String, TableProgress>) {
-        self.known = tables;
-    }
-
-    /// Registers a table's schemas and compiles its plan.
+    /// Registers a table's schemas and compiles its plan. `known` is what progress says of its topic: a key
+    /// schema's id must never change.
     ///
     /// # Errors
     /// The registry is away (retry), refuses a schema, or gives a key schema another id than before (stop).
-    pub(crate) async fn publish(&self, table: Table) -> Result<PublishedTable, Error> {
+    pub(crate) async fn publish(
+        &self,
+        table: Table,
+        known: Option<&TableProgress>,
+    ) -> Result<PublishedTable, Error> {
         let topic = topic_name(&self.config, &table)?;
-        let known = self.known.get(&topic);
         let key_columns = table.key_columns();
         failpoint::hit(failpoint::REGISTERING);
         let key_schema_id = match avro::key_schema(&topic, &table) {

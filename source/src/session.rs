@@ -11,7 +11,7 @@ use tributary_schemas::Lsn;
 use crate::catalog::{Catalog, CatalogTable, server_facts};
 use crate::config::SourceConfig;
 use crate::database::Database;
-use crate::progress::{Progress, SnapshotState};
+use crate::progress::{Position, Progress};
 use crate::publication::{Publication, Slot, publications};
 use crate::published::{Registrar, topic_spec};
 use crate::publisher::Publisher;
@@ -28,7 +28,7 @@ pub(crate) struct Session {
     pub(crate) config: Arc<SourceConfig>,
     pub(crate) database: Database,
     pub(crate) client: Client,
-    pub(crate) registrar: Registrar,
+    pub(crate) registrar: Arc<Registrar>,
     pub(crate) tables: Vec<CatalogTable>,
     publication_names: String,
 }
@@ -91,7 +91,7 @@ impl Session {
         }
         membership::put_right(&client, &database, config, &selection, first).await?;
         let publication_names = names(&publications);
-        let registrar = Registrar::new(Arc::clone(config), database.name())?;
+        let registrar = Arc::new(Registrar::new(Arc::clone(config), database.name())?);
         Ok(Self {
             config: Arc::clone(config),
             database,
@@ -132,13 +132,14 @@ impl Session {
                 self.config.name
             ))
             .remedy(format!("restore the topic; or drop the slot (SELECT pg_drop_replication_slot('{name}')) and start over with a new kafka.topic_prefix"))),
-            Some(progress) if progress.snapshot == SnapshotState::Running => {
-                tracing::warn!(slot = name, "the first snapshot did not finish: it starts over with a new slot");
-                // The server frees the slot when the stream is closed; a failure shows in the drop.
-                let _ = stream.close().await;
-                drop(publisher);
-                Slot::drop(&self.client, &self.database, &name).await?;
-                self.begin_without_slot(context).await
+            Some(mut progress) if !progress.has_begun() => {
+                // Killed behind the slot's creation and before the first rows: its snapshot is gone, but the
+                // slot still stands where it began.
+                tracing::warn!(slot = name, "the first snapshot had not begun: its rows are read beside the stream");
+                let consistent = slot.confirmed_flush.unwrap_or(Lsn::ZERO);
+                let seq = (progress.position.seq + 1).max(consistent.0);
+                progress.position = Position::at_consistent_point(consistent, seq);
+                Ok(Begun { stream, publisher, progress })
             }
             Some(progress) => {
                 self.agree(slot, &identity, &progress)?;
@@ -153,10 +154,7 @@ impl Session {
         let publisher = Publisher::start(&self.config).await?;
         failpoint::hit(failpoint::TAKEN_OVER);
         let progress = self.read_progress().await?;
-        if let Some(progress) = progress
-            .as_ref()
-            .filter(|progress| progress.snapshot == SnapshotState::Done)
-        {
+        if let Some(progress) = progress.as_ref().filter(|progress| progress.has_begun()) {
             return Err(Error::stop_msg(format!(
                 "slot '{}' is gone: the changes behind {} are not in the topics and cannot be read any more",
                 self.config.slot_name(),
@@ -240,15 +238,6 @@ impl Session {
             .start_replication(&self.config.slot_name(), from, &options)
             .await
             .map_err(|error| self.database.explain_replication(error))
-    }
-
-    /// What progress says of each table, by topic.
-    pub(crate) fn remember(&mut self, progress: Option<&Progress>) {
-        self.registrar.remember(
-            progress
-                .map(|progress| progress.tables.clone())
-                .unwrap_or_default(),
-        );
     }
 }
 

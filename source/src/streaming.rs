@@ -1,4 +1,7 @@
-//! The steady state: read, translate, complete, hand over, confirm.
+//! The steady state: read, translate, complete, hand over, confirm; and beside it the chunks of snapshots.
+
+mod chunks;
+mod keyless;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,15 +15,16 @@ use crate::completion::Completer;
 use crate::decoder::{Decoded, Decoder};
 use crate::failpoint;
 use crate::outbox::{Outbox, Transaction};
-use crate::pgoutput::Message;
-use crate::progress::{Position, ProgressWriter};
+use crate::pgoutput::{Begin, Message};
+use crate::progress::{Position, ProgressLog};
 use crate::publisher::{Committed, Publisher};
-use crate::relation::{RelationShape, Resolver};
+use crate::relation::{self, RelationShape};
 use crate::replication::{Frame, ReplicationStream};
 use crate::session::{Begun, STATUS_INTERVAL, Session, keep_alive};
-use crate::snapshot::now_ns;
+use crate::snapshot::{SnapshotRequest, Watermark, now_ns};
 use crate::telemetry;
-use crate::translate::Translator;
+use crate::translate::{Applied, Translator};
+use chunks::Chunks;
 
 /// How long an idle database's slot may stand still: then a progress record alone moves it.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -40,23 +44,22 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
     let mut streaming = Streaming {
         stream,
         publisher,
-        writer: progress.writer()?,
         translator: Translator::new(progress.position),
         completer: Completer::new(session.database.clone()),
-        resolver: Resolver::new(&progress),
         decoder: Decoder::new(session.config.postgres.plugin, &progress),
         session,
         decoding: Lsn::ZERO,
         durable: progress.position,
         received: progress.position.confirm,
+        progress: ProgressLog::new(progress),
+        chunks: Chunks::default(),
         in_flight: None,
         spare: Outbox::default(),
         published_at: Instant::now(),
     };
-    streaming.session.remember(Some(&progress));
     context.health.set_phase("streaming");
     context.health.set_ready(true, "");
-    let ended = streaming.run(context).await;
+    let ended = Box::pin(streaming.run(context)).await;
     context.health.set_ready(false, "not streaming");
     ended?;
     streaming.close().await
@@ -66,10 +69,11 @@ struct Streaming {
     session: Session,
     stream: ReplicationStream,
     publisher: Publisher,
-    writer: ProgressWriter,
+    /// What the next transaction's progress record says.
+    progress: ProgressLog,
     translator: Translator,
     completer: Completer,
-    resolver: Resolver,
+    chunks: Chunks,
     decoder: Decoder,
     /// Where the payload stands that the decoder has not done with.
     decoding: Lsn,
@@ -100,6 +104,10 @@ enum Pause {
     Relation(RelationShape),
     /// The decoder must ask the catalog.
     Ask,
+    /// A watermark of some source has come.
+    Watermark(Watermark),
+    /// The next transaction is not in the snapshot of a table without a key: its rows come first.
+    Keyless(Begin),
 }
 
 impl Streaming {
@@ -116,20 +124,51 @@ impl Streaming {
                     self.ask().await?;
                     continue;
                 }
+                Pause::Watermark(mark) => {
+                    self.watermark(&mark)?;
+                    continue;
+                }
+                Pause::Keyless(begin) => {
+                    self.read_keyless().await?;
+                    self.translator.apply(&Message::Begin(begin), Lsn::ZERO)?;
+                    continue;
+                }
                 Pause::Full => true,
                 Pause::Drained => false,
             };
+            if self.translator.is_between_transactions() {
+                self.between_transactions().await?;
+            }
             self.hand_over().await?;
             if full && self.in_flight.is_none() {
                 continue;
             }
             tokio::select! {
                 committed = self.publisher.committed(), if self.in_flight.is_some() => self.committed(committed?),
+                progressed = self.chunks.next() => self.progressed(progressed?)?,
                 filled = self.stream.fill(), if !full => filled.map_err(|e| self.session.database.explain_replication(e))?,
                 _ = tick.tick() => self.report().await?,
                 () = context.shutdown.cancelled() => return Ok(()),
             }
         }
+    }
+
+    /// What may change only between two transactions.
+    async fn between_transactions(&mut self) -> Result<(), Error> {
+        if self.keyless_is_due() {
+            self.read_keyless().await?;
+        }
+        self.drive_snapshots();
+        Ok(())
+    }
+
+    /// Asks for all rows of a topic's table, beside the stream; a snapshot of it that is under way begins
+    /// again. Returns whether there is such a topic.
+    pub(crate) fn request_snapshot(&mut self, topic: &str, request: SnapshotRequest) -> bool {
+        self.chunks.abandon(topic);
+        let progress = self.progress.get_mut();
+        progress.position = self.translator.position();
+        progress.request_snapshot(topic, request)
     }
 
     /// Translates what the connection has received already.
@@ -142,10 +181,12 @@ impl Streaming {
             }
             match self.decoder.more()? {
                 Decoded::Nothing => {}
-                decoded => match apply(&mut self.translator, &decoded, self.decoding)? {
-                    None => continue,
-                    Some(pause) => break pause,
-                },
+                decoded => {
+                    match apply(&mut self.translator, &self.chunks, &decoded, self.decoding)? {
+                        None => continue,
+                        Some(pause) => break pause,
+                    }
+                }
             }
             let frame = self
                 .stream
@@ -168,7 +209,8 @@ impl Streaming {
                     self.received = self.received.max(wal_start);
                     self.decoding = wal_start;
                     let decoded = self.decoder.decode(payload)?;
-                    if let Some(pause) = apply(&mut self.translator, &decoded, wal_start)? {
+                    let pause = apply(&mut self.translator, &self.chunks, &decoded, wal_start)?;
+                    if let Some(pause) = pause {
                         break pause;
                     }
                 }
@@ -182,7 +224,8 @@ impl Streaming {
 
     /// Looks a table's shape up and registers its schema, before a record uses it.
     async fn learn(&mut self, shape: &RelationShape) -> Result<(), Error> {
-        let work = self.resolver.resolve(&self.session, shape);
+        let known = &self.progress.get().tables;
+        let work = relation::resolve(&self.session, known, shape);
         let table = keep_alive(
             &mut self.stream,
             &self.session.database,
@@ -213,7 +256,8 @@ impl Streaming {
     async fn hand_over(&mut self) -> Result<(), Error> {
         let heartbeat = self.translator.position().confirm > self.durable.confirm
             && self.published_at.elapsed() >= HEARTBEAT;
-        if self.in_flight.is_some() || (self.translator.is_empty() && !heartbeat) {
+        let nothing = self.translator.is_empty() && !self.progress.has_changed();
+        if self.in_flight.is_some() || (nothing && !heartbeat) {
             return Ok(());
         }
         let position = self.translator.position();
@@ -230,7 +274,7 @@ impl Streaming {
         .await?;
         let transaction = Transaction {
             outbox,
-            progress: self.writer.encode(&position),
+            progress: self.progress.encode(position),
             position,
         };
         let started = Instant::now();
@@ -280,12 +324,13 @@ impl Streaming {
 
     /// Commits what came in, confirms it, and gives the slot back.
     async fn close(mut self) -> Result<(), Error> {
+        self.chunks = Chunks::default();
         loop {
             if self.in_flight.is_some() {
                 let committed = self.publisher.committed().await?;
                 self.committed(committed);
             }
-            if self.translator.is_empty() {
+            if self.translator.is_empty() && !self.progress.has_changed() {
                 break;
             }
             self.hand_over().await?;
@@ -302,6 +347,7 @@ impl Streaming {
 /// Applies a message, unless something must be looked up first.
 fn apply(
     translator: &mut Translator,
+    chunks: &Chunks,
     decoded: &Decoded<'_>,
     lsn: Lsn,
 ) -> Result<Option<Pause>, Error> {
@@ -311,6 +357,12 @@ fn apply(
         Decoded::Message(Message::Relation(relation)) if !translator.knows(relation) => {
             Ok(Some(Pause::Relation(RelationShape::of(relation))))
         }
-        Decoded::Message(message) => translator.apply(message, lsn).map(|()| None),
+        Decoded::Message(Message::Begin(begin)) if chunks.keyless_before(begin) => {
+            Ok(Some(Pause::Keyless(*begin)))
+        }
+        Decoded::Message(message) => Ok(match translator.apply(message, lsn)? {
+            Applied::Change => None,
+            Applied::Watermark(mark) => Some(Pause::Watermark(mark)),
+        }),
     }
 }

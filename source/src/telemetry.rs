@@ -10,6 +10,8 @@ pub(crate) const TRANSACTIONS: &str = "tributary_source_transactions_total";
 pub(crate) const COMMIT_SECONDS: &str = "tributary_source_commit_seconds";
 /// Rows read by the snapshot, by table.
 pub(crate) const SNAPSHOT_ROWS: &str = "tributary_source_snapshot_rows_total";
+/// Tables whose rows are not all in the log.
+pub(crate) const SNAPSHOT_TABLES: &str = "tributary_source_snapshot_tables";
 /// Rows whose unchanged TOAST columns were looked up.
 pub(crate) const ROWS_COMPLETED: &str = "tributary_source_rows_completed_total";
 /// WAL between what the server has sent and what is confirmed.
@@ -28,6 +30,10 @@ pub(crate) const METRICS: &[Metric] = &[
         "From handing a Kafka transaction over to its commit.",
     ),
     Metric::counter(SNAPSHOT_ROWS, "Rows read by the snapshot."),
+    Metric::gauge(
+        SNAPSHOT_TABLES,
+        "Tables whose rows are not all in the log yet.",
+    ),
     Metric::counter(
         ROWS_COMPLETED,
         "Rows whose unchanged TOAST columns were looked up.",

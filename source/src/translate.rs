@@ -12,11 +12,20 @@ use tributary_schemas::{Lsn, header};
 use crate::completion::Incomplete;
 use crate::outbox::Outbox;
 use crate::pgoutput::{
-    self, Begin, Commit, Delete, Insert, Message, OldRow, Relation, Truncate, TupleData, Update,
+    Begin, Commit, Delete, Insert, LogicalMessage, Message, OldRow, Relation, Truncate, Update,
 };
 use crate::progress::Position;
 use crate::published::PublishedTable;
 use crate::relation::RelationShape;
+use crate::snapshot::{WATERMARK_PREFIX, Watermark};
+
+mod merge;
+mod rows;
+mod window;
+
+pub(crate) use merge::Merged;
+use rows::{NewRow, old_cells};
+use window::{Streamed, Window};
 
 /// Applies the stream's messages, one after the other, to an outbox.
 ///
@@ -30,6 +39,17 @@ pub(crate) struct Translator {
     incomplete: Vec<Incomplete>,
     now_ns: i64,
     newest_commit_us: i64,
+    window: Option<Window>,
+    streamed: Streamed,
+}
+
+/// What a message was, beside the records that it became.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// Nothing that concerns the caller.
+    Change,
+    /// A watermark, of this source or another one.
+    Watermark(Watermark),
 }
 
 /// A relation that was announced.
@@ -95,7 +115,14 @@ impl Translator {
             incomplete: Vec::new(),
             now_ns: 0,
             newest_commit_us: 0,
+            window: None,
+            streamed: Streamed::default(),
         }
+    }
+
+    /// Whether no transaction is half read.
+    pub(crate) const fn is_between_transactions(&self) -> bool {
+        self.open.is_none()
     }
 
     /// The position behind all that came in.
@@ -140,6 +167,9 @@ impl Translator {
 
     /// Learns a table's shape; its rows follow. `None` for a table that is not ours.
     pub(crate) fn learn(&mut self, shape: &RelationShape, table: Option<Arc<PublishedTable>>) {
+        if let (Some(window), Some(table)) = (&mut self.window, &table) {
+            window.changed_shape(&table.topic);
+        }
         self.tables.insert(
             shape.oid,
             Announced {
@@ -160,8 +190,9 @@ impl Translator {
     ///
     /// # Errors
     /// The stream contradicts itself, or a value does not fit its column's form.
-    pub(crate) fn apply(&mut self, message: &Message<'_>, lsn: Lsn) -> Result<(), Error> {
+    pub(crate) fn apply(&mut self, message: &Message<'_>, lsn: Lsn) -> Result<Applied, Error> {
         match message {
+            Message::Logical(message) => return self.logical(message),
             Message::Begin(begin) => self.begin(*begin),
             Message::Commit(commit) => self.commit(commit),
             Message::Insert(insert) => self.change(lsn, |this, origin| this.insert(insert, origin)),
@@ -171,10 +202,20 @@ impl Translator {
                 self.change(lsn, |this, origin| this.truncate(truncate, origin))
             }
             Message::Unpublished => self.count().map(drop),
-            Message::Origin(_) | Message::Type(_) | Message::Relation(_) | Message::Logical(_) => {
-                Ok(())
-            }
+            Message::Origin(_) | Message::Type(_) | Message::Relation(_) => Ok(()),
+        }?;
+        Ok(Applied::Change)
+    }
+
+    /// A message within a transaction counts as one of its changes.
+    fn logical(&mut self, message: &LogicalMessage<'_>) -> Result<Applied, Error> {
+        if message.transactional {
+            self.count()?;
         }
+        if message.prefix == WATERMARK_PREFIX {
+            return Ok(Applied::Watermark(Watermark(message.content.to_vec())));
+        }
+        Ok(Applied::Change)
     }
 
     fn begin(&mut self, begin: Begin) -> Result<(), Error> {
@@ -199,6 +240,7 @@ impl Translator {
         if open.has_ours {
             self.previous_commit = Some(commit.end_lsn);
         }
+        self.streamed.push(open.begin.xid);
         if open.published.is_none() {
             return Ok(());
         }
@@ -330,6 +372,9 @@ impl Translator {
             let Some(table) = self.table(*oid)? else {
                 continue;
             };
+            if let Some(window) = &mut self.window {
+                window.truncated(&table.topic);
+            }
             let below = (self.position.seq + 1).max(origin.commit_lsn.0);
             let change = origin.change(Op::Truncate, None, None);
             let mut seq = below;
@@ -355,6 +400,9 @@ impl Translator {
         origin: Origin,
         headers: Vec<(&'static str, Vec<u8>)>,
     ) -> Result<(), Error> {
+        if let Some(window) = &mut self.window {
+            window.changed(&table.topic, key);
+        }
         let change = origin.change(Op::Delete, Some(old), None);
         let seq = self.next_seq(&origin);
         table.append(
@@ -377,6 +425,9 @@ impl Translator {
         origin: Origin,
         headers: Vec<(&'static str, Vec<u8>)>,
     ) -> Result<(), Error> {
+        if let (Some(window), Some(key)) = (&mut self.window, &row.key) {
+            window.changed(&table.topic, key);
+        }
         let seq = self.next_seq(&origin);
         if row.unchanged.is_empty() {
             let change = origin.change(op, before, Some(&row.cells));
@@ -401,78 +452,6 @@ impl Translator {
         ));
         Ok(())
     }
-}
-
-/// The row after a change.
-struct NewRow<'a> {
-    cells: Vec<Cell<'a>>,
-    /// In the wire format; `None` without a key.
-    key: Option<Vec<u8>>,
-    /// Columns that the WAL lacks: TOASTed, untouched, and not in the old row either.
-    unchanged: Vec<usize>,
-}
-
-impl<'a> NewRow<'a> {
-    /// `old` holds the old row and whether it is the whole one or the key only.
-    fn read(
-        tuple: TupleData<'a>,
-        old: Option<(&[Cell<'a>], bool)>,
-        table: &PublishedTable,
-    ) -> Result<Self, Error> {
-        same_width(&tuple, table)?;
-        let mut unchanged = Vec::new();
-        let mut cells = Vec::with_capacity(tuple.len());
-        for (index, cell) in tuple.into_iter().enumerate() {
-            cells.push(match cell {
-                pgoutput::Cell::Null => Cell::Null,
-                pgoutput::Cell::Text(text) => Cell::Text(text),
-                pgoutput::Cell::Unchanged => match old {
-                    Some((old, full)) if full || table.key_columns.contains(&index) => old[index],
-                    _ => {
-                        unchanged.push(index);
-                        Cell::Null
-                    }
-                },
-                pgoutput::Cell::Binary(_) => {
-                    return Err(contradiction("a binary value, which was not asked for"));
-                }
-            });
-        }
-        let key = table.key_bytes(&cells)?;
-        Ok(Self {
-            cells,
-            key,
-            unchanged,
-        })
-    }
-}
-
-fn old_cells<'a>(old: OldRow<'a>, table: &PublishedTable) -> Result<Vec<Cell<'a>>, Error> {
-    let (OldRow::Key(tuple) | OldRow::Full(tuple)) = old;
-    same_width(&tuple, table)?;
-    tuple
-        .into_iter()
-        .map(|cell| match cell {
-            // The old row is logged with its TOASTed values fetched: an absent one is a column outside the key.
-            pgoutput::Cell::Null | pgoutput::Cell::Unchanged => Ok(Cell::Null),
-            pgoutput::Cell::Text(text) => Ok(Cell::Text(text)),
-            pgoutput::Cell::Binary(_) => {
-                Err(contradiction("a binary value, which was not asked for"))
-            }
-        })
-        .collect()
-}
-
-fn same_width(tuple: &TupleData<'_>, table: &PublishedTable) -> Result<(), Error> {
-    if tuple.len() == table.table.columns.len() {
-        return Ok(());
-    }
-    Err(contradiction(&format!(
-        "a row of {} columns for table {}, which was announced with {}",
-        tuple.len(),
-        table.display_name(),
-        table.table.columns.len()
-    )))
 }
 
 fn contradiction(what: &str) -> Error {

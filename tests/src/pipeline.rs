@@ -185,12 +185,23 @@ impl Pipeline {
     /// It does not within `timeout`, or the source has ended.
     pub async fn wait_source(&self, source: &mut Service, timeout: Duration) -> Result<()> {
         let client = self.source().await?;
+        let deadline = Instant::now() + timeout;
+        // Rows that are still to be read beside the stream come before the target.
+        while source.metric("tributary_source_snapshot_tables") != Some(0.0) {
+            alive(source)?;
+            if Instant::now() >= deadline {
+                bail!(
+                    "not all rows are read within {timeout:?}; the source's log ends:\n{}",
+                    source.log_tail()
+                );
+            }
+            tokio::time::sleep(POLL).await;
+        }
         let target: String = client
             .query_one("SELECT pg_current_wal_insert_lsn()::text", &[])
             .await?
             .get(0);
         let slot = format!("tributary_{}", self.name.replace('-', "_"));
-        let deadline = Instant::now() + timeout;
         loop {
             let caught_up = client
                 .query_opt(

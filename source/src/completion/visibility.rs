@@ -1,7 +1,7 @@
 //! What a server's snapshot sees.
 
 /// A snapshot as `pg_current_snapshot()` prints it: `xmin:xmax:xip,xip,…`, with 64-bit transaction ids.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServerSnapshot {
     xmax: u64,
     in_progress: Vec<u64>,

@@ -120,9 +120,30 @@ impl ReplicationConnection {
         name: &str,
         plugin: &str,
     ) -> Result<CreatedSlot, ReplicationError> {
+        self.create_slot(name, "LOGICAL", plugin).await
+    }
+
+    /// As [`Self::create_slot_exporting_snapshot`]; the slot goes with the connection.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn create_temporary_slot_exporting_snapshot(
+        &mut self,
+        name: &str,
+        plugin: &str,
+    ) -> Result<CreatedSlot, ReplicationError> {
+        self.create_slot(name, "TEMPORARY LOGICAL", plugin).await
+    }
+
+    async fn create_slot(
+        &mut self,
+        name: &str,
+        kind: &str,
+        plugin: &str,
+    ) -> Result<CreatedSlot, ReplicationError> {
         // The spelling of PG 14 and before, which the later ones still take.
         let command = format!(
-            "CREATE_REPLICATION_SLOT {} LOGICAL {} EXPORT_SNAPSHOT",
+            "CREATE_REPLICATION_SLOT {} {kind} {} EXPORT_SNAPSHOT",
             quote_identifier(name)?,
             quote_identifier(plugin)?
         );

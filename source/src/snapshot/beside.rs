@@ -1,0 +1,428 @@
+//! A table read in chunks beside the stream.
+//!
+//! A chunk is a range of ctids under one snapshot of the server. Before the snapshot is taken a low watermark
+//! goes into the WAL, and behind each piece of rows a high one. The streaming loop knows which keys the stream
+//! changed between the two: rows with such a key are older than what is in the log, or the same, and are
+//! dropped. All others are as they were read, up to the high watermark; there they enter the log.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use tributary_runtime::{Error, ResultExt};
+
+use crate::catalog::Catalog;
+use crate::completion::ServerSnapshot;
+use crate::database::{Database, literal};
+use crate::failpoint;
+use crate::progress::TableProgress;
+use crate::published::{PublishedTable, Registrar};
+use crate::snapshot::relations::{Relation, relations};
+use crate::snapshot::{RelationRanges, Row, Rows, TableSnapshot, TidRange};
+
+/// The prefix of the logical messages that are watermarks. The content begins with the source's name.
+pub(crate) const WATERMARK_PREFIX: &str = "tributary";
+/// How many bytes of rows are held until their watermark comes through the stream.
+const PIECE_BYTES: usize = 1 << 20;
+/// How long a chunk may hold its snapshot, which holds the server's clean-up back.
+const MAX_CHUNK: Duration = Duration::from_secs(20);
+/// How long a chunk waits for its lock before it lets a schema change pass.
+const LOCK_TIMEOUT_MS: u32 = 2_000;
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// A table to be read, and how far it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Task {
+    pub(crate) topic: Arc<str>,
+    pub(crate) known: TableProgress,
+    pub(crate) snapshot: TableSnapshot,
+}
+
+/// A place in the WAL: the content of a logical message of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Watermark(pub(crate) Vec<u8>);
+
+/// What the streaming loop makes of a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Its rows are on their way; go on.
+    Taken,
+    /// Its rows are on their way; go on under a new snapshot.
+    TakenRenew,
+    /// Its rows cannot be used: read them again.
+    Again,
+}
+
+/// Rows up to a high watermark.
+pub(crate) struct Piece {
+    pub(crate) high: Watermark,
+    pub(crate) table: Arc<PublishedTable>,
+    /// What these rows were read under.
+    pub(crate) snapshot: ServerSnapshot,
+    /// As [`Row`] reads them.
+    pub(crate) rows: Vec<Bytes>,
+    /// How far the table is when they are in the log.
+    pub(crate) state: TableSnapshot,
+    pub(crate) verdict: oneshot::Sender<Verdict>,
+}
+
+/// What the reader tells the streaming loop.
+pub(crate) enum Progressed {
+    /// A low watermark is about to be written.
+    Window {
+        low: Watermark,
+        topic: Arc<str>,
+        ready: oneshot::Sender<()>,
+    },
+    /// A high watermark is about to be written.
+    Piece(Box<Piece>),
+    /// The table is gone, or has become one that cannot be read so.
+    Gone,
+}
+
+/// Reads one table; dropping it ends that.
+pub(crate) struct Reader {
+    pub(crate) topic: Arc<str>,
+    events: mpsc::Receiver<Progressed>,
+    task: tokio::task::JoinHandle<Result<(), Error>>,
+}
+
+impl Reader {
+    pub(crate) fn start(
+        database: &Database,
+        registrar: &Arc<Registrar>,
+        source: &str,
+        chunk_pages: u32,
+        task: Task,
+    ) -> Self {
+        let (output, events) = mpsc::channel(1);
+        let topic = Arc::clone(&task.topic);
+        let beside = Beside {
+            database: database.clone(),
+            registrar: Arc::clone(registrar),
+            marks: Marks {
+                source: source.to_owned(),
+                nonce: crate::snapshot::now_ns(),
+                count: 0,
+            },
+            chunk_pages,
+            task,
+            output,
+        };
+        let task = tokio::spawn(beside.run());
+        Self {
+            topic,
+            events,
+            task,
+        }
+    }
+
+    /// The next event; `None` when the table is read. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Result<Option<Progressed>, Error> {
+        match self.events.recv().await {
+            Some(event) => Ok(Some(event)),
+            None => match (&mut self.task).await {
+                Ok(result) => result.map(|()| None),
+                Err(error) => Err(Error::retry(error)),
+            },
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Names watermarks, so that those of other sources and earlier sessions are not taken for ours.
+struct Marks {
+    source: String,
+    nonce: i64,
+    count: u64,
+}
+
+impl Marks {
+    fn next(&mut self) -> Watermark {
+        self.count += 1;
+        Watermark(format!("{} {} {}", self.source, self.nonce, self.count).into_bytes())
+    }
+}
+
+struct Beside {
+    database: Database,
+    registrar: Arc<Registrar>,
+    marks: Marks,
+    chunk_pages: u32,
+    task: Task,
+    output: mpsc::Sender<Progressed>,
+}
+
+/// A chunk under its snapshot.
+struct Chunk {
+    table: Arc<PublishedTable>,
+    snapshot: ServerSnapshot,
+    oid: u32,
+    range: TidRange,
+    rows: Rows,
+    began: Instant,
+}
+
+impl Beside {
+    async fn run(mut self) -> Result<(), Error> {
+        let marks = self.database.connect().await?;
+        // The commit of a watermark comes behind those that it follows, also where a standby is awaited; and
+        // it is flushed, or the stream would wait for it.
+        let flushed = "SELECT pg_catalog.set_config('synchronous_commit', 'local', false)
+            WHERE pg_catalog.current_setting('synchronous_commit') = 'off'";
+        self.execute(&marks, flushed).await?;
+        let mut reader = None;
+        while !self.task.snapshot.is_complete() {
+            let client = match reader.take() {
+                Some(client) => client,
+                None => self.database.connect().await?,
+            };
+            let table = self.task.known.table.clone();
+            let done = self.chunk(&marks, &client);
+            if done.await.doing(|| format!("read table {table}"))? {
+                reader = Some(client);
+            }
+            if self.output.is_closed() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one chunk. Returns whether the connection can be used again: a COPY that is not wanted any more
+    /// ends with its connection.
+    async fn chunk(&mut self, marks: &Client, client: &Client) -> Result<bool, Error> {
+        let Some(table) = self.describe(client).await? else {
+            self.send(Progressed::Gone).await?;
+            return Ok(true);
+        };
+        self.low_watermark(marks).await?;
+        let chunk = match self.begin(client, &table).await? {
+            Begun::Chunk(chunk) => chunk,
+            Begun::Complete => {
+                // Nothing to read, as of a table without any relation: the loop still has to hear of it.
+                let snapshot = self.server_snapshot(client).await?;
+                self.hand_over(marks, &table, snapshot, Vec::new()).await?;
+                return Ok(true);
+            }
+            Begun::Changed => {
+                self.execute(client, "ROLLBACK").await?;
+                tokio::time::sleep(RETRY_PAUSE).await;
+                return Ok(true);
+            }
+        };
+        let whole = self.pieces(marks, chunk).await?;
+        if whole {
+            self.execute(client, "COMMIT").await?;
+        }
+        Ok(whole)
+    }
+
+    /// The table as the catalog has it now, registered; `None` if it is gone.
+    async fn describe(&self, client: &Client) -> Result<Option<Arc<PublishedTable>>, Error> {
+        let mut catalog = Catalog::new(client, &self.database);
+        let Some(found) = catalog.table(self.task.known.oid).await? else {
+            return Ok(None);
+        };
+        let published = self.registrar.publish(found.table, Some(&self.task.known));
+        Ok(Some(Arc::new(published.await?)).filter(|table| table.topic == self.task.topic))
+    }
+
+    async fn low_watermark(&mut self, marks: &Client) -> Result<(), Error> {
+        let low = self.marks.next();
+        let (ready, answered) = oneshot::channel();
+        let window = Progressed::Window {
+            low: low.clone(),
+            topic: Arc::clone(&self.task.topic),
+            ready,
+        };
+        self.send(window).await?;
+        answered.await.map_err(|_| stopped())?;
+        self.write(marks, &low).await
+    }
+
+    /// Takes the chunk's snapshot. The lock comes first, so that the columns stay as described.
+    async fn begin(
+        &mut self,
+        client: &Client,
+        table: &Arc<PublishedTable>,
+    ) -> Result<Begun, Error> {
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};
+            LOCK TABLE {} IN ACCESS SHARE MODE",
+            table.quoted_name()
+        );
+        if let Err(error) = client.batch_execute(&begin).await {
+            let passing = [SqlState::LOCK_NOT_AVAILABLE, SqlState::UNDEFINED_TABLE];
+            let passes = error.code().is_some_and(|code| passing.contains(code));
+            let error = self.database.explain(error);
+            if !passes {
+                return Err(error);
+            }
+            tracing::info!(%error, table = table.display_name(), "a chunk waits for a change of the table");
+            return Ok(Begun::Changed);
+        }
+        let snapshot = self.server_snapshot(client).await?;
+        let mut catalog = Catalog::new(client, &self.database);
+        let now = catalog.table(table.table.oid).await?;
+        if now.is_none_or(|now| now.table != table.table) {
+            return Ok(Begun::Changed);
+        }
+        let found = relations(client, table.table.oid)
+            .await
+            .map_err(|e| self.database.explain(e))?;
+        let unread = |relation: &Relation| relation.ranges.clone();
+        self.task
+            .snapshot
+            .reconcile(found.iter().map(unread).collect());
+        let Some((relation, range)) = next_chunk(&self.task.snapshot, &found, self.chunk_pages)
+        else {
+            self.execute(client, "COMMIT").await?;
+            return Ok(Begun::Complete);
+        };
+        let filter = self.task.snapshot.filter.as_deref();
+        let what = (relation.name.as_str(), range);
+        let rows = Rows::read(client, &self.database, &table.table, what, filter).await?;
+        Ok(Begun::Chunk(Box::new(Chunk {
+            table: Arc::clone(table),
+            snapshot,
+            oid: relation.ranges.oid,
+            range,
+            rows,
+            began: Instant::now(),
+        })))
+    }
+
+    /// Hands the chunk's rows over, piece by piece. Returns whether all were read.
+    async fn pieces(&mut self, marks: &Client, mut chunk: Box<Chunk>) -> Result<bool, Error> {
+        let mut row = Row::default();
+        loop {
+            let (mut rows, mut bytes) = (Vec::new(), 0);
+            let mut to = None;
+            while bytes < PIECE_BYTES {
+                let Some(line) = chunk.rows.next().await? else {
+                    break;
+                };
+                bytes += line.len();
+                to = Some(row.parse(&line, &chunk.table.table)?.0);
+                rows.push(line);
+            }
+            let whole = bytes < PIECE_BYTES;
+            let read = TidRange {
+                after: chunk.range.after,
+                to: if whole { chunk.range.to } else { to },
+            };
+            let before = self.task.snapshot.clone();
+            if let Some(relation) = self.task.snapshot.relation_mut(chunk.oid) {
+                relation.finish(read);
+            }
+            let verdict = self.hand_over(marks, &chunk.table, chunk.snapshot.clone(), rows);
+            match verdict.await? {
+                Verdict::Again => {
+                    self.task.snapshot = before;
+                    return Ok(false);
+                }
+                Verdict::Taken | Verdict::TakenRenew if whole => return Ok(true),
+                Verdict::Taken if chunk.began.elapsed() < MAX_CHUNK => {}
+                Verdict::Taken | Verdict::TakenRenew => return Ok(false),
+            }
+            chunk.range.after = to.unwrap_or(chunk.range.after);
+        }
+    }
+
+    async fn hand_over(
+        &mut self,
+        marks: &Client,
+        table: &Arc<PublishedTable>,
+        snapshot: ServerSnapshot,
+        rows: Vec<Bytes>,
+    ) -> Result<Verdict, Error> {
+        let high = self.marks.next();
+        let (verdict, answer) = oneshot::channel();
+        let mut state = self.task.snapshot.clone();
+        state.rows += rows.len() as u64;
+        let piece = Piece {
+            high: high.clone(),
+            table: Arc::clone(table),
+            snapshot,
+            rows,
+            state: state.clone(),
+            verdict,
+        };
+        self.send(Progressed::Piece(Box::new(piece))).await?;
+        failpoint::hit(failpoint::WATERMARK_CHUNK);
+        self.write(marks, &high).await?;
+        let verdict = answer.await.map_err(|_| stopped())?;
+        if verdict != Verdict::Again {
+            self.task.snapshot = state;
+        }
+        Ok(verdict)
+    }
+
+    async fn server_snapshot(&self, client: &Client) -> Result<ServerSnapshot, Error> {
+        let query = "SELECT pg_catalog.pg_current_snapshot()::text";
+        let row = client
+            .query_one(query, &[])
+            .await
+            .map_err(|e| self.database.explain(e))?;
+        ServerSnapshot::parse(row.get(0))
+            .ok_or_else(|| Error::stop_msg("the server's snapshot has an unknown form"))
+    }
+
+    async fn write(&self, marks: &Client, mark: &Watermark) -> Result<(), Error> {
+        let emit = format!(
+            "SELECT pg_catalog.pg_logical_emit_message(true, '{WATERMARK_PREFIX}', {})",
+            literal(&String::from_utf8_lossy(&mark.0))
+        );
+        self.execute(marks, &emit)
+            .await
+            .doing(|| "write a watermark")
+    }
+
+    async fn execute(&self, client: &Client, sql: &str) -> Result<(), Error> {
+        let done = client.batch_execute(sql).await;
+        done.map_err(|e| self.database.explain(e))
+    }
+
+    async fn send(&self, event: Progressed) -> Result<(), Error> {
+        self.output.send(event).await.map_err(|_| stopped())
+    }
+}
+
+/// What came of the attempt to begin a chunk.
+enum Begun {
+    Chunk(Box<Chunk>),
+    /// There is nothing to read any more.
+    Complete,
+    /// The table is being changed: begin again.
+    Changed,
+}
+
+/// The first range that is to be read, cut to a chunk.
+fn next_chunk<'a>(
+    snapshot: &TableSnapshot,
+    found: &'a [Relation],
+    chunk_pages: u32,
+) -> Option<(&'a Relation, TidRange)> {
+    let planned: &[RelationRanges] = snapshot.relations.as_deref().unwrap_or_default();
+    let next = planned.iter().find(|one| !one.pending.is_empty())?;
+    let relation = found.iter().find(|one| one.ranges.oid == next.oid)?;
+    // As large as it is now: it may have grown since it was planned.
+    let (chunk, _) = next
+        .pending
+        .first()?
+        .cut(chunk_pages, relation.ranges.pages);
+    Some((relation, chunk))
+}
+
+fn stopped() -> Error {
+    Error::retry_msg("the stream has stopped")
+}

@@ -1,0 +1,271 @@
+//! All tables in parallel ctid chunks, every worker pinned to the snapshot that the slot exported.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_postgres::Client;
+use tributary_runtime::{Error, ResultExt};
+use tributary_schemas::Lsn;
+use tributary_schemas::encode::{Change, Snapshot};
+use tributary_schemas::record::Op;
+use tributary_schemas::table::Cell;
+
+use crate::database::{Database, literal};
+use crate::failpoint;
+use crate::outbox::Outbox;
+use crate::published::PublishedTable;
+use crate::snapshot::{RelationRanges, Row, Rows, Tid, TidRange, now_ns, relations};
+
+/// A range of one relation.
+#[derive(Debug, Clone)]
+struct Chunk {
+    table: Arc<PublishedTable>,
+    /// The relation's name, quoted.
+    relation: Arc<str>,
+    oid: u32,
+    pages: u32,
+    range: TidRange,
+}
+
+/// What every row of the snapshot has in common.
+#[derive(Debug, Clone)]
+pub(crate) struct SnapshotPoint {
+    /// The slot's consistent point.
+    pub(crate) consistent: Lsn,
+    /// The version of every row.
+    pub(crate) seq: u64,
+    /// The exported snapshot's name.
+    pub(crate) exported: String,
+}
+
+/// Rows for one Kafka transaction, and what is read with them.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) outbox: Outbox,
+    pub(crate) read: Vec<Advance>,
+}
+
+/// Rows of a relation that are read.
+#[derive(Debug)]
+pub(crate) struct Advance {
+    pub(crate) table: Arc<PublishedTable>,
+    pub(crate) oid: u32,
+    pub(crate) range: TidRange,
+    pub(crate) rows: u64,
+}
+
+/// Workers whose transactions all see the slot's consistent point.
+pub(crate) struct Workers {
+    database: Database,
+    clients: Vec<Client>,
+    point: SnapshotPoint,
+}
+
+impl Workers {
+    /// Connects the workers and pins each to the exported snapshot, which lives until the connection that
+    /// created the slot runs its next command.
+    pub(crate) async fn pin(
+        database: &Database,
+        count: usize,
+        point: SnapshotPoint,
+    ) -> Result<Self, Error> {
+        let mut clients = Vec::new();
+        for _ in 0..count {
+            let client = database.connect().await?;
+            let pin = format!(
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+                literal(&point.exported)
+            );
+            client
+                .batch_execute(&pin)
+                .await
+                .map_err(|e| database.explain(e))
+                .doing(|| "take over the slot's snapshot")?;
+            clients.push(client);
+        }
+        Ok(Self {
+            database: database.clone(),
+            clients,
+            point,
+        })
+    }
+
+    /// The relations of these tables, in the tables' order.
+    pub(crate) async fn plan(
+        &self,
+        tables: &[Arc<PublishedTable>],
+    ) -> Result<Vec<Vec<RelationRanges>>, Error> {
+        let mut planned = Vec::new();
+        for table in tables {
+            let relations = self.relations(table).await?.into_iter();
+            planned.push(relations.map(|relation| relation.ranges).collect());
+        }
+        Ok(planned)
+    }
+
+    async fn relations(
+        &self,
+        table: &PublishedTable,
+    ) -> Result<Vec<crate::snapshot::relations::Relation>, Error> {
+        let Some(first) = self.clients.first() else {
+            return Ok(Vec::new());
+        };
+        relations(first, table.table.oid)
+            .await
+            .map_err(|e| self.database.explain(e))
+    }
+
+    /// Reads all tables and hands their rows over, batch by batch; cancel safe in that dropping it ends the
+    /// workers.
+    pub(crate) async fn read(
+        self,
+        tables: &[Arc<PublishedTable>],
+        chunk_pages: u32,
+        output: mpsc::Sender<Batch>,
+    ) -> Result<(), Error> {
+        let mut queue = VecDeque::new();
+        for table in tables {
+            for relation in self.relations(table).await? {
+                queue.push_back(Chunk {
+                    table: Arc::clone(table),
+                    relation: relation.name.into(),
+                    oid: relation.ranges.oid,
+                    pages: relation.ranges.pages,
+                    range: TidRange::ALL,
+                });
+            }
+        }
+        tracing::info!(
+            tables = tables.len(),
+            relations = queue.len(),
+            "reading the first snapshot"
+        );
+        let queue = Arc::new(Mutex::new(queue));
+        let mut workers = JoinSet::new();
+        for client in self.clients {
+            let worker = Worker {
+                client,
+                database: self.database.clone(),
+                queue: Arc::clone(&queue),
+                chunk_pages,
+                point: self.point.clone(),
+                output: output.clone(),
+                batch: Batch::default(),
+            };
+            workers.spawn(worker.run());
+        }
+        drop(output);
+        while let Some(worker) = workers.join_next().await {
+            worker.map_err(Error::stop)??;
+        }
+        Ok(())
+    }
+}
+
+struct Worker {
+    client: Client,
+    database: Database,
+    /// Whole relations, the first one without the chunks that were taken from it.
+    queue: Arc<Mutex<VecDeque<Chunk>>>,
+    chunk_pages: u32,
+    point: SnapshotPoint,
+    output: mpsc::Sender<Batch>,
+    batch: Batch,
+}
+
+impl Worker {
+    async fn run(mut self) -> Result<(), Error> {
+        while let Some(chunk) = self.take() {
+            self.read(&chunk)
+                .await
+                .doing(|| format!("read table {}", chunk.table.display_name()))?;
+        }
+        self.send().await
+    }
+
+    fn take(&self) -> Option<Chunk> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut chunk = queue.pop_front()?;
+        let (range, rest) = chunk.range.cut(self.chunk_pages, chunk.pages);
+        if let Some(range) = rest {
+            queue.push_front(Chunk {
+                range,
+                ..chunk.clone()
+            });
+        }
+        chunk.range = range;
+        Some(chunk)
+    }
+
+    async fn read(&mut self, chunk: &Chunk) -> Result<(), Error> {
+        let table = &chunk.table.table;
+        let what = (&*chunk.relation, chunk.range);
+        let mut rows = Rows::read(&self.client, &self.database, table, what, None).await?;
+        let mut row = Row::default();
+        let handled_at_ns = now_ns();
+        let (mut after, mut count) = (chunk.range.after, 0);
+        while let Some(line) = rows.next().await? {
+            let (tid, cells) = row.parse(&line, table)?;
+            self.append(chunk, &cells, handled_at_ns)?;
+            count += 1;
+            if self.batch.outbox.is_full() {
+                self.advance(chunk, after, Some(tid), count);
+                self.send().await?;
+                failpoint::hit(failpoint::SNAPSHOT_CHUNK);
+                (after, count) = (tid, 0);
+            }
+        }
+        self.advance(chunk, after, chunk.range.to, count);
+        Ok(())
+    }
+
+    fn advance(&mut self, chunk: &Chunk, after: Tid, to: Option<Tid>, rows: u64) {
+        self.batch.read.push(Advance {
+            table: Arc::clone(&chunk.table),
+            oid: chunk.oid,
+            range: TidRange { after, to },
+            rows,
+        });
+    }
+
+    fn append(
+        &mut self,
+        chunk: &Chunk,
+        cells: &[Cell<'_>],
+        handled_at_ns: i64,
+    ) -> Result<(), Error> {
+        let change = Change {
+            op: Op::Read,
+            before: None,
+            after: Some(cells),
+            commit_time_us: handled_at_ns / 1000,
+            snapshot: Snapshot::True,
+            sequence: (None, self.point.consistent),
+            tx_id: None,
+            lsn: Some(self.point.consistent),
+            transaction: None,
+            handled_at_ns,
+        };
+        let key = chunk.table.key_bytes(cells)?;
+        let outbox = &mut self.batch.outbox;
+        chunk.table.append(
+            outbox,
+            key.as_deref(),
+            Some(&change),
+            self.point.seq,
+            Vec::new(),
+        )
+    }
+
+    async fn send(&mut self) -> Result<(), Error> {
+        if self.batch.read.is_empty() {
+            return Ok(());
+        }
+        self.output
+            .send(std::mem::take(&mut self.batch))
+            .await
+            .map_err(|_| Error::retry_msg("the producer has stopped"))
+    }
+}

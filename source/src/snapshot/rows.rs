@@ -1,0 +1,138 @@
+//! Reads the rows of a range of a relation, in the order of their ctids.
+
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use tokio_postgres::{Client, CopyOutStream};
+use tributary_runtime::Error;
+use tributary_schemas::table::{Cell, Table};
+
+use super::copy_text::CopyRow;
+use crate::database::{Database, identifier};
+use crate::snapshot::{Tid, TidRange};
+
+/// The statement that reads a range. TID range scans exist since PG14.
+fn copy_statement(table: &Table, relation: &str, range: TidRange, filter: Option<&str>) -> String {
+    let columns: String = table
+        .columns
+        .iter()
+        .flat_map(|column| [", ".to_owned(), identifier(&column.name)])
+        .collect();
+    let Tid(page, place) = range.after;
+    let to = range
+        .to
+        .map(|Tid(page, place)| format!(" AND ctid <= '({page},{place})'"))
+        .unwrap_or_default();
+    let filter = filter
+        .map(|filter| format!(" AND ({filter})"))
+        .unwrap_or_default();
+    format!(
+        "COPY (SELECT ctid{columns} FROM ONLY {relation} WHERE ctid > '({page},{place})'{to}{filter}) TO STDOUT"
+    )
+}
+
+/// The rows of a range, one after the other; the server waits while nobody asks for the next one.
+pub(crate) struct Rows {
+    lines: Pin<Box<CopyOutStream>>,
+    database: Database,
+}
+
+impl Rows {
+    pub(crate) async fn read(
+        client: &Client,
+        database: &Database,
+        table: &Table,
+        (relation, range): (&str, TidRange),
+        filter: Option<&str>,
+    ) -> Result<Self, Error> {
+        let lines = client
+            .copy_out(&copy_statement(table, relation, range, filter))
+            .await
+            .map_err(|e| database.explain(e))?;
+        Ok(Self {
+            lines: Box::pin(lines),
+            database: database.clone(),
+        })
+    }
+
+    /// The next row, as [`Row`] reads it.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        let line = self.lines.try_next().await;
+        line.map_err(|e| self.database.explain(e))
+    }
+}
+
+/// Takes one row after the other apart; the buffers are reused.
+#[derive(Debug, Default)]
+pub(crate) struct Row(CopyRow);
+
+impl Row {
+    /// Where the row is, and its cells in the order of the table's columns.
+    pub(crate) fn parse<'a>(
+        &'a mut self,
+        line: &'a [u8],
+        table: &Table,
+    ) -> Result<(Tid, Vec<Cell<'a>>), Error> {
+        let mut cells = self.0.parse(line);
+        if cells.len() != table.columns.len() + 1 {
+            return Err(Error::stop_msg(format!(
+                "table {}.{}: a row of {} columns instead of {}",
+                table.schema,
+                table.name,
+                cells.len().saturating_sub(1),
+                table.columns.len()
+            )));
+        }
+        let Cell::Text(tid) = cells.remove(0) else {
+            return Err(Error::stop_msg("a row without a ctid"));
+        };
+        let tid = Tid::parse(tid).ok_or_else(|| Error::stop_msg("a ctid of an unknown form"))?;
+        Ok((tid, cells))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tributary_schemas::table::{Cell, Column, ColumnType, Table};
+
+    use super::{Row, copy_statement};
+    use crate::snapshot::{Tid, TidRange};
+
+    fn table() -> Table {
+        let column = |name: &str, attnum| Column {
+            name: name.to_owned(),
+            attnum,
+            column_type: ColumnType::Text,
+            key_position: None,
+        };
+        Table {
+            oid: 1,
+            schema: "s".to_owned(),
+            name: "t".to_owned(),
+            columns: vec![column("a", 1), column("b \"", 2)],
+        }
+    }
+
+    #[test]
+    fn a_range_is_read_by_ctid() {
+        let range = TidRange {
+            after: Tid(7, 3),
+            to: Some(Tid(9, 0)),
+        };
+        assert_eq!(
+            copy_statement(&table(), "\"s\".\"t\"", range, Some("a > 1")),
+            "COPY (SELECT ctid, \"a\", \"b \"\"\" FROM ONLY \"s\".\"t\" \
+             WHERE ctid > '(7,3)' AND ctid <= '(9,0)' AND (a > 1)) TO STDOUT"
+        );
+    }
+
+    #[test]
+    fn a_row_has_its_place_and_its_cells() {
+        let mut row = Row::default();
+        let (tid, cells) = row.parse(b"(4,2)\tx\\ty\t\\N\n", &table()).unwrap();
+        assert_eq!(tid, Tid(4, 2));
+        assert_eq!(cells, [Cell::Text(b"x\ty"), Cell::Null]);
+        assert!(row.parse(b"(4,2)\tx\n", &table()).is_err());
+    }
+}

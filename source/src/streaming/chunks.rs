@@ -1,0 +1,223 @@
+//! The snapshots that run beside the stream: one table at a time, its chunks merged at their watermarks.
+
+use std::sync::Arc;
+
+use tributary_runtime::Error;
+use tributary_schemas::Lsn;
+
+use super::Streaming;
+use super::keyless::Keyless;
+use crate::pgoutput::Begin;
+use crate::progress::TableProgress;
+use crate::published::PublishedTable;
+use crate::snapshot::{Piece, Progressed, Reader, TableSnapshot, Task, Verdict, Watermark};
+use crate::telemetry;
+use crate::translate::Merged;
+
+/// What is being read.
+#[derive(Default)]
+pub(super) struct Chunks {
+    /// There is no table to read.
+    idle: bool,
+    reader: Option<Reader>,
+    /// The low watermark that is awaited, and the topic whose window it opens.
+    low: Option<(Watermark, Arc<str>)>,
+    /// Rows that wait for their high watermark.
+    piece: Option<Box<Piece>>,
+    pub(super) keyless: Option<Keyless>,
+}
+
+/// What a reader told.
+pub(super) enum News {
+    Progressed(Progressed),
+    /// The table is read.
+    Done,
+    /// The snapshot of a table without a key is there.
+    Keyless,
+}
+
+impl Chunks {
+    /// What the readers have to tell; never ready while there is nothing. Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<News, Error> {
+        match (&mut self.reader, &mut self.keyless) {
+            (Some(reader), _) if self.piece.is_none() => {
+                let event = reader.next().await?;
+                Ok(event.map_or(News::Done, News::Progressed))
+            }
+            (None, Some(keyless)) if !keyless.is_ready() => {
+                keyless.ready().await?;
+                Ok(News::Keyless)
+            }
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Whether the rows of a table without a key come before this transaction.
+    pub(super) fn keyless_before(&self, begin: &Begin) -> bool {
+        self.keyless
+            .as_ref()
+            .and_then(Keyless::consistent_point)
+            .is_some_and(|point| begin.final_lsn >= point)
+    }
+
+    /// Looks for tables to read again. Ends the reading of this topic's, if it is the one that is being read.
+    pub(super) fn abandon(&mut self, topic: &str) {
+        self.idle = false;
+        let reading = self.reader.as_ref().map(|reader| &*reader.topic);
+        let reading = reading.or(self.keyless.as_ref().map(|keyless| &*keyless.topic));
+        if reading == Some(topic) {
+            *self = Self::default();
+        }
+    }
+
+    const fn is_reading(&self) -> bool {
+        self.reader.is_some() || self.keyless.is_some()
+    }
+}
+
+impl Streaming {
+    /// Begins to read the next table that is not read, if none is being read.
+    pub(super) fn drive_snapshots(&mut self) {
+        if self.chunks.idle || self.chunks.is_reading() {
+            return;
+        }
+        let progress = self.progress.get();
+        let unread = |(topic, table)| -> Option<(&String, &TableProgress, &TableSnapshot)> {
+            let table: &TableProgress = table;
+            Some((topic, table, table.snapshot.as_ref()?))
+        };
+        let mut waiting = progress.tables.iter().filter_map(unread);
+        let next = waiting.next();
+        let count = u32::try_from(waiting.count()).unwrap_or(u32::MAX);
+        metrics::gauge!(telemetry::SNAPSHOT_TABLES)
+            .set(f64::from(count) + f64::from(u8::from(next.is_some())));
+        let Some((topic, known, snapshot)) = next.filter(|_| !progress.snapshots_paused) else {
+            self.chunks.idle = true;
+            return;
+        };
+        let (pages, left) = snapshot.pages();
+        tracing::info!(
+            table = known.table,
+            pages,
+            left,
+            "reading the table's rows beside the stream"
+        );
+        let task = Task {
+            topic: topic.as_str().into(),
+            known: known.clone(),
+            snapshot: snapshot.clone(),
+        };
+        let session = &self.session;
+        if known.key_schema_id.is_none() {
+            // A part of a bag cannot be told from the rest: all of it or nothing.
+            self.chunks.keyless = Some(Keyless::start(session, task));
+            return;
+        }
+        self.chunks.reader = Some(Reader::start(
+            &session.database,
+            &session.registrar,
+            &session.config.name,
+            session.config.snapshot.chunk_pages,
+            task,
+        ));
+    }
+
+    pub(super) fn progressed(&mut self, news: News) -> Result<(), Error> {
+        match news {
+            News::Progressed(Progressed::Window { low, topic, ready }) => {
+                self.chunks.low = Some((low, topic));
+                // A reader that is gone has told why, or will.
+                let _ = ready.send(());
+            }
+            News::Progressed(Progressed::Piece(piece)) => self.chunks.piece = Some(piece),
+            News::Progressed(Progressed::Gone) => self.table_is_gone(),
+            News::Done => self.stop_reading(),
+            News::Keyless => {}
+        }
+        Ok(())
+    }
+
+    fn stop_reading(&mut self) {
+        self.chunks = Chunks::default();
+        self.translator.close_window();
+    }
+
+    /// Its rows cannot be read any more; what the stream had of it is in the log.
+    fn table_is_gone(&mut self) {
+        let Some(reader) = &self.chunks.reader else {
+            return;
+        };
+        let topic = Arc::clone(&reader.topic);
+        if let Some(table) = self.progress.get_mut().tables.get_mut(&*topic) {
+            tracing::warn!(
+                table = table.table,
+                "the table is gone, dropped or renamed: its snapshot ends"
+            );
+            table.snapshot = None;
+        }
+        self.stop_reading();
+    }
+
+    /// A watermark has come through the stream.
+    pub(super) fn watermark(&mut self, mark: &Watermark) -> Result<(), Error> {
+        if let Some((low, topic)) = &self.chunks.low
+            && low == mark
+        {
+            self.translator.open_window(Arc::clone(topic));
+            self.chunks.low = None;
+        }
+        let piece = self.chunks.piece.take_if(|piece| piece.high == *mark);
+        match piece {
+            Some(piece) => self.merge(*piece),
+            // Of another source, or of an earlier session of ours.
+            None => Ok(()),
+        }
+    }
+
+    fn merge(&mut self, piece: Piece) -> Result<(), Error> {
+        let verdict = match self.translator.merge(&piece)? {
+            Merged::Unusable => Verdict::Again,
+            Merged::WindowFull => Verdict::TakenRenew,
+            Merged::Whole => Verdict::Taken,
+        };
+        if verdict != Verdict::Again {
+            let rows = piece.rows.len() as u64;
+            self.rows_are_read(&piece.table, piece.state, rows)?;
+        }
+        let _ = piece.verdict.send(verdict);
+        Ok(())
+    }
+
+    /// Remembers how far a table is; when all its rows are read, those that were there before and are not any
+    /// more are gone.
+    pub(super) fn rows_are_read(
+        &mut self,
+        table: &PublishedTable,
+        state: TableSnapshot,
+        rows: u64,
+    ) -> Result<(), Error> {
+        metrics::counter!(telemetry::SNAPSHOT_ROWS, "table" => table.display_name())
+            .increment(rows);
+        let complete = state.is_complete();
+        if complete {
+            if let Some(below) = state.below {
+                let lsn = self.read_lsn();
+                self.translator.append_gone_below(table, below, lsn)?;
+            }
+            tracing::info!(
+                table = table.display_name(),
+                rows = state.rows,
+                "the table's rows are in the log"
+            );
+        }
+        if let Some(known) = self.progress.get_mut().tables.get_mut(&*table.topic) {
+            known.snapshot = (!complete).then_some(state);
+        }
+        Ok(())
+    }
+
+    /// Where rows that are read between two transactions stand.
+    pub(super) fn read_lsn(&self) -> Lsn {
+        self.translator.position().confirm
+    }
+}
