@@ -62,8 +62,8 @@ demo: ## Show the whole path on real data, and compare every row (KEEP=1 leaves 
 	cargo build --release --workspace --bins
 	KEEP=$(KEEP) TRIBUTARY_BIN_DIR=$(TARGET)/release $(TARGET)/release/demo
 
-bench: ## Drain a backlog and measure (KEEP=1 leaves the stack running)
-	$(install)
+bench: ## Drain a backlog beside pg_recvlogical and Debezium, and measure (KEEP=1 leaves the stack running)
+	$(install) debezium
 	cargo build --release --workspace --bins
 	KEEP=$(KEEP) TRIBUTARY_BIN_DIR=$(TARGET)/release $(TARGET)/release/bench
 

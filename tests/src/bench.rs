@@ -4,6 +4,7 @@
 //! machine. Rates are to be read beside the reference's: the machine is not the same tomorrow.
 
 mod backlog;
+mod debezium;
 mod drain;
 mod reference;
 mod report;
@@ -21,6 +22,7 @@ use anyhow::{Context, Result, bail};
 use crate::pipeline::Pipeline;
 use crate::stack::{Lifetime, Options, Part, Stack};
 use backlog::Backlog;
+use debezium::Debezium;
 use reference::Reference;
 use tributary::Source;
 
@@ -58,18 +60,25 @@ pub async fn run(dir: &Path, result: &Path, size: Size, keep: bool) -> Result<()
     };
     backlog::create_tables(&bench, size.scale).await?;
     // The reference copies the slot of ours, so ours goes first.
-    let mut peers: [Box<dyn Peer>; 2] = [Box::new(Source::new(&pipeline)?), Box::new(Reference)];
+    let mut peers: [Box<dyn Peer>; 3] = [
+        Box::new(Debezium::new(pipeline.dir().join("debezium"))),
+        Box::new(Source::new(&pipeline)?),
+        Box::new(Reference),
+    ];
+    let rows = backlog::rows(&bench).await?;
+    let mut snapshots = Vec::new();
     for peer in &mut peers {
-        progress(&format!("preparing {}", peer.name()));
-        peer.prepare(&bench).await?;
+        progress(&format!("{} reads {rows} rows", peer.name()));
+        let snapshot = peer.prepare(&bench, rows).await;
+        snapshots.extend(snapshot.with_context(|| format!("{} prepares", peer.name()))?);
     }
-    // And it drains first: then both find the WAL in the same caches.
+    // And it drains first: then all find the WAL in the same caches.
     peers.reverse();
     let mut rounds = Vec::new();
     for transactions in [size.transactions, 2 * size.transactions] {
         rounds.push(round(&bench, &mut peers, transactions).await?);
     }
-    let report = Report::new(&bench, size, rounds).await?;
+    let report = Report::new(&bench, size, (rows, snapshots), rounds).await?;
     drop(peers);
     print(&report.table());
     report.write(result)?;

@@ -11,6 +11,7 @@ pub mod pipeline;
 pub mod service;
 pub mod shop;
 pub mod stack;
+pub mod usage;
 
 /// The folder that all data of tests go to: Cargo's target folder.
 pub fn target_dir() -> PathBuf {

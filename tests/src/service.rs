@@ -276,37 +276,15 @@ impl Service {
     /// # Errors
     /// The process does not run.
     pub fn peak_resident_bytes(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!(
-            "/proc/{}/status",
-            self.pid().context("not running")?
-        ))?;
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmHWM:"))
-            .context("no VmHWM")?;
-        let kib: u64 = line
-            .split_whitespace()
-            .nth(1)
-            .context("no VmHWM")?
-            .parse()?;
-        Ok(kib * 1024)
+        crate::usage::peak_resident_bytes(self.pid().context("not running")?)
     }
 
     /// CPU seconds used so far, user and system.
     ///
     /// # Errors
-    /// The process does not run.
+    /// It does not run.
     pub fn cpu_seconds(&self) -> Result<f64> {
-        let stat =
-            fs::read_to_string(format!("/proc/{}/stat", self.pid().context("not running")?))?;
-        let (_, rest) = stat.rsplit_once(") ").context("unknown form of stat")?;
-        let fields: Vec<&str> = rest.split(' ').collect();
-        let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-        // SAFETY: sysconf(3) takes no pointers.
-        #[allow(unsafe_code)]
-        let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-        #[expect(clippy::cast_precision_loss, reason = "100 or so")]
-        Ok(ticks / per_second as f64)
+        crate::usage::cpu_seconds(self.pid().context("not running")?)
     }
 
     /// The whole log.

@@ -135,6 +135,68 @@ async fn a_snapshot_that_was_killed_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: make test-long"]
+async fn ten_million_rows_are_read_in_bounded_memory_through_ten_kills() {
+    const KILLS: u32 = 10;
+    let rows: u32 = match std::env::var("TRIBUTARY_LONG_ROWS") {
+        Ok(rows) => rows.parse().unwrap(),
+        Err(_) => 10_000_000,
+    };
+    let sql = format!(
+        "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, name text);
+        INSERT INTO s.t SELECT g, 'row ' || g FROM generate_series(1, {rows}) g"
+    );
+    let (stack, pipeline, client) = pipeline("many_rows", &sql).await;
+    let mut source = source(&pipeline);
+    let mut peak = 0;
+    for kill in 1..=KILLS {
+        let progress = f64::from(rows) / f64::from(KILLS + 1);
+        wait_long("a part of the snapshot", || events(&source) >= progress).await;
+        peak = source.peak_resident_bytes().unwrap().max(peak);
+        source.kill().unwrap();
+        let change = format!("UPDATE s.t SET name = 'changed' WHERE id % 1000 = {kill}");
+        client.batch_execute(&change).await.unwrap();
+        source.start().unwrap();
+    }
+    let limit = Duration::from_secs(3600);
+    pipeline.wait_source(&mut source, limit).await.unwrap();
+    peak = source.peak_resident_bytes().unwrap().max(peak);
+    println!(
+        "peak resident: {:.1} MB",
+        f64::from(u32::try_from(peak).unwrap()) / 1e6
+    );
+    assert!(peak < 64_000_000, "{peak} bytes");
+    let mut reads = vec![0_u8; rows as usize + 1];
+    let mut reader = TopicReader::new(stack.kafka(), stack.registry_url());
+    let topic = pipeline.topic("s.t");
+    let visit = |record: TopicRecord| {
+        assert!(record.below.is_none(), "the snapshot started over");
+        if record.change.is_some_and(|change| change.op == 'r') {
+            reads[record.key["id"].parse::<usize>().unwrap()] += 1;
+        }
+    };
+    reader.visit(&topic, visit).await.unwrap();
+    assert!(
+        reads.iter().all(|count| *count <= 1),
+        "a row was read twice"
+    );
+    let changed = u32::try_from(reads.iter().filter(|count| **count == 0).count()).unwrap() - 1;
+    assert!(
+        changed <= KILLS * (rows / 1000),
+        "{changed} rows were never read"
+    );
+}
+
+/// As [`wait_until`], for what takes minutes.
+async fn wait_long(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(1800);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} does not happen");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sigterm_flushes_confirms_and_repeats_nothing() {
     let (stack, pipeline, client) = pipeline(
         "sigterm",

@@ -82,6 +82,17 @@ impl Backlog {
     }
 }
 
+/// All rows of the tables.
+///
+/// # Errors
+/// The database does not answer.
+pub(super) async fn rows(bench: &Bench<'_>) -> Result<u64> {
+    let counts = TABLES.map(|table| format!("(SELECT count(*) FROM {table})"));
+    let sql = format!("SELECT {}", counts.join(" + "));
+    let rows: i64 = bench.client.query_one(&sql, &[]).await?.get(0);
+    Ok(u64::try_from(rows)?)
+}
+
 async fn position(bench: &Bench<'_>) -> Result<String> {
     let sql = "SELECT pg_current_wal_insert_lsn()::text";
     Ok(bench.client.query_one(sql, &[]).await?.get(0))

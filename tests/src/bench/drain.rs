@@ -26,8 +26,13 @@ pub trait Peer {
     /// Its name in the report.
     fn name(&self) -> &'static str;
 
-    /// Brings it to the point where all that is committed from now on is its backlog, and stops it there.
-    fn prepare<'a>(&'a mut self, bench: &'a Bench<'_>) -> BoxFuture<'a, Result<()>>;
+    /// Brings it to the point where all that is committed from now on is its backlog, and stops it there. What
+    /// reading all `rows` took, if it reads rows.
+    fn prepare<'a>(
+        &'a mut self,
+        bench: &'a Bench<'_>,
+        rows: u64,
+    ) -> BoxFuture<'a, Result<Option<Drain>>>;
 
     /// Starts it, and stops it when it has drained the backlog.
     fn drain<'a>(
@@ -37,7 +42,7 @@ pub trait Peer {
     ) -> BoxFuture<'a, Result<Drain>>;
 }
 
-/// What draining one backlog took.
+/// What draining one backlog, or reading all rows, took.
 #[derive(Debug, Clone, Serialize)]
 pub struct Drain {
     /// The peer's name.
@@ -46,11 +51,11 @@ pub struct Drain {
     pub version: String,
     /// From its start, or where it says so itself from the start of its stream, to the last change.
     pub seconds: f64,
-    /// Changes per second.
+    /// Changes, or rows, per second.
     pub events_per_second: f64,
     /// That rate as a part of the reference's, for the same backlog.
     pub of_reference: Option<f64>,
-    /// CPU seconds of its process, from its start on, for a million changes.
+    /// CPU seconds of its process, from its start on, for a million of them.
     pub cpu_seconds_per_million: Option<f64>,
     /// The peak resident size of its process.
     pub peak_resident_bytes: Option<u64>,

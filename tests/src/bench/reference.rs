@@ -24,12 +24,16 @@ impl Peer for Reference {
         NAME
     }
 
-    fn prepare<'a>(&'a mut self, bench: &'a Bench<'_>) -> BoxFuture<'a, Result<()>> {
+    fn prepare<'a>(
+        &'a mut self,
+        bench: &'a Bench<'_>,
+        _rows: u64,
+    ) -> BoxFuture<'a, Result<Option<Drain>>> {
         async move {
             let sql = "SELECT pg_copy_logical_replication_slot($1, $2)::text";
             let own = slot(bench.pipeline);
             bench.client.query_one(sql, &[&own, &SLOT]).await?;
-            Ok(())
+            Ok(None)
         }
         .boxed()
     }

@@ -40,12 +40,21 @@ pub struct Report {
     pub servers: BTreeMap<&'static str, String>,
     /// pgbench's scale.
     pub scale: u32,
+    /// Rows of the tables at the first start.
+    pub rows: u64,
+    /// What reading them took.
+    pub snapshots: Vec<Drain>,
     /// The measurements.
     pub rounds: Vec<Round>,
 }
 
 impl Report {
-    pub(super) async fn new(bench: &Bench<'_>, size: Size, rounds: Vec<Round>) -> Result<Self> {
+    pub(super) async fn new(
+        bench: &Bench<'_>,
+        size: Size,
+        (rows, snapshots): (u64, Vec<Drain>),
+        rounds: Vec<Round>,
+    ) -> Result<Self> {
         let sql = "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI\"Z\"')";
         let servers = bench.stack.versions();
         Ok(Self {
@@ -63,6 +72,8 @@ impl Report {
                 .map(|(part, version)| (part.name(), version))
                 .collect(),
             scale: size.scale,
+            rows,
+            snapshots,
             rounds,
         })
     }
@@ -70,17 +81,19 @@ impl Report {
     /// A table for people.
     pub(super) fn table(&self) -> String {
         let mut table = format!(
-            "{:>9} {:<17} {:>8} {:>9} {:>9} {:>9} {:>9}\n",
-            "changes", "", "seconds", "changes/s", "reference", "CPU s/M", "peak MB"
+            "{:>15} {:<17} {:>8} {:>9} {:>9} {:>9} {:>9}\n",
+            "", "", "seconds", "per s", "reference", "CPU s/M", "peak MB"
         );
-        for round in &self.rounds {
-            for drain in &round.drains {
+        let snapshot = (format!("{} rows", self.rows), &self.snapshots);
+        let rounds = self.rounds.iter();
+        let rounds = rounds.map(|round| (format!("{} changes", round.events), &round.drains));
+        for (what, drains) in std::iter::once(snapshot).chain(rounds) {
+            for drain in drains {
                 let peak = drain.peak_resident_bytes.map(|bytes| count(bytes) / 1e6);
                 // Writing to a String cannot fail.
                 let _ = writeln!(
                     table,
-                    "{:>9} {:<17} {:>8.2} {:>9.0} {:>9} {:>9} {:>9}",
-                    round.events,
+                    "{what:>15} {:<17} {:>8.2} {:>9.0} {:>9} {:>9} {:>9}",
                     drain.peer,
                     drain.seconds,
                     drain.events_per_second,
@@ -88,6 +101,9 @@ impl Report {
                     figure(drain.cpu_seconds_per_million, 2),
                     figure(peak, 1),
                 );
+            }
+            if let Some(times) = times_debezium(drains) {
+                let _ = writeln!(table, "{what:>15} {times:.1} times Debezium's rate");
             }
         }
         let servers: Vec<String> = self
@@ -118,6 +134,15 @@ impl Report {
         fs::write(path, serde_json::to_string_pretty(self)?)
             .with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// Our rate as a multiple of Debezium's.
+fn times_debezium(drains: &[Drain]) -> Option<f64> {
+    let rate = |name| {
+        let found = drains.iter().find(|drain| drain.peer == name)?;
+        Some(found.events_per_second)
+    };
+    Some(rate(super::tributary::NAME)? / rate(super::debezium::NAME)?)
 }
 
 fn figure(value: Option<f64>, digits: usize) -> String {

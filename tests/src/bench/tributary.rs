@@ -40,10 +40,33 @@ impl Source {
         })
     }
 
-    async fn run_snapshot(&mut self, bench: &Bench<'_>) -> Result<()> {
+    async fn run_snapshot(&mut self, bench: &Bench<'_>, rows: u64) -> Result<Drain> {
+        let began = Instant::now();
         let _watch = self.start(bench)?;
         self.wait("streams", streams).await?;
-        self.stop(bench).await
+        let seconds = began.elapsed().as_secs_f64();
+        let drain = self.used(Drain::timed(NAME, version()?, seconds, rows), rows)?;
+        self.stop(bench).await?;
+        let topics = TABLES.map(|table| bench.pipeline.topic(table));
+        let starts = topics::ends(bench.stack, &topics)?
+            .into_keys()
+            .map(|partition| (partition, 0));
+        let found: u64 = topics::count_since(bench.stack, &starts.collect())?
+            .values()
+            .sum();
+        if found != rows {
+            bail!("the snapshot has {found} records, the tables have {rows} rows");
+        }
+        Ok(drain)
+    }
+
+    /// With what the process has used.
+    fn used(&self, drain: Drain, events: u64) -> Result<Drain> {
+        Ok(Drain {
+            cpu_seconds_per_million: Some(self.service.cpu_seconds()? / count(events) * 1e6),
+            peak_resident_bytes: Some(self.service.peak_resident_bytes()?),
+            ..drain
+        })
     }
 
     async fn run_drain(&mut self, bench: &Bench<'_>, backlog: &Backlog) -> Result<Drain> {
@@ -60,12 +83,8 @@ impl Source {
         })
         .await?;
         let seconds = began.elapsed().as_secs_f64();
-        let cpu_seconds = self.service.cpu_seconds()?;
-        let drain = Drain {
-            cpu_seconds_per_million: Some(cpu_seconds / events * 1e6),
-            peak_resident_bytes: Some(self.service.peak_resident_bytes()?),
-            ..Drain::timed(NAME, version()?, seconds, backlog.events)
-        };
+        let drain = Drain::timed(NAME, version()?, seconds, backlog.events);
+        let drain = self.used(drain, backlog.events)?;
         self.stop(bench).await?;
         for (topic, found) in topics::count_since(bench.stack, &before)? {
             if found != backlog.events_per_table {
@@ -115,8 +134,12 @@ impl Peer for Source {
         NAME
     }
 
-    fn prepare<'a>(&'a mut self, bench: &'a Bench<'_>) -> BoxFuture<'a, Result<()>> {
-        self.run_snapshot(bench).boxed()
+    fn prepare<'a>(
+        &'a mut self,
+        bench: &'a Bench<'_>,
+        rows: u64,
+    ) -> BoxFuture<'a, Result<Option<Drain>>> {
+        async move { self.run_snapshot(bench, rows).await.map(Some) }.boxed()
     }
 
     fn drain<'a>(

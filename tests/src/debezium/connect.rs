@@ -89,6 +89,32 @@ impl Connect {
         }
     }
 
+    /// The process' id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Stops the worker, which notes its offsets; its slot stays, and another one with the same folder goes on.
+    ///
+    /// # Errors
+    /// It does not end within `timeout`.
+    pub fn stop(mut self, timeout: Duration) -> Result<()> {
+        let pid = i32::try_from(self.child.id())?;
+        // SAFETY: kill(2) takes no pointers; the pid is our own unreaped child's, so it cannot be anyone else's.
+        #[allow(unsafe_code)]
+        if unsafe { libc::kill(pid, libc::SIGTERM) } != 0 {
+            return Err(std::io::Error::last_os_error().into());
+        }
+        let deadline = Instant::now() + timeout;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() >= deadline {
+                bail!("Debezium does not end; its log ends:\n{}", self.log_tail());
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
     /// Kills the worker and drops its slot, which would keep the WAL for ever.
     ///
     /// # Errors

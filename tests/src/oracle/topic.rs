@@ -78,6 +78,16 @@ impl TopicReader {
     /// # Errors
     /// Kafka or the registry does not answer, or a record does not decode.
     pub async fn read(&mut self, topic: &str) -> Result<Vec<TopicRecord>> {
+        let mut records = Vec::new();
+        self.visit(topic, |record| records.push(record)).await?;
+        Ok(records)
+    }
+
+    /// As [`Self::read`], one record after the other.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn visit(&mut self, topic: &str, mut visit: impl FnMut(TopicRecord)) -> Result<()> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", &self.brokers)
             .set("group.id", "oracle")
@@ -93,20 +103,19 @@ impl TopicReader {
             .context("no such topic")?
             .partitions()
             .len();
-        let mut records = Vec::new();
         for partition in 0..i32::try_from(partitions)? {
-            self.read_partition(&consumer, topic, partition, &mut records)
+            self.visit_partition(&consumer, topic, partition, &mut visit)
                 .await?;
         }
-        Ok(records)
+        Ok(())
     }
 
-    async fn read_partition(
+    async fn visit_partition(
         &mut self,
         consumer: &BaseConsumer,
         topic: &str,
         partition: i32,
-        records: &mut Vec<TopicRecord>,
+        visit: &mut impl FnMut(TopicRecord),
     ) -> Result<()> {
         let mut assignment = TopicPartitionList::new();
         assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
@@ -115,14 +124,17 @@ impl TopicReader {
         if low == high {
             return Ok(());
         }
-        let deadline = Instant::now() + TIMEOUT;
+        let mut heard = Instant::now();
         loop {
             ensure!(
-                Instant::now() < deadline,
+                heard.elapsed() < TIMEOUT,
                 "{topic}[{partition}] cannot be read to its end: is a transaction open?"
             );
             match consumer.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => records.push(self.decode(&message).await?),
+                Some(Ok(message)) => {
+                    visit(self.decode(&message).await?);
+                    heard = Instant::now();
+                }
                 None | Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Err(error)) => return Err(error.into()),
             }
