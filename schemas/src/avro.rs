@@ -9,13 +9,15 @@
 
 mod column;
 mod json;
+mod named;
 
 use std::fmt::Write as _;
 
 use crate::name::avro_namespace;
 use crate::table::Table;
-use column::{Named, Role};
+use column::Role;
 use json::quoted;
+use named::Names;
 
 /// The schema of a topic's keys, record `<topic>.Key`; `None` for a table without a key.
 ///
@@ -26,15 +28,15 @@ pub fn key_schema(topic: &str, table: &Table) -> Option<String> {
     if key.is_empty() {
         return None;
     }
-    let namespace = quoted(&avro_namespace(topic));
-    let mut named = Named::default();
+    let namespace = avro_namespace(topic);
+    let mut names = Names::new(&namespace, "key");
     let fields: Vec<_> = key
         .iter()
-        .map(|&index| column::field(&table.columns[index], Role::Key, &mut named))
+        .map(|&index| column::field(&table.columns[index], Role::Key, &mut names))
         .collect();
     Some(record(
         "Key",
-        Some(&namespace),
+        Some(&quoted(&namespace)),
         &fields,
         &connect_name(topic, "Key"),
     ))
@@ -42,12 +44,12 @@ pub fn key_schema(topic: &str, table: &Table) -> Option<String> {
 
 /// The schema of a topic's values, record `<topic>.Envelope`.
 pub fn value_schema(topic: &str, table: &Table) -> String {
-    let namespace = quoted(&avro_namespace(topic));
-    let mut named = Named::default();
+    let namespace = avro_namespace(topic);
+    let mut names = Names::new(&namespace, "value");
     let columns: Vec<_> = table
         .columns
         .iter()
-        .map(|column| column::field(column, Role::Value, &mut named))
+        .map(|column| column::field(column, Role::Value, &mut names))
         .collect();
     let value = record("Value", None, &columns, &connect_name(topic, "Value"));
     let fields = [
@@ -61,7 +63,7 @@ pub fn value_schema(topic: &str, table: &Table) -> String {
         optional("ts_ns", "\"long\""),
     ];
     let annotations = format!("\"connect.version\":2,{}", connect_name(topic, "Envelope"));
-    record("Envelope", Some(&namespace), &fields, &annotations)
+    record("Envelope", Some(&quoted(&namespace)), &fields, &annotations)
 }
 
 /// The schema of the key of a "gone below" record: which source and table it is about.

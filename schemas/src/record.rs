@@ -9,6 +9,35 @@ pub struct RecordType {
     pub fields: Vec<Field>,
 }
 
+/// A geometric record of Debezium's, which means more than the sum of its fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Geometric {
+    /// `io.debezium.data.geometry.Point` {x, y, wkb, srid}
+    Point,
+    /// `io.debezium.data.geometry.Geometry` or `.Geography` {wkb, srid}
+    Ewkb,
+}
+
+impl RecordType {
+    /// Which geometric record this is; `None` for any other, and for one with more fields than are known here.
+    pub fn geometric(&self) -> Option<Geometric> {
+        let kind = self.full_name.strip_prefix("io.debezium.data.geometry.")?;
+        let has = |known: &[(&str, &FieldType)]| {
+            let fields = self.fields.iter();
+            fields
+                .map(|field| (&*field.name, &field.field_type))
+                .eq(known.iter().copied())
+        };
+        let (x, y) = (("x", &FieldType::Float64), ("y", &FieldType::Float64));
+        let (wkb, srid) = (("wkb", &FieldType::Bytes), ("srid", &FieldType::Int32));
+        match kind {
+            "Point" if has(&[x, y, wkb, srid]) => Some(Geometric::Point),
+            "Geometry" | "Geography" if has(&[wkb, srid]) => Some(Geometric::Ewkb),
+            _ => None,
+        }
+    }
+}
+
 /// A field of a [`RecordType`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Field {

@@ -6,6 +6,7 @@
 mod bits;
 mod calendar;
 mod decimal;
+mod geometry;
 mod json;
 mod postgres;
 
@@ -33,7 +34,8 @@ pub enum RenderError {
 }
 
 /// Appends the text that Postgres accepts as input for the column type that fits the field:
-/// `interval` for durations, `bit varying` for bits, `jsonb` for maps and records, an array for arrays.
+/// `interval` for durations, `bit varying` for bits, an array for arrays, `point` for a point, `text` for PostGIS'
+/// geometries (as PostGIS prints them), `jsonb` for maps and other records.
 ///
 /// The text is not escaped for `COPY`; it is the same with every `DateStyle` and `IntervalStyle`.
 ///

@@ -127,13 +127,77 @@ pub enum ColumnType {
         /// How many bits a value may have; `None` for any number.
         length: Option<u32>,
     },
-    /// A one- or more-dimensional array of any of these, also of [`ColumnType::TextForm`].
+    /// One dimension of an array; the items of one with several dimensions are arrays.
     Array(Box<ColumnType>),
+    /// A domain over an array, where it is the item of an array: a value of its own, not a further dimension.
+    ArrayDomain(Box<ColumnType>),
+    /// A composite type, or a table's row type.
+    Composite {
+        /// The type's name, for messages.
+        type_name: String,
+        /// Its attributes in their order, without the dropped ones.
+        attributes: Vec<Attribute>,
+    },
+    /// `box`: its text, in whose arrays a semicolon stands between
+    Box,
+    /// `point`
+    Point,
+    /// PostGIS' `geometry`
+    Geometry,
+    /// PostGIS' `geography`
+    Geography,
+    /// pgvector's `vector`
+    Vector,
+    /// pgvector's `halfvec`
+    HalfVector,
     /// Any other type, as the text that Postgres prints for it.
     TextForm {
         /// The type's name, for the warning that is given once per column.
         type_name: String,
     },
+}
+
+/// An attribute of a [`ColumnType::Composite`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attribute {
+    /// The name, as Postgres has it (unescaped).
+    pub name: String,
+    /// What it holds.
+    pub column_type: ColumnType,
+}
+
+impl ColumnType {
+    /// What stands between the items of an array of this type (`pg_type.typdelim`): a comma but for types
+    /// whose own text is full of commas, or, with PostGIS, of whose arrays somebody thought so.
+    pub fn array_delimiter(&self) -> u8 {
+        match self {
+            Self::Box => b';',
+            Self::Geometry | Self::Geography => b':',
+            Self::Array(item) | Self::ArrayDomain(item) => item.array_delimiter(),
+            _ => b',',
+        }
+    }
+
+    /// The types inside of it (itself, an item, an attribute) that have no form but their text.
+    pub fn text_forms(&self) -> Vec<&str> {
+        match self {
+            Self::TextForm { type_name } => vec![type_name],
+            Self::Array(item) | Self::ArrayDomain(item) => item.text_forms(),
+            Self::Composite { attributes, .. } => attributes
+                .iter()
+                .flat_map(|attribute| attribute.column_type.text_forms())
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// How many dimensions an array of this type has; 0 for what is no array.
+    pub fn dimensions(&self) -> usize {
+        match self {
+            Self::Array(item) => 1 + item.dimensions(),
+            _ => 0,
+        }
+    }
 }
 
 /// One column's value as Postgres sent it: the text form of the type's output function.

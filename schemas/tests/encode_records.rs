@@ -11,7 +11,7 @@ mod oracle;
 
 use std::path::PathBuf;
 
-use oracle::tables::{annotated, arrays, every, keyed, keyless, order_line, weird};
+use oracle::tables::{annotated, arrays, every, keyed, keyless, order_line, structured, weird};
 use oracle::{TOPIC, decode, field, identity, plain, read, with_column};
 use tributary_schemas::avro::{key_schema, truncate_key_schema, value_schema};
 use tributary_schemas::encode::{Change, EncodePlan, Snapshot, TransactionBlock};
@@ -54,6 +54,7 @@ fn schemas_are_as_the_golden_files_say() {
         ("every", every()),
         ("arrays", arrays()),
         ("annotated", annotated()),
+        ("structured", structured()),
         ("keyed", keyed()),
         ("weird", weird()),
         ("order_line", order_line()),

@@ -8,6 +8,8 @@
 #[path = "encode_values/annotated.rs"]
 mod annotated;
 mod oracle;
+#[path = "encode_values/structured.rs"]
+mod structured;
 
 use oracle::tables::{array, mood, numeric, other, time, timestamp};
 use oracle::{assert_refused, assert_written, written};
@@ -301,7 +303,7 @@ fn arrays_of_texts_and_bytes() {
         ),
         (ColumnType::Bytea, r#"{"\\x00ff","\\x"}"#, "[x00ff, x]"),
         (
-            other("box"),
+            ColumnType::Box,
             "{(1,1),(0,0);(2,2),(1,1)}",
             "[(1,1),(0,0), (2,2),(1,1)]",
         ),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
-use tributary_schemas::record::{FieldType, RecordType};
+use tributary_schemas::record::{Field, FieldType, RecordType};
 
 /// The document's field that holds the row's version.
 pub(crate) const SEQ_FIELD: &str = "_tributary_seq";
@@ -112,12 +112,21 @@ fn property(field_type: &FieldType) -> Value {
             json!({"type": "date", "format": DATE_FORMATS, "ignore_malformed": true})
         }
         FieldType::Bytes => json!({"type": "binary"}),
+        // A vector is of no use number by number; its engine's own type depends on engine and dimensions.
+        FieldType::Array(item) if is_vector(item) => {
+            json!({"type": "float", "index": false, "doc_values": false, "ignore_malformed": true})
+        }
         // The engines have no type for arrays: every field may hold several values.
         FieldType::Array(item) => property(&item.field_type),
         // Keys are data: as fields they would grow the mapping without a bound.
         FieldType::Map(_) => json!({"type": "object", "enabled": false}),
         FieldType::Struct(record) => object(record),
     }
+}
+
+/// Items that cannot be null: so are those of a vector, and those of an array of a column never.
+const fn is_vector(item: &Field) -> bool {
+    !item.nullable && matches!(item.field_type, FieldType::Float32 | FieldType::Float64)
 }
 
 /// An object with its fields; kept in `_source` alone if a name inside has a form that the engines refuse.
@@ -212,8 +221,14 @@ mod tests {
             field_type: FieldType::Struct(point),
             nullable: true,
         };
+        let vector = Field {
+            name: "item".to_owned(),
+            field_type: FieldType::Float64,
+            nullable: false,
+        };
         let table = record(vec![
             ("id", FieldType::Int64),
+            ("embedding", FieldType::Array(Box::new(vector))),
             ("points", FieldType::Array(Box::new(items))),
             (
                 "odd",
@@ -232,6 +247,7 @@ mod tests {
             properties["odd"],
             json!({"type": "object", "enabled": false})
         );
-        assert_eq!(field_count(&properties), 7);
+        assert_eq!(properties["embedding"]["index"], json!(false));
+        assert_eq!(field_count(&properties), 8);
     }
 }

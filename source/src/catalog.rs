@@ -43,7 +43,7 @@ impl CatalogTable {
 }
 
 const COLUMNS: &str = "
-    SELECT attrelid, attname, attnum, atttypid, atttypmod
+    SELECT attrelid, attname, attnum, atttypid, atttypmod, attndims::int4
     FROM pg_catalog.pg_attribute
     WHERE attrelid = ANY($1) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
     ORDER BY attrelid, attnum";
@@ -98,13 +98,19 @@ impl<'a> Catalog<'a> {
         Ok(self.complete(vec![head]).await?.pop())
     }
 
-    /// Resolves types that a Relation message names and the catalog's columns do not have any more.
-    pub(crate) async fn column_type(&mut self, oid: u32, typmod: i32) -> Result<ColumnType, Error> {
+    /// Resolves types that a Relation message names and the catalog's columns do not have any more. Of an array's
+    /// dimensions the message says nothing.
+    pub(crate) async fn column_type(
+        &mut self,
+        oid: u32,
+        typmod: i32,
+        dimensions: usize,
+    ) -> Result<ColumnType, Error> {
         self.types
             .load(self.client, &[oid])
             .await
             .map_err(|e| self.database.explain(e))?;
-        Ok(self.types.resolve(oid, typmod))
+        Ok(self.types.resolve(oid, typmod, dimensions))
     }
 
     async fn complete(&mut self, heads: Vec<TableHead>) -> Result<Vec<CatalogTable>, Error> {
@@ -129,7 +135,11 @@ impl<'a> Catalog<'a> {
             by_table.entry(oid).or_default().push(Column {
                 name: row.get(1),
                 attnum,
-                column_type: self.types.resolve(row.get(3), row.get(4)),
+                column_type: self.types.resolve(
+                    row.get(3),
+                    row.get(4),
+                    pgtype::dimensions(row.get(5)),
+                ),
                 key_position: None,
             });
         }

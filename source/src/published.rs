@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tributary_runtime::registry::{BACKWARD_TRANSITIVE, Registry};
 use tributary_runtime::{Error, ResultExt};
 use tributary_schemas::encode::{Change, EncodePlan, SourceIdentity, ValueError};
-use tributary_schemas::table::{Cell, ColumnType, Table};
+use tributary_schemas::table::{Cell, Table};
 use tributary_schemas::{avro, name, partition, wire};
 
 use crate::catalog::CatalogTable;
@@ -318,11 +318,7 @@ fn warn_of_missing_key(table: &Table) {
 /// Says once per column that its type has no form of its own yet.
 fn warn_of_text_forms(table: &Table) {
     for column in &table.columns {
-        let mut inner = &column.column_type;
-        while let ColumnType::Array(element) = inner {
-            inner = element;
-        }
-        if let ColumnType::TextForm { type_name } = inner {
+        for type_name in column.column_type.text_forms() {
             tracing::warn!(
                 table = format!("{}.{}", table.schema, table.name),
                 column = column.name,

@@ -83,7 +83,11 @@ pub(crate) async fn resolve(
             name: column.name.clone(),
             attnum: known.map_or(0, |known| known.attnum),
             column_type: catalog
-                .column_type(column.type_oid, column.type_modifier)
+                .column_type(
+                    column.type_oid,
+                    column.type_modifier,
+                    known.map_or(0, |known| known.column_type.dimensions()),
+                )
                 .await?,
             key_position: known.and_then(|known| known.key_position),
         });

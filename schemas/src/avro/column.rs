@@ -1,8 +1,11 @@
 //! The Avro type of a column.
 
+use std::borrow::Cow;
+
 use super::json::{object, quoted};
+use super::named::{Names, Shared};
 use crate::name::escape_avro;
-use crate::table::{Column, ColumnType, MONEY_PRECISION, MONEY_SCALE};
+use crate::table::{Attribute, Column, ColumnType, MONEY_PRECISION, MONEY_SCALE};
 
 /// The parameter of the Connect schema that keeps a column's original name, where the escape
 /// changed it (Debezium's own, from its `column.propagate.source.type`).
@@ -15,8 +18,6 @@ const COUNTED_BITS: &str = "tributary.counted";
 /// What Debezium gives as the length of a `bit varying` without one.
 const ANY_LENGTH: u32 = i32::MAX.unsigned_abs();
 
-const VARIABLE_SCALE_DECIMAL: &str = "io.debezium.data.VariableScaleDecimal";
-
 /// Where a column stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -24,12 +25,6 @@ pub(super) enum Role {
     Key,
     /// In the record `Value`.
     Value,
-}
-
-/// The named types that a schema has defined so far: Avro wants each defined once.
-#[derive(Default)]
-pub(super) struct Named {
-    variable_scale_decimal: bool,
 }
 
 /// An Avro type on its way into JSON.
@@ -41,7 +36,7 @@ struct AvroType {
     /// `connect.type`, for the integers that Avro does not have.
     connect_type: Option<&'static str>,
     /// `connect.name` and its version, 1.
-    connect_name: Option<&'static str>,
+    connect_name: Option<Cow<'static, str>>,
     /// `connect.doc`.
     connect_doc: Option<&'static str>,
     /// `connect.parameters`.
@@ -51,29 +46,19 @@ struct AvroType {
 }
 
 /// A column as a field of `Key` or `Value`.
-pub(super) fn field(column: &Column, role: Role, named: &mut Named) -> String {
-    let name = escape_avro(&column.name);
-    let renamed = (name != column.name).then(|| (COLUMN_NAME, column.name.clone()));
-    let mut avro_type = AvroType::of(&column.column_type, role, named);
-    let mut in_field = String::new();
-    match renamed {
-        // All columns of this type share one definition, so it cannot hold the name of one.
-        Some(name) if matches!(column.column_type, ColumnType::VariableNumeric) => {
-            in_field = format!(",\"connect.parameters\":{}", object(&[name]));
-        }
-        Some(name) => avro_type.parameters.push(name),
-        None => {}
-    }
-    let schema = avro_type.json();
-    if role == Role::Key || column.key_position.is_some() {
-        format!("{{\"name\":\"{name}\",\"type\":{schema}{in_field}}}")
-    } else {
-        format!("{{\"name\":\"{name}\",\"type\":[\"null\",{schema}],\"default\":null{in_field}}}")
-    }
+pub(super) fn field<'t>(column: &'t Column, role: Role, names: &mut Names<'t>) -> String {
+    let optional = role == Role::Value && column.key_position.is_none();
+    names.inside(&column.name, |names| {
+        let avro_type = AvroType::of(&column.column_type, role, names);
+        avro_type.field(&column.name, &column.column_type, optional)
+    })
 }
 
 impl AvroType {
-    fn of(column_type: &ColumnType, role: Role, named: &mut Named) -> Self {
+    fn of<'t>(column_type: &'t ColumnType, role: Role, names: &mut Names<'t>) -> Self {
+        if let Some(shared) = Shared::of(column_type) {
+            return Self::shared(&shared, names);
+        }
         match column_type {
             ColumnType::Bool => Self::plain("boolean"),
             ColumnType::Int2 => Self {
@@ -84,12 +69,13 @@ impl AvroType {
             ColumnType::Int8 | ColumnType::Oid => Self::plain("long"),
             ColumnType::Float4 => Self::plain("float"),
             ColumnType::Float8 => Self::plain("double"),
-            ColumnType::Text | ColumnType::TextForm { .. } => Self::plain("string"),
+            ColumnType::Text | ColumnType::Box | ColumnType::TextForm { .. } => {
+                Self::plain("string")
+            }
             ColumnType::Numeric { precision, scale } => {
                 Self::decimal(i32::from(*precision), i32::from(*scale), role)
             }
             ColumnType::Money => Self::decimal(MONEY_PRECISION, MONEY_SCALE, role),
-            ColumnType::VariableNumeric => Self::variable_decimal(named),
             ColumnType::Date => Self::meaning("int", "io.debezium.time.Date"),
             ColumnType::Time { precision: 0..=3 } => Self::meaning("int", "io.debezium.time.Time"),
             ColumnType::Time { .. } => Self::meaning("long", "io.debezium.time.MicroTime"),
@@ -124,10 +110,19 @@ impl AvroType {
             ColumnType::Array(item) => Self {
                 attributes: format!(
                     ",\"items\":[\"null\",{}]",
-                    Self::of(item, role, named).json()
+                    Self::of(item, role, names).json()
                 ),
                 ..Self::plain("array")
             },
+            ColumnType::ArrayDomain(array) => Self::of(array, role, names),
+            ColumnType::Vector => Self::vector("double", "io.debezium.data.DoubleVector"),
+            ColumnType::HalfVector => Self::vector("float", "io.debezium.data.FloatVector"),
+            ColumnType::Composite { attributes, .. } => Self::composite(attributes, role, names),
+            // Returned above.
+            ColumnType::VariableNumeric
+            | ColumnType::Point
+            | ColumnType::Geometry
+            | ColumnType::Geography => Self::plain("record"),
         }
     }
 
@@ -145,7 +140,7 @@ impl AvroType {
 
     fn meaning(base: &str, name: &'static str) -> Self {
         Self {
-            connect_name: Some(name),
+            connect_name: Some(name.into()),
             ..Self::plain(base)
         }
     }
@@ -190,18 +185,71 @@ impl AvroType {
         }
     }
 
-    fn variable_decimal(named: &mut Named) -> Self {
-        if std::mem::replace(&mut named.variable_scale_decimal, true) {
-            return Self::plain(VARIABLE_SCALE_DECIMAL);
+    /// A record of Debezium's, or a reference to its definition.
+    fn shared(shared: &Shared, names: &mut Names<'_>) -> Self {
+        if !names.defines(shared) {
+            return Self::plain(shared.full_name);
         }
         Self {
-            attributes: concat!(
-                r#","name":"VariableScaleDecimal","namespace":"io.debezium.data","fields":["#,
-                r#"{"name":"scale","type":"int"},{"name":"value","type":"bytes"}]"#
+            attributes: shared.definition.to_owned(),
+            connect_doc: Some(shared.doc),
+            ..Self::meaning("record", shared.full_name)
+        }
+    }
+
+    /// pgvector's items are never null.
+    fn vector(item: &str, name: &'static str) -> Self {
+        Self {
+            attributes: format!(",\"items\":{}", quoted(item)),
+            ..Self::meaning("array", name)
+        }
+    }
+
+    /// A record of its own in each place: the schema can tell then what each column holds, whatever becomes of
+    /// another one of the same type.
+    fn composite<'t>(attributes: &'t [Attribute], role: Role, names: &mut Names<'t>) -> Self {
+        let name = names.composite();
+        let fields: Vec<_> = attributes
+            .iter()
+            .map(|attribute| {
+                names.inside(&attribute.name, |names| {
+                    let avro_type = Self::of(&attribute.column_type, role, names);
+                    avro_type.field(&attribute.name, &attribute.column_type, true)
+                })
+            })
+            .collect();
+        let namespace = names.namespace();
+        Self {
+            attributes: format!(
+                ",\"name\":\"{name}\",\"namespace\":{},\"fields\":[{}]",
+                quoted(namespace),
+                fields.join(",")
+            ),
+            connect_name: Some(format!("{namespace}.{name}").into()),
+            ..Self::plain("record")
+        }
+    }
+
+    /// A field of this type.
+    fn field(mut self, name: &str, column_type: &ColumnType, optional: bool) -> String {
+        let escaped = escape_avro(name);
+        let mut in_field = String::new();
+        if escaped != name {
+            let original = (COLUMN_NAME, name.to_owned());
+            // All columns of a shared type have one definition, so it cannot hold the name of one.
+            if Shared::of(column_type).is_some() {
+                in_field = format!(",\"connect.parameters\":{}", object(&[original]));
+            } else {
+                self.parameters.push(original);
+            }
+        }
+        let schema = self.json();
+        if optional {
+            format!(
+                "{{\"name\":\"{escaped}\",\"type\":[\"null\",{schema}],\"default\":null{in_field}}}"
             )
-            .to_owned(),
-            connect_doc: Some("Variable scaled decimal"),
-            ..Self::meaning("record", VARIABLE_SCALE_DECIMAL)
+        } else {
+            format!("{{\"name\":\"{escaped}\",\"type\":{schema}{in_field}}}")
         }
     }
 
@@ -227,7 +275,7 @@ impl AvroType {
         if let Some(connect_type) = self.connect_type {
             push(format!("\"connect.type\":{}", quoted(connect_type)));
         }
-        if let Some(name) = self.connect_name {
+        if let Some(name) = &self.connect_name {
             push(format!("\"connect.name\":{}", quoted(name)));
         }
         if let Some(logical_type) = self.logical_type {

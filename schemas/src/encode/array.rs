@@ -5,8 +5,10 @@ use std::borrow::Cow;
 use super::binary;
 use super::form::Form;
 use super::misfit::Misfit;
+use crate::table::ColumnType;
 
 const NO_ARRAY: Misfit = Misfit::text("it is not the text of an array");
+const NO_VECTOR: Misfit = Misfit::text("it is not the text of a vector");
 const LOWER_BOUND: Misfit = Misfit::value("the array's lower bound is not 1");
 const DIMENSIONS: Misfit =
     Misfit::value("the array has another number of dimensions than the schema says");
@@ -21,44 +23,90 @@ enum Item<'a> {
     Nested(&'a [u8]),
 }
 
-/// Appends the array as one block of items.
-pub(super) fn append(
-    form: &Form,
+/// How an array, or one dimension of it, becomes Avro.
+#[derive(Debug, Clone)]
+pub(super) struct ArrayForm {
+    item: Box<Form>,
     delimiter: u8,
-    text: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<(), Misfit> {
-    // Avro wants the number of items before the first of them.
-    let mut count = 0;
-    for item in Items::of(text, delimiter)? {
-        item?;
-        count += 1;
-    }
-    if count > 0 {
-        binary::long(count, out);
-        for item in Items::of(text, delimiter)? {
-            append_item(form, &item?, out)?;
+    items: Items,
+}
+
+/// What an array holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Items {
+    /// The next dimension: arrays in the same text, none of them null.
+    Dimension,
+    /// Values, each in a text of its own.
+    Values,
+}
+
+impl ArrayForm {
+    pub(super) fn of(item: &ColumnType) -> Self {
+        Self {
+            item: Box::new(Form::of(item)),
+            delimiter: item.array_delimiter(),
+            items: if matches!(item, ColumnType::Array(_)) {
+                Items::Dimension
+            } else {
+                Items::Values
+            },
         }
+    }
+
+    pub(super) fn canonical(self) -> Self {
+        Self {
+            item: Box::new(self.item.canonical()),
+            ..self
+        }
+    }
+
+    /// Appends the array as one block of items.
+    pub(super) fn append(&self, text: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit> {
+        // Avro wants the number of items before the first of them.
+        let mut count = 0;
+        for item in Walk::of(text, self.delimiter)? {
+            item?;
+            count += 1;
+        }
+        if count > 0 {
+            binary::long(count, out);
+            for item in Walk::of(text, self.delimiter)? {
+                self.append_item(&item?, out)?;
+            }
+        }
+        out.push(0);
+        Ok(())
+    }
+
+    fn append_item(&self, item: &Item<'_>, out: &mut Vec<u8>) -> Result<(), Misfit> {
+        if matches!(item, Item::Nested(_)) != (self.items == Items::Dimension) {
+            return Err(DIMENSIONS);
+        }
+        let text = match *item {
+            Item::Null => {
+                out.push(binary::NULL);
+                return Ok(());
+            }
+            Item::Plain(text) | Item::Nested(text) => Cow::Borrowed(text),
+            Item::Quoted(text) => unescaped(text),
+        };
+        out.push(binary::VALUE);
+        self.item.append(&text, out)
+    }
+}
+
+/// Appends pgvector's `[1,2.5]`, whose items are never null.
+pub(super) fn vector(form: &Form, text: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit> {
+    let [b'[', body @ .., b']'] = text else {
+        return Err(NO_VECTOR);
+    };
+    let count = memchr::memchr_iter(b',', body).count() + 1;
+    binary::long(i64::try_from(count).map_err(|_| NO_VECTOR)?, out);
+    for item in body.split(|byte| *byte == b',') {
+        form.append(item, out)?;
     }
     out.push(0);
     Ok(())
-}
-
-fn append_item(form: &Form, item: &Item<'_>, out: &mut Vec<u8>) -> Result<(), Misfit> {
-    let text = match *item {
-        Item::Null => {
-            out.push(binary::NULL);
-            return Ok(());
-        }
-        Item::Plain(text) => Cow::Borrowed(text),
-        Item::Quoted(text) => unescaped(text),
-        Item::Nested(text) => Cow::Borrowed(text),
-    };
-    if matches!(item, Item::Nested(_)) != matches!(form, Form::Array { .. }) {
-        return Err(DIMENSIONS);
-    }
-    out.push(binary::VALUE);
-    form.append(&text, out)
 }
 
 /// A backslash makes the next byte itself.
@@ -78,13 +126,13 @@ fn unescaped(text: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// The items of an array's text, from left to right; ends after an error.
-struct Items<'a> {
+struct Walk<'a> {
     /// What follows, an item first; `None` at the end.
     rest: Option<&'a [u8]>,
     delimiter: u8,
 }
 
-impl<'a> Items<'a> {
+impl<'a> Walk<'a> {
     fn of(text: &'a [u8], delimiter: u8) -> Result<Self, Misfit> {
         match text {
             [b'[', ..] => Err(LOWER_BOUND),
@@ -119,7 +167,7 @@ impl<'a> Items<'a> {
     }
 }
 
-impl<'a> Iterator for Items<'a> {
+impl<'a> Iterator for Walk<'a> {
     type Item = Result<Item<'a>, Misfit>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -1,7 +1,9 @@
 //! What becomes of a column's text.
 
 use super::misfit::Misfit;
-use super::{array, binary, bits, calendar, decimal, hstore, interval, number};
+use super::{
+    array, binary, bits, calendar, composite, decimal, geometry, hstore, interval, number,
+};
 use crate::table::ColumnType;
 
 /// How a column's text becomes Avro.
@@ -44,9 +46,14 @@ pub(super) enum Form {
     },
     /// As many bytes as bits.
     CountedBits,
-    Array {
+    Array(array::ArrayForm),
+    /// A composite, by its attributes.
+    Composite(Box<[Form]>),
+    Point,
+    /// `geometry` and `geography`.
+    Ewkb,
+    Vector {
         item: Box<Form>,
-        delimiter: u8,
     },
 }
 
@@ -88,11 +95,26 @@ impl Form {
             | ColumnType::Xml
             | ColumnType::Ltree
             | ColumnType::TsVector
+            | ColumnType::Box
             | ColumnType::Enum { .. }
             | ColumnType::TextForm { .. } => Self::Text,
-            ColumnType::Array(item) => Self::Array {
-                item: Box::new(Self::of(item)),
-                delimiter: delimiter(item),
+            ColumnType::Array(item) => Self::Array(array::ArrayForm::of(item)),
+            ColumnType::ArrayDomain(array) => Self::of(array),
+            ColumnType::Composite { attributes, .. } => {
+                let attributes = attributes.iter();
+                Self::Composite(
+                    attributes
+                        .map(|attribute| Self::of(&attribute.column_type))
+                        .collect(),
+                )
+            }
+            ColumnType::Point => Self::Point,
+            ColumnType::Geometry | ColumnType::Geography => Self::Ewkb,
+            ColumnType::Vector => Self::Vector {
+                item: Box::new(Self::Float8 { canonical: false }),
+            },
+            ColumnType::HalfVector => Self::Vector {
+                item: Box::new(Self::Float4 { canonical: false }),
             },
         }
     }
@@ -104,9 +126,12 @@ impl Form {
             Self::Float8 { .. } => Self::Float8 { canonical: true },
             Self::VariableDecimal { .. } => Self::VariableDecimal { canonical: true },
             Self::Bits { .. } => Self::CountedBits,
-            Self::Array { item, delimiter } => Self::Array {
+            Self::Array(array) => Self::Array(array.canonical()),
+            Self::Composite(attributes) => {
+                Self::Composite(attributes.into_iter().map(Self::canonical).collect())
+            }
+            Self::Vector { item } => Self::Vector {
                 item: Box::new(item.canonical()),
-                delimiter,
             },
             other => other,
         }
@@ -161,17 +186,12 @@ impl Form {
             Self::Bit => out.push(bits::single(text)?),
             Self::Bits { length } => bits::fixed(text, *length, out)?,
             Self::CountedBits => bits::counted(text, out)?,
-            Self::Array { item, delimiter } => array::append(item, *delimiter, text, out)?,
+            Self::Array(array) => array.append(text, out)?,
+            Self::Composite(attributes) => composite::append(attributes, text, out)?,
+            Self::Point => geometry::point(text, out)?,
+            Self::Ewkb => geometry::ewkb(text, out)?,
+            Self::Vector { item } => array::vector(item, text, out)?,
         }
         Ok(())
-    }
-}
-
-/// `pg_type.typdelim`: a comma, but for `box`, whose text has commas inside.
-fn delimiter(item: &ColumnType) -> u8 {
-    match item {
-        ColumnType::TextForm { type_name } if type_name == "box" => b';',
-        ColumnType::Array(item) => delimiter(item),
-        _ => b',',
     }
 }

@@ -40,6 +40,8 @@ enum Cause {
     Text,
     /// A null where the schema has none.
     Null,
+    /// The text of a type that has been altered.
+    Altered,
 }
 
 impl Misfit {
@@ -64,6 +66,14 @@ impl Misfit {
         }
     }
 
+    /// Text that the type printed before, or prints since, it was altered.
+    pub(super) const fn altered(reason: &'static str) -> Self {
+        Self {
+            reason,
+            cause: Cause::Altered,
+        }
+    }
+
     pub(super) fn of_column(self, column: &str, type_name: &str) -> ValueError {
         let remedy = match self.cause {
             Cause::Value => format!(
@@ -73,6 +83,10 @@ impl Misfit {
                             TimeZone=UTC and bytea_output=hex, and that the column still has this \
                             type"
                 .to_owned(),
+            Cause::Altered => format!(
+                "the type was altered; set `as = \"text\"` for column \"{column}\" if rows of both forms \
+                 are still to be read"
+            ),
             Cause::Null => "the key must be a primary key or the replica identity, whose columns \
                             are not null"
                 .to_owned(),
@@ -119,6 +133,15 @@ pub(super) fn describe(column_type: &ColumnType) -> String {
             length: Some(length),
         } => format!("bit varying({length})"),
         ColumnType::Array(item) => format!("{}[]", describe(item)),
-        ColumnType::TextForm { type_name } => type_name.clone(),
+        ColumnType::ArrayDomain(array) => describe(array),
+        ColumnType::TextForm { type_name } | ColumnType::Composite { type_name, .. } => {
+            type_name.clone()
+        }
+        ColumnType::Box => "box".to_owned(),
+        ColumnType::Point => "point".to_owned(),
+        ColumnType::Geometry => "geometry".to_owned(),
+        ColumnType::Geography => "geography".to_owned(),
+        ColumnType::Vector => "vector".to_owned(),
+        ColumnType::HalfVector => "halfvec".to_owned(),
     }
 }

@@ -48,7 +48,11 @@ pub(super) fn float<F: FromStr>(text: &[u8]) -> Result<F, Misfit> {
 
 /// Appends a `bytea` in its hex form as `bytes`.
 pub(super) fn bytea(text: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit> {
-    let digits = text.strip_prefix(b"\\x").ok_or(NO_HEX)?;
+    hex(text.strip_prefix(b"\\x").ok_or(NO_HEX)?, out)
+}
+
+/// Appends hexadecimal digits, two for each byte, as `bytes`.
+pub(super) fn hex(digits: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit> {
     let (pairs, rest) = digits.as_chunks::<2>();
     if !rest.is_empty() {
         return Err(NO_HEX);

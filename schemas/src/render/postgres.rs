@@ -1,8 +1,8 @@
 //! The text that Postgres reads.
 
 use super::calendar::{Day, Finite, TimeOfDay, Unit, timestamp};
-use super::{RenderError, bits, decimal, json};
-use crate::record::{Datum, Field, FieldType};
+use super::{RenderError, bits, decimal, geometry, json};
+use crate::record::{Datum, Field, FieldType, Geometric};
 
 /// The first day that Postgres holds, 4714-11-24 BC, and the ones behind the last date
 /// (5874897-12-31) and the last timestamp (294276-12-31); `datatype/timestamp.h`.
@@ -58,9 +58,12 @@ pub(super) fn text(
             Datum::Str(text),
         ) => string(text, out)?,
         (FieldType::Array(item), Datum::Array(items)) => array(item, items, out)?,
-        (FieldType::Map(_), Datum::Array(_)) | (FieldType::Struct(_), Datum::Struct(_)) => {
-            json::value(field_type, datum, out)?;
-        }
+        (FieldType::Struct(record), Datum::Struct(fields)) => match record.geometric() {
+            Some(Geometric::Point) => geometry::point(fields, out)?,
+            Some(Geometric::Ewkb) => geometry::ewkb(fields, out)?,
+            None => json::value(field_type, datum, out)?,
+        },
+        (FieldType::Map(_), Datum::Array(_)) => json::value(field_type, datum, out)?,
         _ => return Err(RenderError::Mismatch),
     }
     Ok(())
@@ -75,7 +78,11 @@ fn string(text: &str, out: &mut Vec<u8>) -> Result<(), RenderError> {
 }
 
 /// The shortest text that reads back as the same number.
-fn float<F: ryu::Float + PartialOrd + Default>(value: F, finite: bool, out: &mut Vec<u8>) {
+pub(super) fn float<F: ryu::Float + PartialOrd + Default>(
+    value: F,
+    finite: bool,
+    out: &mut Vec<u8>,
+) {
     let mut buffer = ryu::Buffer::new();
     let text = if finite {
         buffer.format_finite(value)

@@ -4,7 +4,7 @@ use tributary_schemas::avro::{key_schema, truncate_key_schema, value_schema};
 use tributary_schemas::decode::{KeyPlan, ValuePlan};
 use tributary_schemas::encode::{Change, EncodePlan, Snapshot, SourceIdentity};
 use tributary_schemas::record::{Datum, Op};
-use tributary_schemas::table::{Cell, Column, ColumnType, Table};
+use tributary_schemas::table::{Attribute, Cell, Column, ColumnType, Table};
 use tributary_schemas::{Lsn, render};
 
 const TOPIC: &str = "shop.Weird_u0020Schema.t-1";
@@ -246,6 +246,57 @@ fn arrays() -> Vec<Case> {
     ]
 }
 
+fn structured() -> Vec<Case> {
+    use ColumnType as T;
+    let pair = || T::Composite {
+        type_name: "pair".to_owned(),
+        attributes: [("n", T::Int4), ("the text", array(T::Text))]
+            .map(|(name, column_type)| Attribute {
+                name: name.to_owned(),
+                column_type,
+            })
+            .to_vec(),
+    };
+    let geometry = "0101000020E6100000000000000000F03F0000000000000040";
+    let geometry_json = r#"{"wkb":"AQEAACDmEAAAAAAAAAAA8D8AAAAAAAAAQA==","srid":4326}"#;
+    vec![
+        (
+            pair(),
+            r#"(1,"{a,""b \\""""}")"#,
+            r#"{"n":1,"the text":["a","b \""]}"#,
+            r#"{"n":1,"the text":["a","b \""]}"#,
+        ),
+        (
+            array(pair()),
+            r#"{"(,)",NULL}"#,
+            r#"{"{\"n\":null,\"the text\":null}",NULL}"#,
+            r#"[{"n":null,"the text":null},null]"#,
+        ),
+        (
+            array(array(T::Int4)),
+            "{{1,NULL},{3,4}}",
+            "{{1,NULL},{3,4}}",
+            "[[1,null],[3,4]]",
+        ),
+        (
+            T::Point,
+            "(1.5,-Infinity)",
+            "(1.5,-Infinity)",
+            r#"{"x":1.5,"y":"-Infinity","wkb":"AQEAAAAAAAAAAAD4PwAAAAAAAPD/","srid":null}"#,
+        ),
+        (
+            array(T::Point),
+            r#"{"(1,2)"}"#,
+            r#"{"(1.0,2.0)"}"#,
+            r#"[{"x":1.0,"y":2.0,"wkb":"AQEAAAAAAAAAAADwPwAAAAAAAABA","srid":null}]"#,
+        ),
+        (T::Geometry, geometry, geometry, geometry_json),
+        (T::Geography, geometry, geometry, geometry_json),
+        (T::Vector, "[0.1,2]", "{0.1,2.0}", "[0.1,2.0]"),
+        (T::HalfVector, "[0.1,2]", "{0.1,2.0}", "[0.1,2.0]"),
+    ]
+}
+
 fn every_case() -> Vec<Case> {
     [
         numbers(),
@@ -256,6 +307,7 @@ fn every_case() -> Vec<Case> {
         timestamps(),
         zoned(),
         arrays(),
+        structured(),
     ]
     .concat()
 }

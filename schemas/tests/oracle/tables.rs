@@ -1,6 +1,6 @@
 //! Tables that cover every column type, as they were also created for Debezium.
 
-use tributary_schemas::table::{ColumnType, Table};
+use tributary_schemas::table::{Attribute, ColumnType, Table};
 
 use super::{column, table};
 
@@ -31,6 +31,57 @@ pub fn other(type_name: &str) -> ColumnType {
 
 pub fn array(item: ColumnType) -> ColumnType {
     ColumnType::Array(Box::new(item))
+}
+
+pub fn composite(type_name: &str, attributes: &[(&str, ColumnType)]) -> ColumnType {
+    let attributes = attributes.iter().map(|(name, column_type)| Attribute {
+        name: (*name).to_owned(),
+        column_type: column_type.clone(),
+    });
+    ColumnType::Composite {
+        type_name: type_name.to_owned(),
+        attributes: attributes.collect(),
+    }
+}
+
+pub fn address() -> ColumnType {
+    composite(
+        "address",
+        &[
+            ("street", ColumnType::Text),
+            ("zip", ColumnType::Int4),
+            ("at", ColumnType::Point),
+        ],
+    )
+}
+
+/// Types that are made of others, some of them more than once.
+pub fn structured() -> Table {
+    let nested = composite(
+        "nested",
+        &[
+            ("the address", address()),
+            ("moods", array(mood())),
+            ("total", ColumnType::VariableNumeric),
+        ],
+    );
+    let columns = [
+        ("k_address", address()),
+        ("k_nested", nested.clone()),
+        ("home", address()),
+        ("other homes", array(address())),
+        ("nested", nested),
+        ("matrix", array(array(ColumnType::Int4))),
+        ("at", ColumnType::Point),
+        ("last seen", ColumnType::Point),
+        ("shape", ColumnType::Geometry),
+        ("shapes", array(ColumnType::Geometry)),
+        ("region", ColumnType::Geography),
+        ("embedding", ColumnType::Vector),
+        ("half", ColumnType::HalfVector),
+    ];
+    let columns = columns.map(|(name, column_type)| column(name, column_type));
+    table("structured", columns.to_vec(), &["k_address", "k_nested"])
 }
 
 /// Every type as a column outside the key.

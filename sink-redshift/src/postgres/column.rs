@@ -1,6 +1,6 @@
 //! Column types: what a field becomes in the target, and which changes of a column are safe.
 
-use tributary_schemas::record::FieldType;
+use tributary_schemas::record::{FieldType, Geometric};
 
 /// The precision up to which Postgres takes `numeric(p, s)`.
 const NUMERIC_PRECISION: u32 = 1000;
@@ -35,9 +35,13 @@ pub(crate) fn sql_type(field: &FieldType, in_key: bool) -> String {
         FieldType::ZonedTime => "time with time zone".to_owned(),
         FieldType::Interval | FieldType::MicroDuration => "interval".to_owned(),
         FieldType::Uuid => "uuid".to_owned(),
-        FieldType::Json | FieldType::Map(_) | FieldType::Struct(_) => {
-            if in_key { "jsonb" } else { "json" }.to_owned()
-        }
+        FieldType::Struct(record) => match record.geometric() {
+            Some(Geometric::Point) => "point".to_owned(),
+            // As PostGIS prints it, and reads it: the target may do without PostGIS.
+            Some(Geometric::Ewkb) => "text".to_owned(),
+            None => json(in_key),
+        },
+        FieldType::Json | FieldType::Map(_) => json(in_key),
         FieldType::Bits { .. } => "bit varying".to_owned(),
         FieldType::Array(item) => {
             let item = sql_type(&item.field_type, in_key);
@@ -49,6 +53,10 @@ pub(crate) fn sql_type(field: &FieldType, in_key: bool) -> String {
             }
         }
     }
+}
+
+fn json(in_key: bool) -> String {
+    if in_key { "jsonb" } else { "json" }.to_owned()
 }
 
 /// Scales outside 0..=precision are legal only since PG15: without bounds every server takes them.
@@ -198,7 +206,7 @@ impl Bounds {
 
 #[cfg(test)]
 mod tests {
-    use tributary_schemas::record::{Field, FieldType};
+    use tributary_schemas::record::{Field, FieldType, RecordType};
 
     use super::{Fit, fit, sql_type};
 
@@ -266,16 +274,35 @@ mod tests {
         assert_eq!(decimal(None, 2), "numeric");
         assert_eq!(sql_type(&FieldType::Json, false), "json");
         assert_eq!(sql_type(&FieldType::Json, true), "jsonb");
-        let array = |field_type| {
-            FieldType::Array(Box::new(Field {
-                name: String::new(),
-                field_type,
-                nullable: true,
-            }))
+        let field = |name: &str, field_type| Field {
+            name: name.to_owned(),
+            field_type,
+            nullable: true,
         };
+        let array = |field_type| FieldType::Array(Box::new(field("", field_type)));
         assert_eq!(
             sql_type(&array(array(FieldType::Int32)), false),
             "integer[]"
         );
+        let geometric = |name: &str, fields: Vec<Field>| {
+            FieldType::Struct(RecordType {
+                full_name: format!("io.debezium.data.geometry.{name}"),
+                fields,
+            })
+        };
+        let wkb = || {
+            vec![
+                field("wkb", FieldType::Bytes),
+                field("srid", FieldType::Int32),
+            ]
+        };
+        let xy = ["x", "y"].map(|name| field(name, FieldType::Float64));
+        let point = geometric("Point", xy.into_iter().chain(wkb()).collect());
+        assert_eq!(sql_type(&array(point), false), "point[]");
+        assert_eq!(sql_type(&geometric("Geography", wkb()), false), "text");
+        // A later version's, with more in it than the text can say.
+        let mut more = wkb();
+        more.push(field("extensions", FieldType::String));
+        assert_eq!(sql_type(&geometric("Geometry", more), false), "json");
     }
 }
