@@ -69,6 +69,16 @@ pub trait Service: Send + 'static {
         context: Context,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
+    /// Flags of `run` that the service has beside the configuration, each without a value.
+    fn run_flags() -> Vec<Arg> {
+        Vec::new()
+    }
+
+    /// Takes over which of [`run_flags`](Self::run_flags) are given.
+    fn take_flags(config: &mut Self::Config, arguments: &ArgMatches) {
+        let _ = (config, arguments);
+    }
+
     /// Commands of the service's own, beside `run`, `check` and `status`. Each gets `--config` and `--output`.
     fn commands() -> Vec<Command> {
         Vec::new()
@@ -160,7 +170,10 @@ fn execute<S: Service>(
             }
             exit::USAGE
         }
-        ("run", Ok((settings, config))) => run::<S>(settings, config, err),
+        ("run", Ok((settings, mut config))) => {
+            S::take_flags(&mut config, arguments);
+            run::<S>(settings, config, err)
+        }
         ("status", Ok((settings, _))) => {
             let asked = with_runtime(status::ask::<S>(&settings, arguments)).flatten();
             tell::<S>(asked, Format::of(arguments), out, err)
@@ -223,7 +236,8 @@ fn command<S: Service>() -> Command {
         .subcommand(
             Command::new("run")
                 .about("Runs until SIGTERM or SIGINT, or until an error stops it")
-                .arg(config.clone()),
+                .arg(config.clone())
+                .args(S::run_flags()),
         )
         .subcommand(
             Command::new("check")

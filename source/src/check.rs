@@ -1,5 +1,7 @@
 //! `check`: tries everything that `run` needs, changes nothing, and reports all that is wrong at once.
 
+mod failover;
+
 use tokio_postgres::Client;
 use tributary_runtime::registry::Registry;
 use tributary_runtime::{Error, Problem};
@@ -8,8 +10,9 @@ use crate::catalog::{Catalog, CatalogTable};
 use crate::config::SourceConfig;
 use crate::database::Database;
 use crate::membership::Members;
-use crate::publication::{Slot, publications};
+use crate::publication::publications;
 use crate::session::{server_problems, topic_specs};
+use crate::slot::Slot;
 use crate::topics::Topics;
 use crate::wal2json::limits;
 
@@ -40,8 +43,8 @@ async fn postgres(
     config: &SourceConfig,
     problems: &mut Vec<Problem>,
 ) -> Result<Vec<CatalogTable>, Error> {
-    let database = Database::new(config).map_err(Error::stop)?;
-    let client = database.connect().await?;
+    let all = Database::new(config).map_err(Error::stop)?;
+    let (database, client) = all.primary().await?;
     problems.extend(
         server_problems(&client, &database)
             .await?
@@ -69,6 +72,7 @@ async fn postgres(
             Err(error) => problems.push(Problem::from(&error)),
         }
     }
+    problems.extend(failover::problems(config, &all, &database, &client).await?);
     let members = Members::read(&client, &database, config).await?;
     problems.extend(members.restricted(config));
     if missing.is_empty() {

@@ -23,6 +23,23 @@ pub struct SourceConfig {
     /// How existing rows are read.
     #[serde(default)]
     pub snapshot: SnapshotConfig,
+    /// What to do where changes may be missing from the topics.
+    #[serde(default)]
+    pub on_gap: OnGap,
+    /// `run --adopt`: take what is found as it is, this once.
+    #[serde(skip)]
+    pub adopt: bool,
+}
+
+/// What to do where changes may be missing from the topics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnGap {
+    /// Stop, and let somebody decide.
+    #[default]
+    Stop,
+    /// Read every row again, beside the stream; then what was published before and is not there any more is gone.
+    Resnapshot,
 }
 
 /// The database and its tables.

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use tokio_postgres::config::{Host, SslMode};
+use futures::future::join_all;
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
-use tributary_runtime::Error;
+use tributary_runtime::{Error, Policy};
 
 use crate::config::SourceConfig;
 use crate::replication::{ReplicationConfig, ReplicationError};
@@ -16,13 +17,18 @@ const PINNED: &str = "-c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC
     -c bytea_output=hex -c lc_monetary=C -c search_path= -c row_security=off -c statement_timeout=0 \
     -c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off";
 
+/// How long connecting and logging in may take, where the URL has no `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same for each of several hosts: one that does not answer must not keep us from the next for long.
+const CONNECT_TIMEOUT_PER_HOST: Duration = Duration::from_secs(5);
 const WAL_SENDER_TIMEOUT_MS: u32 = 10_000;
 
 /// Where the database is and who we are there.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
+    /// The first host, alone; with the others in [`Self::others`] the URL's list.
     config: tokio_postgres::Config,
+    others: Vec<tokio_postgres::Config>,
     application: String,
 }
 
@@ -35,42 +41,45 @@ pub(crate) enum UrlError {
     Missing(&'static str),
     #[error("TLS (sslmode=require) is not supported by this version")]
     Tls,
-    #[error("one host only is supported by this version")]
-    ManyHosts,
+    #[error("'hostaddr' is not supported")]
+    HostAddress,
+    #[error("target_session_attrs=read-only would lead to a standby")]
+    ReadOnly,
+    #[error("it has {hosts} hosts, but {ports} ports")]
+    Ports { hosts: usize, ports: usize },
 }
 
 impl Database {
     pub(crate) fn new(source: &SourceConfig) -> Result<Self, UrlError> {
-        let mut config: tokio_postgres::Config = source
+        let mut url: tokio_postgres::Config = source
             .postgres
             .url
             .expose()
             .parse()
             .map_err(|_| UrlError::Malformed)?;
-        if config.get_user().is_none() {
+        if url.get_user().is_none() {
             return Err(UrlError::Missing("user"));
         }
-        if config.get_dbname().is_none() {
+        if url.get_dbname().is_none() {
             return Err(UrlError::Missing("database"));
         }
-        match config.get_hosts() {
-            [Host::Tcp(_)] => {}
-            [] | [_] => return Err(UrlError::Missing("host")),
-            _ => return Err(UrlError::ManyHosts),
+        if !url.get_hostaddrs().is_empty() {
+            return Err(UrlError::HostAddress);
         }
-        if config.get_ssl_mode() == SslMode::Require {
+        if url.get_ssl_mode() == SslMode::Require {
             return Err(UrlError::Tls);
         }
+        if url.get_target_session_attrs() == TargetSessionAttrs::ReadOnly {
+            return Err(UrlError::ReadOnly);
+        }
         if let Some(password) = &source.postgres.password {
-            config.password(password.expose());
+            url.password(password.expose());
         }
         let application = format!("tributary-source {}", source.name);
-        config
-            .options(PINNED)
-            .application_name(&application)
-            .connect_timeout(CONNECT_TIMEOUT);
+        let mut hosts = each_host(&url, &application)?;
         Ok(Self {
-            config,
+            config: hosts.remove(0),
+            others: hosts,
             application,
         })
     }
@@ -85,29 +94,103 @@ impl Database {
         self.config.get_user().unwrap_or_default()
     }
 
-    fn host_port(&self) -> (String, u16) {
-        let host = match self.config.get_hosts() {
-            [Host::Tcp(host), ..] => host.clone(),
-            _ => String::new(),
-        };
-        (
-            host,
-            self.config.get_ports().first().copied().unwrap_or(5432),
-        )
-    }
-
     /// `host:port/database`, for messages.
     pub(crate) fn address(&self) -> String {
-        let (host, port) = self.host_port();
-        format!("{host}:{port}/{}", self.name())
+        let hosts: Vec<_> = std::iter::once(&self.config)
+            .chain(&self.others)
+            .map(|config| {
+                let (host, port) = host_port(config);
+                format!("{host}:{port}")
+            })
+            .collect();
+        format!("{}/{}", hosts.join(","), self.name())
     }
 
-    /// Opens a connection. Its driver runs until the client is dropped.
+    /// Opens a connection. Its driver runs until the client is dropped. Of several hosts it is the primary's.
     pub(crate) async fn connect(&self) -> Result<Client, Error> {
-        let (client, connection) = self.config.connect(NoTls).await.map_err(|error| {
-            self.explain(error)
-                .context(format!("connect to Postgres at {}", self.address()))
-        })?;
+        self.primary().await.map(|(_, client)| client)
+    }
+
+    /// The one host that is no standby, with a connection to it; each host of the URL has its `connect_timeout` to
+    /// answer. Of two that take writes, as when a primary of old comes back, it is the one on the later timeline. A
+    /// single host is taken as it is.
+    ///
+    /// # Errors
+    /// None of the hosts is a primary that lets us in. A refusal that needs somebody goes before what may pass.
+    pub(crate) async fn primary(&self) -> Result<(Self, Client), Error> {
+        if self.others.is_empty() {
+            return Ok((self.clone(), self.open().await?));
+        }
+        let mut refusals = Vec::new();
+        let mut stop = None;
+        let mut newest: Option<(i32, Self, Client)> = None;
+        let hosts = self.hosts();
+        let asked = join_all(hosts.iter().map(Self::open_primary)).await;
+        for (host, answer) in hosts.into_iter().zip(asked) {
+            match answer {
+                Ok((timeline, client)) => {
+                    if newest.as_ref().is_none_or(|(known, ..)| *known < timeline) {
+                        newest = Some((timeline, host, client));
+                    }
+                }
+                Err(error) if error.policy() == Policy::Stop => stop = stop.or(Some(error)),
+                Err(error) => refusals.push(error.to_string()),
+            }
+        }
+        match (newest, stop) {
+            (Some((_, host, client)), _) => Ok((host, client)),
+            (None, Some(stop)) => Err(stop),
+            (None, None) => Err(Error::retry_msg(format!(
+                "none of the hosts in postgres.url is a primary: {}",
+                refusals.join("; ")
+            ))),
+        }
+    }
+
+    /// Each host of the URL alone.
+    pub(crate) fn hosts(&self) -> Vec<Self> {
+        let hosts = std::iter::once(&self.config).chain(&self.others);
+        hosts
+            .map(|config| Self {
+                config: config.clone(),
+                others: Vec::new(),
+                application: self.application.clone(),
+            })
+            .collect()
+    }
+
+    /// A connection to this host if it takes writes, and its timeline.
+    async fn open_primary(&self) -> Result<(i32, Client), Error> {
+        let client = self.open().await?;
+        // The first eight digits of a WAL file's name are the timeline; a standby has no current one.
+        let query = "SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN
+            ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int END";
+        let row = client.query_one(query, &[]);
+        match row.await.map_err(|e| self.explain(e))?.get(0) {
+            Some(timeline) => Ok((timeline, client)),
+            None => Err(Error::retry_msg(format!("{} is a standby", self.address()))),
+        }
+    }
+
+    /// A connection to this host, whatever it is.
+    pub(crate) async fn open(&self) -> Result<Client, Error> {
+        let timeout = self.connect_timeout();
+        let opened = tokio::time::timeout(timeout, self.open_any());
+        let client = opened.await.unwrap_or_else(|_| {
+            Err(Error::retry_msg(format!(
+                "no answer within {} ms",
+                timeout.as_millis()
+            )))
+        });
+        client.map_err(|error| error.context(format!("connect to Postgres at {}", self.address())))
+    }
+
+    async fn open_any(&self) -> Result<Client, Error> {
+        let (client, connection) = self
+            .config
+            .connect(NoTls)
+            .await
+            .map_err(|error| self.explain(error))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a Postgres connection ends");
@@ -116,16 +199,21 @@ impl Database {
         Ok(client)
     }
 
-    /// What the replication connection needs.
+    fn connect_timeout(&self) -> Duration {
+        let configured = self.config.get_connect_timeout();
+        configured.copied().unwrap_or(CONNECT_TIMEOUT)
+    }
+
+    /// What the replication connection needs: the host that [`Self::primary`] has found.
     pub(crate) fn replication(&self) -> ReplicationConfig {
-        let (host, port) = self.host_port();
+        let (host, port) = host_port(&self.config);
         ReplicationConfig {
             host,
             port,
             user: self.user().to_owned(),
             password: self.config.get_password().map(<[u8]>::to_vec),
             dbname: self.name().to_owned(),
-            connect_timeout: CONNECT_TIMEOUT,
+            connect_timeout: self.connect_timeout(),
             wal_sender_timeout_ms: WAL_SENDER_TIMEOUT_MS,
             application_name: self.application.clone(),
         }
@@ -158,6 +246,57 @@ impl Database {
             None => Error::stop(error),
         }
     }
+}
+
+fn host_port(config: &tokio_postgres::Config) -> (String, u16) {
+    let host = match config.get_hosts() {
+        [Host::Tcp(host), ..] => host.clone(),
+        _ => String::new(),
+    };
+    (host, config.get_ports().first().copied().unwrap_or(5432))
+}
+
+/// The URL's settings for each of its hosts, with those that are ours.
+fn each_host(
+    url: &tokio_postgres::Config,
+    application: &str,
+) -> Result<Vec<tokio_postgres::Config>, UrlError> {
+    let (hosts, ports) = (url.get_hosts(), url.get_ports());
+    if ports.len() > 1 && ports.len() != hosts.len() {
+        let (hosts, ports) = (hosts.len(), ports.len());
+        return Err(UrlError::Ports { hosts, ports });
+    }
+    if hosts.is_empty() {
+        return Err(UrlError::Missing("host"));
+    }
+    let timeout = if hosts.len() == 1 {
+        CONNECT_TIMEOUT
+    } else {
+        CONNECT_TIMEOUT_PER_HOST
+    };
+    let one = |(at, host): (usize, &Host)| {
+        let Host::Tcp(host) = host else {
+            return Err(UrlError::Missing("host"));
+        };
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host(host)
+            .port(*ports.get(at).or(ports.first()).unwrap_or(&5432))
+            .user(url.get_user().unwrap_or_default())
+            .dbname(url.get_dbname().unwrap_or_default())
+            .ssl_mode(url.get_ssl_mode())
+            .channel_binding(url.get_channel_binding())
+            .keepalives(url.get_keepalives())
+            .keepalives_idle(url.get_keepalives_idle())
+            .connect_timeout(url.get_connect_timeout().copied().unwrap_or(timeout))
+            .options(PINNED)
+            .application_name(application);
+        if let Some(password) = url.get_password() {
+            config.password(password);
+        }
+        Ok(config)
+    };
+    hosts.iter().enumerate().map(one).collect()
 }
 
 /// The classes of error whose detail quotes the row.
@@ -212,4 +351,32 @@ pub(crate) fn identifier(name: &str) -> String {
 /// A quoted `schema.table`.
 pub(crate) fn qualified(schema: &str, table: &str) -> String {
     format!("{}.{}", identifier(schema), identifier(table))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{UrlError, each_host, host_port};
+
+    fn hosts(url: &str) -> Result<Vec<(String, u16)>, UrlError> {
+        let url = url.parse().map_err(|_| UrlError::Malformed)?;
+        Ok(each_host(&url, "test")?.iter().map(host_port).collect())
+    }
+
+    #[test]
+    fn each_host_has_its_port() {
+        let of = |name: &str, port| (name.to_owned(), port);
+        assert_eq!(
+            hosts("postgres://u@a:5433,b:5434/d").unwrap(),
+            [of("a", 5433), of("b", 5434)]
+        );
+        assert_eq!(
+            hosts("postgres://u@a,b/d?target_session_attrs=read-write").unwrap(),
+            [of("a", 5432), of("b", 5432)]
+        );
+        assert_eq!(
+            hosts("host=a,b port=7 user=u").unwrap(),
+            [of("a", 7), of("b", 7)]
+        );
+        assert!(hosts("host=/tmp user=u").is_err());
+    }
 }

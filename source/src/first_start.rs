@@ -62,6 +62,8 @@ pub(crate) async fn run(
         point.clone(),
     )
     .await?;
+    // Behind the workers: any command ends the exported snapshot.
+    session.let_standbys_keep_new(&mut connection).await?;
     let mut stream = session
         .start_replication(connection, created.consistent_point)
         .await?;
@@ -83,7 +85,8 @@ pub(crate) async fn run(
     })
 }
 
-async fn create_slot(
+/// Creates the slot, with the snapshot that its stream continues.
+pub(crate) async fn create_slot(
     session: &Session,
     connection: &mut ReplicationConnection,
 ) -> Result<CreatedSlot, Error> {
@@ -94,6 +97,16 @@ async fn create_slot(
         .await
         .map_err(|error| session.database.explain_replication(error))
         .doing(|| format!("create the slot '{slot}'"))
+}
+
+/// The tables, all of which are to be read again; those of which there may be rows in the log are swept.
+pub(crate) async fn unread_again(
+    session: &Session,
+    before: Progress,
+    next_seq: u64,
+) -> Result<BTreeMap<String, TableProgress>, Error> {
+    let tables = publish_tables(session, Some(&before)).await?;
+    Ok(unread(&tables, Some(before), next_seq))
 }
 
 /// The tables, of which nothing is read yet. Where rows of theirs may be in the log, the snapshot sweeps.
@@ -130,7 +143,11 @@ async fn publish_tables(session: &Session, before: Option<&Progress>) -> Result<
     Ok(tables)
 }
 
-async fn publish_progress(publisher: &mut Publisher, progress: &Progress) -> Result<(), Error> {
+/// Puts progress into the log, on its own.
+pub(crate) async fn publish_progress(
+    publisher: &mut Publisher,
+    progress: &Progress,
+) -> Result<(), Error> {
     let transaction = Transaction {
         outbox: Outbox::default(),
         progress: progress.encode(),

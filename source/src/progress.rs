@@ -64,6 +64,9 @@ pub(crate) struct TableProgress {
     pub(crate) partitions: i32,
     /// The registry's id of the key schema, which is part of every key's bytes; none without a key.
     pub(crate) key_schema_id: Option<u32>,
+    /// The topic's id: another one is another topic, of the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) topic_id: Option<String>,
     /// Its rows on their way into the log; `None` when they all are there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) snapshot: Option<TableSnapshot>,
@@ -241,6 +244,7 @@ mod tests {
             oid: 9,
             partitions: 6,
             key_schema_id: Some(4),
+            topic_id: None,
             snapshot: None,
         };
         let mut progress = Progress::new("1".to_owned(), 2, position);

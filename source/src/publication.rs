@@ -1,12 +1,11 @@
-//! The publications and the slot on the server.
+//! The publications on the server.
 
 use tokio_postgres::Client;
-use tributary_runtime::{Error, ResultExt};
-use tributary_schemas::Lsn;
+use tributary_runtime::Error;
 
 use crate::catalog::CatalogTable;
 use crate::config::{Plugin, SourceConfig};
-use crate::database::{Database, identifier, literal, qualified};
+use crate::database::{Database, identifier, qualified};
 
 /// One of the two publications of a source. Both are always there, empty or not: the stream names both, and one that is
 /// made later would be missing at the older positions that a restart decodes again.
@@ -123,81 +122,4 @@ pub(crate) fn publications<'a>(
         publish,
     })
     .collect()
-}
-
-/// A replication slot as `pg_replication_slots` shows it.
-#[derive(Debug, Clone)]
-pub(crate) struct Slot {
-    pub(crate) plugin: String,
-    pub(crate) database: String,
-    pub(crate) confirmed_flush: Option<Lsn>,
-    /// `lost` means that the server has removed WAL that it still needs.
-    pub(crate) wal_status: Option<String>,
-}
-
-impl Slot {
-    /// Reads a slot; `None` if there is none of that name.
-    pub(crate) async fn read(
-        client: &Client,
-        database: &Database,
-        name: &str,
-    ) -> Result<Option<Self>, Error> {
-        let query = "SELECT plugin::text, database::text, confirmed_flush_lsn::text, wal_status
-            FROM pg_catalog.pg_replication_slots WHERE slot_name = $1";
-        let row = client
-            .query_opt(query, &[&name])
-            .await
-            .map_err(|e| database.explain(e))?;
-        let Some(row) = row else { return Ok(None) };
-        let confirmed: Option<&str> = row.get(2);
-        Ok(Some(Self {
-            plugin: row.get::<_, Option<String>>(0).unwrap_or_default(),
-            database: row.get::<_, Option<String>>(1).unwrap_or_default(),
-            confirmed_flush: confirmed.and_then(|text| text.parse().ok()),
-            wal_status: row.get(3),
-        }))
-    }
-
-    /// Refuses a slot that is not ours or that has lost WAL.
-    pub(crate) fn usable(
-        &self,
-        name: &str,
-        plugin: Plugin,
-        database: &Database,
-    ) -> Result<(), Error> {
-        if self.database == database.name() && self.plugin != plugin.name() {
-            return Err(Error::stop_msg(format!(
-                "slot '{name}' was created for plug-in '{}', postgres.plugin is '{}': a slot keeps its plug-in",
-                self.plugin,
-                plugin.name()
-            ))
-            .remedy(format!("set postgres.plugin = \"{}\"; or give this source another `name` and kafka.topic_prefix, which takes a new snapshot, and drop the slot", self.plugin)));
-        }
-        if self.database != database.name() {
-            return Err(Error::stop_msg(format!(
-                "slot '{name}' exists, but for plug-in '{}' in database '{}'",
-                self.plugin, self.database
-            ))
-            .remedy("give this source another `name`, or drop that slot"));
-        }
-        if self.wal_status.as_deref() == Some("lost") {
-            return Err(Error::stop_msg(format!("slot '{name}' is lost: the server has removed WAL that was not read yet"))
-                .remedy(format!("SELECT pg_drop_replication_slot({}); then start over with a new topic prefix (changes are missing from the topics)", literal(name))));
-        }
-        Ok(())
-    }
-
-    /// Drops a slot that nobody uses.
-    pub(crate) async fn drop(
-        client: &Client,
-        database: &Database,
-        name: &str,
-    ) -> Result<(), Error> {
-        client
-            .execute("SELECT pg_catalog.pg_drop_replication_slot($1)", &[&name])
-            .await
-            .map_err(|e| database.explain(e))
-            .doing(|| format!("drop the slot '{name}' of a snapshot that did not finish"))?;
-        Ok(())
-    }
 }

@@ -1,6 +1,7 @@
 //! A table as it is published: its topic, its schemas' ids, its encode plan.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tributary_runtime::registry::{BACKWARD_TRANSITIVE, Registry};
 use tributary_runtime::{Error, ResultExt};
@@ -54,6 +55,7 @@ pub(crate) fn topic_spec(config: &SourceConfig, table: &CatalogTable) -> Result<
 pub(crate) struct PublishedTable {
     pub(crate) table: Table,
     pub(crate) topic: Arc<str>,
+    topic_id: Option<String>,
     pub(crate) partitions: i32,
     /// Indexes of the key's columns, in key order; empty without a key.
     pub(crate) key_columns: Vec<usize>,
@@ -78,6 +80,7 @@ impl PublishedTable {
         Self {
             plan: EncodePlan::compile(&table, &identity),
             topic: "p.s.t".into(),
+            topic_id: None,
             partitions: if key_columns.is_empty() { 1 } else { 3 },
             key_schema_id: (!key_columns.is_empty()).then_some(1),
             value_schema_id: 2,
@@ -94,6 +97,7 @@ impl PublishedTable {
             oid: self.table.oid,
             partitions: self.partitions,
             key_schema_id: self.key_schema_id,
+            topic_id: self.topic_id.clone(),
             snapshot: None,
         }
     }
@@ -208,6 +212,8 @@ pub(crate) struct Registrar {
     registry: Registry,
     identity: SourceIdentity,
     config: Arc<SourceConfig>,
+    /// By topic.
+    topic_ids: Mutex<BTreeMap<String, String>>,
 }
 
 impl Registrar {
@@ -222,7 +228,25 @@ impl Registrar {
                 region: config.region.clone(),
             },
             config,
+            topic_ids: Mutex::default(),
         })
+    }
+
+    /// Takes the ids of topics over: what is published from now on remembers them.
+    pub(crate) fn learn_topics(&self, ids: &BTreeMap<String, String>) {
+        let mut known = self
+            .topic_ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        known.extend(ids.clone());
+    }
+
+    fn topic_id(&self, topic: &str) -> Option<String> {
+        let known = self
+            .topic_ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        known.get(topic).cloned()
     }
 
     /// Registers a table's schemas and compiles its plan. `known` is what progress says of its topic: a key
@@ -269,6 +293,7 @@ impl Registrar {
         };
         Ok(PublishedTable {
             plan: EncodePlan::compile(&table, &self.identity),
+            topic_id: self.topic_id(&topic),
             topic: topic.into(),
             partitions,
             key_columns,

@@ -16,12 +16,14 @@ mod error;
 mod login;
 mod pacing;
 mod stream;
+mod timeline;
 mod transport;
 
 pub use config::ReplicationConfig;
 pub use connection::{CreatedSlot, ReplicationConnection, SystemIdentity};
 pub use error::{Failure, ReplicationError, ServerError};
 pub use stream::{Frame, ReplicationStream};
+pub use timeline::TimelineHistory;
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,10 @@
 //! The service: sessions, one after the other, until shutdown or an error that needs somebody.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use tributary_runtime::cli::{Answer, Context, Service};
 use tributary_runtime::retry::Backoff;
 use tributary_runtime::{Error, Policy, Problem, telemetry};
@@ -35,6 +36,18 @@ impl Service for Source {
         check::run(&config).await
     }
 
+    fn run_flags() -> Vec<Arg> {
+        let adopt = Arg::new("adopt").long("adopt").action(ArgAction::SetTrue).help(
+            "Go on, this once, where progress is lost or does not fit the server: the highest seq in the topics is taken \
+             over, and every row is read again",
+        );
+        vec![adopt]
+    }
+
+    fn take_flags(config: &mut SourceConfig, arguments: &ArgMatches) {
+        config.adopt = arguments.get_flag("adopt");
+    }
+
     fn commands() -> Vec<Command> {
         commands::definitions()
     }
@@ -49,11 +62,12 @@ impl Service for Source {
 
     async fn run(config: SourceConfig, context: Context) -> Result<(), Error> {
         telemetry::describe(crate::telemetry::METRICS);
+        let adopt = AtomicBool::new(config.adopt);
         let config = Arc::new(config);
         let mut backoff = Backoff::new(Duration::from_millis(200), MAX_PAUSE, 2.0);
         loop {
             let started = Instant::now();
-            let error = match Box::pin(session::run(&config, &context)).await {
+            let error = match Box::pin(session::run(&config, &context, &adopt)).await {
                 Ok(()) => return Ok(()),
                 Err(error) if error.policy() == Policy::Stop => return Err(error),
                 Err(error) => error,

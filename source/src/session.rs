@@ -1,6 +1,9 @@
-//! The start order: slot, producer, progress, comparison, stream.
+//! A session: the start order, and then the stream.
+
+mod start;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio_postgres::Client;
@@ -11,14 +14,15 @@ use tributary_schemas::Lsn;
 use crate::catalog::{Catalog, CatalogTable, server_facts};
 use crate::config::SourceConfig;
 use crate::database::Database;
-use crate::progress::{Position, Progress};
-use crate::publication::{Publication, Slot, publications};
+use crate::progress::Progress;
+use crate::publication::{Publication, publications};
 use crate::published::{Registrar, topic_spec};
 use crate::publisher::Publisher;
 use crate::replication::{ReplicationConnection, ReplicationStream, SystemIdentity};
-use crate::topics::{Cleanup, TopicSpec, Topics};
+use crate::slot::Slot;
+use crate::topics::{Cleanup, TopicSpec};
 use crate::wal2json::limits;
-use crate::{decoder, failpoint, first_start, membership, progress_topic, streaming};
+use crate::{decoder, membership, streaming};
 
 /// How often the server hears from us. It gives a silent client up after `wal_sender_timeout`.
 pub(crate) const STATUS_INTERVAL: Duration = Duration::from_secs(2);
@@ -31,6 +35,8 @@ pub(crate) struct Session {
     pub(crate) registrar: Arc<Registrar>,
     pub(crate) tables: Vec<CatalogTable>,
     publication_names: String,
+    /// Somebody has told us to go on where we would stop.
+    adopt: bool,
 }
 
 /// A slot that we hold, a producer that has fenced all others, and the progress that both agree on.
@@ -44,22 +50,31 @@ pub(crate) struct Begun {
 ///
 /// # Errors
 /// Whatever ends a session. With a retry policy a new one may begin: all that counts is in the log.
-pub(crate) async fn run(config: &Arc<SourceConfig>, context: &Context) -> Result<(), Error> {
+///
+/// `adopt` holds for the first session that gets to the stream.
+pub(crate) async fn run(
+    config: &Arc<SourceConfig>,
+    context: &Context,
+    adopt: &AtomicBool,
+) -> Result<(), Error> {
     metrics::counter!(crate::telemetry::SESSIONS).increment(1);
     context.health.set_phase("connecting");
-    let mut session = Session::prepare(config).await?;
+    let mut session = Session::prepare(config, adopt.load(Ordering::Relaxed)).await?;
     let begun = tokio::select! {
         begun = session.begin(context) => begun?,
         () = context.shutdown.cancelled() => return Ok(()),
     };
+    adopt.store(false, Ordering::Relaxed);
     streaming::run(session, begun, context).await
 }
 
 impl Session {
     /// Everything that needs neither slot nor producer.
-    async fn prepare(config: &Arc<SourceConfig>) -> Result<Self, Error> {
-        let database = Database::new(config).map_err(Error::stop)?;
-        let client = database.connect().await?;
+    async fn prepare(config: &Arc<SourceConfig>, adopt: bool) -> Result<Self, Error> {
+        let (database, client) = Database::new(config)
+            .map_err(Error::stop)?
+            .primary()
+            .await?;
         if let Some(problem) = server_problems(&client, &database)
             .await?
             .into_iter()
@@ -99,119 +114,8 @@ impl Session {
             registrar,
             tables: selection.tables,
             publication_names,
+            adopt,
         })
-    }
-
-    async fn begin(&mut self, context: &Context) -> Result<Begun, Error> {
-        match Slot::read(&self.client, &self.database, &self.config.slot_name()).await? {
-            Some(slot) => self.resume(&slot, context).await,
-            None => self.begin_without_slot(context).await,
-        }
-    }
-
-    /// There is a slot: holding it comes first. An instance that waits for it must not touch the producer,
-    /// which would fence the healthy one.
-    async fn resume(&mut self, slot: &Slot, context: &Context) -> Result<Begun, Error> {
-        let name = self.config.slot_name();
-        slot.usable(&name, self.config.postgres.plugin, &self.database)?;
-        context.health.set_phase("waiting for the slot");
-        let (identity, connection) = self.connect_replication().await?;
-        let mut stream = self.start_replication(connection, Lsn::ZERO).await?;
-        let taken = async {
-            self.ensure_topics().await?;
-            let publisher = Publisher::start(&self.config).await?;
-            failpoint::hit(failpoint::TAKEN_OVER);
-            Ok((publisher, self.read_progress().await?))
-        };
-        let (publisher, progress) =
-            keep_alive(&mut stream, &self.database, Lsn::ZERO, taken).await?;
-        match progress {
-            None => Err(Error::stop_msg(format!(
-                "slot '{name}' exists, but topic '{}' has no progress of source '{}': what is in the topics is unknown",
-                self.config.progress_topic(),
-                self.config.name
-            ))
-            .remedy(format!("restore the topic; or drop the slot (SELECT pg_drop_replication_slot('{name}')) and start over with a new kafka.topic_prefix"))),
-            Some(mut progress) if !progress.has_begun() => {
-                // Killed behind the slot's creation and before the first rows: its snapshot is gone, but the
-                // slot still stands where it began.
-                tracing::warn!(slot = name, "the first snapshot had not begun: its rows are read beside the stream");
-                let consistent = slot.confirmed_flush.unwrap_or(Lsn::ZERO);
-                let seq = (progress.position.seq + 1).max(consistent.0);
-                progress.position = Position::at_consistent_point(consistent, seq);
-                Ok(Begun { stream, publisher, progress })
-            }
-            Some(progress) => {
-                self.agree(slot, &identity, &progress)?;
-                Ok(Begun { stream, publisher, progress })
-            }
-        }
-    }
-
-    /// There is no slot: a first start, or a slot that was lost.
-    async fn begin_without_slot(&mut self, context: &Context) -> Result<Begun, Error> {
-        self.ensure_topics().await?;
-        let publisher = Publisher::start(&self.config).await?;
-        failpoint::hit(failpoint::TAKEN_OVER);
-        let progress = self.read_progress().await?;
-        if let Some(progress) = progress.as_ref().filter(|progress| progress.has_begun()) {
-            return Err(Error::stop_msg(format!(
-                "slot '{}' is gone: the changes behind {} are not in the topics and cannot be read any more",
-                self.config.slot_name(),
-                progress.position.confirm
-            ))
-            .remedy("start over with a new kafka.topic_prefix, which takes a new snapshot"));
-        }
-        context.health.set_phase("snapshot");
-        first_start::run(self, publisher, progress).await
-    }
-
-    /// Whether slot and progress belong together and nothing lies between them.
-    fn agree(
-        &self,
-        slot: &Slot,
-        identity: &SystemIdentity,
-        progress: &Progress,
-    ) -> Result<(), Error> {
-        let start_over = "start over with a new kafka.topic_prefix, which takes a new snapshot";
-        if identity.system_id != progress.system_id {
-            return Err(Error::stop_msg(format!(
-                "{} is another server (system identifier {}) than the one that progress speaks of ({})",
-                self.database.address(),
-                identity.system_id,
-                progress.system_id
-            ))
-            .remedy(format!("correct postgres.url, or {start_over}")));
-        }
-        if identity.timeline != progress.timeline {
-            return Err(Error::stop_msg(format!(
-                "the server is on timeline {}, progress on {}: a standby was promoted or a backup restored, and changes may be missing",
-                identity.timeline, progress.timeline
-            ))
-            .remedy(start_over));
-        }
-        match slot.confirmed_flush {
-            Some(confirmed) if confirmed > progress.position.confirm => Err(Error::stop_msg(format!(
-                "slot '{}' stands at {confirmed}, progress at {}: the changes between are not in the topics",
-                self.config.slot_name(),
-                progress.position.confirm
-            ))
-            .remedy(start_over)),
-            _ => Ok(()),
-        }
-    }
-
-    async fn ensure_topics(&self) -> Result<(), Error> {
-        Topics::new(&self.config)?
-            .ensure(&topic_specs(&self.config, &self.tables)?)
-            .await
-    }
-
-    async fn read_progress(&self) -> Result<Option<Progress>, Error> {
-        let config = Arc::clone(&self.config);
-        tokio::task::spawn_blocking(move || progress_topic::read(&config))
-            .await
-            .map_err(Error::stop)?
     }
 
     /// A replication connection, and which server it leads to.
@@ -223,7 +127,16 @@ impl Session {
             .await
             .map_err(explain)?;
         let identity = connection.identify_system().await.map_err(explain)?;
-        Ok((identity, connection))
+        // Of the connection that will stream: since PG 16 a standby decodes as well, and the host may have become one.
+        let recovery = "SELECT pg_catalog.pg_is_in_recovery()";
+        let recovery = connection.simple_query(recovery).await.map_err(explain)?;
+        match recovery.first().and_then(|row| row.first()) {
+            Some(Some(no)) if no == "f" => Ok((identity, connection)),
+            _ => Err(Error::retry_msg(format!(
+                "{} is a standby, which is never streamed from",
+                self.database.address()
+            ))),
+        }
     }
 
     /// Starts the stream: from now on we hold the slot.
@@ -312,8 +225,8 @@ pub(crate) async fn server_problems(
     }
     if facts.in_recovery {
         problems.push(
-            Error::stop_msg(format!("{} is a standby", database.address()))
-                .remedy("let postgres.url name the primary"),
+            Error::retry_msg(format!("{} is a standby", database.address()))
+                .remedy("let postgres.url name the primary, or all servers of the cluster (postgres://user@a:5432,b:5432/database)"),
         );
     }
     Ok(problems)

@@ -29,7 +29,7 @@ use chunks::Chunks;
 /// How long an idle database's slot may stand still: then a progress record alone moves it.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// A server that has been silent for so long is gone, whatever TCP says.
-const MAX_SILENCE: Duration = Duration::from_secs(30);
+const MAX_SILENCE: Duration = Duration::from_secs(20);
 
 /// Streams until shutdown.
 ///

@@ -1,5 +1,8 @@
 //! The topics of a source: created where missing, refused where they contradict.
 
+mod identity;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::admin::{
@@ -91,6 +94,15 @@ impl Topics {
             }
         }
         Ok(())
+    }
+
+    /// The ids of those of these topics that exist; a topic that was deleted and created again has another one.
+    ///
+    /// # Errors
+    /// The brokers do not answer, or refuse.
+    pub(crate) fn ids(&self, topics: &[String]) -> Result<BTreeMap<String, String>, Error> {
+        tokio::task::block_in_place(|| identity::topic_ids(self.admin.inner(), topics, TIMEOUT))
+            .map_err(|e| kafka::classify(&e).context("look the topics' ids up"))
     }
 
     /// A topic's partition count; `None` if there is no such topic.

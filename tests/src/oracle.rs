@@ -4,6 +4,7 @@
 //! rows is SQL text. Topics are decoded with apache-avro, search documents with the engine's own JSON. Nothing here
 //! uses a crate of the product.
 
+mod audit;
 mod avro_text;
 mod change_log;
 mod differences;
@@ -11,6 +12,7 @@ mod search;
 mod topic;
 mod warehouse;
 
+pub use audit::{install_audit, read_audit};
 pub use change_log::ChangeLog;
 pub use differences::compare_changes;
 pub use search::compare_search;

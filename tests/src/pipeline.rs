@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
@@ -177,6 +179,32 @@ impl Pipeline {
     /// The topic of a table.
     pub fn topic(&self, table: &str) -> String {
         format!("{}.{table}", self.name)
+    }
+
+    /// Deletes a topic, and waits until it is gone.
+    ///
+    /// # Errors
+    /// The broker refuses, or does not do it in time.
+    pub async fn delete_topic(&self, topic: &str) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+            .set("bootstrap.servers", &self.kafka)
+            .create()?;
+        for deleted in admin.delete_topics(&[topic], &AdminOptions::new()).await? {
+            deleted.map_err(|(topic, code)| anyhow::anyhow!("delete {topic}: {code}"))?;
+        }
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let metadata = admin
+                .inner()
+                .fetch_metadata(None, Duration::from_secs(10))?;
+            if metadata.topics().iter().all(|found| found.name() != topic) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                bail!("topic {topic} is still there");
+            }
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     /// Waits until the slot has confirmed all that is committed now.

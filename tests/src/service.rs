@@ -104,6 +104,14 @@ impl Service {
     /// # Errors
     /// It runs already, or cannot be started.
     pub fn start(&mut self) -> Result<()> {
+        self.start_with(&[])
+    }
+
+    /// As [`Service::start`], with further arguments of `run`.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn start_with(&mut self, arguments: &[&str]) -> Result<()> {
         if self.is_running()? {
             bail!("{} runs already", self.kind);
         }
@@ -111,6 +119,7 @@ impl Service {
         let child = Command::new(self.kind.path()?)
             .args(["run", "--config"])
             .arg(&self.config)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -172,13 +181,34 @@ impl Service {
                 self.log_tail()
             );
         }
+        self.signal(libc::SIGTERM)?;
+        self.wait(timeout)
+    }
+
+    /// SIGSTOP: it does nothing any more, and holds what it holds.
+    ///
+    /// # Errors
+    /// It did not run.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(libc::SIGSTOP)
+    }
+
+    /// SIGCONT: it goes on as if no time had passed.
+    ///
+    /// # Errors
+    /// It did not run.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(libc::SIGCONT)
+    }
+
+    fn signal(&self, signal: i32) -> Result<()> {
         let pid = i32::try_from(self.pid().context("no process")?)?;
         // SAFETY: kill(2) takes no pointers; the pid is our own unreaped child's, so it cannot be anyone else's.
         #[allow(unsafe_code)]
-        if unsafe { libc::kill(pid, libc::SIGTERM) } != 0 {
+        if unsafe { libc::kill(pid, signal) } != 0 {
             return Err(std::io::Error::last_os_error().into());
         }
-        self.wait(timeout)
+        Ok(())
     }
 
     /// Lets the process go on without us; its id, if it runs.

@@ -8,9 +8,10 @@ use tributary_runtime::{Error, Problem};
 use crate::catalog::{Catalog, CatalogTable};
 use crate::config::SourceConfig;
 use crate::database::Database;
-use crate::publication::{Slot, publications};
+use crate::publication::publications;
 use crate::published::topic_name;
 use crate::session::topic_specs;
+use crate::slot::Slot;
 use crate::topics::Topics;
 
 /// What there is, what is missing, and what contradicts; changes nothing.

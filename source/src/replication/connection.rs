@@ -12,6 +12,7 @@ use super::config::ReplicationConfig;
 use super::error::{Failure, ReplicationError};
 use super::login::log_in;
 use super::stream::ReplicationStream;
+use super::timeline::TimelineHistory;
 use super::transport::Transport;
 
 /// A row of a query's result: the text of each column.
@@ -155,6 +156,40 @@ impl ReplicationConnection {
             })
         });
         slot.ok_or_else(|| unusable_answer(&command))
+    }
+
+    /// `TIMELINE_HISTORY`: how the server came to this timeline. The first one has no history, nor has one whose file
+    /// the server does not have any more: it then comes from nowhere.
+    ///
+    /// # Errors
+    /// As [`Self::simple_query`], and an answer of another form.
+    pub async fn timeline_history(
+        &mut self,
+        timeline: u32,
+    ) -> Result<TimelineHistory, ReplicationError> {
+        if timeline <= 1 {
+            return Ok(TimelineHistory::default());
+        }
+        let command = format!("TIMELINE_HISTORY {timeline}");
+        let rows = match self.simple_query(&command).await {
+            Err(error) if error.sqlstate() == Some("58P01") => {
+                return Ok(TimelineHistory::default());
+            }
+            rows => rows?,
+        };
+        let history =
+            only_row::<2>(rows).and_then(|[_, content]| TimelineHistory::parse(&content?));
+        history.ok_or_else(|| unusable_answer(&command))
+    }
+
+    /// Lets standbys keep a copy of a slot that nobody holds, from which a promoted one goes on. PG 17 and later.
+    ///
+    /// # Errors
+    /// As [`Self::simple_query`]: 55006 somebody holds the slot, 42601 the server is older.
+    pub async fn make_failover_slot(&mut self, slot: &str) -> Result<(), ReplicationError> {
+        let slot = quote_identifier(slot)?;
+        let command = format!("ALTER_REPLICATION_SLOT {slot} (FAILOVER true)");
+        self.simple_query(&command).await.map(drop)
     }
 
     /// Starts the stream of a logical slot at `start`, or at the slot's confirmed flush LSN where that is

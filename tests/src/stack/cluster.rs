@@ -70,6 +70,10 @@ impl Server {
                 .arg(primary.home.join("data"))
                 .arg(standby.home.join("data")),
         )?;
+        // Slots are the primary's own; what a standby has of them it gets from the primary as it runs.
+        for slot in fs::read_dir(standby.home.join("data/pg_replslot"))? {
+            fs::remove_dir_all(slot?.path())?;
+        }
         let signal = standby.home.join("data/standby.signal");
         fs::write(&signal, "").with_context(|| format!("cannot write {}", signal.display()))?;
         primary.start()?;

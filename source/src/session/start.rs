@@ -1,0 +1,350 @@
+//! The start order: slot, producer, progress, comparison; and how to go on where they do not fit together.
+
+use std::collections::BTreeMap;
+
+use tributary_runtime::Error;
+use tributary_runtime::cli::Context;
+use tributary_schemas::Lsn;
+
+use super::{Begun, Session, keep_alive, topic_specs};
+use crate::gap::{self, Gap, Offer};
+use crate::progress::{Position, Progress, TableProgress};
+use crate::published::topic_spec;
+use crate::publisher::Publisher;
+use crate::replication::{ReplicationConnection, SystemIdentity, TimelineHistory};
+use crate::slot::Slot;
+use crate::topics::{TopicSpec, Topics};
+use crate::{failpoint, first_start, log_end};
+
+/// The ids of the topics, by name.
+type TopicIds = BTreeMap<String, String>;
+
+/// A producer that has fenced all others, and what is in the log.
+struct Taken {
+    publisher: Publisher,
+    progress: Option<Progress>,
+    topic_ids: TopicIds,
+}
+
+/// How the stream goes on from the slot.
+enum Way {
+    /// From this progress.
+    On(Progress),
+    /// Behind a gap, with every row read again.
+    Sweep(Progress),
+}
+
+impl Session {
+    pub(super) async fn begin(&mut self, context: &Context) -> Result<Begun, Error> {
+        let name = self.config.slot_name();
+        let Some(slot) = Slot::read(&self.client, &self.database, &name).await? else {
+            return self.begin_without_slot(None, context).await;
+        };
+        slot.ours(&name, self.config.postgres.plugin, &self.database)?;
+        match slot.lost() {
+            None => self.resume(&slot, context).await,
+            // Nobody can hold it any more.
+            Some(reason) => {
+                let reason = reason.to_owned();
+                let lost = Gap::SlotLost { slot: name, reason };
+                self.begin_without_slot(Some(lost), context).await
+            }
+        }
+    }
+
+    /// There is a slot: holding it comes first. An instance that waits for it must not touch the producer,
+    /// which would fence the healthy one.
+    async fn resume(&mut self, slot: &Slot, context: &Context) -> Result<Begun, Error> {
+        context.health.set_phase("waiting for the slot");
+        let (identity, mut connection) = self.connect_replication().await?;
+        let history = self.history(&mut connection, &identity).await?;
+        self.let_standbys_keep(slot, &mut connection).await?;
+        let mut stream = self.start_replication(connection, Lsn::ZERO).await?;
+        let work = async {
+            let mut taken = self.take_log().await?;
+            let before = taken.progress.take();
+            let goes_on = self.go_on(slot, &identity, &history, before, &taken.topic_ids);
+            let progress = match goes_on? {
+                Way::On(progress) => progress,
+                Way::Sweep(before) => {
+                    self.sweeping(
+                        &mut taken.publisher,
+                        before,
+                        &identity,
+                        slot.confirmed_flush(),
+                    )
+                    .await?
+                }
+            };
+            Ok((taken.publisher, progress))
+        };
+        let (publisher, progress) =
+            keep_alive(&mut stream, &self.database, Lsn::ZERO, work).await?;
+        Ok(Begun {
+            stream,
+            publisher,
+            progress,
+        })
+    }
+
+    /// Compares slot, server and topics with progress.
+    fn go_on(
+        &self,
+        slot: &Slot,
+        identity: &SystemIdentity,
+        history: &TimelineHistory,
+        progress: Option<Progress>,
+        topic_ids: &TopicIds,
+    ) -> Result<Way, Error> {
+        let name = self.config.slot_name();
+        let Some(mut progress) = progress else {
+            return self.adopt(identity).map(Way::Sweep);
+        };
+        if !progress.has_begun() {
+            // Killed behind the slot's creation and before the first rows: its snapshot is gone, but the
+            // slot still stands where it began.
+            tracing::warn!(
+                slot = name,
+                "the first snapshot had not begun: its rows are read beside the stream"
+            );
+            progress.position = at(slot.confirmed_flush().unwrap_or(Lsn::ZERO), &progress);
+            return Ok(Way::On(progress));
+        }
+        let offer = Offer {
+            slot: &name,
+            confirmed: slot.confirmed_flush(),
+            identity,
+            history,
+        };
+        let found = gap::find(&offer, &progress)
+            .and_then(|confirm| recreated_topics(&progress, topic_ids).map_or(Ok(confirm), Err));
+        match found {
+            Ok(confirm) => {
+                if identity.timeline != progress.timeline {
+                    tracing::warn!(
+                        timeline = identity.timeline,
+                        before = progress.timeline,
+                        "another server is the primary now, and has all that is in the topics: going on"
+                    );
+                }
+                progress.timeline = identity.timeline;
+                progress.position.confirm = confirm;
+                remember_ids(&mut progress, topic_ids);
+                Ok(Way::On(progress))
+            }
+            Err(gap) => {
+                gap.decide(&self.config, self.adopt)?;
+                Ok(Way::Sweep(progress))
+            }
+        }
+    }
+
+    /// There is no slot, or one that is of no use: a first start, or a gap.
+    async fn begin_without_slot(
+        &mut self,
+        lost: Option<Gap>,
+        context: &Context,
+    ) -> Result<Begun, Error> {
+        let mut taken = self.take_log().await?;
+        let (identity, mut connection) = self.connect_replication().await?;
+        let history = self.history(&mut connection, &identity).await?;
+        let before = match taken.progress {
+            Some(progress) if progress.has_begun() => progress,
+            None if self.highest_seq()?.is_some() => self.adopt(&identity)?,
+            progress => {
+                drop(connection);
+                self.drop_lost(lost.as_ref()).await?;
+                context.health.set_phase("snapshot");
+                return first_start::run(self, taken.publisher, progress).await;
+            }
+        };
+        let slot = self.config.slot_name();
+        let offer = Offer {
+            slot: &slot,
+            confirmed: None,
+            identity: &identity,
+            history: &history,
+        };
+        if let Err(gap) = gap::find(&offer, &before) {
+            let gap = match (gap, &lost) {
+                (Gap::SlotMissing { .. }, Some(lost)) => lost.clone(),
+                (gap, _) => gap,
+            };
+            gap.decide(&self.config, self.adopt)?;
+        }
+        self.drop_lost(lost.as_ref()).await?;
+        let created = first_start::create_slot(self, &mut connection).await?;
+        self.let_standbys_keep_new(&mut connection).await?;
+        let consistent = created.consistent_point;
+        let mut stream = self.start_replication(connection, consistent).await?;
+        let publisher = &mut taken.publisher;
+        let work = self.sweeping(publisher, before, &identity, Some(consistent));
+        let progress = keep_alive(&mut stream, &self.database, Lsn::ZERO, work).await?;
+        Ok(Begun {
+            stream,
+            publisher: taken.publisher,
+            progress,
+        })
+    }
+
+    async fn drop_lost(&self, lost: Option<&Gap>) -> Result<(), Error> {
+        if lost.is_some() {
+            Slot::drop(&self.client, &self.database, &self.config.slot_name()).await?;
+        }
+        Ok(())
+    }
+
+    /// The progress with which the stream goes on from the slot's position behind a gap: every row is read again
+    /// beside it, at a higher `seq`, and what is not there any more is swept. It is in the log before the stream is.
+    async fn sweeping(
+        &self,
+        publisher: &mut Publisher,
+        mut before: Progress,
+        identity: &SystemIdentity,
+        from: Option<Lsn>,
+    ) -> Result<Progress, Error> {
+        for (topic, table) in &mut before.tables {
+            // A topic of that name may be another one by now, with other partitions.
+            if let Some(spec) = self.topic_spec(topic)? {
+                table.partitions = spec.partitions;
+            }
+        }
+        let mut progress = Progress::new(
+            identity.system_id.clone(),
+            identity.timeline,
+            at(from.unwrap_or(identity.xlogpos), &before),
+        );
+        progress.tables =
+            first_start::unread_again(self, before, progress.position.seq + 1).await?;
+        first_start::publish_progress(publisher, &progress).await?;
+        Ok(progress)
+    }
+
+    fn topic_spec(&self, topic: &str) -> Result<Option<TopicSpec>, Error> {
+        let specs = topic_specs(&self.config, &self.tables)?;
+        Ok(specs.into_iter().find(|spec| spec.name == topic))
+    }
+
+    /// Behind the slot: topics, producer, progress, in this order.
+    async fn take_log(&self) -> Result<Taken, Error> {
+        let topics = Topics::new(&self.config)?;
+        let specs = topic_specs(&self.config, &self.tables)?;
+        topics.ensure(&specs).await?;
+        let names: Vec<String> = specs.into_iter().map(|spec| spec.name).collect();
+        let topic_ids = topics.ids(&names)?;
+        self.registrar.learn_topics(&topic_ids);
+        let publisher = Publisher::start(&self.config).await?;
+        failpoint::hit(failpoint::TAKEN_OVER);
+        let config = std::sync::Arc::clone(&self.config);
+        let progress = tokio::task::spawn_blocking(move || log_end::progress(&config));
+        Ok(Taken {
+            publisher,
+            progress: progress.await.map_err(Error::stop)??,
+            topic_ids,
+        })
+    }
+
+    async fn history(
+        &self,
+        connection: &mut ReplicationConnection,
+        identity: &SystemIdentity,
+    ) -> Result<TimelineHistory, Error> {
+        let history = connection.timeline_history(identity.timeline).await;
+        history.map_err(|error| self.database.explain_replication(error))
+    }
+
+    /// Makes the slot one that a promoted standby has as well, where the server can.
+    pub(crate) async fn let_standbys_keep(
+        &self,
+        slot: &Slot,
+        connection: &mut ReplicationConnection,
+    ) -> Result<(), Error> {
+        if slot.failover != Some(false) {
+            return Ok(());
+        }
+        let altered = connection
+            .make_failover_slot(&self.config.slot_name())
+            .await;
+        altered.map_err(|error| self.database.explain_replication(error))
+    }
+
+    /// The same for a slot that was just created: whether the server can is seen there.
+    pub(crate) async fn let_standbys_keep_new(
+        &self,
+        connection: &mut ReplicationConnection,
+    ) -> Result<(), Error> {
+        let name = self.config.slot_name();
+        match Slot::read(&self.client, &self.database, &name).await? {
+            Some(slot) => self.let_standbys_keep(&slot, connection).await,
+            None => Ok(()),
+        }
+    }
+
+    fn highest_seq(&self) -> Result<Option<u64>, Error> {
+        let mut topics = Vec::new();
+        for table in &self.tables {
+            let spec = topic_spec(&self.config, table)?;
+            topics.push((spec.name, spec.partitions));
+        }
+        tokio::task::block_in_place(|| log_end::highest_seq(&self.config, &topics))
+    }
+
+    /// What takes the place of a lost progress record, if we are told to go on without: `seq` goes on above all
+    /// that is in the topics.
+    fn adopt(&self, identity: &SystemIdentity) -> Result<Progress, Error> {
+        if !self.adopt {
+            return Err(Error::stop_msg(format!(
+                "topic '{}' has no progress of source '{}', but there is a slot, or records in its topics: what is in them is unknown",
+                self.config.progress_topic(),
+                self.config.name
+            ))
+            .remedy("restore the topic; or `tributary-source run --adopt`, once: seq goes on above all that is in the topics, and every row is read again; or start over with a new `name` and kafka.topic_prefix"));
+        }
+        let seq = self.highest_seq()?.unwrap_or(0);
+        tracing::warn!(
+            seq,
+            "progress is lost: adopting what is in the topics; every row is read again"
+        );
+        let position = Position::at_consistent_point(identity.xlogpos, seq);
+        let mut before = Progress::new(identity.system_id.clone(), identity.timeline, position);
+        for table in &self.tables {
+            let spec = topic_spec(&self.config, table)?;
+            before.tables.insert(
+                spec.name,
+                TableProgress {
+                    table: format!("{}.{}", table.table.schema, table.table.name),
+                    oid: table.table.oid,
+                    partitions: spec.partitions,
+                    key_schema_id: None,
+                    snapshot: None,
+                    topic_id: None,
+                },
+            );
+        }
+        Ok(before)
+    }
+}
+
+/// The position at which a slot begins, with all that is in the log before.
+fn at(consistent: Lsn, before: &Progress) -> Position {
+    let seq = (before.position.seq + 1).max(consistent.0);
+    Position::at_consistent_point(consistent, seq)
+}
+
+/// The topics that are not those that progress speaks of.
+fn recreated_topics(progress: &Progress, ids: &TopicIds) -> Option<Gap> {
+    let recreated = progress.tables.iter().filter(|(topic, table)| {
+        let (known, found) = (table.topic_id.as_ref(), ids.get(*topic));
+        known.is_some() && found.is_some() && known != found
+    });
+    let topics: Vec<String> = recreated.map(|(topic, _)| topic.clone()).collect();
+    (!topics.is_empty()).then_some(Gap::TopicsRecreated { topics })
+}
+
+fn remember_ids(progress: &mut Progress, ids: &TopicIds) {
+    for (topic, table) in &mut progress.tables {
+        if let Some(id) = ids.get(topic) {
+            table.topic_id = Some(id.clone());
+        }
+    }
+}

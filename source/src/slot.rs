@@ -1,0 +1,139 @@
+//! The replication slot on the server.
+
+use serde::Deserialize;
+use tokio_postgres::Client;
+use tributary_runtime::{Error, ResultExt};
+use tributary_schemas::Lsn;
+
+use crate::config::Plugin;
+use crate::database::{Database, literal};
+
+/// A replication slot as `pg_replication_slots` shows it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Slot {
+    plugin: Option<String>,
+    database: Option<String>,
+    confirmed_flush_lsn: Option<String>,
+    /// `lost` means that the server has removed WAL that it still needs.
+    wal_status: Option<String>,
+    /// The slot needed rows that are removed. PG 16 and later.
+    conflicting: Option<bool>,
+    /// PG 17 and later.
+    invalidation_reason: Option<String>,
+    /// Whether standbys keep a copy. PG 17 and later.
+    pub(crate) failover: Option<bool>,
+}
+
+impl Slot {
+    /// Reads a slot; `None` if there is none of that name.
+    pub(crate) async fn read(
+        client: &Client,
+        database: &Database,
+        name: &str,
+    ) -> Result<Option<Self>, Error> {
+        // As JSON: which columns there are depends on the server's version.
+        let query = "SELECT pg_catalog.to_jsonb(s)::text FROM pg_catalog.pg_replication_slots s WHERE slot_name = $1";
+        let row = client
+            .query_opt(query, &[&name])
+            .await
+            .map_err(|e| database.explain(e))?;
+        row.map(|row| serde_json::from_str(row.get(0)).map_err(Error::stop))
+            .transpose()
+            .doing(|| format!("read slot '{name}'"))
+    }
+
+    /// Up to where it was confirmed.
+    pub(crate) fn confirmed_flush(&self) -> Option<Lsn> {
+        self.confirmed_flush_lsn.as_ref()?.parse().ok()
+    }
+
+    /// Refuses a slot that is not ours.
+    pub(crate) fn ours(
+        &self,
+        name: &str,
+        plugin: Plugin,
+        database: &Database,
+    ) -> Result<(), Error> {
+        let (found, of) = (
+            self.plugin.as_deref().unwrap_or_default(),
+            self.database.as_deref().unwrap_or_default(),
+        );
+        if of != database.name() {
+            return Err(Error::stop_msg(format!(
+                "slot '{name}' exists, but for plug-in '{found}' in database '{of}'"
+            ))
+            .remedy("give this source another `name`, or drop that slot"));
+        }
+        if found != plugin.name() {
+            return Err(Error::stop_msg(format!(
+                "slot '{name}' was created for plug-in '{found}', postgres.plugin is '{}': a slot keeps its plug-in",
+                plugin.name()
+            ))
+            .remedy(format!("set postgres.plugin = \"{found}\"; or give this source another `name` and kafka.topic_prefix, which takes a new snapshot, and drop the slot")));
+        }
+        Ok(())
+    }
+
+    /// Why nothing can be read from it any more.
+    pub(crate) fn lost(&self) -> Option<&str> {
+        match (&self.invalidation_reason, self.wal_status.as_deref()) {
+            (Some(reason), _) => Some(reason),
+            (None, Some("lost")) => Some("wal_removed"),
+            _ => (self.conflicting == Some(true)).then_some("conflicting"),
+        }
+    }
+
+    /// Refuses a slot that is not ours, or that nothing can be read from.
+    pub(crate) fn usable(
+        &self,
+        name: &str,
+        plugin: Plugin,
+        database: &Database,
+    ) -> Result<(), Error> {
+        self.ours(name, plugin, database)?;
+        match self.lost() {
+            None => Ok(()),
+            Some(reason) => Err(Error::stop_msg(format!("slot '{name}' is lost ({reason}): the server has removed what was not read yet"))
+                .remedy(format!("set on_gap = \"resnapshot\"; or SELECT pg_drop_replication_slot({}), and start over with a new topic prefix", literal(name)))),
+        }
+    }
+
+    /// Drops a slot that nobody uses.
+    pub(crate) async fn drop(
+        client: &Client,
+        database: &Database,
+        name: &str,
+    ) -> Result<(), Error> {
+        client
+            .execute("SELECT pg_catalog.pg_drop_replication_slot($1)", &[&name])
+            .await
+            .map_err(|e| database.explain(e))
+            .doing(|| format!("drop slot '{name}', which is to be made anew"))?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Slot;
+
+    fn slot(columns: &str) -> Slot {
+        serde_json::from_str(columns).unwrap()
+    }
+
+    #[test]
+    fn every_version_tells_a_lost_slot_in_its_way() {
+        let fourteen = r#"{"slot_name": "s", "wal_status": "lost", "confirmed_flush_lsn": "0/10"}"#;
+        assert_eq!(slot(fourteen).lost(), Some("wal_removed"));
+        let sixteen = r#"{"wal_status": "reserved", "conflicting": true}"#;
+        assert_eq!(slot(sixteen).lost(), Some("conflicting"));
+        let eighteen = r#"{"wal_status": "lost", "conflicting": null, "invalidation_reason": "idle_timeout", "failover": true}"#;
+        assert_eq!(slot(eighteen).lost(), Some("idle_timeout"));
+        let healthy = slot(
+            r#"{"wal_status": "extended", "confirmed_flush_lsn": "0/10", "invalidation_reason": null}"#,
+        );
+        assert_eq!(healthy.lost(), None);
+        assert_eq!(healthy.confirmed_flush().unwrap().0, 0x10);
+    }
+}

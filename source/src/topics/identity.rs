@@ -1,0 +1,156 @@
+//! Topic ids: they tell a topic from another one that later got its name. rdkafka does not expose them, librdkafka does.
+
+#![allow(
+    unsafe_code,
+    reason = "librdkafka's DescribeTopics has no safe wrapper; every pointer stays in this file"
+)]
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, c_char};
+use std::ptr;
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::bindings as native;
+use rdkafka::client::Client;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+/// What a broker answers that does not know topic ids: all bits zero.
+const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+
+/// A native object that is given back when it goes out of scope.
+struct Owned<T> {
+    object: *mut T,
+    destroy: unsafe extern "C" fn(*mut T),
+}
+
+impl<T> Owned<T> {
+    fn new(object: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Result<Self, KafkaError> {
+        if object.is_null() {
+            return Err(KafkaError::AdminOp(RDKafkaErrorCode::Fail));
+        }
+        Ok(Self { object, destroy })
+    }
+}
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        // SAFETY: `new` took an object that is not null together with its own destructor, and nobody else frees it.
+        unsafe { (self.destroy)(self.object) }
+    }
+}
+
+/// The ids of these topics, as Kafka prints them; a topic that does not exist, or a broker without ids, gives none.
+/// Blocks, for `timeout` at the most.
+///
+/// # Errors
+/// The brokers do not answer in time, or refuse (DESCRIBE on the topic is needed).
+pub(super) fn topic_ids<C: ClientContext>(
+    client: &Client<C>,
+    topics: &[String],
+    timeout: Duration,
+) -> Result<BTreeMap<String, String>, KafkaError> {
+    if topics.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let names: Result<Vec<CString>, _> = topics.iter().map(|t| CString::new(&**t)).collect();
+    let names = names.map_err(|_| KafkaError::AdminOp(RDKafkaErrorCode::InvalidTopic))?;
+    let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
+    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    let rk = client.native_ptr();
+    // SAFETY: `rk` lives as long as the borrow of `client`; the names live until the end of this function, and
+    // librdkafka copies them; the event, and with it all that is read from it, lives until `event` is dropped.
+    unsafe {
+        let asked = Owned::new(
+            native::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len()),
+            native::rd_kafka_TopicCollection_destroy,
+        )?;
+        let options = Owned::new(
+            native::rd_kafka_AdminOptions_new(
+                rk,
+                native::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
+            ),
+            native::rd_kafka_AdminOptions_destroy,
+        )?;
+        let refused = native::rd_kafka_AdminOptions_set_request_timeout(
+            options.object,
+            timeout_ms,
+            ptr::null_mut(),
+            0,
+        );
+        check(refused)?;
+        let queue = Owned::new(
+            native::rd_kafka_queue_new(rk),
+            native::rd_kafka_queue_destroy,
+        )?;
+        native::rd_kafka_DescribeTopics(rk, asked.object, options.object, queue.object);
+        let event = native::rd_kafka_queue_poll(queue.object, timeout_ms);
+        if event.is_null() {
+            return Err(KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut));
+        }
+        let event = Owned::new(event, native::rd_kafka_event_destroy)?;
+        check(native::rd_kafka_event_error(event.object))?;
+        read(event.object)
+    }
+}
+
+/// # Safety
+/// `event` is an event of librdkafka that lives for the whole call.
+unsafe fn read(
+    event: *mut native::rd_kafka_event_t,
+) -> Result<BTreeMap<String, String>, KafkaError> {
+    let mut ids = BTreeMap::new();
+    // SAFETY: the caller's promise; the array has `count` descriptions, whose parts live as long as the event.
+    unsafe {
+        let result = native::rd_kafka_event_DescribeTopics_result(event);
+        if result.is_null() {
+            return Err(KafkaError::AdminOp(RDKafkaErrorCode::Fail));
+        }
+        let mut count = 0;
+        let topics = native::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+        for at in 0..count {
+            let topic = *topics.add(at);
+            let error = native::rd_kafka_TopicDescription_error(topic);
+            if !error.is_null() {
+                match RDKafkaErrorCode::from(native::rd_kafka_error_code(error)) {
+                    RDKafkaErrorCode::NoError => {}
+                    RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
+                        continue;
+                    }
+                    code => return Err(KafkaError::AdminOp(code)),
+                }
+            }
+            let id = native::rd_kafka_TopicDescription_topic_id(topic);
+            let (Some(name), Some(id)) = (
+                text(native::rd_kafka_TopicDescription_name(topic)),
+                (!id.is_null())
+                    .then(|| text(native::rd_kafka_Uuid_base64str(id)))
+                    .flatten(),
+            ) else {
+                continue;
+            };
+            if id != NO_ID {
+                ids.insert(name, id);
+            }
+        }
+    }
+    Ok(ids)
+}
+
+fn check(code: native::rd_kafka_resp_err_t) -> Result<(), KafkaError> {
+    match RDKafkaErrorCode::from(code) {
+        RDKafkaErrorCode::NoError => Ok(()),
+        code => Err(KafkaError::AdminOp(code)),
+    }
+}
+
+/// # Safety
+/// `text` is null or a string that ends with a zero byte and lives for the whole call.
+unsafe fn text(text: *const c_char) -> Option<String> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: the caller's promise.
+    let text = unsafe { CStr::from_ptr(text) };
+    text.to_str().ok().map(str::to_owned)
+}

@@ -1,0 +1,244 @@
+//! Gaps that a start finds: it stops with a remedy, or reads every row again by option.
+
+use std::collections::BTreeSet;
+
+use tokio_postgres::Client;
+use tributary_tests::oracle::TopicRecord;
+use tributary_tests::pipeline::Pipeline;
+use tributary_tests::service::{Kind, Service};
+use tributary_tests::stack::{Lifetime, Options, Part, Stack};
+
+use crate::{PATIENCE, RESNAPSHOT, TABLE, fold, records, start_source, table, wait_until};
+
+/// A source that has taken its first snapshot, streamed a little, and been stopped.
+async fn stopped_source(stack: &Stack, name: &str) -> (Pipeline, Client) {
+    let mut pipeline = Pipeline::new(stack, name).await.unwrap();
+    pipeline.tables = vec!["s.*".to_owned()];
+    let client = pipeline.source().await.unwrap();
+    client.batch_execute(TABLE).await.unwrap();
+    let mut source = start_source(&pipeline, "source", "");
+    source.wait_ready(PATIENCE).unwrap();
+    change(&client, 1).await;
+    pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
+    assert!(source.stop(PATIENCE).unwrap().success());
+    (pipeline, client)
+}
+
+/// Changes that a gap swallows, a delete among them.
+async fn change(client: &Client, round: i32) {
+    let sql = format!(
+        "INSERT INTO s.t VALUES ({0}, 'round {round}'); UPDATE s.t SET name = 'round {round}' WHERE id = {round};
+         DELETE FROM s.t WHERE id = {1}",
+        1_000 + round,
+        100 + round
+    );
+    client.batch_execute(&sql).await.unwrap();
+}
+
+/// It stops with these words; told to read everything again, it does, and the topic becomes the table.
+async fn stops_and_converges(
+    pipeline: &Pipeline,
+    client: &Client,
+    words: &str,
+    round: i32,
+) -> Vec<TopicRecord> {
+    let before = records(pipeline)
+        .await
+        .iter()
+        .map(|record| record.seq)
+        .max()
+        .unwrap_or(0);
+    let mut source = start_source(pipeline, "source", "");
+    assert_eq!(
+        source.wait(PATIENCE).unwrap().code(),
+        Some(1),
+        "{}",
+        source.log_tail()
+    );
+    assert!(source.log_tail().contains(words), "{}", source.log_tail());
+    assert!(
+        source.log_tail().contains("on_gap"),
+        "{}",
+        source.log_tail()
+    );
+    let mut source = start_source(pipeline, "resnapshot", RESNAPSHOT);
+    assert!(
+        converges(pipeline, client, &mut source)
+            .await
+            .iter()
+            .any(|record| record.seq > before)
+    );
+    assert!(source.stop(PATIENCE).unwrap().success());
+    // It goes on like any other: nothing is read again.
+    change(client, round).await;
+    let mut source = start_source(pipeline, "source", "");
+    pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
+    let records = records(pipeline).await;
+    assert_eq!(fold(&records), table(client).await);
+    assert!(source.stop(PATIENCE).unwrap().success());
+    records
+}
+
+/// Rows are read again, those that are not there any more are swept, and the topic is the table.
+async fn converges(pipeline: &Pipeline, client: &Client, source: &mut Service) -> Vec<TopicRecord> {
+    source.wait_ready(PATIENCE).unwrap();
+    wait_until("the end of the snapshot", async || {
+        source.metric("tributary_source_snapshot_tables") == Some(0.0)
+    })
+    .await;
+    pipeline.wait_source(source, PATIENCE).await.unwrap();
+    let records = records(pipeline).await;
+    assert_eq!(fold(&records), table(client).await, "{}", source.log_tail());
+    assert!(
+        records.iter().any(|record| record.below.is_some()),
+        "nothing was swept"
+    );
+    records
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_is_gone_moved_or_made_anew() {
+    let stack = Stack::from_env().unwrap();
+    let (pipeline, client) = stopped_source(&stack, "gap_slot").await;
+    let slot = format!("tributary_{}", pipeline.prefix());
+    change(&client, 2).await;
+    let drop = format!("SELECT pg_drop_replication_slot('{slot}')");
+    client.batch_execute(&drop).await.unwrap();
+    stops_and_converges(&pipeline, &client, "is gone: the changes behind", 12).await;
+
+    change(&client, 3).await;
+    let advance =
+        format!("SELECT pg_replication_slot_advance('{slot}', pg_current_wal_insert_lsn())");
+    client.batch_execute(&advance).await.unwrap();
+    stops_and_converges(
+        &pipeline,
+        &client,
+        "the changes between are not in the topics",
+        13,
+    )
+    .await;
+
+    change(&client, 4).await;
+    client.batch_execute(&drop).await.unwrap();
+    let create = format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')");
+    client.batch_execute(&create).await.unwrap();
+    let records = stops_and_converges(
+        &pipeline,
+        &client,
+        "the changes between are not in the topics",
+        14,
+    )
+    .await;
+    // Three times every row, at a higher seq each time.
+    let sweeps: BTreeSet<u64> = records.iter().filter_map(|record| record.below).collect();
+    assert_eq!(sweeps.len(), 3, "{sweeps:?}");
+    client.batch_execute(&drop).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_deleted_and_created_again() {
+    let stack = Stack::from_env().unwrap();
+    let (pipeline, client) = stopped_source(&stack, "gap_topic").await;
+    let topic = pipeline.topic("s.t");
+    pipeline.delete_topic(&topic).await.unwrap();
+    change(&client, 2).await;
+    let mut source = start_source(&pipeline, "source", "");
+    assert_eq!(
+        source.wait(PATIENCE).unwrap().code(),
+        Some(1),
+        "{}",
+        source.log_tail()
+    );
+    let told = format!("topic '{topic}' was deleted and created again");
+    assert!(source.log_tail().contains(&told), "{}", source.log_tail());
+    let mut source = start_source(&pipeline, "resnapshot", RESNAPSHOT);
+    converges(&pipeline, &client, &mut source).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_that_is_lost_is_adopted() {
+    let stack = Stack::from_env().unwrap();
+    let (pipeline, client) = stopped_source(&stack, "gap_progress").await;
+    let highest = records(&pipeline)
+        .await
+        .iter()
+        .map(|record| record.seq)
+        .max()
+        .unwrap();
+    pipeline
+        .delete_topic(&format!("{}.progress", pipeline.prefix()))
+        .await
+        .unwrap();
+    change(&client, 2).await;
+    let mut source = start_source(&pipeline, "source", "");
+    assert_eq!(
+        source.wait(PATIENCE).unwrap().code(),
+        Some(1),
+        "{}",
+        source.log_tail()
+    );
+    assert!(
+        source.log_tail().contains("run --adopt"),
+        "{}",
+        source.log_tail()
+    );
+    let mut source = pipeline
+        .service(Kind::Source, "adopt", &pipeline.source_config())
+        .unwrap();
+    source.start_with(&["--adopt"]).unwrap();
+    let records = converges(&pipeline, &client, &mut source).await;
+    let below = records.iter().find_map(|record| record.below).unwrap();
+    assert!(below > highest, "{below} is not above {highest}");
+}
+
+/// The id of the key's schema is in every key: with another one, a row would have two keys.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a minute and a stack of its own: make test-long"]
+async fn a_registry_that_lost_its_store() {
+    let dir = tempfile::Builder::new()
+        .prefix("registry-")
+        .tempdir_in(tributary_tests::target_dir())
+        .unwrap();
+    let options = Options {
+        parts: vec![Part::Postgres, Part::Kafka, Part::Registry],
+        lifetime: Lifetime::Owned,
+        ..Options::default()
+    };
+    let stack = Stack::up(dir.path(), &options).unwrap();
+    let (pipeline, client) = stopped_source(&stack, "gap_registry").await;
+    stack.stop(Part::Registry).unwrap();
+    std::fs::remove_dir_all(dir.path().join("registry")).unwrap();
+    stack.start(Part::Registry).unwrap();
+    // Somebody else's schema has taken the first id meanwhile.
+    let url = format!("{}/subjects/other/versions", stack.registry_url());
+    let schema = serde_json::json!({"schema": r#"{"type": "fixed", "name": "F", "size": 9}"#});
+    let posted = reqwest::Client::new()
+        .post(url)
+        .json(&schema)
+        .send()
+        .await
+        .unwrap();
+    assert!(posted.status().is_success());
+    change(&client, 2).await;
+    let mut source = start_source(&pipeline, "source", "");
+    assert_eq!(
+        source.wait(PATIENCE).unwrap().code(),
+        Some(1),
+        "{}",
+        source.log_tail()
+    );
+    assert!(
+        source
+            .log_tail()
+            .contains("records of one row would get different keys"),
+        "{}",
+        source.log_tail()
+    );
+    assert!(
+        source
+            .log_tail()
+            .contains("if the registry has lost its store, restore it"),
+        "{}",
+        source.log_tail()
+    );
+}
