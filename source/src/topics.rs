@@ -3,7 +3,7 @@
 mod identity;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigEntry, NewTopic, ResourceSpecifier, TopicReplication,
@@ -15,6 +15,8 @@ use tributary_runtime::{Error, ResultExt};
 use crate::config::SourceConfig;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// The pause before topics that were just created are looked for again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Tombstones stay this long: a sink that was away for less misses no delete.
 const DELETE_RETENTION_MS: &str = "604800000";
 /// A signal stays this long: a source that was away for longer does not see it.
@@ -96,13 +98,31 @@ impl Topics {
         Ok(())
     }
 
-    /// The ids of those of these topics that exist; a topic that was deleted and created again has another one.
+    /// The ids of these topics; one that was deleted and created again has another one. A broker without ids gives
+    /// none. Waits for topics that were just created: not every broker knows them at once.
     ///
     /// # Errors
-    /// The brokers do not answer, or refuse.
-    pub(crate) fn ids(&self, topics: &[String]) -> Result<BTreeMap<String, String>, Error> {
-        tokio::task::block_in_place(|| identity::topic_ids(self.admin.inner(), topics, TIMEOUT))
-            .map_err(|e| kafka::classify(&e).context("look the topics' ids up"))
+    /// The brokers do not answer, refuse, or one of the topics does not appear.
+    pub(crate) async fn ids(&self, topics: &[String]) -> Result<BTreeMap<String, String>, Error> {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            let ids = tokio::task::block_in_place(|| {
+                identity::topic_ids(self.admin.inner(), topics, TIMEOUT)
+            })
+            .map_err(|e| kafka::classify(&e).context("look the topics' ids up"))?;
+            match topics.iter().find(|topic| !ids.contains_key(*topic)) {
+                None => {
+                    let ids = ids.into_iter();
+                    return Ok(ids.filter_map(|(topic, id)| Some((topic, id?))).collect());
+                }
+                Some(missing) if Instant::now() >= deadline => {
+                    return Err(Error::retry_msg(format!(
+                        "topic '{missing}' does not appear"
+                    )));
+                }
+                Some(_) => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        }
     }
 
     /// A topic's partition count; `None` if there is no such topic.

@@ -231,7 +231,7 @@ impl Session {
         let specs = topic_specs(&self.config, &self.tables)?;
         topics.ensure(&specs).await?;
         let names: Vec<String> = specs.into_iter().map(|spec| spec.name).collect();
-        let topic_ids = topics.ids(&names)?;
+        let topic_ids = topics.ids(&names).await?;
         self.registrar.learn_topics(&topic_ids);
         let publisher = Publisher::start(&self.config).await?;
         failpoint::hit(failpoint::TAKEN_OVER);

@@ -15,6 +15,9 @@ use rdkafka::bindings as native;
 use rdkafka::client::Client;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+/// Ids by topic.
+type TopicIds = BTreeMap<String, Option<String>>;
+
 /// What a broker answers that does not know topic ids: all bits zero.
 const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
@@ -40,8 +43,7 @@ impl<T> Drop for Owned<T> {
     }
 }
 
-/// The ids of these topics, as Kafka prints them; a topic that does not exist, or a broker without ids, gives none.
-/// Blocks, for `timeout` at the most.
+/// The ids of those of these topics that exist, as Kafka prints them; a broker without ids gives `None`. Blocks, for `timeout` at the most.
 ///
 /// # Errors
 /// The brokers do not answer in time, or refuse (DESCRIBE on the topic is needed).
@@ -49,7 +51,7 @@ pub(super) fn topic_ids<C: ClientContext>(
     client: &Client<C>,
     topics: &[String],
     timeout: Duration,
-) -> Result<BTreeMap<String, String>, KafkaError> {
+) -> Result<TopicIds, KafkaError> {
     if topics.is_empty() {
         return Ok(BTreeMap::new());
     }
@@ -96,9 +98,7 @@ pub(super) fn topic_ids<C: ClientContext>(
 
 /// # Safety
 /// `event` is an event of librdkafka that lives for the whole call.
-unsafe fn read(
-    event: *mut native::rd_kafka_event_t,
-) -> Result<BTreeMap<String, String>, KafkaError> {
+unsafe fn read(event: *mut native::rd_kafka_event_t) -> Result<TopicIds, KafkaError> {
     let mut ids = BTreeMap::new();
     // SAFETY: the caller's promise; the array has `count` descriptions, whose parts live as long as the event.
     unsafe {
@@ -129,9 +129,7 @@ unsafe fn read(
             ) else {
                 continue;
             };
-            if id != NO_ID {
-                ids.insert(name, id);
-            }
+            ids.insert(name, (id != NO_ID).then_some(id));
         }
     }
     Ok(ids)
