@@ -61,6 +61,13 @@ async fn postgres(
     }
     let selection = Catalog::new(&client, &database).select(config).await?;
     problems.extend(selection.problems().cloned());
+    let unused = config.unused_column_patterns(&selection.tables);
+    problems.extend(unused.map(|pattern| {
+        Problem::new(format!(
+            "`columns` has match = '{pattern}', which no column of the tables has"
+        ))
+        .remedy("correct it, or remove it")
+    }));
     let mut missing = Vec::new();
     for publication in publications(&selection.tables, config) {
         match publication.exists(&client, &database).await {

@@ -403,13 +403,11 @@ fn fill(outbox: &mut Outbox, row: &Incomplete, found: &HashMap<Key, Found>) -> R
         .map(|cell| cell.map_or(Cell::Null, Cell::Text))
         .collect();
     let change = row.origin.change(row.op, None, Some(&cells));
-    let value = row.table.append_value(outbox, &change)?;
     let record = &mut outbox.records[row.record];
-    record.value = Some(value);
     for (name, columns) in [(header::COMPLETED, completed), (header::INCOMPLETE, absent)] {
         if !columns.is_empty() {
             record.headers.push((name, columns.join(",").into_bytes()));
         }
     }
-    Ok(())
+    row.table.complete(outbox, row.record, &change)
 }

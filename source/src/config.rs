@@ -3,6 +3,14 @@
 use serde::Deserialize;
 use tributary_runtime::Problem;
 use tributary_runtime::config::{self, Secret};
+use tributary_schemas::table::Table;
+
+use crate::catalog::CatalogTable;
+
+mod columns;
+
+pub(crate) use columns::pattern_of;
+pub use columns::{ColumnConfig, ColumnForm, IntervalForm, TypesConfig};
 
 mod pattern;
 
@@ -29,6 +37,15 @@ pub struct SourceConfig {
     /// `run --adopt`: take what is found as it is, this once.
     #[serde(skip)]
     pub adopt: bool,
+    /// What happens to a change that cannot be published.
+    #[serde(default)]
+    pub on_unfit_value: OnUnfitValue,
+    /// Columns that travel in another form than their type's.
+    #[serde(default)]
+    pub columns: Vec<ColumnConfig>,
+    /// The forms of types that have several.
+    #[serde(default)]
+    pub types: TypesConfig,
 }
 
 /// What to do where changes may be missing from the topics.
@@ -40,6 +57,17 @@ pub enum OnGap {
     Stop,
     /// Read every row again, beside the stream; then what was published before and is not there any more is gone.
     Resnapshot,
+}
+
+/// What happens to a change whose value its form cannot hold, or whose record is larger than its topic takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnUnfitValue {
+    /// The source stops and names table, key and column.
+    #[default]
+    Stop,
+    /// It is written to the dead-letter topic, as text, and left out of the table's.
+    DeadLetter,
 }
 
 /// The database and its tables.
@@ -162,6 +190,25 @@ impl SourceConfig {
         format!("{}.signals", self.kafka.topic_prefix)
     }
 
+    /// The topic of changes that cannot be published, if they go there.
+    pub fn dead_letter_topic(&self) -> Option<String> {
+        (self.on_unfit_value == OnUnfitValue::DeadLetter)
+            .then(|| format!("{}.{}.dead-letter", self.kafka.topic_prefix, self.name))
+    }
+
+    /// Gives a table's columns the forms that `[[columns]]` and `[types]` ask for.
+    pub(crate) fn apply_forms(&self, table: &mut Table) {
+        columns::apply(&self.columns, self.types, table);
+    }
+
+    /// The patterns of `[[columns]]` that no column of these tables has.
+    pub(crate) fn unused_column_patterns<'a>(
+        &'a self,
+        tables: &'a [CatalogTable],
+    ) -> impl Iterator<Item = &'a str> {
+        columns::unused(&self.columns, tables.iter().map(|table| &table.table))
+    }
+
     /// What the Kafka and registry clients need.
     pub fn kafka_client(&self) -> config::KafkaConfig {
         config::KafkaConfig {
@@ -206,6 +253,7 @@ impl SourceConfig {
                 );
             }
         }
+        problems.extend(columns::problems(&self.columns));
         problems.extend(self.kafka_client().validate());
         let legal_topic = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '.';
         if self.kafka.topic_prefix.is_empty() || !self.kafka.topic_prefix.chars().all(legal_topic) {

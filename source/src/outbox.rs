@@ -30,6 +30,13 @@ pub(crate) struct Record {
     pub(crate) headers: Vec<(&'static str, Vec<u8>)>,
 }
 
+impl Record {
+    /// The length of the key; 0 without one.
+    pub(crate) fn key_bytes(&self) -> usize {
+        self.key.as_ref().map_or(0, ExactSizeIterator::len)
+    }
+}
+
 impl Outbox {
     /// Whether it should be published before more is added.
     pub(crate) fn is_full(&self) -> bool {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tributary_runtime::registry::{BACKWARD_TRANSITIVE, Registry};
 use tributary_runtime::{Error, ResultExt};
-use tributary_schemas::encode::{Change, EncodePlan, SourceIdentity, ValueError};
+use tributary_schemas::encode::{Change, EncodePlan, SourceIdentity};
 use tributary_schemas::table::{Cell, Table};
 use tributary_schemas::{avro, name, partition, wire};
 
@@ -15,7 +15,12 @@ use crate::database::qualified;
 use crate::failpoint;
 use crate::outbox::{Outbox, Record};
 use crate::progress::TableProgress;
-use crate::topics::{Cleanup, TopicSpec};
+use crate::topics::{Cleanup, TopicSpec, Topics};
+
+mod unfit;
+
+pub(crate) use unfit::DeadLetters;
+use unfit::Fault;
 
 /// What `source.connector` says: consumers of Debezium's topics look for it.
 const CONNECTOR: &str = "postgresql";
@@ -63,6 +68,10 @@ pub(crate) struct PublishedTable {
     key_schema_id: Option<u32>,
     value_schema_id: u32,
     truncate_schema_id: u32,
+    /// The topic's `max.message.bytes`.
+    max_record_bytes: usize,
+    /// Where changes go that cannot be published; `None` where the source stops.
+    dead_letters: Option<Arc<DeadLetters>>,
 }
 
 impl PublishedTable {
@@ -85,6 +94,8 @@ impl PublishedTable {
             key_schema_id: (!key_columns.is_empty()).then_some(1),
             value_schema_id: 2,
             truncate_schema_id: 3,
+            max_record_bytes: usize::MAX,
+            dead_letters: None,
             key_columns,
             table,
         }
@@ -120,7 +131,7 @@ impl PublishedTable {
         let mut key = wire::prefix(id).to_vec();
         self.plan
             .encode_key(row, &mut key)
-            .map_err(|error| self.unfit(&error))?;
+            .map_err(|error| self.refuse_key(&error, row))?;
         Ok(Some(key))
     }
 
@@ -135,35 +146,55 @@ impl PublishedTable {
     ) -> Result<(), Error> {
         let partition = key.map_or(0, |key| partition::partition_for(key, self.partitions));
         let key = key.map(|key| extend(&mut outbox.bytes, key));
-        let value = match change {
-            Some(change) => Some(self.append_value(outbox, change)?),
-            None => None,
-        };
-        outbox.records.push(Record {
+        let mut record = Record {
             topic: Arc::clone(&self.topic),
             partition,
             key,
-            value,
+            value: None,
             seq,
             headers,
-        });
+        };
+        if let Some(change) = change {
+            match self.try_append_value(outbox, change, record.key_bytes(), &record.headers) {
+                Ok(value) => record.value = Some(value),
+                Err(fault) => return self.put_aside(outbox, record, change, &fault),
+            }
+        }
+        outbox.records.push(record);
         Ok(())
     }
 
-    /// Appends the value of a record on its own.
-    pub(crate) fn append_value(
+    /// Gives a record that has its place the value of this change; one that cannot be published is put aside.
+    pub(crate) fn complete(
+        &self,
+        outbox: &mut Outbox,
+        record: usize,
+        change: &Change<'_>,
+    ) -> Result<(), Error> {
+        let Some(place) = outbox.records.get(record) else {
+            return Ok(());
+        };
+        let (key_bytes, headers) = (place.key_bytes(), place.headers.clone());
+        match self.try_append_value(outbox, change, key_bytes, &headers) {
+            Ok(value) => outbox.records[record].value = Some(value),
+            Err(fault) => {
+                let (key, seq) = (
+                    outbox.records[record].key.clone(),
+                    outbox.records[record].seq,
+                );
+                outbox.records[record] = self.letter(outbox, key, change, seq, &fault)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn append_value(
         &self,
         outbox: &mut Outbox,
         change: &Change<'_>,
     ) -> Result<std::ops::Range<usize>, Error> {
-        let start = outbox.bytes.len();
-        outbox
-            .bytes
-            .extend_from_slice(&wire::prefix(self.value_schema_id));
-        self.plan
-            .encode_envelope(change, &mut outbox.bytes)
-            .map_err(|error| self.unfit(&error))?;
-        Ok(start..outbox.bytes.len())
+        self.try_append_value(outbox, change, 0, &[])
+            .map_err(|fault: Fault| self.refuse(&fault, change))
     }
 
     /// Appends "rows of this table with a `seq` below are gone" to every partition of the topic.
@@ -194,11 +225,6 @@ impl PublishedTable {
         }
         Ok(())
     }
-
-    fn unfit(&self, error: &ValueError) -> Error {
-        Error::stop_msg(format!("table {}: {error}", self.display_name()))
-            .remedy("correct the value, or leave the table out of postgres.tables")
-    }
 }
 
 fn extend(bytes: &mut Vec<u8>, more: &[u8]) -> std::ops::Range<usize> {
@@ -210,6 +236,7 @@ fn extend(bytes: &mut Vec<u8>, more: &[u8]) -> std::ops::Range<usize> {
 /// Turns catalog tables into published ones: registers their schemas.
 pub(crate) struct Registrar {
     registry: Registry,
+    topics: Topics,
     identity: SourceIdentity,
     config: Arc<SourceConfig>,
     /// By topic.
@@ -220,6 +247,7 @@ impl Registrar {
     pub(crate) fn new(config: Arc<SourceConfig>, database: &str) -> Result<Self, Error> {
         Ok(Self {
             registry: Registry::new(&config.kafka.registry)?,
+            topics: Topics::new(&config)?,
             identity: SourceIdentity {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 connector: CONNECTOR.to_owned(),
@@ -256,9 +284,10 @@ impl Registrar {
     /// The registry is away (retry), refuses a schema, or gives a key schema another id than before (stop).
     pub(crate) async fn publish(
         &self,
-        table: Table,
+        mut table: Table,
         known: Option<&TableProgress>,
     ) -> Result<PublishedTable, Error> {
+        self.config.apply_forms(&mut table);
         let topic = topic_name(&self.config, &table)?;
         let key_columns = table.key_columns();
         failpoint::hit(failpoint::REGISTERING);
@@ -291,7 +320,10 @@ impl Registrar {
             None if key_columns.is_empty() => 1,
             None => self.config.kafka.partitions,
         };
+        let max_record_bytes = self.topics.max_record_bytes(&topic).await?;
         Ok(PublishedTable {
+            max_record_bytes,
+            dead_letters: self.dead_letters().await?,
             plan: EncodePlan::compile(&table, &self.identity),
             topic_id: self.topic_id(&topic),
             topic: topic.into(),
@@ -302,6 +334,17 @@ impl Registrar {
             value_schema_id,
             truncate_schema_id,
         })
+    }
+
+    async fn dead_letters(&self) -> Result<Option<Arc<DeadLetters>>, Error> {
+        let Some(topic) = self.config.dead_letter_topic() else {
+            return Ok(None);
+        };
+        Ok(Some(Arc::new(DeadLetters {
+            max_bytes: self.topics.max_record_bytes(&topic).await?,
+            topic: topic.into(),
+            service: self.config.name.clone(),
+        })))
     }
 
     async fn register_key(

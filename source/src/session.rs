@@ -100,6 +100,9 @@ impl Session {
         {
             return Err(problem);
         }
+        for pattern in config.unused_column_patterns(&selection.tables) {
+            tracing::warn!(pattern, "an entry of [[columns]] matches no column");
+        }
         let publications = publications(&selection.tables, config);
         for publication in &publications {
             publication.ensure(&client, &database).await?;
@@ -177,8 +180,14 @@ pub(crate) fn topic_specs(
         partitions: 1,
         cleanup: Cleanup::Expire,
     };
+    let letters = config.dead_letter_topic().map(|name| TopicSpec {
+        name,
+        partitions: 1,
+        cleanup: Cleanup::KeepLarge,
+    });
     [Ok(progress), Ok(signals)]
         .into_iter()
+        .chain(letters.map(Ok))
         .chain(tables.iter().map(|table| topic_spec(config, table)))
         .collect()
 }

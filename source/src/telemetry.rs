@@ -14,6 +14,8 @@ pub(crate) const SNAPSHOT_ROWS: &str = "tributary_source_snapshot_rows_total";
 pub(crate) const SNAPSHOT_TABLES: &str = "tributary_source_snapshot_tables";
 /// Rows whose unchanged TOAST columns were looked up.
 pub(crate) const ROWS_COMPLETED: &str = "tributary_source_rows_completed_total";
+/// Changes that could not be published and went to the dead-letter topic, by table.
+pub(crate) const DEAD_LETTERS: &str = "tributary_source_dead_letters_total";
 /// WAL between what the server has sent and what is confirmed.
 pub(crate) const LAG_BYTES: &str = "tributary_source_lag_bytes";
 /// Age of the newest commit that is in the log, when it got there.
@@ -37,6 +39,10 @@ pub(crate) const METRICS: &[Metric] = &[
     Metric::counter(
         ROWS_COMPLETED,
         "Rows whose unchanged TOAST columns were looked up.",
+    ),
+    Metric::counter(
+        DEAD_LETTERS,
+        "Changes that could not be published and went to the dead-letter topic.",
     ),
     Metric::gauge(
         LAG_BYTES,

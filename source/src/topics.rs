@@ -22,6 +22,11 @@ const DELETE_RETENTION_MS: &str = "604800000";
 /// A signal stays this long: a source that was away for longer does not see it.
 const SIGNAL_RETENTION_MS: &str = "604800000";
 
+/// Kafka's own `message.max.bytes`.
+const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
+/// A letter is a row as text, and what is too large for its own topic goes there as well.
+const MAX_LETTER_BYTES: &str = "16777216";
+
 /// A topic as the source wants it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TopicSpec {
@@ -37,6 +42,8 @@ pub(crate) enum Cleanup {
     Compact,
     /// Nothing is removed: there is no key to tell what is superseded.
     KeepAll,
+    /// As [`Self::KeepAll`], for larger records: the dead letters.
+    KeepLarge,
     /// What is old is removed.
     Expire,
 }
@@ -46,7 +53,7 @@ impl Cleanup {
     pub(crate) const fn policy(self) -> &'static str {
         match self {
             Self::Compact => "compact",
-            Self::KeepAll | Self::Expire => "delete",
+            Self::KeepAll | Self::KeepLarge | Self::Expire => "delete",
         }
     }
 }
@@ -156,27 +163,8 @@ impl Topics {
                 "set kafka.partitions to what the topic has, or choose another kafka.topic_prefix",
             ));
         }
-        let resource = ResourceSpecifier::Topic(&spec.name);
-        let described = self
-            .admin
-            .describe_configs([&resource], &self.options)
-            .await;
-        let explain =
-            |e| kafka::classify(&e).context(format!("read the settings of topic '{}'", spec.name));
-        let described = described.map_err(explain)?;
-        let resource = match described.into_iter().next() {
-            Some(Ok(resource)) => resource,
-            Some(Err(code)) => return Err(explain(rdkafka::error::KafkaError::AdminOp(code))),
-            None => {
-                return Err(Error::retry_msg(format!(
-                    "the broker does not describe topic '{}'",
-                    spec.name
-                )));
-            }
-        };
-        let policy = resource
-            .get("cleanup.policy")
-            .and_then(|entry: &ConfigEntry| entry.value.as_deref());
+        let policy = self.setting(&spec.name, "cleanup.policy").await?;
+        let policy = policy.as_deref();
         if policy != Some(spec.cleanup.policy()) {
             return Err(Error::stop_msg(format!(
                 "topic '{}' has cleanup.policy={}, this table needs {}",
@@ -192,6 +180,38 @@ impl Topics {
         Ok(())
     }
 
+    /// The largest record batch that a topic takes; Kafka's default for one that does not exist.
+    pub(crate) async fn max_record_bytes(&self, topic: &str) -> Result<usize, Error> {
+        let limit = self.setting(topic, "max.message.bytes").await?;
+        Ok(limit
+            .and_then(|limit| limit.parse().ok())
+            .unwrap_or(DEFAULT_MAX_MESSAGE_BYTES))
+    }
+
+    /// A setting of a topic, the broker's default where the topic has none of its own; `None` if there is no such
+    /// topic.
+    async fn setting(&self, topic: &str, name: &str) -> Result<Option<String>, Error> {
+        let resource = ResourceSpecifier::Topic(topic);
+        let described = self
+            .admin
+            .describe_configs([&resource], &self.options)
+            .await;
+        let explain =
+            |e| kafka::classify(&e).context(format!("read the settings of topic '{topic}'"));
+        match described.map_err(explain)?.into_iter().next() {
+            Some(Ok(resource)) => Ok(resource
+                .get(name)
+                .and_then(|entry: &ConfigEntry| entry.value.clone())),
+            Some(Err(
+                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic,
+            )) => Ok(None),
+            Some(Err(code)) => Err(explain(rdkafka::error::KafkaError::AdminOp(code))),
+            None => Err(Error::retry_msg(format!(
+                "the broker does not describe topic '{topic}'"
+            ))),
+        }
+    }
+
     async fn create(&self, spec: &TopicSpec) -> Result<(), Error> {
         let replication = TopicReplication::Fixed(self.replication_factor.unwrap_or(-1));
         let mut topic = NewTopic::new(&spec.name, spec.partitions, replication)
@@ -199,6 +219,10 @@ impl Topics {
         topic = match spec.cleanup {
             Cleanup::Compact => topic.set("delete.retention.ms", DELETE_RETENTION_MS),
             Cleanup::KeepAll => topic.set("retention.ms", "-1").set("retention.bytes", "-1"),
+            Cleanup::KeepLarge => topic
+                .set("retention.ms", "-1")
+                .set("retention.bytes", "-1")
+                .set("max.message.bytes", MAX_LETTER_BYTES),
             Cleanup::Expire => topic.set("retention.ms", SIGNAL_RETENTION_MS),
         };
         let created = self

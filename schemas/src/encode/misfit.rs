@@ -12,6 +12,8 @@ pub struct ValueError {
     pub what: String,
     /// What the operator can do.
     pub remedy: String,
+    /// Whether it is a legal value of Postgres, for which the typed form has no place: as text it has one.
+    pub legal: bool,
 }
 
 impl ValueError {
@@ -21,6 +23,7 @@ impl ValueError {
             column: String::new(),
             what: format!("a row has {row} values where its table has {table} columns"),
             remedy: "the table changed while it was read: read the row again".to_owned(),
+            legal: false,
         }
     }
 }
@@ -95,6 +98,7 @@ impl Misfit {
             column: column.to_owned(),
             what: format!("column \"{column}\" ({type_name}): {}", self.reason),
             remedy,
+            legal: self.cause == Cause::Value,
         }
     }
 }
