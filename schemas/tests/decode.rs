@@ -9,6 +9,8 @@
 mod avro;
 #[path = "decode/corrupt.rs"]
 mod corrupt;
+#[path = "decode/debezium.rs"]
+mod debezium;
 #[path = "decode/envelope.rs"]
 mod envelope;
 #[path = "decode/oracle.rs"]

@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "source/unfit.rs"]
+mod unfit;
+#[path = "source/values.rs"]
+mod values;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

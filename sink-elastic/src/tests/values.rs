@@ -256,6 +256,8 @@ async fn texts_times_bytes_and_the_rest() {
         FieldType::ZonedTime,
         FieldType::Xml,
         FieldType::Json,
+        FieldType::Ltree,
+        FieldType::TsVector,
     ] {
         let (values, _) = stored(field_type.clone(), &[Datum::Str(&long)]).await;
         assert_eq!(values, [json!(long)], "{field_type:?}");

@@ -4,11 +4,13 @@ use anyhow::{Context, Result, bail};
 use apache_avro::types::Value;
 use serde_json::Value as Json;
 
-/// What a field means: its schema's `connect.name` and `connect.parameters.scale`.
+/// What a field means: its schema's `connect.name` and `connect.parameters`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Meaning {
     pub(super) name: String,
     scale: usize,
+    /// Of bits: how many, unless each byte stands for one.
+    length: Option<usize>,
     item: Option<Box<Meaning>>,
 }
 
@@ -31,6 +33,10 @@ impl Meaning {
                 .as_str()
                 .and_then(|text| text.parse().ok())
                 .unwrap_or_default(),
+            length: inner["connect.parameters"]["length"]
+                .as_str()
+                .filter(|_| inner["connect.parameters"]["tributary.counted"].is_null())
+                .and_then(|text| text.parse().ok()),
             item: inner.get("items").map(|items| Box::new(Self::read(items))),
         }
     }
@@ -48,6 +54,9 @@ pub(super) fn text(value: &Value, meaning: &Meaning) -> Result<Option<String>> {
         Value::Double(value) => format!("{value:?}"),
         Value::Decimal(value) => decimal(&Vec::<u8>::try_from(value)?, meaning.scale),
         Value::Bytes(value) if meaning.name.ends_with(".Decimal") => decimal(value, meaning.scale),
+        Value::Bytes(value) if meaning.name == "io.debezium.data.Bits" => {
+            bits(value, meaning.length.unwrap_or(value.len()))
+        }
         Value::Bytes(value) => value.iter().map(|byte| format!("{byte:02x}")).collect(),
         Value::String(value) => string(value, meaning)?,
         Value::Record(fields) => variable_decimal(fields)?,
@@ -56,23 +65,50 @@ pub(super) fn text(value: &Value, meaning: &Meaning) -> Result<Option<String>> {
     }))
 }
 
+/// Little-endian: the last digit is the lowest bit of the first byte.
+fn bits(bytes: &[u8], length: usize) -> String {
+    let bit = |index: usize| bytes[index / 8] & (1 << (index % 8)) != 0;
+    (0..length)
+        .rev()
+        .map(|index| if bit(index) { '1' } else { '0' })
+        .collect()
+}
+
 fn integer(value: i64, meaning: &Meaning) -> Result<String> {
-    const DAY_US: i64 = 86_400_000_000;
     Ok(match meaning.name.as_str() {
         "" => value.to_string(),
-        "io.debezium.time.Date" => date(value),
+        "io.debezium.time.Date" if value == i64::from(i32::MAX) => "infinity".to_owned(),
+        "io.debezium.time.Date" if value == i64::from(i32::MIN) => "-infinity".to_owned(),
+        "io.debezium.time.Date" => {
+            let (date, era) = date(value);
+            date + era
+        }
+        "io.debezium.time.MicroDuration" => format!("{value} us"),
         "io.debezium.time.Time" => clock(value * 1000),
         "io.debezium.time.MicroTime" => clock(value),
-        "io.debezium.time.Timestamp" => timestamp(value * 1000, DAY_US),
-        "io.debezium.time.MicroTimestamp" => timestamp(value, DAY_US),
+        "io.debezium.time.Timestamp" => timestamp(i128::from(value) * 1000)?,
+        "io.debezium.time.MicroTimestamp" => timestamp(value.into())?,
         other => bail!("no text form for an integer of {other}"),
     })
 }
 
 fn string(value: &str, meaning: &Meaning) -> Result<String> {
     Ok(match meaning.name.as_str() {
+        "io.debezium.time.ZonedTimestamp" if value.ends_with("infinity") => value.to_owned(),
+        "io.debezium.time.ZonedTime" => {
+            // Postgres prints no minutes that are 0, and no Z.
+            let text = value.replace('Z', "+00");
+            text.strip_suffix(":00").unwrap_or(&text).to_owned()
+        }
         "io.debezium.time.ZonedTimestamp" => {
-            let text = value.replace('T', " ");
+            let (signed, rest) = value.split_at(value[1..].find('-').context("no date")? + 1);
+            let year: i64 = signed.parse()?;
+            let (year, era) = if year > 0 {
+                (year, "")
+            } else {
+                (1 - year, " BC")
+            };
+            let text = format!("{year:04}{}", rest.replace('T', " "));
             let text = text.trim_end_matches('Z');
             // Postgres prints no zeros at the end of a fraction.
             let text = if text.contains('.') {
@@ -80,29 +116,33 @@ fn string(value: &str, meaning: &Meaning) -> Result<String> {
             } else {
                 text
             };
-            format!("{text}+00")
+            format!("{text}+00{era}")
         }
         "io.debezium.time.Interval" => interval(value)?,
         _ => value.to_owned(),
     })
 }
 
-fn timestamp(us: i64, day_us: i64) -> String {
-    format!(
-        "{} {}",
-        date(us.div_euclid(day_us)),
-        clock(us.rem_euclid(day_us))
-    )
+/// Milliseconds reach further than 64 bits of microseconds.
+fn timestamp(us: i128) -> Result<String> {
+    const DAY_US: i128 = 86_400_000_000;
+    // Debezium's numbers.
+    match us {
+        9_223_372_036_825_200_000 => return Ok("infinity".to_owned()),
+        -9_223_372_036_832_400_000 => return Ok("-infinity".to_owned()),
+        _ => {}
+    }
+    let (date, era) = date(us.div_euclid(DAY_US).try_into()?);
+    let clock = clock(us.rem_euclid(DAY_US).try_into()?);
+    Ok(format!("{date} {clock}{era}"))
 }
 
-/// Days since 1970 as `YYYY-MM-DD`, by counting years and months.
-fn date(mut days: i64) -> String {
+/// Days since 1970 as `YYYY-MM-DD` and era, by counting years and months.
+fn date(mut days: i64) -> (String, &'static str) {
+    const DAYS_OF_400_YEARS: i64 = 146_097;
     let leap = |year: i64| year % 4 == 0 && year % 100 != 0 || year % 400 == 0;
-    let mut year = 1970;
-    while days < 0 {
-        year -= 1;
-        days += if leap(year) { 366 } else { 365 };
-    }
+    let mut year = 1970 + 400 * days.div_euclid(DAYS_OF_400_YEARS);
+    days = days.rem_euclid(DAYS_OF_400_YEARS);
     while days >= if leap(year) { 366 } else { 365 } {
         days -= if leap(year) { 366 } else { 365 };
         year += 1;
@@ -116,7 +156,12 @@ fn date(mut days: i64) -> String {
         days -= length;
         month += 1;
     }
-    format!("{year:04}-{month:02}-{:02}", days + 1)
+    let (year, era) = if year > 0 {
+        (year, "")
+    } else {
+        (1 - year, " BC")
+    };
+    (format!("{year:04}-{month:02}-{:02}", days + 1), era)
 }
 
 fn clock(us: i64) -> String {
@@ -170,6 +215,15 @@ fn variable_decimal(fields: &[(String, Value)]) -> Result<String> {
         [(scale, Value::Int(digits)), (value, Value::Bytes(bytes))]
             if scale == "scale" && value == "value" =>
         {
+            if *digits == i32::MIN {
+                return Ok(match bytes.as_slice() {
+                    [0] => "NaN",
+                    [1] => "Infinity",
+                    [255] => "-Infinity",
+                    _ => bail!("no special decimal has this value"),
+                }
+                .to_owned());
+            }
             Ok(decimal(
                 bytes,
                 usize::try_from(*digits).context("a negative scale")?,
@@ -246,12 +300,11 @@ mod tests {
     #[test]
     fn texts_are_those_of_postgres() {
         assert_eq!(
-            (date(0), date(-1), date(19_782)),
-            (
-                "1970-01-01".into(),
-                "1969-12-31".into(),
-                "2024-02-29".into()
-            )
+            [0, -1, 19_782, -719_529].map(|days| {
+                let (date, era) = date(days);
+                date + era
+            }),
+            ["1970-01-01", "1969-12-31", "2024-02-29", "0001-12-31 BC"]
         );
         assert_eq!(
             (clock(0), clock(45_296_120_000)),

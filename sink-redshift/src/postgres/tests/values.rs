@@ -196,6 +196,20 @@ fn texts() -> Vec<Case> {
             Datum::Bytes(&[0b1000_0001, 0b10]),
             "B'1010000001'::bit varying",
         ),
+        (
+            FieldType::Bits {
+                length: Some(10),
+                counted: true,
+            },
+            Datum::Bytes(&[0b1, 0, 0]),
+            "B'001'::bit varying",
+        ),
+        (FieldType::Ltree, Datum::Str("a.b"), "'a.b'::text"),
+        (
+            FieldType::TsVector,
+            Datum::Str("'cat':3A"),
+            "$$'cat':3A$$::text",
+        ),
     ]
 }
 
