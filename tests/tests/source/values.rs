@@ -290,7 +290,8 @@ fn expression(index: usize, sql_type: &str) -> String {
         "money" | "s.price" => format!("({name}::numeric(20,2))::text"),
         "bytea" => format!("encode({name}, 'hex')"),
         "ext.hstore" => format!("ext.hstore_to_json({name})::text"),
-        _ => format!("{name}::text"),
+        // By the type's output function: a cast to text strips char(n), and adds a mask to inet.
+        _ => format!("CASE WHEN {name} IS NOT NULL THEN pg_catalog.format('%s', {name}) END"),
     }
 }
 
