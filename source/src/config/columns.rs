@@ -94,7 +94,12 @@ pub(super) fn unused<'a>(
 fn to_micros(column_type: &mut ColumnType) {
     match column_type {
         ColumnType::Interval => *column_type = ColumnType::IntervalMicros,
-        ColumnType::Array(item) => to_micros(item),
+        ColumnType::Array(item) | ColumnType::ArrayDomain(item) => to_micros(item),
+        ColumnType::Composite { attributes, .. } => {
+            for attribute in attributes {
+                to_micros(&mut attribute.column_type);
+            }
+        }
         _ => {}
     }
 }
