@@ -3,6 +3,8 @@
 use serde_json::{Value as Json, json};
 use tributary_tests::debezium::Difference;
 
+use super::kinds;
+
 /// One kind of difference.
 pub(crate) struct Meant {
     pub(crate) why: &'static str,
@@ -110,7 +112,7 @@ pub(crate) const VALUES: [Meant; 8] = [
 ];
 
 /// The column that a place in an envelope's or a key's schema is.
-fn column(it: &Difference) -> Option<&str> {
+pub(crate) fn column(it: &Difference) -> Option<&str> {
     if it.place.ends_with(" key") {
         return Some(&it.path)
             .filter(|path| !path.is_empty())
@@ -125,11 +127,17 @@ fn column(it: &Difference) -> Option<&str> {
 
 fn is_key_column(place: &str, column: &str) -> bool {
     let table = place.split([' ', ',']).next().unwrap_or_default();
-    let key: &[&str] = match table.split_once('.').map_or("", |(_, table)| table) {
+    let table = table.split_once('.').map_or("", |(_, table)| table);
+    let key: &[&str] = match table {
         "catalog.product" | "sales.order" => &["id"],
         "inventory.stock" => &["product_id", "region"],
         "sales.order_line" => &["order_id", "line"],
-        other => panic!("the key of '{other}' is not known here"),
+        other => {
+            let of_types = kinds::TABLES.iter().find(|(table, _)| *table == other);
+            of_types
+                .unwrap_or_else(|| panic!("the key of '{other}' is not known here"))
+                .1
+        }
     };
     key.contains(&column)
 }
@@ -138,7 +146,7 @@ fn op(it: &Difference) -> &str {
     it.path.split_once('.').map_or("", |(op, _)| op)
 }
 
-fn field(it: &Difference) -> &str {
+pub(crate) fn field(it: &Difference) -> &str {
     it.path.split_once('.').map_or("", |(_, field)| field)
 }
 
@@ -180,7 +188,7 @@ fn made_up() -> [Json; 8] {
     ]
 }
 
-fn same_number(one: &Json, other: &Json) -> bool {
+pub(crate) fn same_number(one: &Json, other: &Json) -> bool {
     let number = |decimal: &Json| {
         let digits = decimal["value"].as_str()?.strip_prefix("bytes ")?;
         let bytes = u32::try_from(digits.len() / 2).ok()?;
