@@ -6,17 +6,25 @@
 
 mod audit;
 mod avro_text;
+mod avro_time;
 mod change_log;
 mod differences;
+mod fold;
+mod name;
+mod postgres_text;
+mod rows;
 mod search;
 mod topic;
 mod warehouse;
 
 pub use audit::{install_audit, read_audit};
-pub use change_log::ChangeLog;
+pub use change_log::{ChangeLog, KeyColumns};
 pub use differences::compare_changes;
+pub use fold::{Fold, Lineage};
+pub use name::topic_name;
+pub use rows::{Row, TableRows};
 pub use search::compare_search;
-pub use topic::{TopicChange, TopicReader, TopicRecord};
+pub use topic::{Offsets, TopicChange, TopicReader, TopicRecord};
 pub use warehouse::compare_warehouse;
 
 use std::collections::BTreeMap;
@@ -28,7 +36,7 @@ pub struct Event {
     pub table: String,
     /// The key's values, by column name.
     pub key: BTreeMap<String, String>,
-    /// `c`, `u` or `d`
+    /// `c`, `u`, `d`, or `t` for a truncate, which has neither key nor row.
     pub op: char,
     /// The new row's values, without columns that the log does not carry (TOASTed and untouched); empty for `d`.
     pub row: BTreeMap<String, Option<String>>,

@@ -72,6 +72,20 @@ impl Pipeline {
         })
     }
 
+    /// Drops its databases, whoever is connected. Its slots must be gone.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn remove(&self) -> Result<()> {
+        let (server, _) = self.source_url.rsplit_once('/').context("no database")?;
+        let admin = shop::connect(&format!("{server}/postgres")).await?;
+        for database in [self.name.clone(), format!("{}_warehouse", self.name)] {
+            let drop = format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)");
+            admin.batch_execute(&drop).await?;
+        }
+        Ok(())
+    }
+
     /// The prefix of its topics, and of its services' names.
     pub fn prefix(&self) -> &str {
         &self.name

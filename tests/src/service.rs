@@ -112,6 +112,18 @@ impl Service {
     /// # Errors
     /// The same.
     pub fn start_with(&mut self, arguments: &[&str]) -> Result<()> {
+        self.launch(arguments, &[])
+    }
+
+    /// As [`Service::start`], to be killed by itself at a failpoint: `name`, or `name:N` for its N-th hit.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn start_armed(&mut self, failpoint: &str) -> Result<()> {
+        self.launch(&[], &[("TRIBUTARY_FAILPOINT", failpoint)])
+    }
+
+    fn launch(&mut self, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
         if self.is_running()? {
             bail!("{} runs already", self.kind);
         }
@@ -120,6 +132,7 @@ impl Service {
             .args(["run", "--config"])
             .arg(&self.config)
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -1,22 +1,76 @@
 //! Avro values, as apache-avro decodes them, in the text that Postgres prints.
 
+use std::collections::HashMap;
+
 use anyhow::{Context, Result, bail};
 use apache_avro::types::Value;
 use serde_json::Value as Json;
 
-/// What a field means: its schema's `connect.name` and `connect.parameters`.
+use super::avro_time;
+use super::postgres_text;
+
+/// What a field means: what its schema says beside the Avro type.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Meaning {
+    /// `connect.name`
     pub(super) name: String,
+    /// The column's name in Postgres, where the field's had to be escaped.
+    pub(super) column: Option<String>,
     scale: usize,
     /// Of bits: how many, unless each byte stands for one.
     length: Option<usize>,
     item: Option<Box<Meaning>>,
+    fields: Vec<(String, Meaning)>,
+}
+
+/// The named types that a schema defines: each is written out once, and named where it comes again.
+#[derive(Debug, Default)]
+pub(super) struct Named<'a>(HashMap<String, &'a Json>);
+
+impl<'a> Named<'a> {
+    /// All definitions within a schema.
+    pub(super) fn of(schema: &'a Json) -> Self {
+        let mut named = Self::default();
+        named.collect(schema, "");
+        named
+    }
+
+    fn collect(&mut self, schema: &'a Json, namespace: &str) {
+        match schema {
+            Json::Array(branches) => {
+                for branch in branches {
+                    self.collect(branch, namespace);
+                }
+            }
+            Json::Object(members) => {
+                let namespace = members
+                    .get("namespace")
+                    .and_then(Json::as_str)
+                    .unwrap_or(namespace);
+                if let Some(name) = members.get("name").and_then(Json::as_str)
+                    && members.get("type").is_some_and(|kind| kind == "record")
+                {
+                    let full = if name.contains('.') || namespace.is_empty() {
+                        name.to_owned()
+                    } else {
+                        format!("{namespace}.{name}")
+                    };
+                    self.0.insert(full, schema);
+                }
+                for part in ["fields", "items", "type"] {
+                    if let Some(part) = members.get(part) {
+                        self.collect(part, namespace);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 impl Meaning {
     /// Reads a field's type, which may be a union with null.
-    pub(super) fn read(schema: &Json) -> Self {
+    pub(super) fn read(schema: &Json, named: &Named<'_>) -> Self {
         let inner = match schema {
             Json::Array(branches) => branches
                 .iter()
@@ -24,160 +78,93 @@ impl Meaning {
                 .unwrap_or(&Json::Null),
             other => other,
         };
+        let reference = inner.as_str().or_else(|| inner["type"].as_str());
+        let inner = match reference.and_then(|name| named.0.get(name)) {
+            Some(definition) => definition,
+            None => inner,
+        };
+        // A type that has no definition of its own here: `{"type": {...}}`.
+        if inner["type"].is_object() && inner.get("connect.name").is_none() {
+            return Self::read(&inner["type"], named);
+        }
+        let parameter = |name: &str| inner["connect.parameters"][name].as_str();
         Self {
             name: inner["connect.name"]
                 .as_str()
                 .unwrap_or_default()
                 .to_owned(),
-            scale: inner["connect.parameters"]["scale"]
-                .as_str()
+            column: parameter("__debezium.source.column.name").map(str::to_owned),
+            scale: parameter("scale")
                 .and_then(|text| text.parse().ok())
                 .unwrap_or_default(),
-            length: inner["connect.parameters"]["length"]
-                .as_str()
-                .filter(|_| inner["connect.parameters"]["tributary.counted"].is_null())
+            length: parameter("length")
+                .filter(|_| parameter("tributary.counted").is_none())
                 .and_then(|text| text.parse().ok()),
-            item: inner.get("items").map(|items| Box::new(Self::read(items))),
+            item: inner
+                .get("items")
+                .map(|items| Box::new(Self::read(items, named))),
+            fields: Self::fields(inner, named),
         }
+    }
+
+    /// The meanings of a record's fields, in order.
+    pub(super) fn fields(record: &Json, named: &Named<'_>) -> Vec<(String, Self)> {
+        let fields = record["fields"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let meaning = |field: &Json| {
+            let mut meaning = Self::read(&field["type"], named);
+            if let Some(column) =
+                field["connect.parameters"]["__debezium.source.column.name"].as_str()
+            {
+                meaning.column = Some(column.to_owned());
+            }
+            Some((field["name"].as_str()?.to_owned(), meaning))
+        };
+        fields.iter().filter_map(meaning).collect()
     }
 }
 
 /// The canonical text of a value; `None` for null.
 pub(super) fn text(value: &Value, meaning: &Meaning) -> Result<Option<String>> {
+    let name = meaning.name.as_str();
     Ok(Some(match value {
         Value::Union(_, inner) => return text(inner, meaning),
         Value::Null => return Ok(None),
         Value::Boolean(value) => value.to_string(),
-        Value::Int(value) => integer(i64::from(*value), meaning)?,
-        Value::Long(value) => integer(*value, meaning)?,
-        Value::Float(value) => format!("{:?}", f64::from(*value)),
-        Value::Double(value) => format!("{value:?}"),
+        Value::Int(value) => integer(i64::from(*value), name)?,
+        Value::Long(value) => integer(*value, name)?,
+        Value::Float(value) => postgres_text::float(f64::from(*value)),
+        Value::Double(value) => postgres_text::float(*value),
         Value::Decimal(value) => decimal(&Vec::<u8>::try_from(value)?, meaning.scale),
-        Value::Bytes(value) if meaning.name.ends_with(".Decimal") => decimal(value, meaning.scale),
-        Value::Bytes(value) if meaning.name == "io.debezium.data.Bits" => {
+        Value::Bytes(value) if name.ends_with(".Decimal") => decimal(value, meaning.scale),
+        Value::Bytes(value) if name == "io.debezium.data.Bits" => {
             bits(value, meaning.length.unwrap_or(value.len()))
         }
         Value::Bytes(value) => value.iter().map(|byte| format!("{byte:02x}")).collect(),
-        Value::String(value) => string(value, meaning)?,
-        Value::Record(fields) => variable_decimal(fields)?,
+        Value::String(value) => match name {
+            "io.debezium.time.ZonedTimestamp" => avro_time::zoned_timestamp(value)?,
+            "io.debezium.time.ZonedTime" => avro_time::zoned_time(value),
+            "io.debezium.time.Interval" => avro_time::interval(value)?,
+            _ => value.clone(),
+        },
+        Value::Record(fields) => record(fields, meaning)?,
         Value::Array(items) => array(items, meaning)?,
         other => bail!("no text form for {other:?}"),
     }))
 }
 
-/// Little-endian: the last digit is the lowest bit of the first byte.
-fn bits(bytes: &[u8], length: usize) -> String {
-    let bit = |index: usize| bytes[index / 8] & (1 << (index % 8)) != 0;
-    (0..length)
-        .rev()
-        .map(|index| if bit(index) { '1' } else { '0' })
-        .collect()
-}
-
-fn integer(value: i64, meaning: &Meaning) -> Result<String> {
-    Ok(match meaning.name.as_str() {
-        "" => value.to_string(),
-        "io.debezium.time.Date" if value == i64::from(i32::MAX) => "infinity".to_owned(),
-        "io.debezium.time.Date" if value == i64::from(i32::MIN) => "-infinity".to_owned(),
-        "io.debezium.time.Date" => {
-            let (date, era) = date(value);
-            date + era
-        }
-        "io.debezium.time.MicroDuration" => format!("{value} us"),
-        "io.debezium.time.Time" => clock(value * 1000),
-        "io.debezium.time.MicroTime" => clock(value),
-        "io.debezium.time.Timestamp" => timestamp(i128::from(value) * 1000)?,
-        "io.debezium.time.MicroTimestamp" => timestamp(value.into())?,
-        other => bail!("no text form for an integer of {other}"),
-    })
-}
-
-fn string(value: &str, meaning: &Meaning) -> Result<String> {
-    Ok(match meaning.name.as_str() {
-        "io.debezium.time.ZonedTimestamp" if value.ends_with("infinity") => value.to_owned(),
-        "io.debezium.time.ZonedTime" => {
-            // Postgres prints no minutes that are 0, and no Z.
-            let text = value.replace('Z', "+00");
-            text.strip_suffix(":00").unwrap_or(&text).to_owned()
-        }
-        "io.debezium.time.ZonedTimestamp" => {
-            let (signed, rest) = value.split_at(value[1..].find('-').context("no date")? + 1);
-            let year: i64 = signed.parse()?;
-            let (year, era) = if year > 0 {
-                (year, "")
-            } else {
-                (1 - year, " BC")
-            };
-            let text = format!("{year:04}{}", rest.replace('T', " "));
-            let text = text.trim_end_matches('Z');
-            // Postgres prints no zeros at the end of a fraction.
-            let text = if text.contains('.') {
-                text.trim_end_matches('0').trim_end_matches('.')
-            } else {
-                text
-            };
-            format!("{text}+00{era}")
-        }
-        "io.debezium.time.Interval" => interval(value)?,
-        _ => value.to_owned(),
-    })
-}
-
-/// Milliseconds reach further than 64 bits of microseconds.
-fn timestamp(us: i128) -> Result<String> {
-    const DAY_US: i128 = 86_400_000_000;
-    // Debezium's numbers.
-    match us {
-        9_223_372_036_825_200_000 => return Ok("infinity".to_owned()),
-        -9_223_372_036_832_400_000 => return Ok("-infinity".to_owned()),
-        _ => {}
+fn integer(value: i64, name: &str) -> Result<String> {
+    if name.is_empty() {
+        return Ok(value.to_string());
     }
-    let (date, era) = date(us.div_euclid(DAY_US).try_into()?);
-    let clock = clock(us.rem_euclid(DAY_US).try_into()?);
-    Ok(format!("{date} {clock}{era}"))
+    avro_time::temporal(value, name)
 }
 
-/// Days since 1970 as `YYYY-MM-DD` and era, by counting years and months.
-fn date(mut days: i64) -> (String, &'static str) {
-    const DAYS_OF_400_YEARS: i64 = 146_097;
-    let leap = |year: i64| year % 4 == 0 && year % 100 != 0 || year % 400 == 0;
-    let mut year = 1970 + 400 * days.div_euclid(DAYS_OF_400_YEARS);
-    days = days.rem_euclid(DAYS_OF_400_YEARS);
-    while days >= if leap(year) { 366 } else { 365 } {
-        days -= if leap(year) { 366 } else { 365 };
-        year += 1;
-    }
-    let february = if leap(year) { 29 } else { 28 };
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    let (year, era) = if year > 0 {
-        (year, "")
-    } else {
-        (1 - year, " BC")
-    };
-    (format!("{year:04}-{month:02}-{:02}", days + 1), era)
-}
-
-fn clock(us: i64) -> String {
-    let seconds = us / 1_000_000;
-    let text = format!(
-        "{:02}:{:02}:{:02}.{:06}",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60,
-        us % 1_000_000
-    );
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-/// Two's complement, big-endian, by schoolbook division.
+/// Two's complement, big-endian, by schoolbook division: nine digits at a time.
 fn decimal(bytes: &[u8], scale: usize) -> String {
+    const NINE_DIGITS: u64 = 1_000_000_000;
     let negative = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
     let mut magnitude: Vec<u8> = bytes.to_vec();
     if negative {
@@ -188,15 +175,24 @@ fn decimal(bytes: &[u8], scale: usize) -> String {
             carry = over;
         }
     }
+    let word = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .fold(0, |word, byte| word << 8 | u64::from(*byte))
+    };
+    let mut words: Vec<u64> = magnitude.rchunks(4).rev().map(word).collect();
     let mut digits = Vec::new();
-    while magnitude.iter().any(|byte| *byte != 0) {
-        let mut rest = 0_u32;
-        for byte in &mut magnitude {
-            let value = rest << 8 | u32::from(*byte);
-            *byte = u8::try_from(value / 10).unwrap_or_default();
-            rest = value % 10;
+    while words.iter().any(|word| *word != 0) {
+        let mut rest = 0;
+        for word in &mut words {
+            let value = rest << 32 | *word;
+            *word = value / NINE_DIGITS;
+            rest = value % NINE_DIGITS;
         }
-        digits.push(char::from_digit(rest, 10).unwrap_or('?'));
+        digits.extend(format!("{rest:09}").chars().rev());
+    }
+    while digits.last() == Some(&'0') {
+        digits.pop();
     }
     while digits.len() <= scale {
         digits.push('0');
@@ -210,30 +206,44 @@ fn decimal(bytes: &[u8], scale: usize) -> String {
     digits.iter().rev().collect()
 }
 
-fn variable_decimal(fields: &[(String, Value)]) -> Result<String> {
+/// Little-endian bytes as the digits of a bit string, the highest first, as many as the type has.
+fn bits(bytes: &[u8], length: usize) -> String {
+    let digit = |at: usize| match bytes.get(at / 8) {
+        Some(byte) if byte >> (at % 8) & 1 == 1 => '1',
+        _ => '0',
+    };
+    (0..length).rev().map(digit).collect()
+}
+
+/// A decimal of its own scale, a point, or a composite as `record_out` prints it.
+fn record(fields: &[(String, Value)], meaning: &Meaning) -> Result<String> {
     match fields {
         [(scale, Value::Int(digits)), (value, Value::Bytes(bytes))]
             if scale == "scale" && value == "value" =>
         {
-            if *digits == i32::MIN {
-                return Ok(match bytes.as_slice() {
-                    [0] => "NaN",
-                    [1] => "Infinity",
-                    [255] => "-Infinity",
-                    _ => bail!("no special decimal has this value"),
-                }
-                .to_owned());
-            }
-            Ok(decimal(
-                bytes,
-                usize::try_from(*digits).context("a negative scale")?,
-            ))
+            return Ok(match (*digits, bytes.as_slice()) {
+                (i32::MIN, [0]) => "NaN".to_owned(),
+                (i32::MIN, [1]) => "Infinity".to_owned(),
+                (i32::MIN, [0xFF]) => "-Infinity".to_owned(),
+                _ => decimal(bytes, usize::try_from(*digits).context("a negative scale")?),
+            });
         }
-        _ => bail!(
-            "no text form for a record of {:?}",
-            fields.iter().map(|(name, _)| name).collect::<Vec<_>>()
-        ),
+        [(x, Value::Double(left)), (y, Value::Double(right)), ..] if x == "x" && y == "y" => {
+            return Ok(format!(
+                "({},{})",
+                postgres_text::float(*left),
+                postgres_text::float(*right)
+            ));
+        }
+        _ => {}
     }
+    let mut parts = Vec::new();
+    for (name, value) in fields {
+        let field = meaning.fields.iter().find(|(field, _)| field == name);
+        let (_, field) = field.with_context(|| format!("no type of field {name}"))?;
+        parts.push(text(value, field)?);
+    }
+    Ok(postgres_text::print_record(&parts))
 }
 
 /// An array as `array_out` prints it.
@@ -241,75 +251,34 @@ fn array(items: &[Value], meaning: &Meaning) -> Result<String> {
     let item_meaning = meaning.item.as_deref().cloned().unwrap_or_default();
     let mut parts = Vec::new();
     for item in items {
-        parts.push(match text(item, &item_meaning)? {
-            None => "NULL".to_owned(),
-            Some(text) => {
-                let plain = !text.is_empty()
-                    && !text.eq_ignore_ascii_case("null")
-                    && !text.contains([
-                        '{', '}', ',', '"', '\\', ' ', '\t', '\n', '\r', '\u{b}', '\u{c}',
-                    ]);
-                if plain {
-                    text
-                } else {
-                    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
-                }
-            }
+        let nested = match item {
+            Value::Union(_, inner) => matches!(**inner, Value::Array(_)),
+            other => matches!(other, Value::Array(_)),
+        };
+        let item = text(item, &item_meaning)?;
+        parts.push(match item {
+            Some(item) if nested && !is_vector(&item_meaning) => item,
+            item => postgres_text::print_item(item.as_deref()),
         });
+    }
+    if is_vector(meaning) {
+        return Ok(format!("[{}]", parts.join(",")));
     }
     Ok(format!("{{{}}}", parts.join(",")))
 }
 
-/// An ISO 8601 interval as months, days and microseconds.
-pub(super) fn interval(text: &str) -> Result<String> {
-    let wrong = || format!("'{text}' is not an ISO 8601 interval");
-    let body = text.strip_prefix('P').with_context(wrong)?;
-    let (date, time) = body.split_once('T').unwrap_or((body, ""));
-    let (mut months, mut days, mut us) = (0_i64, 0_i64, 0_i64);
-    for (part, in_time) in [(date, false), (time, true)] {
-        let mut rest = part;
-        while let Some(end) = rest.find(|c: char| c.is_ascii_alphabetic()) {
-            let (number, unit) = (&rest[..end], rest.as_bytes()[end]);
-            rest = &rest[end + 1..];
-            if in_time && unit == b'S' {
-                let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-                let fraction: i64 = format!("{fraction:0<6}").parse().with_context(wrong)?;
-                let sign = if whole.starts_with('-') { -1 } else { 1 };
-                us += whole.parse::<i64>().with_context(wrong)? * 1_000_000 + sign * fraction;
-                continue;
-            }
-            let number: i64 = number.parse().with_context(wrong)?;
-            match (in_time, unit) {
-                (false, b'Y') => months += number * 12,
-                (false, b'M') => months += number,
-                (false, b'W') => days += number * 7,
-                (false, b'D') => days += number,
-                (true, b'H') => us += number * 3_600_000_000,
-                (true, b'M') => us += number * 60_000_000,
-                _ => bail!(wrong()),
-            }
-        }
-    }
-    Ok(format!("{months} months {days} days {us} us"))
+fn is_vector(meaning: &Meaning) -> bool {
+    meaning.name.ends_with("Vector")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{clock, date, decimal, interval};
+    use apache_avro::types::Value;
+
+    use super::{Meaning, bits, decimal, text};
 
     #[test]
-    fn texts_are_those_of_postgres() {
-        assert_eq!(
-            [0, -1, 19_782, -719_529].map(|days| {
-                let (date, era) = date(days);
-                date + era
-            }),
-            ["1970-01-01", "1969-12-31", "2024-02-29", "0001-12-31 BC"]
-        );
-        assert_eq!(
-            (clock(0), clock(45_296_120_000)),
-            ("00:00:00".into(), "12:34:56.12".into())
-        );
+    fn numbers_are_those_of_postgres() {
         assert_eq!(decimal(&[0x04, 0xD2], 2), "12.34");
         assert_eq!(
             (
@@ -319,9 +288,25 @@ mod tests {
             ),
             ("-0.01".into(), "0".into(), "128".into())
         );
+        let (one, zeros) = ([1_u8], [0_u8; 8]);
         assert_eq!(
-            interval("P0Y0M0DT5H0M0.5S").unwrap(),
-            interval("PT5H0.5S").unwrap()
+            decimal(&[&one[..], &zeros].concat(), 0),
+            "18446744073709551616"
+        );
+        assert_eq!(
+            decimal(&[&one[..], &zeros].concat(), 25),
+            "0.0000018446744073709551616"
+        );
+        assert_eq!(bits(&[0b101], 9), "000000101");
+    }
+
+    #[test]
+    fn arrays_are_quoted_as_postgres_does() {
+        let items = ["a", "", "null", "b \"c\"", "1"].map(|item| Value::String(item.to_owned()));
+        let nested = Value::Array(vec![Value::Array(items.to_vec()), Value::Null]);
+        assert_eq!(
+            text(&nested, &Meaning::default()).unwrap().unwrap(),
+            r#"{{a,"","null","b \"c\"",1},NULL}"#
         );
     }
 }

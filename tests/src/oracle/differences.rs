@@ -66,7 +66,7 @@ fn wanted_by_key<'a>(
     key_names: &BTreeSet<String>,
 ) -> BTreeMap<Key, Vec<&'a Event>> {
     let mut by_key: BTreeMap<Key, Vec<&Event>> = BTreeMap::new();
-    for event in expected {
+    for event in expected.iter().filter(|event| event.op != 't') {
         let key = if event.key.is_empty() {
             let values = key_names
                 .iter()
@@ -89,7 +89,7 @@ fn published_by_key<'a>(
     let mut deleted: BTreeSet<&Key> = BTreeSet::new();
     for record in records {
         match &record.change {
-            Some(change) if change.op == 'r' => continue,
+            Some(change) if matches!(change.op, 'r' | 't') => continue,
             Some(change) => {
                 if deleted.remove(&record.key) {
                     found.push(format!(

@@ -151,7 +151,7 @@ fn agrees(got: Option<&RawValue>, wanted: Option<&str>, r#type: &str) -> Result<
             text().is_ok_and(|text| trimmed(&text.replace('T', " ")) == trimmed(wanted))
         }
         "time without time zone" => text().is_ok_and(|text| trimmed(&text) == trimmed(wanted)),
-        "interval" => super::avro_text::interval(&text()?)? == super::avro_text::interval(wanted)?,
+        "interval" => super::avro_time::interval(&text()?)? == super::avro_time::interval(wanted)?,
         _ if r#type.ends_with("[]") => {
             serde_json::from_str::<Json>(got.get())? == serde_json::from_str::<Json>(wanted)?
         }

@@ -14,9 +14,12 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value as Json;
 
-use super::avro_text::{self, Meaning};
+use super::avro_text::{self, Meaning, Named};
 
 const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Per topic and partition the next offset.
+pub type Offsets = BTreeMap<(String, i32), i64>;
 
 /// A record of a topic, decoded.
 #[derive(Debug, Clone)]
@@ -42,7 +45,7 @@ pub struct TopicRecord {
 pub struct TopicChange {
     /// The operation's letter.
     pub op: char,
-    /// The new row as canonical text.
+    /// The new row as canonical text, by the columns' names in Postgres.
     pub after: BTreeMap<String, Option<String>>,
 }
 
@@ -80,14 +83,48 @@ impl TopicReader {
     pub async fn read(&mut self, topic: &str) -> Result<Vec<TopicRecord>> {
         let mut records = Vec::new();
         self.visit(topic, |record| records.push(record)).await?;
+        records.sort_by_key(|record| (record.partition, record.offset));
         Ok(records)
     }
 
-    /// As [`Self::read`], one record after the other.
+    /// As [`read`](Self::read), one record after the other; those of a partition are in order.
     ///
     /// # Errors
-    /// The same.
+    /// As [`read`](Self::read).
     pub async fn visit(&mut self, topic: &str, mut visit: impl FnMut(TopicRecord)) -> Result<()> {
+        self.visit_on(&[topic], &mut Offsets::new(), |_, record| visit(record))
+            .await
+    }
+
+    /// As [`read`](Self::read), of several topics, and from these offsets on, which are moved to the ends.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn read_on(
+        &mut self,
+        topics: &[&str],
+        offsets: &mut Offsets,
+    ) -> Result<BTreeMap<String, Vec<TopicRecord>>> {
+        let mut records: BTreeMap<String, Vec<TopicRecord>> = topics
+            .iter()
+            .map(|topic| ((*topic).to_owned(), Vec::new()))
+            .collect();
+        self.visit_on(topics, offsets, |topic, record| {
+            records.entry(topic.to_owned()).or_default().push(record);
+        })
+        .await?;
+        for records in records.values_mut() {
+            records.sort_by_key(|record| (record.partition, record.offset));
+        }
+        Ok(records)
+    }
+
+    async fn visit_on(
+        &mut self,
+        topics: &[&str],
+        offsets: &mut Offsets,
+        mut visit: impl FnMut(&str, TopicRecord),
+    ) -> Result<()> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", &self.brokers)
             .set("group.id", "oracle")
@@ -95,58 +132,30 @@ impl TopicReader {
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "error")
+            .set("fetch.wait.max.ms", "20")
             .create()?;
-        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(15))?;
-        let partitions = metadata
-            .topics()
-            .first()
-            .context("no such topic")?
-            .partitions()
-            .len();
-        for partition in 0..i32::try_from(partitions)? {
-            self.visit_partition(&consumer, topic, partition, &mut visit)
-                .await?;
-        }
-        Ok(())
-    }
-
-    async fn visit_partition(
-        &mut self,
-        consumer: &BaseConsumer,
-        topic: &str,
-        partition: i32,
-        visit: &mut impl FnMut(TopicRecord),
-    ) -> Result<()> {
-        let mut assignment = TopicPartitionList::new();
-        assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
-        consumer.assign(&assignment)?;
-        let (low, high) = consumer.fetch_watermarks(topic, partition, Duration::from_secs(15))?;
-        if low == high {
-            return Ok(());
-        }
+        let ends = ends(&consumer, topics, offsets)?;
         let mut heard = Instant::now();
-        loop {
+        while !passed(&consumer, &ends, offsets)? {
             ensure!(
                 heard.elapsed() < TIMEOUT,
-                "{topic}[{partition}] cannot be read to its end: is a transaction open?"
+                "{topics:?} cannot be read to the ends {ends:?}: is a transaction open?"
             );
-            match consumer.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => {
-                    visit(self.decode(&message).await?);
-                    heard = Instant::now();
+            // What has come in is taken before the positions are looked at again.
+            let mut wait = Duration::from_millis(20);
+            while let Some(polled) = consumer.poll(wait) {
+                wait = Duration::ZERO;
+                match polled {
+                    Ok(message) => {
+                        visit(message.topic(), self.decode(&message).await?);
+                        heard = Instant::now();
+                    }
+                    Err(KafkaError::PartitionEOF(_)) => {}
+                    Err(error) => return Err(error.into()),
                 }
-                None | Some(Err(KafkaError::PartitionEOF(_))) => {}
-                Some(Err(error)) => return Err(error.into()),
-            }
-            // Control records count too: the position, not the last record, tells the end.
-            let position = consumer.position()?;
-            let at = position
-                .find_partition(topic, partition)
-                .map(|element| element.offset());
-            if matches!(at, Some(Offset::Offset(offset)) if offset >= high) {
-                return Ok(());
             }
         }
+        Ok(())
     }
 
     async fn decode(&mut self, message: &BorrowedMessage<'_>) -> Result<TopicRecord> {
@@ -174,10 +183,11 @@ impl TopicReader {
                 bail!("{place}: the key is not a record");
             };
             for (name, value) in &fields {
-                let text =
-                    avro_text::text(value, meanings.get(name).unwrap_or(&Meaning::default()))?;
+                let default = Meaning::default();
+                let meaning = meanings.get(name).unwrap_or(&default);
+                let text = avro_text::text(value, meaning)?;
                 key.insert(
-                    name.clone(),
+                    column(name, meaning),
                     text.with_context(|| format!("{place}: null in the key"))?,
                 );
             }
@@ -247,26 +257,64 @@ impl Decoder {
                 .find(|field| field["name"] == name)
                 .map(|field| field["type"].clone())
         };
+        let named = Named::of(&json);
         // Of an envelope the rows count, whose record is defined in `before`.
         let record = match field(&json, "before") {
             Some(before) => before[1].clone(),
             None => json.clone(),
         };
-        let fields = record["fields"].as_array().context("not a record")?.clone();
-        let meanings = fields
-            .iter()
-            .filter_map(|field| {
-                Some((
-                    field["name"].as_str()?.to_owned(),
-                    Meaning::read(&field["type"]),
-                ))
-            })
-            .collect();
+        ensure!(record["fields"].is_array(), "not a record");
+        let meanings = Meaning::fields(&record, &named).into_iter().collect();
         Ok(Self {
             schema: Schema::parse_str(text)?,
             meanings,
         })
     }
+}
+
+/// The ends of all partitions behind these offsets; the consumer is assigned to them.
+fn ends(consumer: &BaseConsumer, topics: &[&str], offsets: &Offsets) -> Result<Offsets> {
+    const ANSWER: Duration = Duration::from_secs(15);
+    let mut assignment = TopicPartitionList::new();
+    let mut ends = Offsets::new();
+    for topic in topics {
+        let metadata = consumer.fetch_metadata(Some(topic), ANSWER)?;
+        let partitions = metadata.topics().first().context("no such topic")?;
+        for partition in partitions.partitions() {
+            let place = ((*topic).to_owned(), partition.id());
+            let (low, high) = consumer.fetch_watermarks(topic, partition.id(), ANSWER)?;
+            let from = low.max(offsets.get(&place).copied().unwrap_or_default());
+            if high > from {
+                assignment.add_partition_offset(topic, partition.id(), Offset::Offset(from))?;
+                ends.insert(place, high);
+            }
+        }
+    }
+    consumer.assign(&assignment)?;
+    Ok(ends)
+}
+
+/// Whether all ends are passed; keeps the positions. Control records count too: the position, not the last record,
+/// tells the end.
+fn passed(consumer: &BaseConsumer, ends: &Offsets, offsets: &mut Offsets) -> Result<bool> {
+    let position = consumer.position()?;
+    let mut all = true;
+    for (place, end) in ends {
+        let at = position.find_partition(&place.0, place.1);
+        match at.map(|element| element.offset()) {
+            Some(Offset::Offset(offset)) => {
+                offsets.insert(place.clone(), offset);
+                all &= offset >= *end;
+            }
+            _ => all = false,
+        }
+    }
+    Ok(all)
+}
+
+/// The column that a field stands for.
+fn column(field: &str, meaning: &Meaning) -> String {
+    meaning.column.clone().unwrap_or_else(|| field.to_owned())
 }
 
 fn envelope(value: Value, meanings: &HashMap<String, Meaning>) -> Result<TopicChange> {
@@ -286,7 +334,7 @@ fn envelope(value: Value, meanings: &HashMap<String, Meaning>) -> Result<TopicCh
                             .with_context(|| format!("no type of column {name}"))?;
                         let text = avro_text::text(&value, meaning)
                             .with_context(|| format!("column {name}"))?;
-                        after.insert(name, text);
+                        after.insert(column(&name, meaning), text);
                     }
                 }
             }
