@@ -9,12 +9,15 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 STACK_DIR := target/stack
 PORTS := $(or $(TRIBUTARY_STACK_PORTS),conventional)
 
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?= pgoutput wal2json values
+
 install := tests/stack/install.sh
 stack := cargo run --quiet -p tributary-tests --bin stack -- --dir $(STACK_DIR)
 # A stack of its own, which ends with the command however that ends; $$$$ is the shell's process id.
 with_stack = TRIBUTARY_BIN_DIR=$(TARGET)/debug $(TARGET)/debug/stack --dir target/test-stack-$$$$ run
 
-.PHONY: help up down status build release test test-long lint fmt demo bench clean-stack
+.PHONY: help up down status build release test test-long fuzz fuzz-seeds lint fmt demo bench clean-stack
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -43,7 +46,23 @@ test: ## Run all tests that CI runs, with a stack of their own
 test-long: ## Run the tests that take too long for CI
 	$(install) debezium postgres-17
 	cargo build --workspace --bins
-	$(with_stack) cargo test --workspace --no-fail-fast -- --ignored --skip sink_process
+	$(with_stack) cargo test --workspace --no-fail-fast -- --ignored --skip sink_process --skip record_the_seeds
+
+fuzz: $(CACHE)/tools/bin/cargo-fuzz ## Fuzz each target for FUZZ_SECONDS (600), from the seeds in fuzz/seeds
+	cd fuzz && cargo run --quiet --locked --target-dir $(TARGET)/fuzz --example unpack -- $(TARGET)/fuzz/corpus
+	for target in $(FUZZ_TARGETS); do \
+	    echo "fuzz: $$target"; \
+	    (cd fuzz && PATH="$(CACHE)/tools/bin:$$PATH" RUSTC_BOOTSTRAP=1 cargo fuzz run -s none --target-dir $(TARGET)/fuzz "$$target" \
+	        $(TARGET)/fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=16384 -timeout=10 -print_final_stats=1); \
+	done
+
+fuzz-seeds: ## Record fuzz/seeds anew, from what a real server sends
+	$(install)
+	cargo build --workspace --bins
+	$(with_stack) cargo test -p tributary-tests --test plugins record_the_seeds -- --ignored
+
+$(CACHE)/tools/bin/cargo-fuzz:
+	cargo install --root $(CACHE)/tools --locked cargo-fuzz
 
 lint: $(CACHE)/tools/bin/cargo-deny ## Check format, lints, documentation, licences and dependencies
 	cargo fmt --all --check

@@ -9,12 +9,12 @@ use tributary_runtime::{Error, Problem};
 use crate::catalog::{Catalog, CatalogTable};
 use crate::config::SourceConfig;
 use crate::database::Database;
+use crate::decoder::limits;
 use crate::membership::Members;
 use crate::publication::publications;
 use crate::session::{server_problems, topic_specs};
 use crate::slot::Slot;
 use crate::topics::Topics;
-use crate::wal2json::limits;
 
 /// Everything that keeps this source from running.
 pub(crate) async fn run(config: &SourceConfig) -> Vec<Problem> {

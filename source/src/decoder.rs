@@ -1,5 +1,8 @@
 //! One interface for the output plug-ins: all end in the messages of pgoutput.
 
+mod facts;
+pub(crate) mod limits;
+
 use std::collections::HashMap;
 
 use tokio_postgres::Client;
@@ -11,7 +14,7 @@ use crate::pgoutput::{self, Message};
 use crate::progress::Progress;
 use crate::snapshot::WATERMARK_PREFIX;
 use crate::wal2json;
-use crate::wal2json::assembly::{Assembly, Step};
+use crate::wal2json::assembly::{Assembly, Refusal, Step};
 
 /// Decodes what the slot's plug-in writes.
 #[derive(Debug)]
@@ -80,17 +83,42 @@ impl Decoder {
     pub(crate) async fn ask(&mut self, client: &Client, database: &Database) -> Result<(), Error> {
         match self {
             Self::Pgoutput => Ok(()),
-            Self::Wal2json(assembly) => assembly.ask(client, database).await,
+            Self::Wal2json(assembly) => {
+                let Some((schema, table, remembered)) = assembly.question() else {
+                    return Ok(());
+                };
+                let facts = facts::read(client, database, (schema, table), remembered).await?;
+                if facts.oid == 0 {
+                    tracing::warn!(
+                        table = format!("{schema}.{table}"),
+                        "the table is gone, and was not published before: its changes are left out"
+                    );
+                }
+                assembly.learn(facts);
+                Ok(())
+            }
         }
     }
 }
 
 fn step(assembly: &mut Assembly) -> Result<Decoded<'_>, Error> {
-    Ok(match assembly.step()? {
+    Ok(match assembly.step().map_err(refused)? {
         Step::Message(message) => Decoded::Message(message),
         Step::Ask => Decoded::Ask,
         Step::Done => Decoded::Nothing,
     })
+}
+
+fn refused(refusal: Refusal) -> Error {
+    let remedy = match refusal {
+        Refusal::Doubtful { .. } => {
+            "see docs/plugins.md: use postgres.plugin = \"pgoutput\" with a new slot, or take the table out"
+        }
+        Refusal::Read(_) | Refusal::Contradiction { .. } => {
+            "report it, with the versions of the server and of wal2json; the slot keeps the changes"
+        }
+    };
+    Error::stop(refusal).remedy(remedy)
 }
 
 /// The options of START_REPLICATION for the configured plug-in.

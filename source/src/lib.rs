@@ -35,3 +35,14 @@ mod translate;
 pub mod wal2json;
 
 pub use service::Source;
+
+#[cfg(test)]
+mod fuzz_replay;
+#[cfg(test)]
+#[allow(
+    unreachable_pub,
+    missing_docs,
+    reason = "libFuzzer's crate has them public"
+)]
+#[path = "../../fuzz/src/targets/mod.rs"]
+mod targets;

@@ -14,6 +14,7 @@ use tributary_schemas::Lsn;
 use crate::catalog::{Catalog, CatalogTable, server_facts};
 use crate::config::SourceConfig;
 use crate::database::Database;
+use crate::decoder::limits;
 use crate::progress::Progress;
 use crate::publication::{Publication, publications};
 use crate::published::{Registrar, topic_spec};
@@ -21,7 +22,6 @@ use crate::publisher::Publisher;
 use crate::replication::{ReplicationConnection, ReplicationStream, SystemIdentity};
 use crate::slot::Slot;
 use crate::topics::{Cleanup, TopicSpec};
-use crate::wal2json::limits;
 use crate::{decoder, membership, streaming};
 
 /// How often the server hears from us. It gives a silent client up after `wal_sender_timeout`.

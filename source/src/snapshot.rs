@@ -2,7 +2,7 @@
 //! the stream.
 
 mod beside;
-mod copy_text;
+pub(crate) mod copy_text;
 mod parallel;
 mod ranges;
 mod relations;

@@ -7,8 +7,7 @@
 //! What the format leaves out (the table's OID, unchanged columns, `NaN`) is the business of [`assembly`].
 
 pub(crate) mod assembly;
-mod facts;
-pub(crate) mod limits;
+pub(crate) mod facts;
 mod modifier;
 mod options;
 mod record;

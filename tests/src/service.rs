@@ -99,6 +99,11 @@ impl Service {
         })
     }
 
+    /// Its configuration file.
+    pub fn config_path(&self) -> &Path {
+        &self.config
+    }
+
     /// Starts the process; its output goes to the end of the log.
     ///
     /// # Errors

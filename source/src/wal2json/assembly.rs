@@ -10,14 +10,11 @@
 
 use std::collections::HashMap;
 
-use tokio_postgres::Client;
-use tributary_runtime::Error;
 use tributary_schemas::Lsn;
 
 use super::facts::Facts;
 use super::shape::{self, Fit, ShapeColumn};
 use super::{Action, Column, Datum, ReadError, Reader, Record, RowChange};
-use crate::database::Database;
 use crate::pgoutput::{
     Delete, Insert, Message, OldRow, Relation, Truncate, TupleData, TupleWriter, Update,
 };
@@ -34,6 +31,26 @@ pub(crate) enum Step<'a> {
     Ask,
     /// Nothing more.
     Done,
+}
+
+/// Why a record cannot become a message.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(
+        "wal2json has null in column '{column}' of table {table}, which may stand for NaN or an infinity, and which {problem}"
+    )]
+    Doubtful {
+        column: String,
+        table: String,
+        problem: &'static str,
+    },
+    #[error("a record of wal2json for table {table} cannot be understood: {problem}")]
+    Contradiction {
+        table: String,
+        problem: &'static str,
+    },
 }
 
 /// Assembles messages; keeps the shapes of the tables.
@@ -95,11 +112,11 @@ impl Assembly {
     ///
     /// # Errors
     /// The record contradicts the catalog, or has null where `NaN` is possible and cannot be looked up.
-    pub(crate) fn step(&mut self) -> Result<Step<'_>, Error> {
+    pub(crate) fn step(&mut self) -> Result<Step<'_>, Refusal> {
         if !self.pending {
             return Ok(Step::Done);
         }
-        let record = self.reader.again().map_err(Error::stop)?;
+        let record = self.reader.again()?;
         let (schema, table) = match record {
             Record::Row(row) => (row.schema, row.table),
             Record::Truncate { schema, table } => (schema, table),
@@ -137,32 +154,21 @@ impl Assembly {
         Ok(last(&mut self.pending, message))
     }
 
-    /// Asks the catalog about the table of the record, after [`Step::Ask`].
-    ///
-    /// # Errors
-    /// The server is away.
-    pub(crate) async fn ask(&mut self, client: &Client, database: &Database) -> Result<(), Error> {
-        let (schema, table) = match self.reader.again().map_err(Error::stop)? {
+    /// The table that [`Step::Ask`] is about: schema, name, and the OID that it had when it was last published.
+    pub(crate) fn question(&self) -> Option<(&str, &str, Option<u32>)> {
+        let (schema, table) = match self.reader.again().ok()? {
             Record::Row(row) => (row.schema, row.table),
             Record::Truncate { schema, table } => (schema, table),
-            Record::Begin(_) | Record::Commit(_) | Record::Logical(_) => return Ok(()),
+            Record::Begin(_) | Record::Commit(_) | Record::Logical(_) => return None,
         };
-        let remembered = self.remembered.get(&format!("{schema}.{table}")).copied();
-        let facts = Facts::read(client, database, (schema, table), remembered).await?;
-        self.learn(facts);
-        Ok(())
+        let remembered = self.remembered.get(&format!("{schema}.{table}"));
+        Some((schema, table, remembered.copied()))
     }
 
     /// The catalog's answer about the table that was looked up last.
-    pub(super) fn learn(&mut self, mut facts: Facts) {
+    pub(crate) fn learn(&mut self, mut facts: Facts) {
         // The transaction had been committed when its record came in.
         facts.read_at = facts.read_at.max(self.commit_lsn);
-        if facts.oid == 0 {
-            tracing::warn!(
-                table = self.name.replace('\0', "."),
-                "the table is gone, and was not published before: its changes are left out"
-            );
-        }
         let before = self.tables.remove(&self.name);
         let known = Known {
             // The same name may be another table now.
@@ -201,7 +207,7 @@ impl Known {
     }
 
     /// Makes the shape that of this record.
-    fn prepare(&mut self, row: &RowChange<'_>, commit_lsn: Lsn) -> Result<Ready, Error> {
+    fn prepare(&mut self, row: &RowChange<'_>, commit_lsn: Lsn) -> Result<Ready, Refusal> {
         if self.is_foreign() {
             return Ok(Ready::Unpublished);
         }
@@ -256,7 +262,7 @@ impl Known {
         columns_fit && shape::same_key(row, facts, shape)
     }
 
-    fn reshape(&mut self, row: &RowChange<'_>) -> Result<(), Error> {
+    fn reshape(&mut self, row: &RowChange<'_>) -> Result<(), Refusal> {
         let shape = shape::derive(row, &self.facts, self.shape.as_deref());
         let shape = shape.ok_or_else(|| contradiction(row, "a column's name is not UTF-8"))?;
         self.shape = Some(shape);
@@ -285,7 +291,7 @@ impl Known {
         row: &RowChange<'_>,
         new: &'a mut TupleWriter,
         old: &'a mut TupleWriter,
-    ) -> Result<Message<'a>, Error> {
+    ) -> Result<Message<'a>, Refusal> {
         let relation = self.facts.oid;
         if row.action == Action::Insert {
             let new = self.new_row(row, new)?;
@@ -317,7 +323,7 @@ impl Known {
         &self,
         row: &RowChange<'_>,
         tuple: &'a mut TupleWriter,
-    ) -> Result<TupleData<'a>, Error> {
+    ) -> Result<TupleData<'a>, Refusal> {
         let mut columns = shape::published(row.columns, &self.facts);
         let keyless = self.is_keyless();
         tuple.clear();
@@ -344,7 +350,7 @@ impl Known {
         row: &RowChange<'_>,
         full: bool,
         tuple: &'a mut TupleWriter,
-    ) -> Result<TupleData<'a>, Error> {
+    ) -> Result<TupleData<'a>, Refusal> {
         let mut columns = shape::published(row.identity, &self.facts);
         tuple.clear();
         for column in self.shape.as_deref().unwrap_or_default() {
@@ -368,7 +374,10 @@ impl Known {
     }
 }
 
-fn finished<'a>(row: &RowChange<'_>, tuple: Option<TupleData<'a>>) -> Result<TupleData<'a>, Error> {
+fn finished<'a>(
+    row: &RowChange<'_>,
+    tuple: Option<TupleData<'a>>,
+) -> Result<TupleData<'a>, Refusal> {
     tuple.ok_or_else(|| contradiction(row, "its columns are not those of the table"))
 }
 
@@ -395,23 +404,20 @@ fn key_changed(row: &RowChange<'_>) -> bool {
 }
 
 #[cold]
-fn doubtful(row: &RowChange<'_>, column: &ShapeColumn, problem: &str) -> Error {
-    Error::stop_msg(format!(
-        "wal2json has null in column '{}' of table {}.{}, which may stand for NaN or an infinity, and which {problem}",
-        column.name, row.schema, row.table
-    ))
-    .remedy("see docs/plugins.md: use postgres.plugin = \"pgoutput\" with a new slot, or take the table out")
+fn doubtful(row: &RowChange<'_>, column: &ShapeColumn, problem: &'static str) -> Refusal {
+    Refusal::Doubtful {
+        column: column.name.clone(),
+        table: format!("{}.{}", row.schema, row.table),
+        problem,
+    }
 }
 
 #[cold]
-fn contradiction(row: &RowChange<'_>, what: &str) -> Error {
-    Error::stop_msg(format!(
-        "a record of wal2json for table {}.{} cannot be understood: {what}",
-        row.schema, row.table
-    ))
-    .remedy(
-        "report it, with the versions of the server and of wal2json; the slot keeps the changes",
-    )
+fn contradiction(row: &RowChange<'_>, problem: &'static str) -> Refusal {
+    Refusal::Contradiction {
+        table: format!("{}.{}", row.schema, row.table),
+        problem,
+    }
 }
 
 #[cfg(test)]

@@ -1,135 +1,49 @@
-//! What wal2json's records lack, from the catalog: OIDs, modifiers, generated and TOASTed columns, the identity.
+//! What wal2json's records lack: OIDs, modifiers, generated and TOASTed columns, the identity. The catalog knows.
 
-use tokio_postgres::{Client, Row};
-use tributary_runtime::Error;
 use tributary_schemas::Lsn;
 
-use crate::database::Database;
 use crate::pgoutput::ReplicaIdentity;
-
-/// `$3` is the OID that the table had, for one that has been renamed since.
-const TABLE: &str = "
-    SELECT c.oid, c.relreplident::text, c.relkind = 'r' AND NOT c.relispartition AND c.relpersistence = 'p'
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE (n.nspname = $1::text AND c.relname = $2::text) OR c.oid = $3
-    ORDER BY c.oid = $3 LIMIT 1";
-
-const COLUMNS: &str = "
-    SELECT a.attname::text, a.attnum, a.atttypid, a.atttypmod, pg_catalog.format_type(a.atttypid, a.atttypmod),
-        a.attlen = -1, a.attgenerated <> '',
-        EXISTS (SELECT FROM pg_catalog.pg_index i
-                WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indimmediate AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
-                  AND CASE c.relreplident WHEN 'n' THEN false WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END)
-    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
-    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
-    ORDER BY a.attnum";
 
 /// The catalog's word on one table.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
     /// It covers all that was committed up to here, and may cover more.
-    pub(super) read_at: Lsn,
+    pub(crate) read_at: Lsn,
     /// Zero for a table that the catalog does not have any more, and that we never knew.
-    pub(super) oid: u32,
-    pub(super) identity: ReplicaIdentity,
+    pub(crate) oid: u32,
+    pub(crate) identity: ReplicaIdentity,
     /// An ordinary table: not partitioned, no partition, not unlogged.
-    pub(super) ordinary: bool,
+    pub(crate) ordinary: bool,
     /// Empty if the table is gone.
-    pub(super) columns: Vec<ColumnFacts>,
-    pub(super) has_generated: bool,
+    pub(crate) columns: Vec<ColumnFacts>,
+    pub(crate) has_generated: bool,
 }
 
 /// The catalog's word on one column.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ColumnFacts {
-    pub(super) name: String,
-    pub(super) attnum: i16,
-    pub(super) type_oid: u32,
-    pub(super) type_modifier: i32,
+pub(crate) struct ColumnFacts {
+    pub(crate) name: String,
+    pub(crate) attnum: i16,
+    pub(crate) type_oid: u32,
+    pub(crate) type_modifier: i32,
     /// As `format_type` prints it.
-    pub(super) type_name: String,
+    pub(crate) type_name: String,
     /// Of variable length: an update may leave it out.
-    pub(super) toastable: bool,
+    pub(crate) toastable: bool,
     /// Computed: pgoutput does not send it.
-    pub(super) generated: bool,
+    pub(crate) generated: bool,
     /// Part of what identifies a row.
-    pub(super) key: bool,
+    pub(crate) key: bool,
 }
 
 impl Facts {
-    pub(super) fn column(&self, name: &[u8]) -> Option<&ColumnFacts> {
+    pub(crate) fn column(&self, name: &[u8]) -> Option<&ColumnFacts> {
         self.columns
             .iter()
             .find(|column| column.name.as_bytes() == name)
     }
 
-    pub(super) fn is_generated(&self, name: &[u8]) -> bool {
+    pub(crate) fn is_generated(&self, name: &[u8]) -> bool {
         self.has_generated && self.column(name).is_some_and(|column| column.generated)
-    }
-
-    /// Asks the catalog. `remembered` is the OID that a table of that name had when it was last published.
-    pub(super) async fn read(
-        client: &Client,
-        database: &Database,
-        (schema, table): (&str, &str),
-        remembered: Option<u32>,
-    ) -> Result<Self, Error> {
-        let explain = |error| database.explain(error);
-        // Before the catalog is read: what was committed by then is visible to the next statement, for
-        // whoever changed the table afterwards had to wait until it was.
-        let row = client
-            .query_one("SELECT pg_catalog.pg_current_wal_insert_lsn()::text", &[])
-            .await
-            .map_err(explain)?;
-        let read_at: Lsn = row.get::<_, &str>(0).parse().map_err(Error::stop)?;
-        let remembered = remembered.unwrap_or_default();
-        let row = client
-            .query_opt(TABLE, &[&schema, &table, &remembered])
-            .await
-            .map_err(explain)?;
-        let Some(row) = row else {
-            return Ok(Self {
-                read_at,
-                oid: remembered,
-                identity: ReplicaIdentity::Default,
-                ordinary: true,
-                columns: Vec::new(),
-                has_generated: false,
-            });
-        };
-        let oid: u32 = row.get(0);
-        let columns = client
-            .query(COLUMNS, &[&oid])
-            .await
-            .map_err(explain)?
-            .iter()
-            .map(column)
-            .collect::<Vec<_>>();
-        Ok(Self {
-            read_at,
-            oid,
-            identity: match row.get(1) {
-                "n" => ReplicaIdentity::Nothing,
-                "f" => ReplicaIdentity::Full,
-                "i" => ReplicaIdentity::Index,
-                _ => ReplicaIdentity::Default,
-            },
-            ordinary: row.get(2),
-            has_generated: columns.iter().any(|column| column.generated),
-            columns,
-        })
-    }
-}
-
-fn column(row: &Row) -> ColumnFacts {
-    ColumnFacts {
-        name: row.get(0),
-        attnum: row.get(1),
-        type_oid: row.get(2),
-        type_modifier: row.get(3),
-        type_name: row.get(4),
-        toastable: row.get(5),
-        generated: row.get(6),
-        key: row.get(7),
     }
 }

@@ -1,0 +1,1 @@
+../../source/src/pgoutput.rs

@@ -1,0 +1,1 @@
+../../../source/src/replication/clock.rs

@@ -1,0 +1,1 @@
+../../../source/src/snapshot/copy_text.rs

@@ -1,0 +1,6 @@
+//! What the fuzz targets do with one input. The tests of the source replay the seeds through the same functions.
+
+pub mod pgoutput;
+pub mod seeds;
+pub mod values;
+pub mod wal2json;

@@ -1,0 +1,1 @@
+../../source/src/wal2json.rs
