@@ -1,6 +1,7 @@
 //! Logs, metrics, and what describes the process itself.
 
 mod process;
+mod terminal;
 
 use std::str::FromStr;
 
@@ -12,6 +13,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
 use crate::{Error, Problem, Result};
+
+pub use terminal::{Bar, Bars};
 
 /// Bounds of the buckets of histograms in seconds: from a request on the same host to a long outage.
 const SECONDS: [f64; 14] = [
@@ -110,7 +113,10 @@ pub fn init_logging(config: &LogConfig) -> Result<(), Problem> {
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(|| terminal::Stderr);
+    if config.format == LogFormat::Text {
+        terminal::use_terminal();
+    }
     // An error says that a test has set up its own before: that one stays.
     let _ = match config.format {
         LogFormat::Text => builder

@@ -1,5 +1,8 @@
 //! The source's configuration.
 
+mod pattern;
+mod slot;
+
 use serde::Deserialize;
 use tributary_runtime::Problem;
 use tributary_runtime::config::{self, Secret};
@@ -12,9 +15,8 @@ mod columns;
 pub(crate) use columns::pattern_of;
 pub use columns::{ColumnConfig, ColumnForm, IntervalForm, TypesConfig};
 
-mod pattern;
-
 pub(crate) use pattern::TablePattern;
+pub use slot::{OnLimit, SlotConfig};
 
 /// One source: a Postgres database and the tables of it that go into Kafka.
 #[derive(Clone, Deserialize)]
@@ -31,6 +33,9 @@ pub struct SourceConfig {
     /// How existing rows are read.
     #[serde(default)]
     pub snapshot: SnapshotConfig,
+    /// How much the slot may hold on the server.
+    #[serde(default)]
+    pub slot: SlotConfig,
     /// What to do where changes may be missing from the topics.
     #[serde(default)]
     pub on_gap: OnGap,
@@ -141,17 +146,38 @@ pub struct KafkaConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SnapshotConfig {
+    /// Whether and when existing rows are read.
+    pub mode: SnapshotMode,
     /// Connections that read at the same time.
     pub workers: usize,
     /// Size of one ctid chunk, in pages of 8 KiB.
     pub chunk_pages: u32,
+    /// The most rows that are read in a second, by all connections together; no limit without it.
+    pub max_rows_per_second: Option<u64>,
+}
+
+/// Whether and when existing rows are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SnapshotMode {
+    /// At the first start.
+    #[default]
+    Initial,
+    /// Not at all: the topics hold what changes from the first start on. A snapshot may still be asked for.
+    Never,
+    /// At the first start, and then the source ends and removes its slot.
+    Only,
+    /// At the first start, and again, sweeping, whenever changes are missing.
+    WhenNeeded,
 }
 
 impl Default for SnapshotConfig {
     fn default() -> Self {
         Self {
+            mode: SnapshotMode::Initial,
             workers: 2,
             chunk_pages: 2048,
+            max_rows_per_second: None,
         }
     }
 }
@@ -255,6 +281,7 @@ impl SourceConfig {
         }
         problems.extend(columns::problems(&self.columns));
         problems.extend(self.kafka_client().validate());
+        problems.extend(self.slot.problems(self.snapshot.mode));
         let legal_topic = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '.';
         if self.kafka.topic_prefix.is_empty() || !self.kafka.topic_prefix.chars().all(legal_topic) {
             problems.push(
@@ -273,6 +300,10 @@ impl SourceConfig {
                 !(1..=64).contains(&self.snapshot.workers),
             ),
             ("snapshot.chunk_pages", self.snapshot.chunk_pages == 0),
+            (
+                "snapshot.max_rows_per_second",
+                self.snapshot.max_rows_per_second == Some(0),
+            ),
         ] {
             if wrong {
                 problems.push(

@@ -10,14 +10,17 @@ use tributary_schemas::encode::{Change, Snapshot};
 use tributary_schemas::record::Op;
 
 use crate::catalog::Catalog;
+use crate::config::SnapshotMode;
 use crate::failpoint;
 use crate::outbox::{Outbox, Transaction};
 use crate::progress::{Position, Progress, ProgressLog, TableProgress};
 use crate::published::PublishedTable;
 use crate::publisher::Publisher;
-use crate::replication::{CreatedSlot, ReplicationConnection};
+use crate::replication::{CreatedSlot, ReplicationConnection, SystemIdentity};
 use crate::session::{Begun, Session, keep_alive};
+use crate::signals::{Inbox, Received};
 use crate::snapshot::{Batch, SnapshotPoint, SnapshotRequest, TableSnapshot, Workers, now_ns};
+use crate::streaming;
 
 type Tables = Vec<Arc<PublishedTable>>;
 
@@ -32,15 +35,10 @@ pub(crate) async fn run(
     mut publisher: Publisher,
     before: Option<Progress>,
 ) -> Result<Begun, Error> {
-    let tables = publish_tables(session, before.as_ref()).await?;
+    let mut tables = publish_tables(session, before.as_ref()).await?;
     let (identity, mut connection) = session.connect_replication().await?;
     let seq = before.as_ref().map_or(0, |before| before.position.seq);
-    let mut progress = Progress::new(
-        identity.system_id,
-        identity.timeline,
-        Position::at_consistent_point(Lsn::ZERO, seq),
-    );
-    progress.tables = unread(&tables, before, seq + 1);
+    let (mut progress, mut inbox) = to_begin(session, identity, before, &mut tables).await?;
     // Before the slot: a slot without any progress would be a gap.
     publish_progress(&mut publisher, &progress).await?;
 
@@ -59,6 +57,7 @@ pub(crate) async fn run(
     let workers = Workers::pin(
         &session.database,
         session.config.snapshot.workers,
+        &session.throttle,
         point.clone(),
     )
     .await?;
@@ -74,15 +73,51 @@ pub(crate) async fn run(
         progress: ProgressLog::new(progress),
         point,
     };
-    let work = reading.run(workers, &tables);
+    let work = reading.run(workers, &tables, &mut inbox);
     keep_alive(&mut stream, &session.database, Lsn::ZERO, work).await?;
     let progress = reading.progress.into_inner();
-    tracing::info!(consistent_point = %created.consistent_point, "the first snapshot is complete");
+    let consistent_point = created.consistent_point;
+    if progress.is_read() {
+        tracing::info!(%consistent_point, "the first snapshot is complete");
+    } else {
+        tracing::info!(%consistent_point, "a signal has come: the first snapshot goes on beside the stream");
+    }
     Ok(Begun {
         stream,
         publisher,
         progress,
     })
+}
+
+/// What progress says before the slot is there, and the signals from there on. With `snapshot.mode` "never" no table is
+/// to be read.
+async fn to_begin(
+    session: &Session,
+    identity: SystemIdentity,
+    before: Option<Progress>,
+    tables: &mut Tables,
+) -> Result<(Progress, Inbox), Error> {
+    let seq = before.as_ref().map_or(0, |before| before.position.seq);
+    let mut progress = Progress::new(
+        identity.system_id,
+        identity.timeline,
+        Position::at_consistent_point(Lsn::ZERO, seq),
+    );
+    let known = before.as_ref().and_then(|before| before.signals_offset);
+    let (inbox, signals_offset) = Inbox::start(&session.config, known).await?;
+    progress.signals_offset = Some(signals_offset);
+    progress.snapshots_paused = before
+        .as_ref()
+        .is_some_and(|before| before.snapshots_paused);
+    progress.tables = unread(tables, before, seq + 1);
+    if session.config.snapshot.mode == SnapshotMode::Never {
+        tracing::info!("existing rows are not read, since snapshot.mode is \"never\"");
+        tables.clear();
+        for table in progress.tables.values_mut() {
+            table.snapshot = None;
+        }
+    }
+    Ok((progress, inbox))
 }
 
 /// Creates the slot, with the snapshot that its stream continues.
@@ -156,6 +191,14 @@ pub(crate) async fn publish_progress(
     publisher.publish(transaction).await.map(drop)
 }
 
+/// What a future comes to; never ready without one. Cancel safe.
+async fn ended<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The snapshot under way: workers read, and every Kafka transaction says what is read with it.
 struct Reading<'a> {
     session: &'a Session,
@@ -165,7 +208,14 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    async fn run(&mut self, workers: Workers, tables: &Tables) -> Result<(), Error> {
+    /// Reads until all is read or a signal comes, which the stream obeys: it can leave off and go on at any
+    /// place, while here a snapshot of the server is held.
+    async fn run(
+        &mut self,
+        workers: Workers,
+        tables: &Tables,
+        inbox: &mut Inbox,
+    ) -> Result<(), Error> {
         self.unchanged_tables().await?;
         let planned = workers.plan(tables).await?;
         for (table, relations) in tables.iter().zip(planned) {
@@ -175,15 +225,19 @@ impl Reading<'_> {
         }
         let (output, mut batches) = mpsc::channel(1);
         let chunk_pages = self.session.config.snapshot.chunk_pages;
-        let mut reading = std::pin::pin!(workers.read(tables, chunk_pages, output));
-        let (mut in_flight, mut all_read) = (0_usize, false);
+        let mut reading = Some(Box::pin(workers.read(tables, chunk_pages, output)));
+        let mut in_flight = 0_usize;
         loop {
             let closed = batches.is_closed() && batches.is_empty();
-            if all_read && closed && in_flight == 0 {
+            if reading.is_none() && closed && in_flight == 0 {
                 break;
             }
             tokio::select! {
-                done = &mut reading, if !all_read => { done?; all_read = true; }
+                done = ended(&mut reading), if reading.is_some() => { done?; reading = None; }
+                received = inbox.next(), if reading.is_some() => if self.is_to_obey(&received?) {
+                    reading = None;
+                    batches.close();
+                },
                 batch = batches.recv(), if in_flight < 2 && !closed => if let Some(batch) = batch {
                     self.publish(batch).await?;
                     in_flight += 1;
@@ -214,12 +268,25 @@ impl Reading<'_> {
         ))
     }
 
+    /// Whether a signal is one to obey. Others are passed over here.
+    fn is_to_obey(&mut self, received: &Received) -> bool {
+        let source = &self.session.config.name;
+        let is_ours = received
+            .signal
+            .as_ref()
+            .is_ok_and(|signal| signal.is_for(source));
+        if !is_ours {
+            streaming::obey(received, source, self.progress.get_mut());
+        }
+        is_ours
+    }
+
     /// Publishes rows, and with them what they leave to be read.
     async fn publish(&mut self, mut batch: Batch) -> Result<(), Error> {
         for advance in &batch.read {
             let table = &advance.table;
-            metrics::counter!(crate::telemetry::SNAPSHOT_ROWS, "table" => table.display_name())
-                .increment(advance.rows);
+            let (monitor, name) = (&self.session.monitor, table.display_name());
+            monitor.rows_read(&table.topic, &name, advance.rows);
             let Some(snapshot) = self.snapshot(&table.topic) else {
                 continue;
             };
@@ -231,6 +298,8 @@ impl Reading<'_> {
         for advance in &batch.read {
             self.complete(&advance.table, &mut batch.outbox)?;
         }
+        self.session.monitor.handed_over(&batch.outbox, 0);
+        self.session.monitor.observe(self.progress.get());
         let position = self.point_position();
         let transaction = Transaction {
             outbox: batch.outbox,

@@ -5,7 +5,7 @@ use std::fmt;
 use tributary_runtime::Error;
 use tributary_schemas::Lsn;
 
-use crate::config::{OnGap, SourceConfig};
+use crate::config::{OnGap, OnLimit, SnapshotMode, SourceConfig};
 use crate::progress::Progress;
 use crate::replication::{SystemIdentity, TimelineHistory};
 
@@ -116,6 +116,10 @@ impl Gap {
                      primary, `tributary-source run --adopt`, once",
                 ));
             }
+            _ if config.snapshot.mode == SnapshotMode::WhenNeeded => {}
+            // A slot that was dropped because it held too much.
+            _ if config.slot.on_limit == OnLimit::DropAndResnapshot
+                && matches!(self, Self::SlotMissing { .. } | Self::SlotLost { .. }) => {}
             OnGap::Stop => return Err(Error::stop_msg(self).remedy(
                 "set on_gap = \"resnapshot\", or `tributary-source run --adopt`, once: every row is read again, and what has \
                  vanished meanwhile vanishes from the topics and the targets; or start over with a new kafka.topic_prefix \

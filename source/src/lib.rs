@@ -28,6 +28,7 @@ mod signals;
 mod slot;
 mod slot_care;
 mod snapshot;
+mod status;
 mod streaming;
 mod telemetry;
 mod topics;

@@ -81,6 +81,9 @@ pub(crate) struct Progress {
     /// The server's timeline.
     pub(crate) timeline: u32,
     pub(crate) position: Position,
+    /// Where the signals begin that are not applied yet; `None` before the first look at their topic.
+    #[serde(default)]
+    pub(crate) signals_offset: Option<i64>,
     /// Snapshots wait until somebody lets them go on.
     #[serde(default)]
     pub(crate) snapshots_paused: bool,
@@ -96,6 +99,7 @@ impl Progress {
             system_id,
             timeline,
             position,
+            signals_offset: None,
             snapshots_paused: false,
             tables: BTreeMap::new(),
         }
@@ -104,6 +108,11 @@ impl Progress {
     /// Whether the slot's consistent point is known: before that nothing is in the log.
     pub(crate) fn has_begun(&self) -> bool {
         self.position.confirm > Lsn::ZERO
+    }
+
+    /// Whether all rows of all tables are in the log.
+    pub(crate) fn is_read(&self) -> bool {
+        self.tables.values().all(|table| table.snapshot.is_none())
     }
 
     /// Asks for all rows of a table; a request before is replaced. Returns whether there is such a topic.
@@ -202,6 +211,7 @@ impl ProgressLog {
             position: &'a Position,
             system_id: &'a str,
             timeline: u32,
+            signals_offset: Option<i64>,
             snapshots_paused: bool,
             tables: &'a RawValue,
         }
@@ -217,6 +227,7 @@ impl ProgressLog {
             position: &position,
             system_id: &self.progress.system_id,
             timeline: self.progress.timeline,
+            signals_offset: self.progress.signals_offset,
             snapshots_paused: self.progress.snapshots_paused,
             tables,
         };

@@ -5,12 +5,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde_json::Value;
+use tokio_util::task::AbortOnDropHandle;
 use tributary_runtime::cli::{Answer, Context, Service};
 use tributary_runtime::retry::Backoff;
 use tributary_runtime::{Error, Policy, Problem, telemetry};
 
 use crate::config::SourceConfig;
-use crate::{check, commands, session};
+use crate::slot_care::Watch;
+use crate::status::Monitor;
+use crate::{check, commands, session, status};
 
 /// The longest pause between two attempts: a standby instance takes over within it.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
@@ -60,14 +64,29 @@ impl Service for Source {
         commands::run(&config, name, arguments).await
     }
 
+    fn details_text(details: &Value) -> String {
+        status::details_text(details)
+    }
+
     async fn run(config: SourceConfig, context: Context) -> Result<(), Error> {
         telemetry::describe(crate::telemetry::METRICS);
         let adopt = AtomicBool::new(config.adopt);
         let config = Arc::new(config);
+        let monitor = Arc::new(Monitor::new(&config.name, &config.slot_name()));
+        context.health.set_details({
+            let monitor = Arc::clone(&monitor);
+            move || monitor.details()
+        });
+        let watch = Watch::new(
+            Arc::clone(&config),
+            Arc::clone(&monitor),
+            context.health.clone(),
+        );
+        let _watching = AbortOnDropHandle::new(tokio::spawn(watch.run()));
         let mut backoff = Backoff::new(Duration::from_millis(200), MAX_PAUSE, 2.0);
         loop {
             let started = Instant::now();
-            let error = match Box::pin(session::run(&config, &context, &adopt)).await {
+            let error = match Box::pin(session::run(&config, &monitor, &context, &adopt)).await {
                 Ok(()) => return Ok(()),
                 Err(error) if error.policy() == Policy::Stop => return Err(error),
                 Err(error) => error,

@@ -21,6 +21,8 @@ use crate::published::{Registrar, topic_spec};
 use crate::publisher::Publisher;
 use crate::replication::{ReplicationConnection, ReplicationStream, SystemIdentity};
 use crate::slot::Slot;
+use crate::snapshot::Throttle;
+use crate::status::Monitor;
 use crate::topics::{Cleanup, TopicSpec};
 use crate::{decoder, membership, streaming};
 
@@ -34,6 +36,9 @@ pub(crate) struct Session {
     pub(crate) client: Client,
     pub(crate) registrar: Arc<Registrar>,
     pub(crate) tables: Vec<CatalogTable>,
+    pub(crate) monitor: Arc<Monitor>,
+    /// How fast snapshots are read.
+    pub(crate) throttle: Arc<Throttle>,
     publication_names: String,
     /// Somebody has told us to go on where we would stop.
     adopt: bool,
@@ -54,23 +59,28 @@ pub(crate) struct Begun {
 /// `adopt` holds for the first session that gets to the stream.
 pub(crate) async fn run(
     config: &Arc<SourceConfig>,
+    monitor: &Arc<Monitor>,
     context: &Context,
     adopt: &AtomicBool,
 ) -> Result<(), Error> {
     metrics::counter!(crate::telemetry::SESSIONS).increment(1);
     context.health.set_phase("connecting");
-    let mut session = Session::prepare(config, adopt.load(Ordering::Relaxed)).await?;
+    let mut session = Session::prepare(config, monitor, adopt.load(Ordering::Relaxed)).await?;
     let begun = tokio::select! {
         begun = session.begin(context) => begun?,
         () = context.shutdown.cancelled() => return Ok(()),
     };
     adopt.store(false, Ordering::Relaxed);
-    streaming::run(session, begun, context).await
+    Box::pin(streaming::run(session, begun, context)).await
 }
 
 impl Session {
     /// Everything that needs neither slot nor producer.
-    async fn prepare(config: &Arc<SourceConfig>, adopt: bool) -> Result<Self, Error> {
+    async fn prepare(
+        config: &Arc<SourceConfig>,
+        monitor: &Arc<Monitor>,
+        adopt: bool,
+    ) -> Result<Self, Error> {
         let (database, client) = Database::new(config)
             .map_err(Error::stop)?
             .primary()
@@ -116,6 +126,8 @@ impl Session {
             client,
             registrar,
             tables: selection.tables,
+            monitor: Arc::clone(monitor),
+            throttle: Arc::new(Throttle::new(config.snapshot.max_rows_per_second)),
             publication_names,
             adopt,
         })

@@ -4,10 +4,16 @@
 //! `pause`, `resume`, `cancel`. The shapes of Debezium's signals (`execute-snapshot`, `stop-snapshot`,
 //! `pause-snapshot`, `resume-snapshot`, with `data`) are taken as well.
 
+mod apply;
+mod inbox;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::config::TablePattern;
+
+pub(crate) use apply::{Applied, apply};
+pub(crate) use inbox::{Inbox, Received};
 
 /// The largest signal that is read, in bytes.
 const MAX_BYTES: usize = 64 << 10;
@@ -64,6 +70,11 @@ impl Signal {
         })?;
         let source = wire.source.clone();
         wire.action().map(|action| Self { source, action })
+    }
+
+    /// Whether a source of this name is meant.
+    pub(crate) fn is_for(&self, source: &str) -> bool {
+        self.source.as_deref().is_none_or(|own| own == source)
     }
 
     /// The record's value, in our own form.

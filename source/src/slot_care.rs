@@ -1,7 +1,14 @@
-//! What the slot holds on the server.
+//! What the slot holds on the server, and what is done when that is too much.
+
+mod give_up;
+mod lag;
+mod watch;
 
 use tokio_postgres::Client;
 use tributary_schemas::Lsn;
+
+pub(crate) use give_up::{drop_free, drop_held};
+pub(crate) use watch::Watch;
 
 /// A slot as the server shows it, and where the server's WAL ends.
 #[derive(Debug, Clone, PartialEq, Eq)]

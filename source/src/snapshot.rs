@@ -7,6 +7,7 @@ mod parallel;
 mod ranges;
 mod relations;
 mod rows;
+mod throttle;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,6 +16,7 @@ pub(crate) use parallel::{Batch, SnapshotPoint, Workers};
 pub(crate) use ranges::{RelationRanges, SnapshotRequest, TableSnapshot, Tid, TidRange};
 pub(crate) use relations::relations;
 pub(crate) use rows::{Row, Rows};
+pub(crate) use throttle::Throttle;
 
 /// Nanoseconds since 1970 now.
 pub(crate) fn now_ns() -> i64 {

@@ -1,6 +1,7 @@
 //! The steady state: read, translate, complete, hand over, confirm; and beside it the chunks of snapshots.
 
 mod chunks;
+mod commands;
 mod keyless;
 
 use std::sync::Arc;
@@ -21,10 +22,14 @@ use crate::publisher::{Committed, Publisher};
 use crate::relation::{self, RelationShape};
 use crate::replication::{Frame, ReplicationStream};
 use crate::session::{Begun, STATUS_INTERVAL, Session, keep_alive};
+use crate::signals::Inbox;
 use crate::snapshot::{SnapshotRequest, Watermark, now_ns};
 use crate::telemetry;
 use crate::translate::{Applied, Translator};
 use chunks::Chunks;
+use commands::Commands;
+
+pub(crate) use commands::obey;
 
 /// How long an idle database's slot may stand still: then a progress record alone moves it.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -37,10 +42,19 @@ const MAX_SILENCE: Duration = Duration::from_secs(20);
 /// Whatever ends the session.
 pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Result<(), Error> {
     let Begun {
-        stream,
+        mut stream,
         publisher,
-        progress,
+        mut progress,
     } = begun;
+    session.monitor.observe(&progress);
+    let (inbox, signals_offset) = keep_alive(
+        &mut stream,
+        &session.database,
+        progress.position.confirm,
+        Inbox::start(&session.config, progress.signals_offset),
+    )
+    .await?;
+    progress.signals_offset = Some(signals_offset);
     let mut streaming = Streaming {
         stream,
         publisher,
@@ -53,7 +67,9 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
         received: progress.position.confirm,
         progress: ProgressLog::new(progress),
         chunks: Chunks::default(),
+        commands: Commands::new(inbox),
         in_flight: None,
+        newest_commit_us: 0,
         spare: Outbox::default(),
         published_at: Instant::now(),
     };
@@ -62,7 +78,7 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
     let ended = Box::pin(streaming.run(context)).await;
     context.health.set_ready(false, "not streaming");
     ended?;
-    streaming.close().await
+    streaming.end().await
 }
 
 struct Streaming {
@@ -77,12 +93,15 @@ struct Streaming {
     decoder: Decoder,
     /// Where the payload stands that the decoder has not done with.
     decoding: Lsn,
+    commands: Commands,
     /// The position of the last committed transaction.
     durable: Position,
     /// How far the server has sent.
     received: Lsn,
     /// The transaction that is being committed.
     in_flight: Option<InFlight>,
+    /// When the newest change was committed that was handed over.
+    newest_commit_us: i64,
     spare: Outbox,
     published_at: Instant,
 }
@@ -90,8 +109,10 @@ struct Streaming {
 /// A transaction that was handed over.
 struct InFlight {
     since: Instant,
-    /// When its newest change was committed in Postgres: microseconds since 1970.
+    /// When its newest change was committed in Postgres: microseconds since 1970; 0 without changes.
     newest_commit_us: i64,
+    /// What its progress record says of the signals.
+    signals_offset: Option<i64>,
 }
 
 /// Why reading the buffer paused.
@@ -138,6 +159,9 @@ impl Streaming {
             };
             if self.translator.is_between_transactions() {
                 self.between_transactions().await?;
+                if self.is_done() {
+                    return Ok(());
+                }
             }
             self.hand_over().await?;
             if full && self.in_flight.is_none() {
@@ -145,6 +169,7 @@ impl Streaming {
             }
             tokio::select! {
                 committed = self.publisher.committed(), if self.in_flight.is_some() => self.committed(committed?),
+                arrived = self.commands.arrived() => arrived?,
                 progressed = self.chunks.next() => self.progressed(progressed?)?,
                 filled = self.stream.fill(), if !full => filled.map_err(|e| self.session.database.explain_replication(e))?,
                 _ = tick.tick() => self.report().await?,
@@ -158,6 +183,7 @@ impl Streaming {
         if self.keyless_is_due() {
             self.read_keyless().await?;
         }
+        self.obey();
         self.drive_snapshots();
         Ok(())
     }
@@ -261,7 +287,11 @@ impl Streaming {
             return Ok(());
         }
         let position = self.translator.position();
+        let newest_commit_us = self.translator.newest_commit_us();
+        let is_new =
+            std::mem::replace(&mut self.newest_commit_us, newest_commit_us) != newest_commit_us;
         let (mut outbox, incomplete) = self.translator.take(std::mem::take(&mut self.spare));
+        self.session.monitor.handed_over(&outbox, newest_commit_us);
         let work = self
             .completer
             .complete(&self.session.client, &mut outbox, &incomplete);
@@ -281,7 +311,8 @@ impl Streaming {
         self.publisher.ready().await?.send(transaction);
         self.in_flight = Some(InFlight {
             since: started,
-            newest_commit_us: self.translator.newest_commit_us(),
+            newest_commit_us: if is_new { newest_commit_us } else { 0 },
+            signals_offset: self.progress.get().signals_offset,
         });
         self.published_at = started;
         Ok(())
@@ -291,17 +322,21 @@ impl Streaming {
         self.durable = committed.position;
         self.spare = committed.outbox;
         if let Some(done) = self.in_flight.take() {
+            let monitor = &self.session.monitor;
+            monitor.committed(committed.position, done.signals_offset);
             metrics::histogram!(telemetry::COMMIT_SECONDS).record(done.since.elapsed());
             if done.newest_commit_us > 0 {
                 let age_us = now_ns() / 1000 - done.newest_commit_us;
                 #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-                metrics::gauge!(telemetry::LAG_SECONDS).set(age_us.max(0) as f64 / 1e6);
+                let age_seconds = age_us.max(0) as f64 / 1e6;
+                self.session.monitor.commit_age(age_seconds);
             }
         }
     }
 
     /// Tells the server how far the log is. The slot never gets ahead of it.
     async fn report(&mut self) -> Result<(), Error> {
+        self.session.monitor.observe(self.progress.get());
         #[expect(clippy::cast_precision_loss, reason = "a gauge")]
         metrics::gauge!(telemetry::LAG_BYTES)
             .set(self.received.bytes_since(self.durable.confirm) as f64);

@@ -2,6 +2,9 @@
 
 use tributary_runtime::telemetry::Metric;
 
+use crate::slot_care::SlotState;
+use crate::status::Extent;
+
 /// Records in the log, by topic-independent total.
 pub(crate) const EVENTS: &str = "tributary_source_events_total";
 /// Kafka transactions committed.
@@ -22,6 +25,28 @@ pub(crate) const LAG_BYTES: &str = "tributary_source_lag_bytes";
 pub(crate) const LAG_SECONDS: &str = "tributary_source_lag_seconds";
 /// Sessions begun: one, plus one for every error that was waited out.
 pub(crate) const SESSIONS: &str = "tributary_source_sessions_total";
+/// Of these tables: what is read.
+pub(crate) const SNAPSHOT_READ_BYTES: &str = "tributary_source_snapshot_read_bytes";
+/// Of these tables: what is not.
+pub(crate) const SNAPSHOT_LEFT_BYTES: &str = "tributary_source_snapshot_left_bytes";
+/// How long the rest takes at the pace of the last minute.
+pub(crate) const SNAPSHOT_LEFT_SECONDS: &str = "tributary_source_snapshot_left_seconds";
+/// From the slot's confirmed flush to the server's WAL end.
+pub(crate) const SLOT_LAG_BYTES: &str = "tributary_source_slot_lag_bytes";
+/// For how long.
+pub(crate) const SLOT_LAG_SECONDS: &str = "tributary_source_slot_lag_seconds";
+/// What the server keeps for the slot.
+pub(crate) const SLOT_RETAINED_BYTES: &str = "tributary_source_slot_retained_bytes";
+/// What may be written before the slot is in danger.
+pub(crate) const SLOT_SAFE_BYTES: &str = "tributary_source_slot_safe_wal_bytes";
+/// Whether somebody holds it.
+pub(crate) const SLOT_ACTIVE: &str = "tributary_source_slot_active";
+/// 1 for the status that the slot has.
+pub(crate) const SLOT_WAL_STATUS: &str = "tributary_source_slot_wal_status";
+/// Slots dropped because of `slot.max_retained_bytes`.
+pub(crate) const SLOT_DROPS: &str = "tributary_source_slot_drops_total";
+/// Signals read, by outcome.
+pub(crate) const SIGNALS: &str = "tributary_source_signals_total";
 
 /// All of them, for `/metrics`.
 pub(crate) const METRICS: &[Metric] = &[
@@ -56,4 +81,74 @@ pub(crate) const METRICS: &[Metric] = &[
         SESSIONS,
         "Sessions begun: one, plus one for every error that was waited out.",
     ),
+    Metric::gauge(
+        SNAPSHOT_READ_BYTES,
+        "Of the tables that are not read yet: the size of what is read.",
+    ),
+    Metric::gauge(
+        SNAPSHOT_LEFT_BYTES,
+        "Of the tables that are not read yet: the size of what is not.",
+    ),
+    Metric::gauge(
+        SNAPSHOT_LEFT_SECONDS,
+        "How long the rest takes at the pace of the last minute; -1 before there is one.",
+    ),
+    Metric::gauge(
+        SLOT_LAG_BYTES,
+        "WAL of the server that the slot has not confirmed.",
+    ),
+    Metric::gauge(
+        SLOT_LAG_SECONDS,
+        "For how long the server has had WAL that is not confirmed.",
+    ),
+    Metric::gauge(
+        SLOT_RETAINED_BYTES,
+        "WAL that the server keeps for the slot.",
+    ),
+    Metric::gauge(
+        SLOT_SAFE_BYTES,
+        "WAL that may be written before the slot is in danger; only where max_slot_wal_keep_size is set.",
+    ),
+    Metric::gauge(SLOT_ACTIVE, "1 while somebody holds the slot."),
+    Metric::gauge(SLOT_WAL_STATUS, "1 for the wal_status that the slot has."),
+    Metric::counter(
+        SLOT_DROPS,
+        "Slots dropped because they held more than slot.max_retained_bytes.",
+    ),
+    Metric::counter(
+        SIGNALS,
+        "Signals read, by outcome: applied, refused, other.",
+    ),
 ];
+
+/// Records how far the snapshots are.
+pub(crate) fn snapshot(extent: &Extent, tables_left: usize, seconds_left: Option<u64>) {
+    gauge(SNAPSHOT_TABLES, tables_left as u64);
+    gauge(SNAPSHOT_READ_BYTES, extent.bytes);
+    gauge(SNAPSHOT_LEFT_BYTES, extent.bytes_left);
+    match seconds_left {
+        Some(seconds) => gauge(SNAPSHOT_LEFT_SECONDS, seconds),
+        None if tables_left == 0 => gauge(SNAPSHOT_LEFT_SECONDS, 0),
+        None => metrics::gauge!(SNAPSHOT_LEFT_SECONDS).set(-1.0),
+    }
+}
+
+/// Records what the slot holds.
+pub(crate) fn slot(state: &SlotState, lag_seconds: f64) {
+    gauge(SLOT_LAG_BYTES, state.lag_bytes());
+    gauge(SLOT_RETAINED_BYTES, state.retained_bytes());
+    gauge(SLOT_ACTIVE, u64::from(state.active));
+    metrics::gauge!(SLOT_LAG_SECONDS).set(lag_seconds);
+    if let Some(safe) = state.safe_wal_bytes {
+        gauge(SLOT_SAFE_BYTES, u64::try_from(safe).unwrap_or_default());
+    }
+    for status in ["reserved", "extended", "unreserved", "lost"] {
+        let has = state.wal_status.as_deref() == Some(status);
+        metrics::gauge!(SLOT_WAL_STATUS, "status" => status).set(if has { 1.0 } else { 0.0 });
+    }
+}
+
+fn gauge(name: &'static str, value: u64) {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+    metrics::gauge!(name).set(value as f64);
+}

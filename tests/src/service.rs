@@ -147,6 +147,23 @@ impl Service {
         Ok(())
     }
 
+    /// Runs one of the binary's commands with this service's configuration, to its end: exit code, stdout, stderr.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn command(&self, arguments: &[&str]) -> Result<(i32, String, String)> {
+        let done = Command::new(self.kind.path()?)
+            .args(arguments)
+            .arg("--config")
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("start {}", self.kind))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let code = done.status.code().context("ended by a signal")?;
+        Ok((code, text(&done.stdout), text(&done.stderr)))
+    }
+
     /// Which binary it is.
     pub const fn kind(&self) -> Kind {
         self.kind

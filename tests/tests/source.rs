@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "source/operate.rs"]
+mod operate;
+#[path = "source/slot_care.rs"]
+mod slot_care;
 #[path = "source/unfit.rs"]
 mod unfit;
 #[path = "source/values.rs"]

@@ -7,6 +7,7 @@ use tributary_runtime::cli::Context;
 use tributary_schemas::Lsn;
 
 use super::{Begun, Session, keep_alive, topic_specs};
+use crate::config::SnapshotMode;
 use crate::gap::{self, Gap, Offer};
 use crate::progress::{Position, Progress, TableProgress};
 use crate::published::topic_spec;
@@ -146,6 +147,7 @@ impl Session {
         context: &Context,
     ) -> Result<Begun, Error> {
         let mut taken = self.take_log().await?;
+        self.unless_done(taken.progress.as_ref())?;
         let (identity, mut connection) = self.connect_replication().await?;
         let history = self.history(&mut connection, &identity).await?;
         let before = match taken.progress {
@@ -187,6 +189,17 @@ impl Session {
         })
     }
 
+    /// With `snapshot.mode` "only" there is nothing to begin once all rows are in the log.
+    fn unless_done(&self, progress: Option<&Progress>) -> Result<(), Error> {
+        let is_done = progress.is_some_and(|known| known.has_begun() && known.is_read());
+        if is_done && self.config.snapshot.mode == SnapshotMode::Only {
+            let done = "all rows are in the log, and snapshot.mode is \"only\"";
+            tracing::info!("{done}");
+            return Err(Error::interrupted(done));
+        }
+        Ok(())
+    }
+
     async fn drop_lost(&self, lost: Option<&Gap>) -> Result<(), Error> {
         if lost.is_some() {
             Slot::drop(&self.client, &self.database, &self.config.slot_name()).await?;
@@ -214,6 +227,8 @@ impl Session {
             identity.timeline,
             at(from.unwrap_or(identity.xlogpos), &before),
         );
+        progress.signals_offset = before.signals_offset;
+        progress.snapshots_paused = before.snapshots_paused;
         progress.tables =
             first_start::unread_again(self, before, progress.position.seq + 1).await?;
         first_start::publish_progress(publisher, &progress).await?;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tributary_runtime::{Error, ResultExt};
+use tributary_runtime::{Error, Policy, ResultExt};
 
 use crate::catalog::Catalog;
 use crate::completion::ServerSnapshot;
@@ -21,7 +21,7 @@ use crate::failpoint;
 use crate::progress::TableProgress;
 use crate::published::{PublishedTable, Registrar};
 use crate::snapshot::relations::{Relation, relations};
-use crate::snapshot::{RelationRanges, Row, Rows, TableSnapshot, TidRange};
+use crate::snapshot::{RelationRanges, Row, Rows, TableSnapshot, Throttle, TidRange};
 
 /// The prefix of the logical messages that are watermarks. The content begins with the source's name.
 pub(crate) const WATERMARK_PREFIX: &str = "tributary";
@@ -81,6 +81,8 @@ pub(crate) enum Progressed {
     Piece(Box<Piece>),
     /// The table is gone, or has become one that cannot be read so.
     Gone,
+    /// The condition of the request cannot be met, or not be read: why.
+    Refused(String),
 }
 
 /// Reads one table; dropping it ends that.
@@ -96,6 +98,7 @@ impl Reader {
         registrar: &Arc<Registrar>,
         source: &str,
         chunk_pages: u32,
+        throttle: &Arc<Throttle>,
         task: Task,
     ) -> Self {
         let (output, events) = mpsc::channel(1);
@@ -109,6 +112,7 @@ impl Reader {
                 count: 0,
             },
             chunk_pages,
+            throttle: Arc::clone(throttle),
             task,
             output,
         };
@@ -157,6 +161,7 @@ struct Beside {
     registrar: Arc<Registrar>,
     marks: Marks,
     chunk_pages: u32,
+    throttle: Arc<Throttle>,
     task: Task,
     output: mpsc::Sender<Progressed>,
 }
@@ -185,10 +190,19 @@ impl Beside {
                 Some(client) => client,
                 None => self.database.connect().await?,
             };
+            self.throttle.settled().await;
             let table = self.task.known.table.clone();
-            let done = self.chunk(&marks, &client);
-            if done.await.doing(|| format!("read table {table}"))? {
-                reader = Some(client);
+            match self.chunk(&marks, &client).await {
+                Ok(true) => reader = Some(client),
+                Ok(false) => {}
+                // A condition comes from outside: it does not stop the source.
+                Err(error)
+                    if self.task.snapshot.filter.is_some() && error.policy() == Policy::Stop =>
+                {
+                    self.send(Progressed::Refused(error.to_string())).await?;
+                    return Ok(());
+                }
+                Err(error) => return Err(error.context(format!("read table {table}"))),
             }
             if self.output.is_closed() {
                 return Ok(());
@@ -306,16 +320,17 @@ impl Beside {
         let mut row = Row::default();
         loop {
             let (mut rows, mut bytes) = (Vec::new(), 0);
-            let mut to = None;
-            while bytes < PIECE_BYTES {
+            let (mut to, mut whole) = (None, false);
+            let max_rows = self.throttle.rows_per_second();
+            while bytes < PIECE_BYTES && rows.len() < max_rows {
                 let Some(line) = chunk.rows.next().await? else {
+                    whole = true;
                     break;
                 };
                 bytes += line.len();
                 to = Some(row.parse(&line, &chunk.table.table)?.0);
                 rows.push(line);
             }
-            let whole = bytes < PIECE_BYTES;
             let read = TidRange {
                 after: chunk.range.after,
                 to: if whole { chunk.range.to } else { to },
@@ -324,6 +339,7 @@ impl Beside {
             if let Some(relation) = self.task.snapshot.relation_mut(chunk.oid) {
                 relation.finish(read);
             }
+            let behind = self.throttle.spend(rows.len() as u64);
             let verdict = self.hand_over(marks, &chunk.table, chunk.snapshot.clone(), rows);
             match verdict.await? {
                 Verdict::Again => {
@@ -331,7 +347,8 @@ impl Beside {
                     return Ok(false);
                 }
                 Verdict::Taken | Verdict::TakenRenew if whole => return Ok(true),
-                Verdict::Taken if chunk.began.elapsed() < MAX_CHUNK => {}
+                // No snapshot is held while the throttle makes it wait.
+                Verdict::Taken if chunk.began.elapsed() < MAX_CHUNK && !behind => {}
                 Verdict::Taken | Verdict::TakenRenew => return Ok(false),
             }
             chunk.range.after = to.unwrap_or(chunk.range.after);

@@ -16,7 +16,7 @@ use crate::database::{Database, literal};
 use crate::failpoint;
 use crate::outbox::Outbox;
 use crate::published::PublishedTable;
-use crate::snapshot::{RelationRanges, Row, Rows, Tid, TidRange, now_ns, relations};
+use crate::snapshot::{RelationRanges, Row, Rows, Throttle, Tid, TidRange, now_ns, relations};
 
 /// A range of one relation.
 #[derive(Debug, Clone)]
@@ -60,6 +60,7 @@ pub(crate) struct Advance {
 pub(crate) struct Workers {
     database: Database,
     clients: Vec<Client>,
+    throttle: Arc<Throttle>,
     point: SnapshotPoint,
 }
 
@@ -69,6 +70,7 @@ impl Workers {
     pub(crate) async fn pin(
         database: &Database,
         count: usize,
+        throttle: &Arc<Throttle>,
         point: SnapshotPoint,
     ) -> Result<Self, Error> {
         let mut clients = Vec::new();
@@ -88,6 +90,7 @@ impl Workers {
         Ok(Self {
             database: database.clone(),
             clients,
+            throttle: Arc::clone(throttle),
             point,
         })
     }
@@ -150,6 +153,7 @@ impl Workers {
                 database: self.database.clone(),
                 queue: Arc::clone(&queue),
                 chunk_pages,
+                throttle: Arc::clone(&self.throttle),
                 point: self.point.clone(),
                 output: output.clone(),
                 batch: Batch::default(),
@@ -170,6 +174,7 @@ struct Worker {
     /// Whole relations, the first one without the chunks that were taken from it.
     queue: Arc<Mutex<VecDeque<Chunk>>>,
     chunk_pages: u32,
+    throttle: Arc<Throttle>,
     point: SnapshotPoint,
     output: mpsc::Sender<Batch>,
     batch: Batch,
@@ -210,7 +215,10 @@ impl Worker {
             let (tid, cells) = row.parse(&line, table)?;
             self.append(chunk, &cells, handled_at_ns)?;
             count += 1;
-            if self.batch.outbox.is_full() {
+            if self.throttle.spend(1) {
+                self.throttle.settled().await;
+            }
+            if self.batch.outbox.is_full() || count >= self.throttle.rows_per_second() {
                 self.advance(chunk, after, Some(tid), count);
                 self.send().await?;
                 failpoint::hit(failpoint::SNAPSHOT_CHUNK);
@@ -221,12 +229,12 @@ impl Worker {
         Ok(())
     }
 
-    fn advance(&mut self, chunk: &Chunk, after: Tid, to: Option<Tid>, rows: u64) {
+    fn advance(&mut self, chunk: &Chunk, after: Tid, to: Option<Tid>, rows: usize) {
         self.batch.read.push(Advance {
             table: Arc::clone(&chunk.table),
             oid: chunk.oid,
             range: TidRange { after, to },
-            rows,
+            rows: rows as u64,
         });
     }
 

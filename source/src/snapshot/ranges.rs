@@ -140,6 +140,9 @@ pub(crate) struct TableSnapshot {
     /// A condition in SQL: other rows are left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) filter: Option<String>,
+    /// Somebody asked for it: the topic is whole without it, so it may be cancelled.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) on_request: bool,
     /// By relation; `None` before the table was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) relations: Option<Vec<RelationRanges>>,
@@ -154,6 +157,7 @@ impl TableSnapshot {
         Self {
             below: request.sweep.then_some(next_seq),
             filter: request.filter,
+            on_request: false,
             relations: None,
             rows: 0,
         }
@@ -195,6 +199,11 @@ impl TableSnapshot {
             relations.iter().map(RelationRanges::pages_left).sum(),
         )
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 #[cfg(test)]

@@ -25,20 +25,31 @@ fn copy_statement(table: &Table, relation: &str, range: TidRange, filter: Option
         .map(|Tid(page, place)| format!(" AND ctid <= '({page},{place})'"))
         .unwrap_or_default();
     let filter = filter
-        .map(|filter| format!(" AND ({filter})"))
+        .map(|filter| format!(" AND ({filter}\n)"))
         .unwrap_or_default();
     format!(
         "COPY (SELECT ctid{columns} FROM ONLY {relation} WHERE ctid > '({page},{place})'{to}{filter}) TO STDOUT"
     )
 }
 
+/// What a condition may do: be part of a SELECT. Postgres would take one that ends the statement early for a part of
+/// COPY, which can do more.
+fn check_statement(relation: &str, filter: &str) -> String {
+    format!("SELECT FROM ONLY {relation} WHERE ({filter}\n)")
+}
+
 /// The rows of a range, one after the other; the server waits while nobody asks for the next one.
 pub(crate) struct Rows {
     lines: Pin<Box<CopyOutStream>>,
     database: Database,
+    filtered: bool,
 }
 
 impl Rows {
+    /// Begins to read.
+    ///
+    /// # Errors
+    /// Those of the server. With a condition one that stops says why the condition is refused.
     pub(crate) async fn read(
         client: &Client,
         database: &Database,
@@ -46,20 +57,32 @@ impl Rows {
         (relation, range): (&str, TidRange),
         filter: Option<&str>,
     ) -> Result<Self, Error> {
-        let lines = client
-            .copy_out(&copy_statement(table, relation, range, filter))
-            .await
-            .map_err(|e| database.explain(e))?;
+        if let Some(filter) = filter {
+            let checked = client.prepare(&check_statement(relation, filter)).await;
+            checked.map_err(|e| explain(database, true, e))?;
+        }
+        let statement = copy_statement(table, relation, range, filter);
+        let lines = client.copy_out(&statement).await;
         Ok(Self {
-            lines: Box::pin(lines),
+            lines: Box::pin(lines.map_err(|e| explain(database, filter.is_some(), e))?),
             database: database.clone(),
+            filtered: filter.is_some(),
         })
     }
 
     /// The next row, as [`Row`] reads it.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         let line = self.lines.try_next().await;
-        line.map_err(|e| self.database.explain(e))
+        line.map_err(|e| explain(&self.database, self.filtered, e))
+    }
+}
+
+/// What a condition that fails on a row says may quote that row: its SQLSTATE alone is told.
+fn explain(database: &Database, filtered: bool, error: tokio_postgres::Error) -> Error {
+    let code = error.code().map(|code| code.code().to_owned());
+    match code.filter(|code| filtered && code.starts_with("22")) {
+        Some(code) => Error::stop_msg(format!("the condition fails on a row (SQLSTATE {code})")),
+        None => database.explain(error),
     }
 }
 
@@ -123,7 +146,7 @@ mod tests {
         assert_eq!(
             copy_statement(&table(), "\"s\".\"t\"", range, Some("a > 1")),
             "COPY (SELECT ctid, \"a\", \"b \"\"\" FROM ONLY \"s\".\"t\" \
-             WHERE ctid > '(7,3)' AND ctid <= '(9,0)' AND (a > 1)) TO STDOUT"
+             WHERE ctid > '(7,3)' AND ctid <= '(9,0)' AND (a > 1\n)) TO STDOUT"
         );
     }
 

@@ -70,7 +70,12 @@ impl Chunks {
         }
     }
 
-    const fn is_reading(&self) -> bool {
+    /// Looks for tables to read again.
+    pub(super) const fn wake(&mut self) {
+        self.idle = false;
+    }
+
+    pub(super) const fn is_reading(&self) -> bool {
         self.reader.is_some() || self.keyless.is_some()
     }
 }
@@ -118,6 +123,7 @@ impl Streaming {
             &session.registrar,
             &session.config.name,
             session.config.snapshot.chunk_pages,
+            &session.throttle,
             task,
         ));
     }
@@ -130,20 +136,21 @@ impl Streaming {
                 let _ = ready.send(());
             }
             News::Progressed(Progressed::Piece(piece)) => self.chunks.piece = Some(piece),
-            News::Progressed(Progressed::Gone) => self.table_is_gone(),
+            News::Progressed(Progressed::Gone) => self.give_up("it is gone, dropped or renamed"),
+            News::Progressed(Progressed::Refused(reason)) => self.give_up(&reason),
             News::Done => self.stop_reading(),
             News::Keyless => {}
         }
         Ok(())
     }
 
-    fn stop_reading(&mut self) {
+    pub(super) fn stop_reading(&mut self) {
         self.chunks = Chunks::default();
         self.translator.close_window();
     }
 
-    /// Its rows cannot be read any more; what the stream had of it is in the log.
-    fn table_is_gone(&mut self) {
+    /// Its rows cannot be read; what the stream has of it is in the log.
+    fn give_up(&mut self, reason: &str) {
         let Some(reader) = &self.chunks.reader else {
             return;
         };
@@ -151,7 +158,8 @@ impl Streaming {
         if let Some(table) = self.progress.get_mut().tables.get_mut(&*topic) {
             tracing::warn!(
                 table = table.table,
-                "the table is gone, dropped or renamed: its snapshot ends"
+                reason,
+                "the table's snapshot ends before all its rows are in the log"
             );
             table.snapshot = None;
         }
@@ -196,8 +204,8 @@ impl Streaming {
         state: TableSnapshot,
         rows: u64,
     ) -> Result<(), Error> {
-        metrics::counter!(telemetry::SNAPSHOT_ROWS, "table" => table.display_name())
-            .increment(rows);
+        let (topic, name) = (&table.topic, table.display_name());
+        self.session.monitor.rows_read(topic, &name, rows);
         let complete = state.is_complete();
         if complete {
             if let Some(below) = state.below {

@@ -18,7 +18,6 @@ use crate::published::{PublishedTable, Registrar};
 use crate::replication::ReplicationConnection;
 use crate::session::{STATUS_INTERVAL, Session};
 use crate::snapshot::{Row, Rows, Task, TidRange, WATERMARK_PREFIX, relations};
-use crate::telemetry;
 
 /// A table without a key that is to be read.
 pub(super) struct Keyless {
@@ -199,8 +198,8 @@ impl Streaming {
                 self.publish_rows().await?;
             }
         }
-        metrics::counter!(telemetry::SNAPSHOT_ROWS, "table" => table.display_name())
-            .increment(count);
+        let (topic, name) = (&table.topic, table.display_name());
+        self.session.monitor.rows_read(topic, &name, count);
         Ok(count)
     }
 
