@@ -134,6 +134,11 @@ impl Reader {
             },
         }
     }
+
+    /// An event that was told already.
+    pub(crate) fn told(&mut self) -> Option<Progressed> {
+        self.events.try_recv().ok()
+    }
 }
 
 impl Drop for Reader {

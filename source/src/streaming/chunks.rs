@@ -174,6 +174,12 @@ impl Streaming {
             self.translator.open_window(Arc::clone(topic));
             self.chunks.low = None;
         }
+        // A piece is told before its watermark is written, and may still not have been listened to.
+        if self.chunks.piece.is_none()
+            && let Some(told) = self.chunks.reader.as_mut().and_then(Reader::told)
+        {
+            self.progressed(News::Progressed(told))?;
+        }
         let piece = self.chunks.piece.take_if(|piece| piece.high == *mark);
         match piece {
             Some(piece) => self.merge(*piece),
