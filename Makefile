@@ -11,13 +11,16 @@ PORTS := $(or $(TRIBUTARY_STACK_PORTS),conventional)
 
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= pgoutput wal2json values
+MATRIX := 14 15 16 17 18
+# What holds on every version, and needs no wal2json.
+CORE := --test source --test failover --test evolution
 
 install := tests/stack/install.sh
 stack := cargo run --quiet -p tributary-tests --bin stack -- --dir $(STACK_DIR)
 # A stack of its own, which ends with the command however that ends; $$$$ is the shell's process id.
 with_stack = TRIBUTARY_BIN_DIR=$(TARGET)/debug $(TARGET)/debug/stack --dir target/test-stack-$$$$ run
 
-.PHONY: help up down status build release test test-long fuzz fuzz-seeds lint fmt demo bench clean-stack
+.PHONY: help up down status build release test test-long test-matrix fuzz fuzz-seeds lint fmt demo bench clean-stack
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -63,6 +66,15 @@ fuzz-seeds: ## Record fuzz/seeds anew, from what a real server sends
 
 $(CACHE)/tools/bin/cargo-fuzz:
 	cargo install --root $(CACHE)/tools --locked cargo-fuzz
+
+test-matrix: ## Run the core of the suite on PostgreSQL 14, 15, 16, 17 and 18
+	$(install) $(addprefix postgres-,$(MATRIX))
+	cargo build --workspace --bins
+	cargo test -p tributary-tests $(CORE) --no-run
+	failed= report=; for major in $(MATRIX); do \
+	    if TRIBUTARY_POSTGRES=$$major $(with_stack) cargo test -p tributary-tests $(CORE); then result=ok; else result=FAILED; failed=1; fi; \
+	    report+="PostgreSQL $$major: $$result"$$'\n'; \
+	done; printf '%s' "$$report"; [ -z "$$failed" ]
 
 lint: $(CACHE)/tools/bin/cargo-deny ## Check format, lints, documentation, licences and dependencies
 	cargo fmt --all --check
