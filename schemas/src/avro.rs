@@ -9,6 +9,7 @@
 
 mod column;
 mod json;
+mod metadata;
 mod named;
 
 use std::fmt::Write as _;
@@ -17,6 +18,9 @@ use crate::name::avro_namespace;
 use crate::table::Table;
 use column::Role;
 use json::quoted;
+pub use metadata::{
+    MESSAGE_KEY_SCHEMA, TRANSACTION_KEY_SCHEMA, TRANSACTION_VALUE_SCHEMA, message_value_schema,
+};
 use named::Names;
 
 /// The schema of a topic's keys, record `<topic>.Key`; `None` for a table without a key.

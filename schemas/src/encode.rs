@@ -18,14 +18,16 @@ mod form;
 mod geometry;
 mod hstore;
 mod interval;
+mod metadata;
 mod misfit;
 mod number;
 
 use crate::lsn::Lsn;
 use crate::record::Op;
 use crate::table::{Cell, Column, Table};
-pub use change::{Change, Snapshot, SourceIdentity, TransactionBlock};
+pub use change::{Change, Snapshot, SourceIdentity, TransactionBlock, TransactionId};
 use form::Form;
+pub use metadata::MessagePlan;
 pub use misfit::ValueError;
 use misfit::{Misfit, describe};
 
@@ -82,7 +84,7 @@ impl EncodePlan {
         Self {
             columns,
             key,
-            source: SourceParts::compile(table, source),
+            source: SourceParts::compile(&table.schema, &table.name, source),
             truncate_key,
         }
     }
@@ -129,7 +131,7 @@ impl EncodePlan {
             out.truncate(start);
             return result;
         }
-        self.append_source(change, out);
+        append_source(&self.source, change, out);
         append_transaction(change.transaction, out);
         // A string of one letter.
         out.extend_from_slice(&[2, op_letter(change.op)]);
@@ -184,21 +186,6 @@ impl EncodePlan {
         Ok(())
     }
 
-    fn append_source(&self, change: &Change<'_>, out: &mut Vec<u8>) {
-        let commit_us = change.commit_time_us;
-        out.extend_from_slice(&self.source.head);
-        binary::long(commit_us.div_euclid(1000), out);
-        out.extend_from_slice(change.snapshot.avro());
-        out.extend_from_slice(&self.source.database);
-        append_sequence(change.sequence, out);
-        binary::optional_long(Some(commit_us), out);
-        binary::optional_long(commit_us.checked_mul(1000), out);
-        out.extend_from_slice(&self.source.table);
-        binary::optional_long(change.tx_id, out);
-        binary::optional_long(change.lsn.map(|lsn| lsn.0.cast_signed()), out);
-        out.extend_from_slice(&self.source.tail);
-    }
-
     /// A row of another width was read under another version of the table.
     fn check_width(&self, row: &[Cell<'_>]) -> Result<(), ValueError> {
         if row.len() == self.columns.len() {
@@ -225,7 +212,7 @@ impl ColumnPlan {
 }
 
 impl SourceParts {
-    fn compile(table: &Table, source: &SourceIdentity) -> Self {
+    fn compile(schema: &str, table: &str, source: &SourceIdentity) -> Self {
         let strings = |texts: &[&str]| {
             let mut out = Vec::new();
             for text in texts {
@@ -246,10 +233,25 @@ impl SourceParts {
         Self {
             head: strings(&[&source.version, &source.connector, &source.name]),
             database,
-            table: strings(&[&table.schema, &table.name]),
+            table: strings(&[schema, table]),
             tail,
         }
     }
+}
+
+fn append_source(source: &SourceParts, change: &Change<'_>, out: &mut Vec<u8>) {
+    let commit_us = change.commit_time_us;
+    out.extend_from_slice(&source.head);
+    binary::long(commit_us.div_euclid(1000), out);
+    out.extend_from_slice(change.snapshot.avro());
+    out.extend_from_slice(&source.database);
+    append_sequence(change.sequence, out);
+    binary::optional_long(Some(commit_us), out);
+    binary::optional_long(commit_us.checked_mul(1000), out);
+    out.extend_from_slice(&source.table);
+    binary::optional_long(change.tx_id, out);
+    binary::optional_long(change.lsn.map(|lsn| lsn.0.cast_signed()), out);
+    out.extend_from_slice(&source.tail);
 }
 
 /// `["<last commit LSN>","<this LSN>"]`, with null where there was no commit yet, as Debezium has it.
@@ -269,13 +271,13 @@ fn append_sequence((last_commit, this): (Option<Lsn>, Lsn), out: &mut Vec<u8>) {
     });
 }
 
-fn append_transaction(transaction: Option<TransactionBlock<'_>>, out: &mut Vec<u8>) {
+fn append_transaction(transaction: Option<TransactionBlock>, out: &mut Vec<u8>) {
     let Some(block) = transaction else {
         out.push(binary::NULL);
         return;
     };
     out.push(binary::VALUE);
-    binary::string(block.id.as_bytes(), out);
+    block.id.append(out);
     binary::long(block.total_order, out);
     binary::long(block.data_collection_order, out);
 }

@@ -13,8 +13,13 @@ use std::path::PathBuf;
 
 use oracle::tables::{annotated, arrays, every, keyed, keyless, order_line, structured, weird};
 use oracle::{TOPIC, decode, field, identity, plain, read, with_column};
-use tributary_schemas::avro::{key_schema, truncate_key_schema, value_schema};
-use tributary_schemas::encode::{Change, EncodePlan, Snapshot, TransactionBlock};
+use tributary_schemas::avro::{
+    MESSAGE_KEY_SCHEMA, TRANSACTION_KEY_SCHEMA, TRANSACTION_VALUE_SCHEMA, key_schema,
+    message_value_schema, truncate_key_schema, value_schema,
+};
+use tributary_schemas::encode::{
+    Change, EncodePlan, MessagePlan, Snapshot, TransactionBlock, TransactionId,
+};
 use tributary_schemas::name;
 use tributary_schemas::record::Op;
 use tributary_schemas::table::{Cell, ColumnType, Table};
@@ -127,7 +132,10 @@ fn an_envelope_has_every_field() {
         snapshot: Snapshot::LastInDataCollection,
         sequence: (Some(Lsn(7)), Lsn(u64::MAX)),
         transaction: Some(TransactionBlock {
-            id: "858:49078072",
+            id: TransactionId {
+                xid: 858,
+                commit_lsn: Lsn(49_078_072),
+            },
             total_order: 3,
             data_collection_order: 2,
         }),
@@ -145,6 +153,67 @@ fn an_envelope_has_every_field() {
          lsn=44592072 xmin=null origin=null origin_lsn=null region=eu-west-1} \
          transaction={id=858:49078072 total_order=3 data_collection_order=2} op=u \
          ts_ms=1577836801123 ts_us=1577836801123456 ts_ns=1577836801123456789}"
+    );
+}
+
+#[test]
+fn transactions_begin_and_end() {
+    let id = TransactionId {
+        xid: u32::MAX,
+        commit_lsn: Lsn(u64::MAX),
+    };
+    let [mut key, mut begin, mut end, mut empty] = [const { Vec::new() }; 4];
+    id.encode_key(&mut key);
+    id.encode_begin(1_577_836_800_123_456, &mut begin);
+    let counts = [("public.t", 2), ("sales.order", 1 << 40)];
+    id.encode_end(-1, counts.into_iter(), &mut end);
+    id.encode_end(0, std::iter::empty(), &mut empty);
+    let key = decode(TRANSACTION_KEY_SCHEMA, &key);
+    assert_eq!(plain(&key), "{id=4294967295:18446744073709551615}");
+    let value = |bytes: &[u8]| plain(&decode(TRANSACTION_VALUE_SCHEMA, bytes));
+    assert_eq!(
+        value(&begin),
+        "{status=BEGIN id=4294967295:18446744073709551615 event_count=null data_collections=null ts_ms=1577836800123}"
+    );
+    assert_eq!(
+        value(&end),
+        "{status=END id=4294967295:18446744073709551615 event_count=1099511627778 \
+         data_collections=[{data_collection=public.t event_count=2}, \
+         {data_collection=sales.order event_count=1099511627776}] ts_ms=-1}"
+    );
+    assert!(value(&empty).contains("event_count=0 data_collections=[] "));
+}
+
+#[test]
+fn a_logical_message_has_prefix_and_content() {
+    let transaction = TransactionBlock {
+        id: TransactionId {
+            xid: 858,
+            commit_lsn: Lsn(7),
+        },
+        total_order: 3,
+        data_collection_order: 1,
+    };
+    let change = Change {
+        op: Op::Message,
+        after: None,
+        snapshot: Snapshot::False,
+        transaction: Some(transaction),
+        ..read(&[])
+    };
+    let (mut key, mut value) = (Vec::new(), Vec::new());
+    MessagePlan::encode_key("audit", &mut key);
+    MessagePlan::compile(&identity()).encode_value(&change, "audit", b"\xff\0", &mut value);
+    assert_eq!(plain(&decode(MESSAGE_KEY_SCHEMA, &key)), "{prefix=audit}");
+    let value = decode(&message_value_schema(), &value);
+    assert_eq!(
+        plain(&value),
+        "{op=m ts_ms=1577836801123 source={version=0.1.0 connector=postgresql name=shop-eu \
+         ts_ms=1577836800123 snapshot=false db=shop sequence=[null,\"44592072\"] \
+         ts_us=1577836800123456 ts_ns=1577836800123456000 schema= table= txId=824 lsn=44592072 \
+         xmin=null origin=null origin_lsn=null region=eu-west-1} \
+         transaction={id=858:7 total_order=3 data_collection_order=1} \
+         message={prefix=audit content=xff00}}"
     );
 }
 

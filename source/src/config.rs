@@ -2,6 +2,7 @@
 
 mod pattern;
 mod slot;
+mod stream;
 
 use serde::Deserialize;
 use tributary_runtime::Problem;
@@ -17,6 +18,7 @@ pub use columns::{ColumnConfig, ColumnForm, IntervalForm, TypesConfig};
 
 pub(crate) use pattern::TablePattern;
 pub use slot::{OnLimit, SlotConfig};
+pub use stream::{PublishConfig, SpoolConfig};
 
 /// One source: a Postgres database and the tables of it that go into Kafka.
 #[derive(Clone, Deserialize)]
@@ -36,6 +38,12 @@ pub struct SourceConfig {
     /// How much the slot may hold on the server.
     #[serde(default)]
     pub slot: SlotConfig,
+    /// What is published beside the tables' rows.
+    #[serde(default)]
+    pub publish: PublishConfig,
+    /// Where streamed transactions wait for their commit.
+    #[serde(default)]
+    pub spool: SpoolConfig,
     /// What to do where changes may be missing from the topics.
     #[serde(default)]
     pub on_gap: OnGap,
@@ -85,6 +93,9 @@ pub struct PostgresConfig {
     pub password: Option<Secret>,
     /// `schema.table` or `schema.*`; a name with a dot, a star or a quote in it in double quotes.
     pub tables: Vec<String>,
+    /// Lets the server send big transactions before their commit (protocol version 2).
+    #[serde(default)]
+    pub streaming: bool,
     /// The slot's output plug-in.
     #[serde(default)]
     pub plugin: Plugin,
@@ -279,6 +290,7 @@ impl SourceConfig {
                 );
             }
         }
+        problems.extend(self.stream_problems());
         problems.extend(columns::problems(&self.columns));
         problems.extend(self.kafka_client().validate());
         problems.extend(self.slot.problems(self.snapshot.mode));

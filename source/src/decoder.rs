@@ -125,14 +125,24 @@ fn refused(refusal: Refusal) -> Error {
 pub(crate) fn stream_options(
     config: &SourceConfig,
     publications: &str,
+    streaming: bool,
 ) -> Vec<(&'static str, String)> {
     match config.postgres.plugin {
-        Plugin::Pgoutput => vec![
-            ("proto_version", "1".to_owned()),
-            // Watermarks are logical messages.
-            ("messages", "true".to_owned()),
-            ("publication_names", publications.to_owned()),
-        ],
+        Plugin::Pgoutput => {
+            let mut options = vec![
+                (
+                    "proto_version",
+                    if streaming { "2" } else { "1" }.to_owned(),
+                ),
+                ("publication_names", publications.to_owned()),
+                // Ordinals count them, published or not.
+                ("messages", "true".to_owned()),
+            ];
+            if streaming {
+                options.push(("streaming", "on".to_owned()));
+            }
+            options
+        }
         Plugin::Wal2json => wal2json::options(&config.postgres.tables, &[WATERMARK_PREFIX]),
     }
 }

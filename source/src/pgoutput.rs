@@ -3,13 +3,15 @@
 //! Pure: bytes in, borrowed values out. [`decode`] takes the payload of one `XLogData` message. Every
 //! length is checked, no input makes it panic, and inserts, updates and deletes allocate nothing.
 //!
-//! Protocol version 1 without streaming. The layout is that of the page "Logical Replication Message
-//! Formats" of the Postgres manual.
+//! Protocol version 1, and what version 2 adds for streamed transactions ([`decode_streamed`]). The layout is
+//! that of the page "Logical Replication Message Formats" of the Postgres manual.
 
 mod decode;
+mod streamed;
 mod tuple;
 
 pub use decode::{DecodeError, decode};
+pub use streamed::{COMMIT_BYTES, Streamed, decode_streamed};
 pub(crate) use tuple::TupleWriter;
 pub use tuple::{Cell, Cells, TupleData};
 

@@ -260,6 +260,11 @@ impl Registrar {
         })
     }
 
+    /// What every record says of its source.
+    pub(crate) const fn identity(&self) -> &SourceIdentity {
+        &self.identity
+    }
+
     /// Takes the ids of topics over: what is published from now on remembers them.
     pub(crate) fn learn_topics(&self, ids: &BTreeMap<String, String>) {
         let mut known = self
@@ -367,7 +372,8 @@ impl Registrar {
         }
     }
 
-    async fn register(&self, subject: &str, schema: &str) -> Result<u32, Error> {
+    /// Registers a schema; its id.
+    pub(crate) async fn register(&self, subject: &str, schema: &str) -> Result<u32, Error> {
         self.registry
             .register(subject, schema)
             .await

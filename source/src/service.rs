@@ -13,6 +13,7 @@ use tributary_runtime::{Error, Policy, Problem, telemetry};
 
 use crate::config::SourceConfig;
 use crate::slot_care::Watch;
+use crate::spool::StreamingSwitch;
 use crate::status::Monitor;
 use crate::{check, commands, session, status};
 
@@ -72,6 +73,7 @@ impl Service for Source {
         telemetry::describe(crate::telemetry::METRICS);
         let adopt = AtomicBool::new(config.adopt);
         let config = Arc::new(config);
+        let streaming = StreamingSwitch::new(config.postgres.streaming);
         let monitor = Arc::new(Monitor::new(&config.name, &config.slot_name()));
         context.health.set_details({
             let monitor = Arc::clone(&monitor);
@@ -86,7 +88,11 @@ impl Service for Source {
         let mut backoff = Backoff::new(Duration::from_millis(200), MAX_PAUSE, 2.0);
         loop {
             let started = Instant::now();
-            let error = match Box::pin(session::run(&config, &monitor, &context, &adopt)).await {
+            let ended = Box::pin(session::run(
+                &config, &monitor, &streaming, &context, &adopt,
+            ))
+            .await;
+            let error = match ended {
                 Ok(()) => return Ok(()),
                 Err(error) if error.policy() == Policy::Stop => return Err(error),
                 Err(error) => error,

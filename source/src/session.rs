@@ -15,6 +15,7 @@ use crate::catalog::{Catalog, CatalogTable, server_facts};
 use crate::config::SourceConfig;
 use crate::database::Database;
 use crate::decoder::limits;
+use crate::metadata::MetadataTopics;
 use crate::progress::Progress;
 use crate::publication::{Publication, publications};
 use crate::published::{Registrar, topic_spec};
@@ -22,6 +23,7 @@ use crate::publisher::Publisher;
 use crate::replication::{ReplicationConnection, ReplicationStream, SystemIdentity};
 use crate::slot::Slot;
 use crate::snapshot::Throttle;
+use crate::spool::StreamingSwitch;
 use crate::status::Monitor;
 use crate::topics::{Cleanup, TopicSpec};
 use crate::{decoder, membership, streaming};
@@ -39,6 +41,8 @@ pub(crate) struct Session {
     pub(crate) monitor: Arc<Monitor>,
     /// How fast snapshots are read.
     pub(crate) throttle: Arc<Throttle>,
+    pub(crate) metadata: Arc<MetadataTopics>,
+    pub(crate) streaming: StreamingSwitch,
     publication_names: String,
     /// Somebody has told us to go on where we would stop.
     adopt: bool,
@@ -60,12 +64,14 @@ pub(crate) struct Begun {
 pub(crate) async fn run(
     config: &Arc<SourceConfig>,
     monitor: &Arc<Monitor>,
+    streaming: &StreamingSwitch,
     context: &Context,
     adopt: &AtomicBool,
 ) -> Result<(), Error> {
     metrics::counter!(crate::telemetry::SESSIONS).increment(1);
     context.health.set_phase("connecting");
-    let mut session = Session::prepare(config, monitor, adopt.load(Ordering::Relaxed)).await?;
+    let mut session =
+        Session::prepare(config, monitor, streaming, adopt.load(Ordering::Relaxed)).await?;
     let begun = tokio::select! {
         begun = session.begin(context) => begun?,
         () = context.shutdown.cancelled() => return Ok(()),
@@ -79,6 +85,7 @@ impl Session {
     async fn prepare(
         config: &Arc<SourceConfig>,
         monitor: &Arc<Monitor>,
+        streaming: &StreamingSwitch,
         adopt: bool,
     ) -> Result<Self, Error> {
         let (database, client) = Database::new(config)
@@ -120,6 +127,7 @@ impl Session {
         membership::put_right(&client, &database, config, &selection, first).await?;
         let publication_names = names(&publications);
         let registrar = Arc::new(Registrar::new(Arc::clone(config), database.name())?);
+        let metadata = Arc::new(MetadataTopics::prepare(config, &registrar).await?);
         Ok(Self {
             config: Arc::clone(config),
             database,
@@ -128,6 +136,8 @@ impl Session {
             tables: selection.tables,
             monitor: Arc::clone(monitor),
             throttle: Arc::new(Throttle::new(config.snapshot.max_rows_per_second)),
+            metadata,
+            streaming: streaming.clone(),
             publication_names,
             adopt,
         })
@@ -160,7 +170,11 @@ impl Session {
         connection: ReplicationConnection,
         from: Lsn,
     ) -> Result<ReplicationStream, Error> {
-        let options = decoder::stream_options(&self.config, &self.publication_names);
+        let options = decoder::stream_options(
+            &self.config,
+            &self.publication_names,
+            self.streaming.is_on(),
+        );
         let options: Vec<_> = options.iter().map(|(k, v)| (*k, v.as_str())).collect();
         connection
             .start_replication(&self.config.slot_name(), from, &options)
@@ -199,6 +213,7 @@ pub(crate) fn topic_specs(
     });
     [Ok(progress), Ok(signals)]
         .into_iter()
+        .chain(MetadataTopics::specs(config).into_iter().map(Ok))
         .chain(letters.map(Ok))
         .chain(tables.iter().map(|table| topic_spec(config, table)))
         .collect()

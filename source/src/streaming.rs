@@ -24,6 +24,7 @@ use crate::replication::{Frame, ReplicationStream};
 use crate::session::{Begun, STATUS_INTERVAL, Session, keep_alive};
 use crate::signals::Inbox;
 use crate::snapshot::{SnapshotRequest, Watermark, now_ns};
+use crate::spool::{Spool, Taken};
 use crate::telemetry;
 use crate::translate::{Applied, Translator};
 use chunks::Chunks;
@@ -35,6 +36,8 @@ pub(crate) use commands::obey;
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// A server that has been silent for so long is gone, whatever TCP says.
 const MAX_SILENCE: Duration = Duration::from_secs(20);
+/// So many frames of a spooled transaction are read before something else gets its turn.
+const REPLAYED_AT_ONCE: usize = 10_000;
 
 /// Streams until shutdown.
 ///
@@ -58,7 +61,8 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
     let mut streaming = Streaming {
         stream,
         publisher,
-        translator: Translator::new(progress.position),
+        translator: Translator::new(progress.position).with_metadata(Arc::clone(&session.metadata)),
+        spool: Spool::of_session(&session.config, &progress.system_id, &session.streaming)?,
         completer: Completer::new(session.database.clone()),
         decoder: Decoder::new(session.config.postgres.plugin, &progress),
         session,
@@ -84,6 +88,8 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
 struct Streaming {
     session: Session,
     stream: ReplicationStream,
+    /// Where streamed transactions wait for their commit.
+    spool: Option<Spool>,
     publisher: Publisher,
     /// What the next transaction's progress record says.
     progress: ProgressLog,
@@ -167,11 +173,13 @@ impl Streaming {
             if full && self.in_flight.is_none() {
                 continue;
             }
+            let replaying = !full && self.is_replaying();
             tokio::select! {
                 committed = self.publisher.committed(), if self.in_flight.is_some() => self.committed(committed?),
                 arrived = self.commands.arrived() => arrived?,
                 progressed = self.chunks.next() => self.progressed(progressed?)?,
-                filled = self.stream.fill(), if !full => filled.map_err(|e| self.session.database.explain_replication(e))?,
+                () = tokio::task::yield_now(), if replaying => {}
+                filled = self.stream.fill(), if !full && !replaying => filled.map_err(|e| self.session.database.explain_replication(e))?,
                 _ = tick.tick() => self.report().await?,
                 () = context.shutdown.cancelled() => return Ok(()),
             }
@@ -197,10 +205,15 @@ impl Streaming {
         progress.request_snapshot(topic, request)
     }
 
-    /// Translates what the connection has received already.
+    fn is_replaying(&self) -> bool {
+        self.spool.as_ref().is_some_and(Spool::is_replaying)
+    }
+
+    /// Translates what the connection has received already, and what was spooled of a transaction that is
+    /// committed now.
     async fn read_buffered(&mut self) -> Result<Pause, Error> {
         self.translator.set_now_ns(now_ns());
-        let mut reply = false;
+        let (mut reply, mut replayed) = (false, 0);
         let pause = loop {
             if self.translator.is_full(self.completer.max_rows()) {
                 break Pause::Full;
@@ -214,10 +227,32 @@ impl Streaming {
                     }
                 }
             }
-            let frame = self
-                .stream
-                .next_buffered()
-                .map_err(|e| self.session.database.explain_replication(e))?;
+            let frame = match &mut self.spool {
+                Some(spool) if spool.is_replaying() => {
+                    if replayed == REPLAYED_AT_ONCE {
+                        break Pause::Drained;
+                    }
+                    replayed += 1;
+                    match spool.next_replayed()? {
+                        None => continue,
+                        frame => frame,
+                    }
+                }
+                spool => {
+                    let next = self.stream.next_buffered();
+                    let frame = next.map_err(|e| self.session.database.explain_replication(e))?;
+                    if let Some(spool) = spool
+                        && let Some(Frame::XLogData {
+                            wal_start, payload, ..
+                        }) = frame
+                        && spool.take(wal_start, payload)? != Taken::Ordinary
+                    {
+                        self.received = self.received.max(wal_start);
+                        continue;
+                    }
+                    frame
+                }
+            };
             match frame {
                 None => break Pause::Drained,
                 Some(Frame::Keepalive {

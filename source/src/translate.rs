@@ -4,27 +4,29 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tributary_runtime::Error;
-use tributary_schemas::encode::{Change, Snapshot};
+use tributary_schemas::encode::{Change, Snapshot, TransactionBlock};
 use tributary_schemas::record::Op;
 use tributary_schemas::table::Cell;
 use tributary_schemas::{Lsn, header};
 
 use crate::completion::Incomplete;
+use crate::metadata::MetadataTopics;
 use crate::outbox::Outbox;
-use crate::pgoutput::{
-    Begin, Commit, Delete, Insert, LogicalMessage, Message, OldRow, Relation, Truncate, Update,
-};
+use crate::pgoutput::{Begin, Commit, Delete, Insert, Message, OldRow, Relation, Truncate, Update};
 use crate::progress::Position;
 use crate::published::PublishedTable;
 use crate::relation::RelationShape;
 use crate::snapshot::{WATERMARK_PREFIX, Watermark};
 
+mod events;
 mod merge;
 mod rows;
+mod tally;
 mod window;
 
 pub(crate) use merge::Merged;
 use rows::{NewRow, old_cells};
+use tally::Tally;
 use window::{Streamed, Window};
 
 /// Applies the stream's messages, one after the other, to an outbox.
@@ -41,6 +43,8 @@ pub(crate) struct Translator {
     newest_commit_us: i64,
     window: Option<Window>,
     streamed: Streamed,
+    metadata: Arc<MetadataTopics>,
+    tally: Tally,
 }
 
 /// What a message was, beside the records that it became.
@@ -80,6 +84,8 @@ pub(crate) struct Origin {
     pub(crate) lsn: Lsn,
     pub(crate) xid: u32,
     pub(crate) handled_at_ns: i64,
+    /// Its place in the transaction, where that is wanted.
+    pub(crate) place: Option<TransactionBlock>,
 }
 
 impl Origin {
@@ -98,7 +104,7 @@ impl Origin {
             sequence: (self.previous_commit, self.lsn),
             tx_id: Some(i64::from(self.xid)),
             lsn: Some(self.lsn),
-            transaction: None,
+            transaction: self.place,
             handled_at_ns: self.handled_at_ns,
         }
     }
@@ -117,6 +123,8 @@ impl Translator {
             newest_commit_us: 0,
             window: None,
             streamed: Streamed::default(),
+            metadata: Arc::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -192,7 +200,6 @@ impl Translator {
     /// The stream contradicts itself, or a value does not fit its column's form.
     pub(crate) fn apply(&mut self, message: &Message<'_>, lsn: Lsn) -> Result<Applied, Error> {
         match message {
-            Message::Logical(message) => return self.logical(message),
             Message::Begin(begin) => self.begin(*begin),
             Message::Commit(commit) => self.commit(commit),
             Message::Insert(insert) => self.change(lsn, |this, origin| this.insert(insert, origin)),
@@ -202,19 +209,16 @@ impl Translator {
                 self.change(lsn, |this, origin| this.truncate(truncate, origin))
             }
             Message::Unpublished => self.count().map(drop),
+            Message::Logical(message) => {
+                self.logical(message, lsn)?;
+                if message.prefix == WATERMARK_PREFIX {
+                    let mark = Watermark(message.content.to_vec());
+                    return Ok(Applied::Watermark(mark));
+                }
+                Ok(())
+            }
             Message::Origin(_) | Message::Type(_) | Message::Relation(_) => Ok(()),
         }?;
-        Ok(Applied::Change)
-    }
-
-    /// A message within a transaction counts as one of its changes.
-    fn logical(&mut self, message: &LogicalMessage<'_>) -> Result<Applied, Error> {
-        if message.transactional {
-            self.count()?;
-        }
-        if message.prefix == WATERMARK_PREFIX {
-            return Ok(Applied::Watermark(Watermark(message.content.to_vec())));
-        }
         Ok(Applied::Change)
     }
 
@@ -223,6 +227,7 @@ impl Translator {
             return Err(contradiction("a transaction begins inside another one"));
         }
         let published = self.position.published_of(begin.final_lsn);
+        self.tally = Tally::default();
         self.open = Some(OpenTransaction {
             begin,
             ordinal: 0,
@@ -244,6 +249,7 @@ impl Translator {
         if open.published.is_none() {
             return Ok(());
         }
+        self.end(&open);
         // A transaction without a change for us moves only what may be confirmed.
         if open.ordinal > 0 {
             self.position.commit_lsn = open.begin.final_lsn;
@@ -274,12 +280,9 @@ impl Translator {
         let open = self.count()?;
         open.has_ours = true;
         let open = *open;
-        if open
-            .published
-            .is_none_or(|published| open.ordinal <= published)
-        {
+        let Some(published) = open.published else {
             return Ok(());
-        }
+        };
         let origin = Origin {
             commit_lsn: open.begin.final_lsn,
             commit_time_us: open.begin.commit_time_us,
@@ -287,7 +290,11 @@ impl Translator {
             lsn,
             xid: open.begin.xid,
             handled_at_ns: self.now_ns,
+            place: None,
         };
+        if open.ordinal <= published {
+            return self.recount(origin, apply);
+        }
         apply(self, origin)?;
         self.newest_commit_us = origin.commit_time_us;
         self.position.commit_lsn = open.begin.final_lsn;
@@ -375,6 +382,7 @@ impl Translator {
             if let Some(window) = &mut self.window {
                 window.truncated(&table.topic);
             }
+            let origin = self.event(|| table.display_name(), origin);
             let below = (self.position.seq + 1).max(origin.commit_lsn.0);
             let change = origin.change(Op::Truncate, None, None);
             let mut seq = below;
@@ -403,6 +411,7 @@ impl Translator {
         if let Some(window) = &mut self.window {
             window.changed(&table.topic, key);
         }
+        let origin = self.event(|| table.display_name(), origin);
         let change = origin.change(Op::Delete, Some(old), None);
         let seq = self.next_seq(&origin);
         table.append(
@@ -428,6 +437,7 @@ impl Translator {
         if let (Some(window), Some(key)) = (&mut self.window, &row.key) {
             window.changed(&table.topic, key);
         }
+        let origin = self.event(|| table.display_name(), origin);
         let seq = self.next_seq(&origin);
         if row.unchanged.is_empty() {
             let change = origin.change(op, before, Some(&row.cells));

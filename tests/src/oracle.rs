@@ -24,7 +24,7 @@ pub use fold::{Fold, Lineage};
 pub use name::topic_name;
 pub use rows::{Row, TableRows};
 pub use search::compare_search;
-pub use topic::{Offsets, TopicChange, TopicReader, TopicRecord};
+pub use topic::{Offsets, PlainRecord, TopicChange, TopicReader, TopicRecord};
 pub use warehouse::compare_warehouse;
 
 use std::collections::BTreeMap;

@@ -20,6 +20,11 @@ use tributary_tests::pipeline::Pipeline;
 use tributary_tests::service::{Kind, Service};
 use tributary_tests::stack::Stack;
 
+#[path = "source/toast.rs"]
+mod toast;
+#[path = "source/transactions.rs"]
+mod transactions;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn pipeline(name: &str, sql: &str) -> (Stack, Pipeline, Client) {

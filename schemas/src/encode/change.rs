@@ -1,5 +1,6 @@
 //! What an envelope is made of.
 
+use super::binary;
 use crate::lsn::Lsn;
 use crate::record::Op;
 use crate::table::Cell;
@@ -39,20 +40,42 @@ pub struct Change<'a> {
     /// This change's LSN.
     pub lsn: Option<Lsn>,
     /// The change's place in its transaction, where that is wanted.
-    pub transaction: Option<TransactionBlock<'a>>,
+    pub transaction: Option<TransactionBlock>,
     /// When the source handled the change, in nanoseconds since 1970.
     pub handled_at_ns: i64,
 }
 
 /// A change's place in its transaction.
 #[derive(Debug, Clone, Copy)]
-pub struct TransactionBlock<'a> {
+pub struct TransactionBlock {
     /// The transaction's id, as in the `transaction` topic.
-    pub id: &'a str,
+    pub id: TransactionId,
     /// The place among all events of the transaction, from 1.
     pub total_order: i64,
     /// The place among the events of this table, from 1.
     pub data_collection_order: i64,
+}
+
+/// A transaction's id: in text `<xid>:<commit LSN>`, both in decimal.
+///
+/// Debezium's has the LSN of each record instead, so that no two records of a transaction agree on its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransactionId {
+    /// Postgres' id, without its epoch.
+    pub xid: u32,
+    /// Where it was committed.
+    pub commit_lsn: Lsn,
+}
+
+impl TransactionId {
+    pub(super) fn append(self, out: &mut Vec<u8>) {
+        let mut digits = itoa::Buffer::new();
+        binary::sized(out, |out| {
+            out.extend_from_slice(digits.format(self.xid).as_bytes());
+            out.push(b':');
+            out.extend_from_slice(digits.format(self.commit_lsn.0).as_bytes());
+        });
+    }
 }
 
 /// Whether a snapshot read the row (`source.snapshot`).

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::replication::clock::unix_us;
 
-/// The bytes are no message of pgoutput's protocol version 1.
+/// The bytes are no message of pgoutput's protocol version 1 or 2.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot decode a message of pgoutput ({kind}): {problem}, at byte {offset} of {length}")]
 pub struct DecodeError {
@@ -23,7 +23,7 @@ pub struct DecodeError {
 
 /// What is wrong at the offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum Problem {
+pub(super) enum Problem {
     #[error("it ends early: {0} is not complete")]
     Truncated(&'static str),
     #[error("{what} has the unknown code 0x{byte:02X}")]
@@ -42,27 +42,41 @@ enum Problem {
 /// The bytes are cut short, are followed by others, or hold a code that protocol version 1 does not
 /// have. The error names the kind of message and the offset.
 pub fn decode(bytes: &[u8]) -> Result<Message<'_>, DecodeError> {
-    let mut reader = Reader {
-        kind: "kind unknown",
-        bytes,
-        rest: bytes,
-    };
+    let mut reader = Reader::new(bytes);
     let message = reader.message()?;
-    if reader.rest.is_empty() {
-        Ok(message)
-    } else {
-        Err(reader.error(Problem::Trailing))
-    }
+    reader.finish()?;
+    Ok(message)
 }
 
 /// A checked cursor over one message.
-struct Reader<'a> {
-    kind: &'static str,
+pub(super) struct Reader<'a> {
+    /// What is being read, for errors.
+    pub(super) kind: &'static str,
     bytes: &'a [u8],
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
+    pub(super) const fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            kind: "kind unknown",
+            bytes,
+            rest: bytes,
+        }
+    }
+
+    pub(super) fn finish(&self) -> Result<(), DecodeError> {
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(self.error(Problem::Trailing))
+        }
+    }
+
+    pub(super) fn take_rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
+    }
+
     fn message(&mut self) -> Result<Message<'a>, DecodeError> {
         let byte = self.u8("the message's kind")?;
         let (kind, read): (_, fn(&mut Self) -> _) = match byte {
@@ -279,12 +293,12 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    fn u8(&mut self, what: &'static str) -> Result<u8, DecodeError> {
+    pub(super) fn u8(&mut self, what: &'static str) -> Result<u8, DecodeError> {
         Ok(u8::from_be_bytes(self.array(what)?))
     }
 
     #[inline]
-    fn u32(&mut self, what: &'static str) -> Result<u32, DecodeError> {
+    pub(super) fn u32(&mut self, what: &'static str) -> Result<u32, DecodeError> {
         Ok(u32::from_be_bytes(self.array(what)?))
     }
 
@@ -293,7 +307,10 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], DecodeError> {
+    pub(super) fn array<const N: usize>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<[u8; N], DecodeError> {
         match self.rest.split_first_chunk::<N>() {
             Some((array, rest)) => {
                 self.rest = rest;
@@ -315,7 +332,7 @@ impl<'a> Reader<'a> {
 
     /// The code was the byte read last.
     #[cold]
-    fn wrong_code(&self, what: &'static str, byte: u8) -> DecodeError {
+    pub(super) fn wrong_code(&self, what: &'static str, byte: u8) -> DecodeError {
         DecodeError {
             offset: (self.bytes.len() - self.rest.len()).saturating_sub(1),
             ..self.error(Problem::Code { what, byte })

@@ -10,6 +10,8 @@ use crate::progress::Position;
 use crate::published::PublishedTable;
 use crate::relation::RelationShape;
 
+mod metadata;
+
 const OID: u32 = 42;
 
 /// `s.t (id int primary key, name text)` as announced.

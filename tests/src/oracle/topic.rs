@@ -1,5 +1,7 @@
 //! Reads topics to their end with `read_committed`, decoding with apache-avro.
 
+mod plain;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value as Json;
 
 use super::avro_text::{self, Meaning, Named};
+pub use plain::PlainRecord;
 
 const TIMEOUT: Duration = Duration::from_secs(120);
 
