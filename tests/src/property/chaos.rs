@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 use crate::service::Service;
 
 /// How long an orderly end may take.
-const STOP: Duration = Duration::from_secs(30);
+const STOP: Duration = Duration::from_secs(60);
 
 /// Kills, stops or cuts off the source at random times, until told to end; leaves it running. Gives it back, and how
 /// often it was hit.
@@ -33,11 +33,12 @@ pub(super) async fn torment(
                 database.batch_execute(cut).await?;
             }
             2 => {
-                source.stop(STOP)?;
+                // Other connections must go on: the source may wait for a lock that one of them holds.
+                tokio::task::block_in_place(|| source.stop(STOP))?;
                 source.start()?;
             }
             _ => {
-                source.kill()?;
+                tokio::task::block_in_place(|| source.kill())?;
                 source.start()?;
             }
         }
