@@ -14,6 +14,9 @@ use transport::{Answer, Transport};
 /// The compatibility that value subjects are set to: every newer schema reads what any older one wrote.
 pub const BACKWARD_TRANSITIVE: &str = "BACKWARD_TRANSITIVE";
 
+/// The same, of the newest schema and the one before it.
+pub const BACKWARD: &str = "BACKWARD";
+
 /// How long a client waits for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a whole request may take.

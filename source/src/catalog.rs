@@ -40,6 +40,13 @@ impl CatalogTable {
             .iter()
             .all(|column| column.key_position.is_none())
     }
+
+    /// The names of the key's columns, in key order.
+    pub(crate) fn key(&self) -> Vec<String> {
+        let columns = &self.table.columns;
+        let key = self.table.key_columns().into_iter();
+        key.map(|index| columns[index].name.clone()).collect()
+    }
 }
 
 const COLUMNS: &str = "

@@ -102,6 +102,27 @@ pub struct PostgresConfig {
     /// Where the rows of a partitioned table go.
     #[serde(default)]
     pub partitions: PartitionTopics,
+    /// What happens to a topic when the key of its table has changed.
+    #[serde(default)]
+    pub on_key_change: OnKeyChange,
+    /// How often the catalog is looked at, in milliseconds: for tables that appear, go or change.
+    #[serde(default = "default_watch_interval_ms")]
+    pub watch_interval_ms: u64,
+}
+
+const fn default_watch_interval_ms() -> u64 {
+    5_000
+}
+
+/// What happens to a topic when the key of its table has changed: records of one row have another key then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnKeyChange {
+    /// The source stops.
+    #[default]
+    Stop,
+    /// All rows are read again under the new key, and those under the old one are gone.
+    Resnapshot,
 }
 
 /// Where the rows of a partitioned table go.
@@ -315,6 +336,10 @@ impl SourceConfig {
             (
                 "snapshot.max_rows_per_second",
                 self.snapshot.max_rows_per_second == Some(0),
+            ),
+            (
+                "postgres.watch_interval_ms",
+                !(100..=3_600_000).contains(&self.postgres.watch_interval_ms),
             ),
         ] {
             if wrong {

@@ -109,7 +109,7 @@ async fn to_begin(
     progress.snapshots_paused = before
         .as_ref()
         .is_some_and(|before| before.snapshots_paused);
-    progress.tables = unread(tables, before, seq + 1);
+    progress.tables = unread(session, tables, before, seq + 1);
     if session.config.snapshot.mode == SnapshotMode::Never {
         tracing::info!("existing rows are not read, since snapshot.mode is \"never\"");
         tables.clear();
@@ -141,18 +141,19 @@ pub(crate) async fn unread_again(
     next_seq: u64,
 ) -> Result<BTreeMap<String, TableProgress>, Error> {
     let tables = publish_tables(session, Some(&before)).await?;
-    Ok(unread(&tables, Some(before), next_seq))
+    Ok(unread(session, &tables, Some(before), next_seq))
 }
 
 /// The tables, of which nothing is read yet. Where rows of theirs may be in the log, the snapshot sweeps.
 fn unread(
+    session: &Session,
     tables: &Tables,
     before: Option<Progress>,
     next_seq: u64,
 ) -> BTreeMap<String, TableProgress> {
     let begun = before.as_ref().is_some_and(Progress::has_begun);
     let mut all = before.map(|before| before.tables).unwrap_or_default();
-    for table in tables {
+    for (table, described) in tables.iter().zip(&session.tables) {
         // One that was to sweep before and did not come to it still is.
         let known = all.get(&*table.topic);
         let swept = known.and_then(|known| known.snapshot.as_ref()?.below);
@@ -161,6 +162,8 @@ fn unread(
             filter: None,
         };
         let mut progress = table.progress();
+        let (followed, config) = (&mut progress.followed, &session.config);
+        session.members.follow(described, followed, config);
         progress.snapshot = Some(TableSnapshot::requested(request, next_seq));
         all.insert(table.topic.to_string(), progress);
     }

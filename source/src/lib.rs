@@ -36,6 +36,7 @@ mod telemetry;
 mod topics;
 mod translate;
 pub mod wal2json;
+mod watch;
 
 pub use service::Source;
 

@@ -6,13 +6,16 @@ use std::collections::HashMap;
 use tokio_postgres::Client;
 use tributary_runtime::{Error, Problem};
 
-use crate::catalog::Selection;
+use crate::catalog::{CatalogTable, Selection};
 use crate::config::{Plugin, SourceConfig};
 use crate::database::{Database, identifier, qualified};
+use crate::watch::Followed;
 
 /// A table's place in one of our publications.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Member {
+struct Member {
+    /// `pg_publication_rel.oid`
+    row: u32,
     /// The table's name, quoted.
     name: String,
     /// Somebody gave it a column list or a row filter.
@@ -40,7 +43,7 @@ pub(crate) struct Correction {
 
 // Lists and filters exist since PG15; to_jsonb asks for them on any version.
 const MEMBERS: &str = "
-    SELECT p.pubname = $1, r.prrelid, pg_catalog.format('%I.%I', n.nspname, c.relname),
+    SELECT p.pubname = $1, r.prrelid, r.oid, pg_catalog.format('%I.%I', n.nspname, c.relname),
         pg_catalog.to_jsonb(r) ->> 'prqual' IS NOT NULL OR pg_catalog.to_jsonb(r) ->> 'prattrs' IS NOT NULL
     FROM pg_catalog.pg_publication p
     JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
@@ -49,6 +52,16 @@ const MEMBERS: &str = "
     WHERE p.pubname IN ($1, $2)";
 
 impl Members {
+    /// What is remembered of a table that is followed from now on.
+    pub(crate) fn follow(
+        &self,
+        table: &CatalogTable,
+        followed: &mut Followed,
+        config: &SourceConfig,
+    ) {
+        followed.place(self.place(table, config).unwrap_or_default(), table);
+    }
+
     /// Reads what our publications carry now.
     pub(crate) async fn read(
         client: &Client,
@@ -63,8 +76,9 @@ impl Members {
         let mut members = Self::default();
         for row in &rows {
             let member = Member {
-                name: row.get(2),
-                restricted: row.get(3),
+                row: row.get(2),
+                name: row.get(3),
+                restricted: row.get(4),
             };
             let publication = if row.get(0) {
                 &mut members.keyed
@@ -74,6 +88,20 @@ impl Members {
             publication.insert(row.get(1), member);
         }
         Ok(members)
+    }
+
+    /// A table's place in the publication that it belongs into (`pg_publication_rel.oid`): another one than before
+    /// means that it was out of it for a while. 0 with a plug-in that has no publications.
+    pub(crate) fn place(&self, table: &CatalogTable, config: &SourceConfig) -> Option<u32> {
+        if config.postgres.plugin != Plugin::Pgoutput {
+            return Some(0);
+        }
+        let publication = if table.is_keyless() {
+            &self.keyless
+        } else {
+            &self.keyed
+        };
+        publication.get(&table.table.oid).map(|member| member.row)
     }
 
     /// The tables of which not all is published, because somebody gave them a column list or a row filter.
@@ -189,7 +217,7 @@ pub(crate) async fn put_right(
     config: &SourceConfig,
     selection: &Selection,
     all: bool,
-) -> Result<(), Error> {
+) -> Result<Members, Error> {
     let members = Members::read(client, database, config).await?;
     if let Some(problem) = members.restricted(config).into_iter().next() {
         let error = Error::stop_msg(problem.what);
@@ -198,7 +226,11 @@ pub(crate) async fn put_right(
             None => error,
         });
     }
-    for correction in members.corrections(selection, config) {
+    let corrections = members.corrections(selection, config);
+    if corrections.is_empty() {
+        return Ok(members);
+    }
+    for correction in corrections {
         match correction.run(client, database).await {
             Ok(()) => correction.tell(),
             Err(error) if all => return Err(error.context(correction.why)),
@@ -207,7 +239,7 @@ pub(crate) async fn put_right(
             }
         }
     }
-    Ok(())
+    Members::read(client, database, config).await
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use tributary_runtime::Error;
 use tributary_schemas::Lsn;
 
 use crate::snapshot::{SnapshotRequest, TableSnapshot};
+use crate::watch::Followed;
 
 /// The record's format. A source refuses another one.
 const FORMAT_VERSION: u32 = 2;
@@ -67,6 +68,9 @@ pub(crate) struct TableProgress {
     /// The topic's id: another one is another topic, of the same name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) topic_id: Option<String>,
+    /// What the catalog said of it when its topic began, or was read again.
+    #[serde(default)]
+    pub(crate) followed: Followed,
     /// Its rows on their way into the log; `None` when they all are there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) snapshot: Option<TableSnapshot>,
@@ -239,7 +243,7 @@ impl ProgressLog {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{Position, Progress, ProgressLog, SnapshotRequest, TableProgress};
+    use super::{Followed, Position, Progress, ProgressLog, SnapshotRequest, TableProgress};
     use tributary_schemas::Lsn;
 
     fn progress() -> Progress {
@@ -256,6 +260,7 @@ mod tests {
             partitions: 6,
             key_schema_id: Some(4),
             topic_id: None,
+            followed: Followed::default(),
             snapshot: None,
         };
         let mut progress = Progress::new("1".to_owned(), 2, position);

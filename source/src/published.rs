@@ -3,19 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tributary_runtime::registry::{BACKWARD_TRANSITIVE, Registry};
+use tributary_runtime::registry::{BACKWARD, BACKWARD_TRANSITIVE, Registry};
 use tributary_runtime::{Error, ResultExt};
 use tributary_schemas::encode::{Change, EncodePlan, SourceIdentity};
 use tributary_schemas::table::{Cell, Table};
 use tributary_schemas::{avro, name, partition, wire};
 
 use crate::catalog::CatalogTable;
-use crate::config::SourceConfig;
+use crate::config::{OnKeyChange, SourceConfig};
 use crate::database::qualified;
 use crate::failpoint;
 use crate::outbox::{Outbox, Record};
 use crate::progress::TableProgress;
 use crate::topics::{Cleanup, TopicSpec, Topics};
+use crate::watch::Followed;
 
 mod unfit;
 
@@ -66,6 +67,8 @@ pub(crate) struct PublishedTable {
     pub(crate) key_columns: Vec<usize>,
     plan: EncodePlan,
     key_schema_id: Option<u32>,
+    /// [`Followed::rekeyed`]
+    rekeyed: bool,
     value_schema_id: u32,
     truncate_schema_id: u32,
     /// The topic's `max.message.bytes`.
@@ -92,6 +95,7 @@ impl PublishedTable {
             topic_id: None,
             partitions: if key_columns.is_empty() { 1 } else { 3 },
             key_schema_id: (!key_columns.is_empty()).then_some(1),
+            rekeyed: false,
             value_schema_id: 2,
             truncate_schema_id: 3,
             max_record_bytes: usize::MAX,
@@ -109,6 +113,11 @@ impl PublishedTable {
             partitions: self.partitions,
             key_schema_id: self.key_schema_id,
             topic_id: self.topic_id.clone(),
+            followed: Followed {
+                key: self.key(),
+                rekeyed: self.rekeyed,
+                ..Followed::default()
+            },
             snapshot: None,
         }
     }
@@ -116,6 +125,19 @@ impl PublishedTable {
     /// `"schema"."table"`, for SQL.
     pub(crate) fn quoted_name(&self) -> String {
         qualified(&self.table.schema, &self.table.name)
+    }
+
+    /// The names of the key's columns, in key order.
+    pub(crate) fn key(&self) -> Vec<String> {
+        let columns = &self.table.columns;
+        let key = self.key_columns.iter();
+        key.map(|index| columns[*index].name.clone()).collect()
+    }
+
+    /// Whether its records have other keys than those that progress knows: then all rows are read again, or the
+    /// topic would mix them.
+    pub(crate) fn has_other_key(&self, known: &TableProgress) -> bool {
+        self.key_schema_id != known.key_schema_id
     }
 
     /// `schema.table`, for messages.
@@ -282,8 +304,8 @@ impl Registrar {
         known.get(topic).cloned()
     }
 
-    /// Registers a table's schemas and compiles its plan. `known` is what progress says of its topic: a key
-    /// schema's id must never change.
+    /// Registers a table's schemas and compiles its plan. `known` is what progress says of its topic: with
+    /// `on_key_change = "resnapshot"` the key may be another one, see [`PublishedTable::has_other_key`].
     ///
     /// # Errors
     /// The registry is away (retry), refuses a schema, or gives a key schema another id than before (stop).
@@ -296,19 +318,24 @@ impl Registrar {
         let topic = topic_name(&self.config, &table)?;
         let key_columns = table.key_columns();
         failpoint::hit(failpoint::REGISTERING);
-        let key_schema_id = match avro::key_schema(&topic, &table) {
-            Some(schema) => Some(self.register_key(&topic, &schema, known).await?),
-            None => None,
-        };
+        let (key_schema_id, new_generation) = self.register_key(&topic, &table, known).await?;
+        let rekeyed = new_generation || known.is_some_and(|known| known.followed.rekeyed);
         let value_subject = format!("{topic}-value");
+        if new_generation {
+            // A column of the key is never null, one outside may be: no schema reads both generations.
+            self.set_compatibility(&value_subject, "NONE").await?;
+        }
         let value_schema_id = self
             .register(&value_subject, &avro::value_schema(&topic, &table))
             .await?;
+        let compatibility = if rekeyed {
+            BACKWARD
+        } else {
+            BACKWARD_TRANSITIVE
+        };
         // Behind the registration: a setting for a subject that does not exist yet may be forgotten.
-        self.registry
-            .set_compatibility(&value_subject, BACKWARD_TRANSITIVE)
-            .await
-            .doing(|| format!("set the compatibility of subject '{value_subject}'"))?;
+        self.set_compatibility(&value_subject, compatibility)
+            .await?;
         failpoint::hit(failpoint::REGISTERED);
         let truncate_schema_id = self
             .register(
@@ -336,6 +363,7 @@ impl Registrar {
             key_columns,
             table,
             key_schema_id,
+            rekeyed,
             value_schema_id,
             truncate_schema_id,
         })
@@ -352,24 +380,81 @@ impl Registrar {
         })))
     }
 
+    /// The id of the key's schema (`None` without a key), and whether it is another key than before.
     async fn register_key(
         &self,
         topic: &str,
-        schema: &str,
+        table: &Table,
         known: Option<&TableProgress>,
-    ) -> Result<u32, Error> {
+    ) -> Result<(Option<u32>, bool), Error> {
+        let schema = avro::key_schema(topic, table);
         let subject = format!("{topic}-key");
-        let id = self.register(&subject, schema).await?;
-        match known.and_then(|known| known.key_schema_id) {
-            Some(before) if before != id => Err(Error::stop_msg(format!(
-                "the registry gives the key schema of topic '{topic}' the id {id}, it was {before} before: records of one row would get different keys"
-            ))
-            .remedy(format!(
-                "if the registry has lost its store, restore it; if the primary key has changed, start over with a new topic prefix (this one is '{}')",
-                self.config.kafka.topic_prefix
-            ))),
-            _ => Ok(id),
+        let Some(known) = known else {
+            return match schema {
+                Some(schema) => Ok((Some(self.register(&subject, &schema).await?), false)),
+                None => Ok((None, false)),
+            };
+        };
+        let key = table.key_columns().into_iter();
+        let key: Vec<_> = key.map(|at| table.columns[at].name.clone()).collect();
+        let mut changed = key != known.followed.key;
+        if changed {
+            self.key_has_changed(topic, known, &key)?;
+            self.set_compatibility(&subject, "NONE").await?;
         }
+        let Some(schema) = schema else {
+            return Ok((None, changed));
+        };
+        let id = self.register(&subject, &schema).await?;
+        if known.key_schema_id.is_some_and(|before| before != id) {
+            self.key_has_changed(topic, known, &key)?;
+            changed = true;
+        }
+        Ok((Some(id), changed))
+    }
+
+    async fn set_compatibility(&self, subject: &str, level: &str) -> Result<(), Error> {
+        self.registry
+            .set_compatibility(subject, level)
+            .await
+            .doing(|| format!("set the compatibility of subject '{subject}'"))
+    }
+
+    /// Decides about a key that is another one than the topic's records have.
+    fn key_has_changed(
+        &self,
+        topic: &str,
+        known: &TableProgress,
+        key: &[String],
+    ) -> Result<(), Error> {
+        let (name, before) = (&known.table, known.followed.key.join(", "));
+        let key = key.join(", ");
+        if key.is_empty() {
+            return Err(Error::stop_msg(format!(
+                "table {name} has lost its key ({before}): records without a key cannot go into topic '{topic}'"
+            ))
+            .remedy(format!("give it that key again, or take it out of postgres.tables; updates and deletes from between are not in the WAL, so all rows are read again then. To go on without a key, rename the table: that begins a new topic (this one is '{topic}')")));
+        }
+        if before.is_empty() {
+            return Err(Error::stop_msg(format!(
+                "table {name} had no key and has one now ({key}): its topic '{topic}' is that of a table without one"
+            ))
+            .remedy("rename the table, which begins a new topic; or start over with a new kafka.topic_prefix"));
+        }
+        if self.config.postgres.on_key_change == OnKeyChange::Resnapshot {
+            return Ok(());
+        }
+        let what = match known.key_schema_id {
+            _ if before != key => {
+                format!("the key of table {name} was ({before}) and is ({key}) now")
+            }
+            before => format!(
+                "the registry gives the key schema of topic '{topic}' another id, it was {} before: a column's type has changed, or the registry has lost its store",
+                before.unwrap_or_default()
+            ),
+        };
+        Err(Error::stop_msg(format!("{what}: records of one row would get different keys"))
+            .remedy(format!("set postgres.on_key_change = \"resnapshot\" to read all rows again under the new key into topic '{topic}', or start over with a new kafka.topic_prefix; a registry that has lost its store is to be restored")))
     }
 
     /// Registers a schema; its id.

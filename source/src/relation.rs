@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use tributary_runtime::Error;
 use tributary_schemas::table::{Column, Table};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, CatalogTable};
 use crate::pgoutput::{Relation, ReplicaIdentity};
 use crate::progress::TableProgress;
-use crate::published::{PublishedTable, topic_name};
+use crate::published::{PublishedTable, topic_of};
 use crate::session::Session;
 
 /// A Relation message, kept: what tells one shape of a table from another.
@@ -55,10 +55,56 @@ impl RelationShape {
     pub(crate) fn display_name(&self) -> String {
         format!("{}.{}", self.schema, self.name)
     }
+
+    pub(crate) fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The columns of the key at the time of the change, in key order: `known` is the topic's key, `now` the
+    /// catalog's.
+    fn key(&self, known: &[String], now: &[String]) -> Vec<String> {
+        let has = |key: &[String]| {
+            let mut names = key.iter();
+            names.all(|name| self.columns.iter().any(|column| column.name == *name))
+        };
+        // With FULL every column is flagged, so the flags tell the key only without it.
+        if self.identity == ReplicaIdentity::Full {
+            let key = if has(known) { known } else { now };
+            return key.to_vec();
+        }
+        let flagged = self.columns.iter().filter(|column| column.key);
+        let flagged: Vec<&String> = flagged.map(|column| &column.name).collect();
+        let same = |key: &[String]| {
+            key.len() == flagged.len() && key.iter().all(|name| flagged.contains(&name))
+        };
+        if same(known) {
+            known.to_vec()
+        } else if same(now) {
+            now.to_vec()
+        } else if known.is_empty() && now.is_empty() {
+            // Not all of the key is on the wire, or not every partition logs it.
+            Vec::new()
+        } else {
+            flagged.into_iter().cloned().collect()
+        }
+    }
 }
 
-/// The table as it is published; `None` if `known`, what progress says by topic, does not have it: a change of
-/// any other table would be a part without its whole.
+/// What a Relation message leads to.
+#[derive(Debug)]
+pub(crate) enum Resolved {
+    /// The table as it is published.
+    Ours(Box<PublishedTable>),
+    /// A change of it would be a part without its whole: progress does not have it, or has another table of this
+    /// name.
+    NotOurs,
+}
+
+/// The table of a Relation message. `known` is what progress says, by topic.
 ///
 /// The message has the columns as they were at the time of the change; key order, labels and attribute
 /// numbers come from the catalog, which may be newer.
@@ -66,19 +112,25 @@ pub(crate) async fn resolve(
     session: &Session,
     known: &BTreeMap<String, TableProgress>,
     shape: &RelationShape,
-) -> Result<Option<PublishedTable>, Error> {
+) -> Result<Resolved, Error> {
+    let topic = topic_of(&session.config, &shape.schema, &shape.name)?;
+    let known = known.get(&topic);
+    let Some(known) = known.filter(|known| known.oid == shape.oid && !known.followed.absent) else {
+        tracing::info!(
+            table = shape.display_name(),
+            "the table's rows are not in its topic yet: its changes are left out until they are read"
+        );
+        return Ok(Resolved::NotOurs);
+    };
     let mut catalog = Catalog::new(&session.client, &session.database);
     let now = catalog.table(shape.oid).await?;
-    let known_column = |name: &str| {
-        now.as_ref()?
-            .table
-            .columns
-            .iter()
-            .find(|column| column.name == name)
-    };
+    let now = now.as_ref();
     let mut columns = Vec::new();
     for column in &shape.columns {
-        let known = known_column(&column.name);
+        let known = now.and_then(|now| {
+            let mut columns = now.table.columns.iter();
+            columns.find(|known| known.name == column.name)
+        });
         columns.push(Column {
             name: column.name.clone(),
             attnum: known.map_or(0, |known| known.attnum),
@@ -89,21 +141,14 @@ pub(crate) async fn resolve(
                     known.map_or(0, |known| known.column_type.dimensions()),
                 )
                 .await?,
-            key_position: known.and_then(|known| known.key_position),
+            key_position: None,
         });
     }
-    // With FULL every column is flagged, so the flags tell the key only without it.
-    if shape.identity != ReplicaIdentity::Full {
-        let agrees = columns
-            .iter()
-            .zip(&shape.columns)
-            .all(|(ours, theirs)| ours.key_position.is_some() == theirs.key);
-        if !agrees {
-            let mut position = 0..;
-            for (column, theirs) in columns.iter_mut().zip(&shape.columns) {
-                column.key_position = theirs.key.then(|| position.next()).flatten();
-            }
-        }
+    let now = now.map(CatalogTable::key).unwrap_or_default();
+    let key = shape.key(&known.followed.key, &now);
+    for column in &mut columns {
+        let place = key.iter().position(|name| *name == column.name);
+        column.key_position = place.and_then(|place| u16::try_from(place).ok());
     }
     let table = Table {
         oid: shape.oid,
@@ -111,13 +156,81 @@ pub(crate) async fn resolve(
         name: shape.name.clone(),
         columns,
     };
-    let Some(known) = known.get(&topic_name(&session.config, &table)?) else {
-        tracing::warn!(
-            table = shape.display_name(),
-            "the table is in the publication, but was not in this source's snapshot: its changes are left out"
-        );
-        return Ok(None);
-    };
-    let published = session.registrar.publish(table, Some(known));
-    published.await.map(Some)
+    let published = session.registrar.publish(table, Some(known)).await?;
+    Ok(Resolved::Ours(Box::new(published)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RelationShape, ReplicaIdentity, ShapeColumn};
+
+    fn shape(identity: ReplicaIdentity, flagged: &[&str]) -> RelationShape {
+        let column = |name: &str| ShapeColumn {
+            name: name.to_owned(),
+            key: flagged.contains(&name),
+            type_oid: 23,
+            type_modifier: -1,
+        };
+        RelationShape {
+            oid: 1,
+            schema: "s".to_owned(),
+            name: "t".to_owned(),
+            identity,
+            columns: ["a", "b", "c"].map(column).to_vec(),
+        }
+    }
+
+    #[test]
+    fn the_key_is_that_of_the_change() {
+        use ReplicaIdentity::{Default, Full};
+        for (identity, flagged, known, now, wanted, why) in [
+            (
+                Default,
+                "ab",
+                "ba",
+                "ba",
+                "ba",
+                "the catalog knows the order",
+            ),
+            (Default, "ab", "ba", "c", "ba", "the catalog is newer"),
+            (Default, "c", "ba", "c", "c", "another key"),
+            (Default, "bc", "a", "cb", "cb", "another key, in order"),
+            (
+                Default,
+                "bc",
+                "a",
+                "",
+                "bc",
+                "another key, which is gone again",
+            ),
+            (
+                Default,
+                "",
+                "a",
+                "a",
+                "",
+                "lost, and back in the catalog only",
+            ),
+            (Default, "", "", "a", "", "gained later"),
+            (Default, "a", "", "a", "a", "gained"),
+            (
+                Default,
+                "a",
+                "",
+                "",
+                "",
+                "a key of which not all is on the wire",
+            ),
+            (Full, "abc", "b", "c", "b", "the watch tells of another one"),
+            (Full, "abc", "x", "c", "c", "a column of it was renamed"),
+            (Full, "abc", "", "", "", "none"),
+            (Full, "abc", "", "a", "", "the watch tells of it"),
+        ] {
+            let names = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
+            let flagged = names(flagged);
+            let flagged: Vec<&str> = flagged.iter().map(String::as_str).collect();
+            let key = shape(identity, &flagged).key(&names(known), &names(now));
+            assert_eq!(key, names(wanted), "{why}");
+        }
+    }
 }

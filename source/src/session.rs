@@ -15,6 +15,7 @@ use crate::catalog::{Catalog, CatalogTable, server_facts};
 use crate::config::SourceConfig;
 use crate::database::Database;
 use crate::decoder::limits;
+use crate::membership::Members;
 use crate::metadata::MetadataTopics;
 use crate::progress::Progress;
 use crate::publication::{Publication, publications};
@@ -43,6 +44,8 @@ pub(crate) struct Session {
     pub(crate) throttle: Arc<Throttle>,
     pub(crate) metadata: Arc<MetadataTopics>,
     pub(crate) streaming: StreamingSwitch,
+    /// Where these tables are in the publications.
+    pub(crate) members: Members,
     publication_names: String,
     /// Somebody has told us to go on where we would stop.
     adopt: bool,
@@ -124,7 +127,7 @@ impl Session {
         for publication in &publications {
             publication.ensure(&client, &database).await?;
         }
-        membership::put_right(&client, &database, config, &selection, first).await?;
+        let members = membership::put_right(&client, &database, config, &selection, first).await?;
         let publication_names = names(&publications);
         let registrar = Arc::new(Registrar::new(Arc::clone(config), database.name())?);
         let metadata = Arc::new(MetadataTopics::prepare(config, &registrar).await?);
@@ -138,6 +141,7 @@ impl Session {
             throttle: Arc::new(Throttle::new(config.snapshot.max_rows_per_second)),
             metadata,
             streaming: streaming.clone(),
+            members,
             publication_names,
             adopt,
         })

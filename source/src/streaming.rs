@@ -3,6 +3,7 @@
 mod chunks;
 mod commands;
 mod keyless;
+mod tables;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::outbox::{Outbox, Transaction};
 use crate::pgoutput::{Begin, Message};
 use crate::progress::{Position, ProgressLog};
 use crate::publisher::{Committed, Publisher};
-use crate::relation::{self, RelationShape};
+use crate::relation::{self, RelationShape, Resolved};
 use crate::replication::{Frame, ReplicationStream};
 use crate::session::{Begun, STATUS_INTERVAL, Session, keep_alive};
 use crate::signals::Inbox;
@@ -29,6 +30,7 @@ use crate::telemetry;
 use crate::translate::{Applied, Translator};
 use chunks::Chunks;
 use commands::Commands;
+use tables::Tables;
 
 pub(crate) use commands::obey;
 
@@ -59,6 +61,7 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
     .await?;
     progress.signals_offset = Some(signals_offset);
     let mut streaming = Streaming {
+        tables: Tables::begin(&session, &progress),
         stream,
         publisher,
         translator: Translator::new(progress.position).with_metadata(Arc::clone(&session.metadata)),
@@ -96,6 +99,7 @@ struct Streaming {
     translator: Translator,
     completer: Completer,
     chunks: Chunks,
+    tables: Tables,
     decoder: Decoder,
     /// Where the payload stands that the decoder has not done with.
     decoding: Lsn,
@@ -188,6 +192,7 @@ impl Streaming {
 
     /// What may change only between two transactions.
     async fn between_transactions(&mut self) -> Result<(), Error> {
+        self.attend_tables().await?;
         if self.keyless_is_due() {
             self.read_keyless().await?;
         }
@@ -285,9 +290,10 @@ impl Streaming {
 
     /// Looks a table's shape up and registers its schema, before a record uses it.
     async fn learn(&mut self, shape: &RelationShape) -> Result<(), Error> {
+        self.renamed(shape);
         let known = &self.progress.get().tables;
         let work = relation::resolve(&self.session, known, shape);
-        let table = keep_alive(
+        let resolved = keep_alive(
             &mut self.stream,
             &self.session.database,
             self.durable.confirm,
@@ -295,6 +301,13 @@ impl Streaming {
         )
         .await
         .doing(|| format!("prepare table {}", shape.display_name()))?;
+        let table = match resolved {
+            Resolved::Ours(table) => Some(*table),
+            Resolved::NotOurs => None,
+        };
+        if let Some(table) = &table {
+            self.key_changed(table);
+        }
         self.translator.learn(shape, table.map(Arc::new));
         Ok(())
     }

@@ -165,7 +165,12 @@ impl Topics {
         }
         let policy = self.setting(&spec.name, "cleanup.policy").await?;
         let policy = policy.as_deref();
-        if policy != Some(spec.cleanup.policy()) {
+        // What is kept for ever need not be compacted: a table that had no key when its topic began, say.
+        let mut kept = policy == Some("delete");
+        for limit in ["retention.ms", "retention.bytes"] {
+            kept = kept && self.setting(&spec.name, limit).await?.as_deref() == Some("-1");
+        }
+        if policy != Some(spec.cleanup.policy()) && !kept {
             return Err(Error::stop_msg(format!(
                 "topic '{}' has cleanup.policy={}, this table needs {}",
                 spec.name,

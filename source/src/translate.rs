@@ -187,6 +187,11 @@ impl Translator {
         );
     }
 
+    /// The shape in which a table's rows come.
+    pub(crate) fn shape(&self, oid: u32) -> Option<&RelationShape> {
+        self.tables.get(&oid).map(|announced| &announced.shape)
+    }
+
     /// Whether a Relation message says what is known already.
     pub(crate) fn knows(&self, relation: &Relation<'_>) -> bool {
         self.tables

@@ -4,6 +4,16 @@
 
 #[path = "evolution/identity.rs"]
 mod identity;
+#[path = "evolution/keys.rs"]
+mod keys;
+#[path = "evolution/names.rs"]
+mod names;
+#[path = "evolution/partitions.rs"]
+mod partitions;
+#[path = "evolution/presence.rs"]
+mod presence;
+#[path = "evolution/shapes.rs"]
+mod shapes;
 #[path = "evolution/stage.rs"]
 mod stage;
 

@@ -15,6 +15,7 @@ use crate::publisher::Publisher;
 use crate::replication::{ReplicationConnection, SystemIdentity, TimelineHistory};
 use crate::slot::Slot;
 use crate::topics::{TopicSpec, Topics};
+use crate::watch::Followed;
 use crate::{failpoint, first_start, log_end};
 
 /// The ids of the topics, by name.
@@ -331,6 +332,11 @@ impl Session {
                     oid: table.table.oid,
                     partitions: spec.partitions,
                     key_schema_id: None,
+                    // That of the records that are there is not known: it is taken to be this one.
+                    followed: Followed {
+                        key: table.key(),
+                        ..Followed::default()
+                    },
                     snapshot: None,
                     topic_id: None,
                 },

@@ -185,6 +185,7 @@ mod tests {
                 partitions: 1,
                 key_schema_id: Some(4),
                 topic_id: None,
+                followed: crate::watch::Followed::default(),
                 snapshot: None,
             };
             progress.tables.insert(format!("p.{name}"), table);

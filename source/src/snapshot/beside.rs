@@ -251,8 +251,15 @@ impl Beside {
         let Some(found) = catalog.table(self.task.known.oid).await? else {
             return Ok(None);
         };
-        let published = self.registrar.publish(found.table, Some(&self.task.known));
-        Ok(Some(Arc::new(published.await?)).filter(|table| table.topic == self.task.topic))
+        let known = &self.task.known;
+        let published = self.registrar.publish(found.table, Some(known)).await?;
+        if published.has_other_key(known) {
+            return Err(Error::retry_msg(format!(
+                "the key of table {} has changed while it is read",
+                known.table
+            )));
+        }
+        Ok(Some(Arc::new(published)).filter(|table| table.topic == self.task.topic))
     }
 
     async fn low_watermark(&mut self, marks: &Client) -> Result<(), Error> {

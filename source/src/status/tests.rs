@@ -52,6 +52,7 @@ fn progress() -> Progress {
         partitions: 1,
         key_schema_id: Some(4),
         topic_id: None,
+        followed: crate::watch::Followed::default(),
         snapshot: Some(snapshot),
     };
     let position = Position::at_consistent_point(Lsn(5000), 12);

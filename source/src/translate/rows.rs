@@ -31,7 +31,14 @@ impl<'a> NewRow<'a> {
                 pgoutput::Cell::Null => Cell::Null,
                 pgoutput::Cell::Text(text) => Cell::Text(text),
                 pgoutput::Cell::Unchanged => match old {
-                    Some((old, full)) if full || table.key_columns.contains(&index) => old[index],
+                    // A TOASTed value is never null: a partition with another identity than its table's logs the
+                    // key only, which the table's FULL makes look like a whole row.
+                    Some((old, full))
+                        if full && old[index] != Cell::Null
+                            || table.key_columns.contains(&index) =>
+                    {
+                        old[index]
+                    }
                     _ => {
                         unchanged.push(index);
                         Cell::Null

@@ -16,24 +16,33 @@ const TABLES: &str = "
     CREATE TABLE s.index_gone (id int PRIMARY KEY, code text NOT NULL, v text);
     CREATE UNIQUE INDEX index_gone_code ON s.index_gone (code);
     ALTER TABLE s.index_gone REPLICA IDENTITY USING INDEX index_gone_code; DROP INDEX s.index_gone_code;
+    CREATE TABLE s.generated (id int, twice int GENERATED ALWAYS AS (id * 2) STORED, v text, PRIMARY KEY (v, twice));
     CREATE TABLE s.parted (id int, region text, v text, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
     CREATE TABLE s.parted_eu PARTITION OF s.parted FOR VALUES IN ('eu');
-    CREATE TABLE s.parted_us PARTITION OF s.parted FOR VALUES IN ('us');";
+    CREATE TABLE s.parted_us PARTITION OF s.parted FOR VALUES IN ('us');
+    CREATE TABLE s.blind (id int, region text, v text, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+    CREATE TABLE s.blind_eu PARTITION OF s.blind FOR VALUES IN ('eu'); ALTER TABLE s.blind_eu REPLICA IDENTITY NOTHING;
+    CREATE TABLE s.mixed (id int, region text, v text, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+    CREATE TABLE s.mixed_eu PARTITION OF s.mixed FOR VALUES IN ('eu'); ALTER TABLE s.mixed REPLICA IDENTITY FULL;
+    ALTER TABLE s.mixed ALTER v SET STORAGE EXTERNAL; ALTER TABLE s.mixed_eu ALTER v SET STORAGE EXTERNAL;";
 
-const KEYED: [(&str, &[&str]); 5] = [
+const KEYED: [(&str, &[&str]); 6] = [
     ("plain", &["id"]),
     ("with_full", &["id"]),
     ("with_index", &["code"]),
     ("order_matters", &["a", "c"]),
     ("parted", &["id", "region"]),
+    ("mixed", &["id", "region"]),
 ];
 
-const KEYLESS: [&str; 5] = [
+const KEYLESS: [&str; 7] = [
     "none",
     "nothing",
     "full_without_key",
     "deferrable",
     "index_gone",
+    "generated",
+    "blind",
 ];
 
 /// Rows of a table: the columns that it has of `id`, `a`, `b`, `c`, `code`, `other`, `region` get values.
@@ -46,6 +55,7 @@ fn inserts() -> String {
         "nothing",
         "full_without_key",
         "deferrable",
+        "generated",
     ] {
         sql += &format!(
             "INSERT INTO s.{table} (id, v) SELECT g, 'v' || g FROM generate_series(1, 5) g;"
@@ -53,7 +63,9 @@ fn inserts() -> String {
     }
     sql += "INSERT INTO s.with_index SELECT g, 'c' || g, g, 'v' FROM generate_series(1, 5) g;
         INSERT INTO s.order_matters SELECT g, 1, g + 10, 'v' FROM generate_series(1, 5) g;
-        INSERT INTO s.index_gone SELECT g, 'c' || g, 'v' FROM generate_series(1, 5) g;";
+        INSERT INTO s.index_gone SELECT g, 'c' || g, 'v' FROM generate_series(1, 5) g;
+        INSERT INTO s.blind SELECT g, 'eu', 'v' FROM generate_series(1, 5) g;
+        INSERT INTO s.mixed SELECT g, 'eu', repeat('x', 9000) || g FROM generate_series(1, 5) g;";
     sql + "INSERT INTO s.parted SELECT g, 'eu', 'v' FROM generate_series(1, 5) g;"
 }
 
@@ -65,11 +77,14 @@ const CHANGES: &str = "
     DELETE FROM s.with_index WHERE id = 3;
     UPDATE s.order_matters SET b = 7 WHERE a = 1; UPDATE s.order_matters SET c = 70 WHERE a = 2; DELETE FROM s.order_matters WHERE a = 3;
     UPDATE s.parted SET v = 'w' WHERE id = 1; UPDATE s.parted SET region = 'us' WHERE id = 2; DELETE FROM s.parted WHERE id = 3;
+    UPDATE s.mixed SET id = 20 WHERE id = 2; DELETE FROM s.mixed WHERE id = 3; UPDATE s.mixed SET v = 'w' WHERE id = 1;
     UPDATE s.none SET v = 'w'; DELETE FROM s.none WHERE id = 3;
     UPDATE s.nothing SET v = 'w'; DELETE FROM s.nothing WHERE id = 3;
     UPDATE s.full_without_key SET v = 'w'; DELETE FROM s.full_without_key WHERE id = 3;
     UPDATE s.deferrable SET id = id + 1; DELETE FROM s.deferrable WHERE id = 3;
-    UPDATE s.index_gone SET v = 'w'; DELETE FROM s.index_gone WHERE id = 3;";
+    UPDATE s.index_gone SET v = 'w'; DELETE FROM s.index_gone WHERE id = 3;
+    UPDATE s.generated SET id = id + 10; DELETE FROM s.generated WHERE id = 13;
+    UPDATE s.blind SET v = 'w'; DELETE FROM s.blind WHERE id = 3;";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_replica_identity_is_carried_and_never_in_the_applications_way() {

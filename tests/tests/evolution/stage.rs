@@ -1,7 +1,7 @@
 //! A source on a database of its own, and its topics folded as a consumer would.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 use tributary_tests::oracle::{TopicReader, TopicRecord};
@@ -10,6 +10,12 @@ use tributary_tests::service::{Kind, Service};
 use tributary_tests::stack::Stack;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// So that nobody waits for the watch.
+pub(crate) const OFTEN: &str = "watch_interval_ms = 200";
+
+/// What the log says when a table is read beside the stream.
+pub(crate) const READ: &str = "the table's rows are in the log";
 
 /// Rows as text, by column.
 pub(crate) type Row = BTreeMap<String, Option<String>>;
@@ -69,6 +75,36 @@ impl Stage {
         assert_eq!(self.source.wait(PATIENCE).unwrap().code(), Some(1));
         let log = self.source.log_tail();
         assert!(log.contains(message), "{message:?} is not in:\n{log}");
+    }
+
+    /// Waits until the log says this so often.
+    pub(crate) async fn logs(&self, message: &str, times: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.source.log().matches(message).count() < times {
+            assert!(
+                Instant::now() < deadline,
+                "{message:?} is not {times} times in:\n{}",
+                self.source.log()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until the newest schema of a subject says this.
+    pub(crate) async fn registers(&self, subject: &str, text: &str) {
+        let url = format!(
+            "{}/subjects/{subject}/versions/latest",
+            self.stack.registry_url()
+        );
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = reqwest::get(&url).await.unwrap().text().await.unwrap();
+            if answer.contains(text) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{text:?} is not in {answer}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     pub(crate) async fn records(&self, table: &str) -> Vec<TopicRecord> {
@@ -146,6 +182,27 @@ impl Stage {
             got.len(),
             difference(&wanted, &got)
         );
+    }
+
+    /// Waits until a table and its topic, folded, hold the same rows.
+    pub(crate) async fn converges(&mut self, table: &str, topic: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.catch_up().await;
+            let (mut wanted, mut got) = (self.rows(table).await, self.fold(topic).await);
+            wanted.sort_unstable();
+            got.sort_unstable();
+            if wanted == got {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{table}: {:?}\n{}",
+                difference(&wanted, &got),
+                self.source.log_tail()
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 }
 

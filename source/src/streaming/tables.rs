@@ -1,0 +1,317 @@
+//! Tables that appear, go and change while the stream runs: what the catalog's watch tells, and what of it the stream
+//! itself says.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tributary_runtime::{Error, Policy, ResultExt};
+
+use super::Streaming;
+use crate::catalog::CatalogTable;
+use crate::config::SnapshotMode;
+use crate::progress::{Progress, TableProgress};
+use crate::published::{PublishedTable, topic_of, topic_spec};
+use crate::relation::RelationShape;
+use crate::session::{Session, keep_alive};
+use crate::snapshot::SnapshotRequest;
+use crate::topics::Topics;
+use crate::watch::{Followed, Survey, Surveyed, Watch};
+
+/// How soon a table that could not be taken in is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// The catalog's watch, and what is made of it.
+pub(super) struct Tables {
+    watch: Watch,
+    /// The survey that counts, for what is compared with the one before.
+    last: Option<Arc<Survey>>,
+    /// Tables of it that could not be taken in, and when that is tried again.
+    left: Option<Instant>,
+    /// What was warned of.
+    told: BTreeSet<String>,
+}
+
+impl Tables {
+    pub(super) fn begin(session: &Session, progress: &Progress) -> Self {
+        let followed = progress.tables.values();
+        let followed = followed.filter(|table| !table.followed.absent);
+        let settled = followed.map(|table| (table.oid, table.followed.member));
+        Self {
+            watch: Watch::begin(
+                Arc::clone(&session.config),
+                session.database.clone(),
+                settled.collect(),
+            ),
+            last: None,
+            left: None,
+            told: BTreeSet::new(),
+        }
+    }
+}
+
+/// What is to be done about a table.
+enum Finding {
+    /// All its rows are read, for this reason.
+    Read(&'static str),
+    /// Its partitions are others than before.
+    Partitions,
+    /// Its types are: an enum has other labels.
+    Types,
+}
+
+impl Streaming {
+    /// Takes over what the catalog's watch has seen, once the stream has passed it.
+    pub(super) async fn attend_tables(&mut self) -> Result<(), Error> {
+        let again = self.tables.left.is_some_and(|at| at <= Instant::now());
+        let survey = match self.tables.watch.take(self.received) {
+            Some(survey) => survey,
+            None if again => match &self.tables.last {
+                Some(survey) => Arc::clone(survey),
+                None => return Ok(()),
+            },
+            None => return Ok(()),
+        };
+        self.tables.left = None;
+        if let Some(problem) = &survey.facts.fault {
+            let error = Error::stop_msg(&problem.what);
+            return Err(match &problem.remedy {
+                Some(remedy) => error.remedy(remedy.clone()),
+                None => error,
+            });
+        }
+        self.miss_tables(&survey);
+        for (topic, surveyed) in &survey.facts.tables {
+            match self.finding(topic, surveyed) {
+                None => {}
+                Some(Finding::Read(why)) => self.take_in(topic, surveyed, why).await?,
+                Some(Finding::Partitions) => self.partitions_changed(topic, &surveyed.table),
+                Some(Finding::Types) => self.learn_again(topic, surveyed.table.table.oid).await?,
+            }
+        }
+        self.tables.last = Some(survey);
+        Ok(())
+    }
+
+    fn finding(&self, topic: &str, surveyed: &Surveyed) -> Option<Finding> {
+        let table = &surveyed.table;
+        let Some(known) = self.progress.get().tables.get(topic) else {
+            return Some(Finding::Read("it is new"));
+        };
+        let followed = &known.followed;
+        if known.oid != table.table.oid {
+            return Some(Finding::Read("it is another table of the same name"));
+        }
+        if followed.absent {
+            return Some(Finding::Read("it is back"));
+        }
+        if followed.member != surveyed.member {
+            return Some(Finding::Read("it was out of its publication for a while"));
+        }
+        if followed.key != table.key() {
+            return Some(Finding::Read("it has another key"));
+        }
+        if followed.leaves != table.leaves {
+            return Some(Finding::Partitions);
+        }
+        let last = self.tables.last.as_ref()?.facts.tables.get(topic)?;
+        let types = |table: &CatalogTable| {
+            let columns = table.table.columns.iter();
+            let types = columns.map(|column| (column.attnum, column.column_type.clone()));
+            types.collect::<Vec<_>>()
+        };
+        (types(&last.table) != types(table)).then_some(Finding::Types)
+    }
+
+    /// Marks the tables that are not there any more; their topics stay as they are.
+    fn miss_tables(&mut self, survey: &Survey) {
+        let facts = &survey.facts;
+        let tables = self.progress.get().tables.iter();
+        let missed = tables.filter(|(topic, known)| {
+            !known.followed.absent
+                && !facts.tables.contains_key(*topic)
+                && !facts.unusable.contains(&known.oid)
+        });
+        let missed: Vec<String> = missed.map(|(topic, _)| topic.clone()).collect();
+        for topic in missed {
+            self.lose(
+                &topic,
+                "dropped, renamed, out of its publication or not selected any more",
+            );
+        }
+    }
+
+    /// A table is not followed any more.
+    fn lose(&mut self, topic: &str, why: &str) {
+        self.chunks.abandon(topic);
+        if let Some(known) = self.progress.get_mut().tables.get_mut(topic) {
+            tracing::warn!(
+                table = known.table,
+                topic,
+                "the table is {why}: its topic stays as it is, and is brought up to date if a table of this name comes back"
+            );
+            known.followed.absent = true;
+            known.snapshot = None;
+        }
+    }
+
+    /// A Relation message names a table that is known by another name: under that one nothing more comes.
+    pub(super) fn renamed(&mut self, shape: &RelationShape) {
+        let config = &self.session.config;
+        let Ok(now) = topic_of(config, shape.schema(), shape.name()) else {
+            return;
+        };
+        let tables = self.progress.get().tables.iter();
+        let before = tables.filter(|(topic, known)| {
+            known.oid == shape.oid && **topic != now && !known.followed.absent
+        });
+        let before: Vec<String> = before.map(|(topic, _)| topic.clone()).collect();
+        for topic in before {
+            self.lose(&topic, "renamed");
+            // It may have its name back before anybody looks.
+            self.tables.watch.want();
+        }
+    }
+
+    /// A Relation message gives a table another key, and that is allowed: from here on its records have that one.
+    pub(super) fn key_changed(&mut self, table: &PublishedTable) {
+        let Some(known) = self.progress.get().tables.get(&*table.topic) else {
+            return;
+        };
+        if !table.has_other_key(known) {
+            return;
+        }
+        let followed = known.followed.clone();
+        let mut now = table.progress();
+        now.followed = Followed {
+            key: now.followed.key,
+            rekeyed: true,
+            ..followed
+        };
+        tracing::warn!(
+            table = now.table,
+            "the table has another key: all its rows are read again under it, and those under the old one are gone then"
+        );
+        let tables = &mut self.progress.get_mut().tables;
+        tables.insert(table.topic.to_string(), now);
+        self.request_all(&table.topic, true);
+    }
+
+    /// Reads all rows of a table into its topic, which is created if it is new.
+    async fn take_in(&mut self, topic: &str, surveyed: &Surveyed, why: &str) -> Result<(), Error> {
+        let table = &surveyed.table;
+        let known = self.progress.get().tables.get(topic).cloned();
+        let work = prepare(&self.session, table, known.as_ref());
+        let prepared = keep_alive(
+            &mut self.stream,
+            &self.session.database,
+            self.durable.confirm,
+            work,
+        )
+        .await
+        .doing(|| format!("take table {}.{} in", table.table.schema, table.table.name));
+        let published = match prepared {
+            Ok(published) => published,
+            // A new table must not end what others need.
+            Err(error) if known.is_none() && error.policy() == Policy::Stop => {
+                self.tables.left = Some(Instant::now() + AGAIN);
+                if self.tables.told.insert(error.to_string()) {
+                    tracing::warn!(%error, topic, "a new table is left out; it is tried again");
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let mut now = published.progress();
+        now.followed.place(surveyed.member, table);
+        tracing::info!(
+            table = now.table,
+            topic,
+            "reading all rows of the table: {why}"
+        );
+        self.progress.get_mut().tables.insert(topic.to_owned(), now);
+        if known.is_some() || self.session.config.snapshot.mode != SnapshotMode::Never {
+            self.request_all(topic, known.is_some());
+        }
+        self.learn_again(topic, table.table.oid).await
+    }
+
+    /// Partitions were attached, detached, dropped, truncated or rewritten, of which the stream says nothing.
+    fn partitions_changed(&mut self, topic: &str, table: &CatalogTable) {
+        let Some(known) = self.progress.get_mut().tables.get_mut(topic) else {
+            return;
+        };
+        let before = std::mem::replace(&mut known.followed.leaves, table.leaves.clone());
+        let added: Vec<String> = table
+            .leaves
+            .keys()
+            .filter(|oid| !before.contains_key(oid))
+            .map(u32::to_string)
+            .collect();
+        let only_added = before
+            .iter()
+            .all(|(oid, file)| table.leaves.get(oid) == Some(file));
+        let under_way = known
+            .snapshot
+            .as_ref()
+            .map(|snapshot| snapshot.below.is_some());
+        let keyless = known.key_schema_id.is_none();
+        let name = known.table.clone();
+        if only_added && under_way.is_none() && !keyless {
+            tracing::info!(
+                table = name,
+                partitions = added.len(),
+                "reading the rows of new partitions"
+            );
+            let filter = format!("tableoid IN ({})", added.join(", "));
+            let request = SnapshotRequest {
+                sweep: false,
+                filter: Some(filter),
+            };
+            self.request_snapshot(topic, request);
+            return;
+        }
+        tracing::warn!(
+            table = name,
+            "reading all rows of the table: partitions were attached, detached, dropped, truncated or rewritten"
+        );
+        self.request_all(topic, !only_added || keyless || under_way == Some(true));
+    }
+
+    fn request_all(&mut self, topic: &str, sweep: bool) {
+        let request = SnapshotRequest {
+            sweep,
+            filter: None,
+        };
+        self.request_snapshot(topic, request);
+    }
+
+    /// Looks a table up again whose shape the stream has told already: it will not tell it again.
+    async fn learn_again(&mut self, topic: &str, oid: u32) -> Result<(), Error> {
+        let Some(shape) = self.translator.shape(oid).cloned() else {
+            return Ok(());
+        };
+        // Behind a rename it does.
+        let named = topic_of(&self.session.config, shape.schema(), shape.name())?;
+        if named == topic {
+            self.learn(&shape).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a table ready to be published: its topic, its schemas.
+async fn prepare(
+    session: &Session,
+    table: &CatalogTable,
+    known: Option<&TableProgress>,
+) -> Result<PublishedTable, Error> {
+    if known.is_none() {
+        let spec = topic_spec(&session.config, table)?;
+        let topics = Topics::new(&session.config)?;
+        let name = spec.name.clone();
+        topics.ensure(&[spec]).await?;
+        session.registrar.learn_topics(&topics.ids(&[name]).await?);
+    }
+    session.registrar.publish(table.table.clone(), known).await
+}

@@ -1,0 +1,86 @@
+//! Partitioned tables: what the stream tells of them, and what it does not.
+
+use super::stage::{OFTEN, READ, Stage};
+
+const MEASURE: &str = "CREATE TABLE s.measure (id int, day int, v text, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
+    CREATE TABLE s.measure_1 PARTITION OF s.measure FOR VALUES FROM (1) TO (10);
+    CREATE TABLE s.measure_2 PARTITION OF s.measure FOR VALUES FROM (10) TO (20);
+    CREATE TABLE s.measure_3 PARTITION OF s.measure FOR VALUES FROM (20) TO (30) PARTITION BY LIST (id);
+    CREATE TABLE s.measure_3_all PARTITION OF s.measure_3 DEFAULT;
+    INSERT INTO s.measure SELECT g, g % 29 + 1, 'old' FROM generate_series(1, 100) g";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_to_partitions_reaches_the_topic_of_their_table() {
+    let mut stage = Stage::begin("partitions", MEASURE, OFTEN).await;
+    let table = "s.measure";
+    stage
+        .run("UPDATE s.measure SET day = 15 WHERE day = 3; UPDATE s.measure SET v = 'moved' WHERE day = 15; DELETE FROM s.measure WHERE day = 4")
+        .await;
+    stage.converges(table, table).await;
+    // Of none of these the stream says anything.
+    for (round, change) in [
+        "TRUNCATE s.measure_1",
+        "CREATE TABLE s.loose (id int, day int, v text, PRIMARY KEY (id, day));
+         INSERT INTO s.loose SELECT g, 35, 'attached' FROM generate_series(1, 10) g;
+         ALTER TABLE s.measure ATTACH PARTITION s.loose FOR VALUES FROM (30) TO (40)",
+        "ALTER TABLE s.measure DETACH PARTITION s.measure_2; DROP TABLE s.measure_2",
+        "DROP TABLE s.measure_3",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        stage.run(change).await;
+        stage.logs(READ, round + 1).await;
+        stage
+            .run(&format!("INSERT INTO s.measure VALUES ({round}, 5, 'on')"))
+            .await;
+        stage.converges(table, table).await;
+    }
+    // While nobody looks.
+    stage.source.stop(super::stage::PATIENCE).unwrap();
+    stage.run("TRUNCATE s.loose").await;
+    stage.source.start().unwrap();
+    stage.source.wait_ready(super::stage::PATIENCE).unwrap();
+    stage.converges(table, table).await;
+    stage.run("TRUNCATE s.measure").await;
+    stage.converges(table, table).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_partition_does_not_read_the_others_again() {
+    let mut stage = Stage::begin("new_partition", MEASURE, OFTEN).await;
+    let before = stage.records("s.measure").await.len();
+    stage
+        .run("CREATE TABLE s.measure_4 PARTITION OF s.measure FOR VALUES FROM (30) TO (40)")
+        .await;
+    stage.logs(READ, 1).await;
+    stage
+        .run("INSERT INTO s.measure VALUES (1, 35, 'new')")
+        .await;
+    stage.converges("s.measure", "s.measure").await;
+    assert_eq!(stage.records("s.measure").await.len(), before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_partition_may_have_a_topic_of_its_own() {
+    let postgres = format!("partitions = \"leaf\"\n{OFTEN}");
+    let mut stage = Stage::begin("leaves", MEASURE, &postgres).await;
+    stage
+        .run("UPDATE s.measure SET day = 15 WHERE day = 3; DELETE FROM s.measure WHERE day = 4; TRUNCATE s.measure_3;
+            INSERT INTO s.measure VALUES (1, 25, 'behind');
+            CREATE TABLE s.measure_4 PARTITION OF s.measure FOR VALUES FROM (30) TO (40); INSERT INTO s.measure VALUES (1, 35, 'new')")
+        .await;
+    stage.logs(READ, 1).await;
+    for leaf in [
+        "s.measure_1",
+        "s.measure_2",
+        "s.measure_3_all",
+        "s.measure_4",
+    ] {
+        stage.converges(leaf, leaf).await;
+    }
+    stage
+        .run("ALTER TABLE s.measure DETACH PARTITION s.measure_2; INSERT INTO s.measure_2 VALUES (1, 99, 'alone')")
+        .await;
+    stage.converges("s.measure_2", "s.measure_2").await;
+}

@@ -1,0 +1,121 @@
+//! Tables that come, go, come back and change their names while the source runs.
+
+use super::stage::{OFTEN, PATIENCE, READ, Stage};
+
+/// xtdb#5497: the rows that were in an added table never came.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_appears_later_comes_with_its_rows_and_without_a_restart() {
+    let mut stage = Stage::begin("appears", "CREATE TABLE s.t (id int PRIMARY KEY)", OFTEN).await;
+    let tables = "CREATE TABLE s.later (id int PRIMARY KEY, v text); CREATE TABLE s.bag (v text)";
+    // A transaction is open while the table is taken in, and has written to it before.
+    let other = stage.pipeline.source().await.unwrap();
+    let rows = "INSERT INTO s.later SELECT g, 'old' FROM generate_series(1, 1000) g;
+        INSERT INTO s.bag SELECT 'old' FROM generate_series(1, 10) g; COMMIT; BEGIN;
+        INSERT INTO s.later SELECT g, 'open' FROM generate_series(2001, 2010) g; UPDATE s.later SET v = 'open' WHERE id < 10";
+    for sql in [tables, rows] {
+        other.batch_execute(sql).await.unwrap();
+    }
+    stage.logs("taking the table in: it is new", 1).await;
+    for round in 0..20 {
+        let update =
+            format!("UPDATE s.later SET v = 'round {round}' WHERE id % 20 = {round} AND id > 10");
+        stage.run(&update).await;
+    }
+    other.batch_execute("COMMIT").await.unwrap();
+    stage.logs(READ, 2).await;
+    stage
+        .run("INSERT INTO s.later VALUES (5000, 'new'); INSERT INTO s.bag VALUES ('new'); DELETE FROM s.later WHERE id = 1")
+        .await;
+    stage.converges("s.later", "s.later").await;
+    stage.converges("s.bag", "s.bag").await;
+    let sessions = stage.source.metric("tributary_source_sessions_total");
+    assert_eq!(sessions, Some(1.0));
+    // Behind a restart nothing is read again.
+    stage.source.stop(PATIENCE).unwrap();
+    let before = stage.records("s.later").await.len();
+    stage.source.start().unwrap();
+    stage.source.wait_ready(PATIENCE).unwrap();
+    stage.run("INSERT INTO s.later VALUES (5001, 'new')").await;
+    stage.converges("s.later", "s.later").await;
+    assert_eq!(stage.records("s.later").await.len(), before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_dropped_and_created_again_replaces_the_rows() {
+    let sql = "CREATE TABLE s.t (id int PRIMARY KEY, v text); INSERT INTO s.t SELECT g, 'old' FROM generate_series(1, 50) g;
+        CREATE TABLE s.other (id int PRIMARY KEY)";
+    let mut stage = Stage::begin("recreated", sql, OFTEN).await;
+    stage
+        .run(
+            "UPDATE s.t SET v = 'changed' WHERE id = 1; DROP TABLE s.t;
+            CREATE TABLE s.t (id int PRIMARY KEY, v text); INSERT INTO s.t VALUES (7, 'again')",
+        )
+        .await;
+    stage.logs(READ, 1).await;
+    stage.run("INSERT INTO s.t VALUES (8, 'streamed')").await;
+    stage.converges("s.t", "s.t").await;
+    // Gone for good: the topic stays, and the source goes on.
+    stage.run("DROP TABLE s.t").await;
+    stage.logs("its topic stays as it is", 1).await;
+    stage.run("INSERT INTO s.other VALUES (1)").await;
+    stage.converges("s.other", "s.other").await;
+    assert_eq!(stage.fold("s.t").await.len(), 2);
+    // While nobody looks.
+    stage.source.stop(PATIENCE).unwrap();
+    stage
+        .run("CREATE TABLE s.t (id int PRIMARY KEY, v text); INSERT INTO s.t VALUES (9, 'back')")
+        .await;
+    stage.source.start().unwrap();
+    stage.source.wait_ready(PATIENCE).unwrap();
+    stage.converges("s.t", "s.t").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_table_is_another_topic() {
+    let sql = "CREATE TABLE s.t (id int PRIMARY KEY, v text); INSERT INTO s.t SELECT g, 'old' FROM generate_series(1, 5) g";
+    let mut stage = Stage::begin("renamed", sql, OFTEN).await;
+    stage
+        .run("INSERT INTO s.t VALUES (6, 'before'); ALTER TABLE s.t RENAME TO u; INSERT INTO s.u VALUES (7, 'behind')")
+        .await;
+    stage.logs("created the topic topic=", 4).await;
+    stage.converges("s.u", "s.u").await;
+    assert_eq!(stage.fold("s.t").await.len(), 6);
+    // Two tables change places.
+    stage
+        .run("CREATE TABLE s.next (id int PRIMARY KEY, v text); INSERT INTO s.next VALUES (1, 'next')")
+        .await;
+    stage.logs("created the topic topic=", 5).await;
+    stage.converges("s.next", "s.next").await;
+    stage
+        .run("BEGIN; ALTER TABLE s.u RENAME TO last; ALTER TABLE s.next RENAME TO u;
+            INSERT INTO s.u VALUES (2, 'swapped'); INSERT INTO s.last VALUES (9, 'swapped'); COMMIT")
+        .await;
+    stage.logs("created the topic topic=", 6).await;
+    stage.converges("s.u", "s.u").await;
+    stage.converges("s.last", "s.last").await;
+    // There and back, with changes between.
+    stage
+        .run("ALTER TABLE s.u RENAME TO away; INSERT INTO s.away VALUES (3, 'away'); DELETE FROM s.away WHERE id = 1;
+            ALTER TABLE s.away RENAME TO u; INSERT INTO s.u VALUES (4, 'home')")
+        .await;
+    stage.converges("s.u", "s.u").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_cannot_be_published_is_left_out_until_it_can() {
+    let mut stage = Stage::begin("unusable", "CREATE TABLE s.t (id int PRIMARY KEY)", OFTEN).await;
+    stage
+        .run("CREATE UNLOGGED TABLE s.fast (id int PRIMARY KEY); INSERT INTO s.fast VALUES (1)")
+        .await;
+    stage
+        .logs("is unlogged: its changes are not in the WAL", 1)
+        .await;
+    stage.run("INSERT INTO s.t VALUES (1)").await;
+    stage.converges("s.t", "s.t").await;
+    assert_eq!(stage.source.log().matches("s.fast is unlogged").count(), 1);
+    stage
+        .run("ALTER TABLE s.fast SET LOGGED; INSERT INTO s.fast VALUES (2)")
+        .await;
+    stage.logs("created the topic topic=", 4).await;
+    stage.converges("s.fast", "s.fast").await;
+}
