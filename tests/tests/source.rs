@@ -11,7 +11,7 @@ mod unfit;
 #[path = "source/values.rs"]
 mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
@@ -121,20 +121,18 @@ async fn a_snapshot_that_was_killed_goes_on_where_it_was() {
     }
     pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
     let read = records(&stack, &pipeline, "s.t").await;
-    let mut snapshot: BTreeMap<&str, usize> = BTreeMap::new();
+    // A row that is changed moves, and may be read once more where it is then; any other is there once.
+    let (mut reads, mut changed) = (BTreeMap::<&str, usize>::new(), BTreeSet::new());
     for record in &read {
         assert!(record.below.is_none(), "the snapshot started over");
-        if record
-            .change
-            .as_ref()
-            .is_some_and(|change| change.op == 'r')
-        {
-            let id = record.key["id"].as_str();
-            *snapshot.entry(id).or_default() += 1;
+        let id = record.key["id"].as_str();
+        match record.change.as_ref().map(|change| change.op) {
+            Some('r') => *reads.entry(id).or_default() += 1,
+            _ => drop(changed.insert(id)),
         }
     }
-    let doubled = snapshot.values().filter(|count| **count > 1).count();
-    assert_eq!(doubled, 0, "rows that were read twice");
+    reads.retain(|id, count| *count > 1 && !changed.contains(id));
+    assert_eq!(reads.len(), 0, "rows that were read twice");
     assert!(
         fold(&read) == table(&client).await,
         "the topic, folded, is not the table"
@@ -190,8 +188,11 @@ async fn ten_million_rows_are_read_in_bounded_memory_through_ten_kills() {
         }
     };
     reader.visit(&topic, visit).await.unwrap();
+    // A row that is changed moves, and may be read once more where it is then.
+    let doubled =
+        |(id, count): (usize, &u8)| *count > 1 && !(1..=KILLS as usize).contains(&(id % 1000));
     assert!(
-        reads.iter().all(|count| *count <= 1),
+        !reads.iter().enumerate().any(doubled),
         "a row was read twice"
     );
     let changed = u32::try_from(reads.iter().filter(|count| **count == 0).count()).unwrap() - 1;

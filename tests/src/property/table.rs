@@ -184,23 +184,7 @@ impl Table {
                 self.columns.push(column);
                 Some(sql)
             }
-            (4, _) => {
-                let name = self.new_name(rng);
-                let kind = KINDS.iter().find(|kind| kind.sql == "integer").copied()?;
-                let sql = format!(
-                    "ALTER TABLE {quoted} ADD COLUMN {} integer NOT NULL DEFAULT {}",
-                    identifier(&name),
-                    literal(Some("42"))
-                );
-                self.lineage.default.insert(name.clone(), "42".to_owned());
-                self.columns.push(Column {
-                    name,
-                    kind,
-                    nullable: false,
-                    key: false,
-                });
-                Some(sql)
-            }
+            (4, _) => self.add_with_default(rng),
             (5..7, Some(at)) if plain.len() > 1 => {
                 let column = self.columns.remove(at);
                 Some(format!(
@@ -238,6 +222,26 @@ impl Table {
             }
             _ => None,
         }
+    }
+
+    /// A column that rows have which were written before it.
+    fn add_with_default(&mut self, rng: &mut SmallRng) -> Option<String> {
+        let name = self.new_name(rng);
+        let kind = KINDS.iter().find(|kind| kind.sql == "integer").copied()?;
+        let sql = format!(
+            "ALTER TABLE {} ADD COLUMN {} integer NOT NULL DEFAULT {}",
+            self.quoted(),
+            identifier(&name),
+            literal(Some("42"))
+        );
+        self.lineage.default.insert(name.clone(), "42".to_owned());
+        self.columns.push(Column {
+            name,
+            kind,
+            nullable: false,
+            key: false,
+        });
+        Some(sql)
     }
 }
 
