@@ -69,7 +69,9 @@ async fn postgres(
         .remedy("correct it, or remove it")
     }));
     let mut missing = Vec::new();
-    for publication in publications(&selection.tables, config) {
+    // What may not be read yet has to be published, too.
+    let selected = [&selection.tables[..], &selection.unreadable].concat();
+    for publication in publications(&selected, config) {
         match publication.exists(&client, &database).await {
             Ok(true) => {}
             Ok(false) => {

@@ -322,7 +322,13 @@ impl SourceConfig {
                     .remedy("use A-Z, a-z, 0-9, '.', '_' and '-'"),
             );
         }
-        for (key, wrong) in [
+        problems.extend(self.out_of_range());
+        problems
+    }
+
+    /// Numbers that are too small or too large.
+    fn out_of_range(&self) -> impl Iterator<Item = Problem> {
+        [
             ("kafka.partitions", self.kafka.partitions < 1),
             (
                 "kafka.replication_factor",
@@ -341,14 +347,11 @@ impl SourceConfig {
                 "postgres.watch_interval_ms",
                 !(100..=3_600_000).contains(&self.postgres.watch_interval_ms),
             ),
-        ] {
-            if wrong {
-                problems.push(
-                    Problem::new(format!("`{key}` is out of range"))
-                        .remedy("see docs/configuration.md"),
-                );
-            }
-        }
-        problems
+        ]
+        .into_iter()
+        .filter(|(_, wrong)| *wrong)
+        .map(|(key, _)| {
+            Problem::new(format!("`{key}` is out of range")).remedy("see docs/configuration.md")
+        })
     }
 }

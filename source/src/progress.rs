@@ -129,18 +129,6 @@ impl Progress {
         true
     }
 
-    /// Asks for a sweeping snapshot of every table: what cannot be known any more converges so.
-    pub(crate) fn request_sweep_of_all(&mut self) {
-        let next_seq = self.position.seq + 1;
-        for table in self.tables.values_mut() {
-            let request = SnapshotRequest {
-                sweep: true,
-                filter: None,
-            };
-            table.snapshot = Some(TableSnapshot::requested(request, next_seq));
-        }
-    }
-
     /// Reads a record.
     pub(crate) fn parse(value: &[u8], topic: &str) -> Result<Self, Error> {
         #[derive(Deserialize)]

@@ -92,11 +92,6 @@ impl Publisher {
         self.transactions.reserve().await.map_err(|_| stopped())
     }
 
-    /// A sender for the snapshot's workers.
-    pub(crate) fn sender(&self) -> mpsc::Sender<Transaction> {
-        self.transactions.clone()
-    }
-
     /// The next transaction's outcome; cancel safe. An error is final: begin the start order again.
     pub(crate) async fn committed(&mut self) -> Result<Committed, Error> {
         self.results.recv().await.unwrap_or_else(|| Err(stopped()))

@@ -223,20 +223,18 @@ impl Streaming {
             if self.translator.is_full(self.completer.max_rows()) {
                 break Pause::Full;
             }
-            match self.decoder.more()? {
-                Decoded::Nothing => {}
-                decoded => {
-                    match apply(&mut self.translator, &self.chunks, &decoded, self.decoding)? {
-                        None => continue,
-                        Some(pause) => break pause,
-                    }
+            let more = self.decoder.more()?;
+            if !matches!(more, Decoded::Nothing) {
+                match apply(&mut self.translator, &self.chunks, &more, self.decoding)? {
+                    None => continue,
+                    Some(pause) => break pause,
                 }
             }
             let frame = match &mut self.spool {
+                Some(spool) if spool.is_replaying() && replayed == REPLAYED_AT_ONCE => {
+                    break Pause::Drained;
+                }
                 Some(spool) if spool.is_replaying() => {
-                    if replayed == REPLAYED_AT_ONCE {
-                        break Pause::Drained;
-                    }
                     replayed += 1;
                     match spool.next_replayed()? {
                         None => continue,
@@ -244,8 +242,8 @@ impl Streaming {
                     }
                 }
                 spool => {
-                    let next = self.stream.next_buffered();
-                    let frame = next.map_err(|e| self.session.database.explain_replication(e))?;
+                    let explain = |e| self.session.database.explain_replication(e);
+                    let frame = self.stream.next_buffered().map_err(explain)?;
                     if let Some(spool) = spool
                         && let Some(Frame::XLogData {
                             wal_start, payload, ..
@@ -275,9 +273,9 @@ impl Streaming {
                     self.received = self.received.max(wal_start);
                     self.decoding = wal_start;
                     let decoded = self.decoder.decode(payload)?;
-                    let pause = apply(&mut self.translator, &self.chunks, &decoded, wal_start)?;
-                    if let Some(pause) = pause {
-                        break pause;
+                    match apply(&mut self.translator, &self.chunks, &decoded, wal_start)? {
+                        None => {}
+                        Some(pause) => break pause,
                     }
                 }
             }

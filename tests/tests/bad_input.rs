@@ -133,8 +133,11 @@ async fn missing_privileges_are_told_all_at_once() {
     let statements = [
         format!("ALTER ROLE \"{user}\" REPLICATION"),
         format!("GRANT USAGE ON SCHEMA \"s\" TO \"{user}\""),
-        format!("GRANT SELECT ON \"s\".\"t\" TO \"{user}\""),
+        format!("GRANT SELECT ON s.t TO \"{user}\""),
         publication,
+        format!(
+            "CREATE PUBLICATION \"tributary_{prefix}_keyless\" WITH (publish = 'insert, truncate', publish_via_partition_root = true)"
+        ),
     ];
     for statement in &statements {
         assert!(

@@ -12,8 +12,10 @@ use crate::published::topic_of;
 pub(crate) struct Selection {
     /// In the order of their names.
     pub(crate) tables: Vec<CatalogTable>,
-    /// Selected, and left out until somebody helps.
+    /// Selected, and left out until somebody helps; one entry for each thing to do.
     pub(crate) unusable: Vec<Unusable>,
+    /// Those of them that lack nothing but privileges.
+    pub(crate) unreadable: Vec<CatalogTable>,
     /// Entries that select nothing.
     pub(crate) unmatched: Vec<Problem>,
 }
@@ -100,7 +102,8 @@ impl Catalog<'_> {
             .await
             .map_err(|e| self.database.explain(e))?;
         let mut used = vec![false; patterns.len()];
-        let (mut heads, mut unusable, mut partitions) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut heads, mut unreadable) = (Vec::new(), Vec::new());
+        let (mut unusable, mut partitions) = (Vec::new(), Vec::new());
         for candidate in rows.iter().map(Candidate::read) {
             let mut exact = None;
             for (index, (_, pattern)) in patterns.iter().enumerate() {
@@ -112,13 +115,22 @@ impl Catalog<'_> {
                 }
             }
             let Some(exact) = exact else { continue };
-            match candidate.problem(config, self.database.user()) {
-                None => heads.push(candidate.head),
-                Some(problem) => unusable.push(Unusable {
-                    oid: candidate.head.oid,
-                    exact,
-                    problem,
-                }),
+            let oid = candidate.head.oid;
+            let of_this = |problem| Unusable {
+                oid,
+                exact,
+                problem,
+            };
+            if let Some(problem) = candidate.problem(config) {
+                unusable.push(of_this(problem));
+                continue;
+            }
+            let missing = candidate.missing_privileges(self.database.user());
+            if missing.is_empty() {
+                heads.push(candidate.head);
+            } else {
+                unreadable.push(candidate.head);
+                unusable.extend(missing.into_iter().map(of_this));
             }
         }
         let unmatched = used.iter().enumerate().filter(|(_, used)| !**used);
@@ -138,6 +150,7 @@ impl Catalog<'_> {
         let unmatched = unmatched.collect();
         Ok(Selection {
             tables: self.complete(heads).await?,
+            unreadable: self.complete(unreadable).await?,
             unusable,
             unmatched,
         })
@@ -180,8 +193,8 @@ impl Candidate {
         }
     }
 
-    /// What keeps it from being published.
-    fn problem(&self, config: &SourceConfig, user: &str) -> Option<Problem> {
+    /// What keeps it from being published, whoever we are.
+    fn problem(&self, config: &SourceConfig) -> Option<Problem> {
         let TableHead { schema, name, .. } = &self.head;
         if let Err(error) = topic_of(config, schema, name) {
             return Some(Problem::from(&error));
@@ -204,23 +217,27 @@ impl Candidate {
                 }
             )));
         }
-        let user_name = identifier(user);
+        None
+    }
+
+    /// What this user may not do with it.
+    fn missing_privileges(&self, user: &str) -> Vec<Problem> {
+        let TableHead { schema, name, .. } = &self.head;
+        let grantee = identifier(user);
+        let mut problems = Vec::new();
         if !self.schema_usable {
-            return Some(
-                Problem::new(format!("user '{user}' may not use schema {schema}")).remedy(format!(
-                    "GRANT USAGE ON SCHEMA {} TO {user_name}",
-                    identifier(schema)
-                )),
-            );
+            let what = format!("user '{user}' may not use schema {schema}");
+            let remedy = format!("GRANT USAGE ON SCHEMA {} TO {grantee}", identifier(schema));
+            problems.push(Problem::new(what).remedy(remedy));
         }
         if !self.unreadable.is_empty() {
             let what = format!("user '{user}' may not read table {schema}.{name}");
             let remedy = format!(
-                "GRANT SELECT ON {} TO {user_name}",
+                "GRANT SELECT ON {} TO {grantee}",
                 self.unreadable.join(", ")
             );
-            return Some(Problem::new(what).remedy(remedy));
+            problems.push(Problem::new(what).remedy(remedy));
         }
-        None
+        problems
     }
 }

@@ -45,6 +45,7 @@ fn corrections(tables: Vec<CatalogTable>, keyed: &[u32], keyless: &[u32]) -> Vec
     let selection = Selection {
         tables,
         unusable: Vec::new(),
+        unreadable: Vec::new(),
         unmatched: Vec::new(),
     };
     let members = Members {

@@ -20,7 +20,7 @@ fn tables() -> [(String, String); 8] {
         ("case".to_owned(), "case".to_owned()),
         ("CASE".to_owned(), "CASE".to_owned()),
         ("dot.ted".to_owned(), "dot_u002eted".to_owned()),
-        (long.clone(), "_u00fc".repeat(29)),
+        (long, "_u00fc".repeat(29)),
     ]
 }
 

@@ -57,7 +57,7 @@ async fn carry(name: &str, rows: u32) {
         } else {
             "not streamed"
         };
-        eprintln!(
+        println!(
             "{rows} rows, {mode}: {:.1} MiB resident at the most",
             resident as f64 / f64::from(1 << 20)
         );

@@ -181,20 +181,7 @@ async fn workload(first: &Client, second: &Client) {
         "RELEASE c; UPDATE s.t SET id = id + 100000 WHERE id BETWEEN 5 AND 7",
     )
     .await;
-    // A new shape in the middle, and again behind a savepoint that is rolled back.
-    run(
-        first,
-        "ALTER TABLE s.t ADD extra int; UPDATE s.t SET extra = 1 WHERE id < 5",
-    )
-    .await;
-    run(
-        first,
-        "SAVEPOINT d; ALTER TABLE s.t ADD gone int; UPDATE s.t SET gone = 1",
-    )
-    .await;
-    run(first, "ROLLBACK TO d").await;
-    run(first, &many("other.t", 1, "nobody sees it")).await;
-    run(first, "UPDATE s.t SET extra = 2 WHERE id < 5; COMMIT").await;
+    reshape(first).await;
     run(first, "BEGIN").await;
     run(first, &many("s.t", 50_000, "never")).await;
     run(
@@ -211,6 +198,24 @@ async fn workload(first: &Client, second: &Client) {
     .await;
     run(first, "COMMIT PREPARED 'big'").await;
     run(first, "TRUNCATE s.u; DELETE FROM s.t WHERE id % 1000 = 0").await;
+}
+
+/// Changes the table while a transaction runs, and ends that.
+async fn reshape(first: &Client) {
+    // A new shape in the middle, and again behind a savepoint that is rolled back.
+    run(
+        first,
+        "ALTER TABLE s.t ADD extra int; UPDATE s.t SET extra = 1 WHERE id < 5",
+    )
+    .await;
+    run(
+        first,
+        "SAVEPOINT d; ALTER TABLE s.t ADD gone int; UPDATE s.t SET gone = 1",
+    )
+    .await;
+    run(first, "ROLLBACK TO d").await;
+    run(first, &many("other.t", 1, "nobody sees it")).await;
+    run(first, "UPDATE s.t SET extra = 2 WHERE id < 5; COMMIT").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -295,6 +300,17 @@ fn said(record: &PlainRecord) -> (String, Json, Json) {
     )
 }
 
+/// What a logical message says, and its place in its transaction.
+fn content_and_order(record: &PlainRecord) -> (Json, Json) {
+    assert_eq!(record.key, json!({"prefix": "audit"}));
+    let value = &record.value;
+    assert_eq!(value["op"], "m");
+    (
+        value["message"]["content"].clone(),
+        value["transaction"]["total_order"].clone(),
+    )
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn transactions_and_messages_are_published_on_request() {
     let (stack, pipeline, client) = pipeline("metadata", TABLES).await;
@@ -343,18 +359,7 @@ async fn transactions_and_messages_are_published_on_request() {
         [(1, 1), (2, 2), (4, 3), (5, 4)].map(|(a, b)| (json!(a), json!(b)))
     );
     let messages = plain(&stack, &pipeline, 'a', "message").await;
-    let said: Vec<_> = messages
-        .iter()
-        .map(|record| {
-            assert_eq!(record.key, json!({"prefix": "audit"}));
-            assert_eq!(record.value["op"], "m");
-            let value = &record.value;
-            (
-                value["message"]["content"].clone(),
-                value["transaction"]["total_order"].clone(),
-            )
-        })
-        .collect();
+    let said: Vec<_> = messages.iter().map(content_and_order).collect();
     let content = |text: &str| json!(text.as_bytes());
     assert_eq!(
         said,
