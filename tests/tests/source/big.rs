@@ -7,6 +7,7 @@ const RESIDENT_BYTES: u64 = 64 << 20;
 
 /// Inserts so many rows in one transaction and carries them without and with streaming, the latter killed on the
 /// way: each row comes once, in order, and memory stays bounded.
+#[allow(clippy::print_stdout, reason = "a measurement is for people")]
 async fn carry(name: &str, rows: u32) {
     let (stack, pipeline, client) = pipeline(name, TABLES).await;
     let database = pipeline.prefix();
