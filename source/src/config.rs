@@ -295,14 +295,6 @@ impl SourceConfig {
                     .remedy("name tables, as in [\"sales.*\"]"),
             );
         }
-        if self.postgres.partitions == PartitionTopics::Leaf
-            && self.postgres.plugin != Plugin::Pgoutput
-        {
-            problems.push(
-                Problem::new("`postgres.partitions` is \"leaf\", which wal2json cannot carry")
-                    .remedy("set postgres.plugin = \"pgoutput\", or leave partitioned tables out"),
-            );
-        }
         for pattern in &self.postgres.tables {
             if TablePattern::parse(pattern).is_none() {
                 problems.push(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use tributary_runtime::Problem;
 
-use super::{Plugin, SourceConfig};
+use super::{PartitionTopics, Plugin, SourceConfig};
 
 /// What is published beside the tables' rows.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -71,6 +71,14 @@ impl SourceConfig {
                     );
                 }
             }
+        }
+        if self.postgres.partitions == PartitionTopics::Leaf
+            && self.postgres.plugin != Plugin::Pgoutput
+        {
+            problems.push(
+                Problem::new("`postgres.partitions` is \"leaf\", which wal2json cannot carry")
+                    .remedy("set postgres.plugin = \"pgoutput\", or leave partitioned tables out"),
+            );
         }
         // Less would not hold one block of the server's (logical_decoding_work_mem, 64 MB by default).
         if self.spool.max_bytes < 1 << 20 {

@@ -88,8 +88,7 @@ impl TopicReader {
             let mut assignment = TopicPartitionList::new();
             assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
             consumer.assign(&assignment)?;
-            let (low, high) =
-                consumer.fetch_watermarks(topic, partition, Duration::from_secs(15))?;
+            let (low, high) = watermarks(&consumer, topic, partition)?;
             let mut last = Instant::now();
             let mut at = low;
             while at < high {
@@ -133,4 +132,16 @@ fn seq(message: &OwnedMessage) -> Result<u64> {
     let value = header.and_then(|header| header.value);
     let value = value.context("no tributary.seq")?;
     Ok(u64::from_be_bytes(value.try_into()?))
+}
+
+/// A topic that was created a moment ago has no leader that the client knows of.
+fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64)> {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        match consumer.fetch_watermarks(topic, partition, Duration::from_secs(15)) {
+            Err(error) if Instant::now() >= deadline => return Err(error.into()),
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            Ok(found) => return Ok(found),
+        }
+    }
 }
