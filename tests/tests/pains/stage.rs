@@ -1,6 +1,6 @@
 //! One source and its database.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 use tributary_tests::marks::Marks;
@@ -109,6 +109,20 @@ impl Stage {
         let records = self.records(table).await;
         let changes = records.into_iter().filter_map(|record| record.change);
         changes.filter(|change| change.op == op).collect()
+    }
+
+    /// Waits until a table's topic has records.
+    pub(crate) async fn wait_for_topic(&mut self, table: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.records(table).await.is_empty() {
+            assert!(
+                self.source.is_running().unwrap(),
+                "{}",
+                self.source.log_tail()
+            );
+            assert!(Instant::now() < deadline, "{}", self.source.log_tail());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Once all is published, the topic says of each row of the table what the table says.
