@@ -41,6 +41,11 @@ impl CatalogTable {
             .all(|column| column.key_position.is_none())
     }
 
+    /// `schema.table`, for messages.
+    pub(crate) fn display_name(&self) -> String {
+        format!("{}.{}", self.table.schema, self.table.name)
+    }
+
     /// The names of the key's columns, in key order.
     pub(crate) fn key(&self) -> Vec<String> {
         let columns = &self.table.columns;

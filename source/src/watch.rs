@@ -26,6 +26,8 @@ const SOON: Duration = Duration::from_millis(250);
 /// The selected tables at one moment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Survey {
+    /// All that happened before is in it.
+    pub(crate) since: Lsn,
     /// All that it tells of happened before.
     pub(crate) lsn: Lsn,
     pub(crate) facts: Facts,
@@ -187,6 +189,7 @@ impl Watcher {
                 client
             }
         };
+        let since = self.insert_lsn(&client).await?;
         let selection = Catalog::new(&client, &self.database)
             .select(&self.config)
             .await?;
@@ -196,13 +199,10 @@ impl Watcher {
         let members = self.correct(&client, &selection).await?;
         let fault = members.restricted(&self.config).into_iter().next();
         let tables = self.settle(&client, selection.tables, &members).await?;
-        let row = client
-            .query_one("SELECT pg_catalog.pg_current_wal_insert_lsn()::text", &[])
-            .await
-            .map_err(|e| self.database.explain(e))?;
-        let lsn: Lsn = row.get::<_, &str>(0).parse().map_err(Error::stop)?;
+        let lsn = self.insert_lsn(&client).await?;
         self.client = Some(client);
         Ok(Survey {
+            since,
             lsn: reached(lsn),
             facts: Facts {
                 tables,
@@ -210,6 +210,14 @@ impl Watcher {
                 fault,
             },
         })
+    }
+
+    async fn insert_lsn(&self, client: &Client) -> Result<Lsn, Error> {
+        let row = client
+            .query_one("SELECT pg_catalog.pg_current_wal_insert_lsn()::text", &[])
+            .await
+            .map_err(|e| self.database.explain(e))?;
+        row.get::<_, &str>(0).parse().map_err(Error::stop)
     }
 
     /// Puts the publications right. What the server refuses is warned of once.

@@ -252,6 +252,10 @@ impl Beside {
             return Ok(None);
         };
         let known = &self.task.known;
+        // Under another name it has another topic, and other schemas.
+        if found.display_name() != known.table {
+            return Ok(None);
+        }
         let published = self.registrar.publish(found.table, Some(known)).await?;
         if published.has_other_key(known) {
             return Err(Error::retry_msg(format!(
@@ -259,7 +263,7 @@ impl Beside {
                 known.table
             )));
         }
-        Ok(Some(Arc::new(published)).filter(|table| table.topic == self.task.topic))
+        Ok(Some(Arc::new(published)))
     }
 
     async fn low_watermark(&mut self, marks: &Client) -> Result<(), Error> {

@@ -100,6 +100,10 @@ async fn prepare(
     };
     let describe = || async { Catalog::new(&client, &database).table(task.known.oid).await };
     let described = describe().await?.ok_or_else(changed)?;
+    // Under another name it has another topic.
+    if described.display_name() != task.known.table {
+        return Err(changed());
+    }
     let published = registrar.publish(described.table.clone(), Some(&task.known));
     let table = published.await?;
     let mut connection = ReplicationConnection::connect(&database.replication())

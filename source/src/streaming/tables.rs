@@ -1,11 +1,12 @@
 //! Tables that appear, go and change while the stream runs: what the catalog's watch tells, and what of it the stream
 //! itself says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tributary_runtime::{Error, Policy, ResultExt};
+use tributary_schemas::Lsn;
 
 use super::Streaming;
 use crate::catalog::CatalogTable;
@@ -28,6 +29,8 @@ pub(super) struct Tables {
     last: Option<Arc<Survey>>,
     /// Tables of it that could not be taken in, and when that is tried again.
     left: Option<Instant>,
+    /// By topic, where the stream told that its table has another name: an older survey does not know that.
+    renamed: BTreeMap<String, Lsn>,
     /// What was warned of.
     told: BTreeSet<String>,
 }
@@ -45,6 +48,7 @@ impl Tables {
             ),
             last: None,
             left: None,
+            renamed: BTreeMap::new(),
             told: BTreeSet::new(),
         }
     }
@@ -82,6 +86,11 @@ impl Streaming {
         }
         self.miss_tables(&survey);
         for (topic, surveyed) in &survey.facts.tables {
+            let renamed = self.tables.renamed.get(topic);
+            if renamed.is_some_and(|at| *at > survey.since) {
+                continue;
+            }
+            self.tables.renamed.remove(topic);
             match self.finding(topic, surveyed) {
                 None => {}
                 Some(Finding::Read(why)) => self.take_in(topic, surveyed, why).await?,
@@ -168,6 +177,7 @@ impl Streaming {
         let before: Vec<String> = before.map(|(topic, _)| topic.clone()).collect();
         for topic in before {
             self.lose(&topic, "renamed");
+            self.tables.renamed.insert(topic, self.received);
             // It may have its name back before anybody looks.
             self.tables.watch.want();
         }
@@ -224,11 +234,7 @@ impl Streaming {
         };
         let mut now = published.progress();
         now.followed.place(surveyed.member, table);
-        tracing::info!(
-            table = now.table,
-            topic,
-            "reading all rows of the table: {why}"
-        );
+        tracing::info!(table = now.table, topic, "taking the table in: {why}");
         self.progress.get_mut().tables.insert(topic.to_owned(), now);
         if known.is_some() || self.session.config.snapshot.mode != SnapshotMode::Never {
             self.request_all(topic, known.is_some());
