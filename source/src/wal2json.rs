@@ -2,9 +2,9 @@
 //!
 //! Pure: bytes in, values out. [`Reader::read`] takes the payload of one `XLogData` message. Every value keeps
 //! the characters that its type's output function has printed; numbers are never parsed. No input makes it
-//! panic. The layout is that of `wal2json.c`, 2.3 and later, under the options of [`options`].
+//! panic. The layout is that of `wal2json.c`, 2.3 and later, under the options of `options`.
 //!
-//! What the format leaves out (the table's OID, unchanged columns, `NaN`) is the business of [`assembly`].
+//! What the format leaves out (the table's OID, unchanged columns, `NaN`) is the business of `assembly`.
 
 pub(crate) mod assembly;
 pub(crate) mod facts;
