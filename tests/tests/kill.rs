@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::future::try_join_all;
 use rand::RngExt;
 use tributary_tests::oracle::{ChangeLog, Event, TopicRecord, compare_changes};
 use tributary_tests::pipeline::Pipeline;
@@ -128,8 +129,8 @@ async fn set_fire(stack: &Arc<Stack>, url: &str, services: [Service; 3]) -> Vec<
     let restarts = tokio::spawn(restart_servers(Arc::clone(stack), Arc::clone(&fire)));
     let killed = services.map(|service| tokio::spawn(kill_at_work(service, Arc::clone(&fire))));
     let mut services = Vec::new();
-    for service in killed {
-        let (service, phases) = service.await.unwrap();
+    // The first that fails ends them all: the others would wait for it for ever.
+    for (service, phases) in try_join_all(killed).await.unwrap() {
         println!(
             "{}: killed {} times, in {phases:?}",
             service.kind(),
