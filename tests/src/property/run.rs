@@ -347,15 +347,14 @@ async fn commit(client: &mut Client, url: &str, transaction: &Transaction) -> Re
             Err((step, error)) => {
                 // A connection on which COPY has failed is of no more use to tokio-postgres.
                 *client = shop::connect(url).await?;
-                // Keys that are taken, deadlocks, and columns that are gone: what happens to applications.
-                let usual = error
-                    .code()
-                    .is_some_and(|code| matches!(code.code(), "23505" | "40P01" | "42703"));
-                if !usual {
+                let code = error.code().map_or("", |code| code.code());
+                // Deadlocks, and rows that have moved to another partition meanwhile.
+                let lost_a_race = matches!(code, "40P01" | "40001");
+                // Keys that are taken, and columns that are gone: what happens to applications.
+                if !lost_a_race && !matches!(code, "23505" | "42703") {
                     return Err(error).with_context(|| format!("the generator made: {step:?}"));
                 }
-                let deadlock = error.code().is_some_and(|code| code.code() == "40P01");
-                if !(transaction.must_commit && deadlock) {
+                if !(transaction.must_commit && lost_a_race) {
                     ensure!(
                         !transaction.must_commit,
                         "the schema change failed: {error}: {step:?}"
