@@ -6,7 +6,6 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tributary_runtime::{Error, ResultExt};
 use tributary_schemas::Lsn;
-use tributary_schemas::encode::{Change, Snapshot};
 use tributary_schemas::record::Op;
 
 use crate::catalog::Catalog;
@@ -37,7 +36,6 @@ pub(crate) async fn run(
 ) -> Result<Begun, Error> {
     let mut tables = publish_tables(session, before.as_ref()).await?;
     let (identity, mut connection) = session.connect_replication().await?;
-    let seq = before.as_ref().map_or(0, |before| before.position.seq);
     let (mut progress, mut inbox) = to_begin(session, identity, before, &mut tables).await?;
     // Before the slot: a slot without any progress would be a gap.
     publish_progress(&mut publisher, &progress).await?;
@@ -45,13 +43,11 @@ pub(crate) async fn run(
     failpoint::hit(failpoint::CREATING_SLOT);
     let created = create_slot(session, &mut connection).await?;
     failpoint::hit(failpoint::CREATED_SLOT);
-    progress.position = Position::at_consistent_point(
-        created.consistent_point,
-        (seq + 1).max(created.consistent_point.0),
-    );
+    let seq = progress.position.next_seq(created.consistent_point);
+    progress.position = Position::at_consistent_point(created.consistent_point, seq);
     let point = SnapshotPoint {
         consistent: created.consistent_point,
-        seq: progress.position.seq,
+        seq,
         exported: created.snapshot_name,
     };
     let workers = Workers::pin(
@@ -80,7 +76,7 @@ pub(crate) async fn run(
     if progress.is_read() {
         tracing::info!(%consistent_point, "the first snapshot is complete");
     } else {
-        tracing::info!(%consistent_point, "a signal has come: the first snapshot goes on beside the stream");
+        tracing::info!(%consistent_point, "not all is read: the first snapshot goes on beside the stream");
     }
     Ok(Begun {
         stream,
@@ -126,11 +122,18 @@ pub(crate) async fn create_slot(
     connection: &mut ReplicationConnection,
 ) -> Result<CreatedSlot, Error> {
     let slot = session.config.slot_name();
+    let plugin = session.config.postgres.plugin.name();
     tracing::info!(slot, "creating the slot; running transactions are awaited");
     connection
-        .create_slot_exporting_snapshot(&slot, session.config.postgres.plugin.name())
+        .create_slot_exporting_snapshot(&slot, plugin)
         .await
-        .map_err(|error| session.database.explain_replication(error))
+        .map_err(|error| match error.sqlstate() {
+            // Elsewhere it is a file of the server's own, and passes.
+            Some("58P01") => Error::stop(error).remedy(format!(
+                "install the plug-in {plugin} on the server, or set postgres.plugin = \"pgoutput\""
+            )),
+            _ => session.database.explain_replication(error),
+        })
         .doing(|| format!("create the slot '{slot}'"))
 }
 
@@ -248,13 +251,7 @@ impl Reading<'_> {
                 one = self.publisher.committed(), if in_flight > 0 => { one?; in_flight -= 1; }
             }
         }
-        let position = self.point_position();
-        let transaction = Transaction {
-            outbox: Outbox::default(),
-            progress: self.progress.encode(position),
-            position,
-        };
-        self.publisher.publish(transaction).await.map(drop)
+        publish_progress(self.publisher, self.progress.get()).await
     }
 
     /// The tables were described before the slot existed: had one changed in between, its rows would be read
@@ -303,7 +300,7 @@ impl Reading<'_> {
         }
         self.session.monitor.handed_over(&batch.outbox, 0);
         self.session.monitor.observe(self.progress.get());
-        let position = self.point_position();
+        let position = self.progress.get().position;
         let transaction = Transaction {
             outbox: batch.outbox,
             progress: self.progress.encode(position),
@@ -325,28 +322,12 @@ impl Reading<'_> {
         let Some(below) = snapshot.below else {
             return Ok(());
         };
-        let handled_at_ns = now_ns();
-        let change = Change {
-            op: Op::Truncate,
-            before: None,
-            after: None,
-            commit_time_us: handled_at_ns / 1000,
-            snapshot: Snapshot::True,
-            sequence: (None, point.consistent),
-            tx_id: None,
-            lsn: Some(point.consistent),
-            transaction: None,
-            handled_at_ns,
-        };
+        let change = point.change(Op::Truncate, None, now_ns());
         table.append_gone_below(outbox, &change, below, || point.seq)
     }
 
     fn snapshot(&mut self, topic: &str) -> Option<&mut TableSnapshot> {
         let table = self.progress.get_mut().tables.get_mut(topic)?;
         table.snapshot.as_mut()
-    }
-
-    const fn point_position(&self) -> Position {
-        self.progress.get().position
     }
 }

@@ -7,6 +7,7 @@ mod parallel;
 mod ranges;
 mod relations;
 mod rows;
+mod shape;
 mod throttle;
 
 use std::time::{SystemTime, UNIX_EPOCH};

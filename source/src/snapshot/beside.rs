@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tributary_runtime::{Error, Policy, ResultExt};
+use tributary_schemas::table::Table;
 
 use crate::catalog::Catalog;
 use crate::completion::ServerSnapshot;
@@ -21,6 +22,7 @@ use crate::failpoint;
 use crate::progress::TableProgress;
 use crate::published::{PublishedTable, Registrar};
 use crate::snapshot::relations::{Relation, relations};
+use crate::snapshot::rows::{TID_SCANS_ONLY, in_order};
 use crate::snapshot::{RelationRanges, Row, Rows, TableSnapshot, Throttle, TidRange};
 
 /// The prefix of the logical messages that are watermarks. The content begins with the source's name.
@@ -114,6 +116,7 @@ impl Reader {
             chunk_pages,
             throttle: Arc::clone(throttle),
             task,
+            described: None,
             output,
         };
         let task = tokio::spawn(beside.run());
@@ -168,7 +171,15 @@ struct Beside {
     chunk_pages: u32,
     throttle: Arc<Throttle>,
     task: Task,
+    described: Option<Described>,
     output: mpsc::Sender<Progressed>,
+}
+
+/// The table as it was found, and what is published of that.
+#[derive(Clone)]
+struct Described {
+    found: Table,
+    published: Arc<PublishedTable>,
 }
 
 /// A chunk under its snapshot.
@@ -229,7 +240,9 @@ impl Beside {
             Begun::Complete => {
                 // Nothing to read, as of a table without any relation: the loop still has to hear of it.
                 let snapshot = self.server_snapshot(client).await?;
-                self.hand_over(marks, &table, snapshot, Vec::new()).await?;
+                let state = self.task.snapshot.clone();
+                self.hand_over(marks, &table.published, snapshot, Vec::new(), state)
+                    .await?;
                 return Ok(true);
             }
             Begun::Changed => {
@@ -246,7 +259,7 @@ impl Beside {
     }
 
     /// The table as the catalog has it now, registered; `None` if it is gone.
-    async fn describe(&self, client: &Client) -> Result<Option<Arc<PublishedTable>>, Error> {
+    async fn describe(&mut self, client: &Client) -> Result<Option<Described>, Error> {
         let mut catalog = Catalog::new(client, &self.database);
         let Some(found) = catalog.table(self.task.known.oid).await? else {
             return Ok(None);
@@ -256,14 +269,25 @@ impl Beside {
         if found.display_name() != known.table {
             return Ok(None);
         }
-        let published = self.registrar.publish(found.table, Some(known)).await?;
+        let described = self.described.as_ref();
+        if let Some(same) = described.filter(|described| described.found == found.table) {
+            return Ok(Some(same.clone()));
+        }
+        let publish = self.registrar.publish(found.table.clone(), Some(known));
+        let published = publish.await?;
         if published.has_other_key(known) {
             return Err(Error::retry_msg(format!(
                 "the key of table {} has changed while it is read",
                 known.table
             )));
         }
-        Ok(Some(Arc::new(published)))
+        let published = Arc::new(published);
+        let found = found.table;
+        Ok(Some(
+            self.described
+                .insert(Described { found, published })
+                .clone(),
+        ))
     }
 
     async fn low_watermark(&mut self, marks: &Client) -> Result<(), Error> {
@@ -283,12 +307,12 @@ impl Beside {
     async fn begin(
         &mut self,
         client: &Client,
-        table: &Arc<PublishedTable>,
+        Described { found, published }: &Described,
     ) -> Result<Begun, Error> {
         let begin = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};
-            LOCK TABLE {} IN ACCESS SHARE MODE",
-            table.quoted_name()
+            {TID_SCANS_ONLY}; LOCK TABLE {} IN ACCESS SHARE MODE",
+            published.quoted_name()
         );
         if let Err(error) = client.batch_execute(&begin).await {
             let passing = [SqlState::LOCK_NOT_AVAILABLE, SqlState::UNDEFINED_TABLE];
@@ -297,16 +321,16 @@ impl Beside {
             if !passes {
                 return Err(error);
             }
-            tracing::info!(%error, table = table.display_name(), "a chunk waits for a change of the table");
+            tracing::info!(%error, table = published.display_name(), "a chunk waits for a change of the table");
             return Ok(Begun::Changed);
         }
         let snapshot = self.server_snapshot(client).await?;
         let mut catalog = Catalog::new(client, &self.database);
-        let now = catalog.table(table.table.oid).await?;
-        if now.is_none_or(|now| now.table != table.table) {
+        let now = catalog.table(found.oid).await?;
+        if now.is_none_or(|now| now.table != *found) {
             return Ok(Begun::Changed);
         }
-        let found = relations(client, table.table.oid)
+        let found = relations(client, found.oid)
             .await
             .map_err(|e| self.database.explain(e))?;
         let unread = |relation: &Relation| relation.ranges.clone();
@@ -320,9 +344,9 @@ impl Beside {
         };
         let filter = self.task.snapshot.filter.as_deref();
         let what = (relation.name.as_str(), range);
-        let rows = Rows::read(client, &self.database, &table.table, what, filter).await?;
+        let rows = Rows::read(client, &self.database, &published.table, what, filter).await?;
         Ok(Begun::Chunk(Box::new(Chunk {
-            table: Arc::clone(table),
+            table: Arc::clone(published),
             snapshot,
             oid: relation.ranges.oid,
             range,
@@ -344,24 +368,23 @@ impl Beside {
                     break;
                 };
                 bytes += line.len();
-                to = Some(row.parse(&line, &chunk.table.table)?.0);
+                let (tid, _) = row.parse(&line, &chunk.table.table)?;
+                to = Some(in_order(to.unwrap_or(chunk.range.after), tid)?);
                 rows.push(line);
             }
             let read = TidRange {
                 after: chunk.range.after,
                 to: if whole { chunk.range.to } else { to },
             };
-            let before = self.task.snapshot.clone();
-            if let Some(relation) = self.task.snapshot.relation_mut(chunk.oid) {
+            let mut state = self.task.snapshot.clone();
+            state.rows += rows.len() as u64;
+            if let Some(relation) = state.relation_mut(chunk.oid) {
                 relation.finish(read);
             }
             let behind = self.throttle.spend(rows.len() as u64);
-            let verdict = self.hand_over(marks, &chunk.table, chunk.snapshot.clone(), rows);
+            let verdict = self.hand_over(marks, &chunk.table, chunk.snapshot.clone(), rows, state);
             match verdict.await? {
-                Verdict::Again => {
-                    self.task.snapshot = before;
-                    return Ok(false);
-                }
+                Verdict::Again => return Ok(false),
                 Verdict::Taken | Verdict::TakenRenew if whole => return Ok(true),
                 // No snapshot is held while the throttle makes it wait.
                 Verdict::Taken if chunk.began.elapsed() < MAX_CHUNK && !behind => {}
@@ -371,17 +394,17 @@ impl Beside {
         }
     }
 
+    /// Hands rows over. Once they are taken, `state` is how far the table is.
     async fn hand_over(
         &mut self,
         marks: &Client,
         table: &Arc<PublishedTable>,
         snapshot: ServerSnapshot,
         rows: Vec<Bytes>,
+        state: TableSnapshot,
     ) -> Result<Verdict, Error> {
         let high = self.marks.next();
         let (verdict, answer) = oneshot::channel();
-        let mut state = self.task.snapshot.clone();
-        state.rows += rows.len() as u64;
         let piece = Piece {
             high: high.clone(),
             table: Arc::clone(table),

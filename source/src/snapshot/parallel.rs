@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 use tributary_runtime::{Error, ResultExt};
 use tributary_schemas::Lsn;
 use tributary_schemas::encode::{Change, Snapshot};
@@ -16,7 +17,10 @@ use crate::database::{Database, literal};
 use crate::failpoint;
 use crate::outbox::Outbox;
 use crate::published::PublishedTable;
-use crate::snapshot::{RelationRanges, Row, Rows, Throttle, Tid, TidRange, now_ns, relations};
+use crate::snapshot::rows::{TID_SCANS_ONLY, in_order};
+use crate::snapshot::{
+    RelationRanges, Row, Rows, Throttle, Tid, TidRange, now_ns, relations, shape,
+};
 
 /// A range of one relation.
 #[derive(Debug, Clone)]
@@ -38,6 +42,29 @@ pub(crate) struct SnapshotPoint {
     pub(crate) seq: u64,
     /// The exported snapshot's name.
     pub(crate) exported: String,
+}
+
+impl SnapshotPoint {
+    /// What a record of this snapshot says. `handled_at_ns`: nanoseconds since 1970.
+    pub(crate) fn change<'a>(
+        &self,
+        op: Op,
+        after: Option<&'a [Cell<'a>]>,
+        handled_at_ns: i64,
+    ) -> Change<'a> {
+        Change {
+            op,
+            before: None,
+            after,
+            commit_time_us: handled_at_ns / 1000,
+            snapshot: Snapshot::True,
+            sequence: (None, self.consistent),
+            tx_id: None,
+            lsn: Some(self.consistent),
+            transaction: None,
+            handled_at_ns,
+        }
+    }
 }
 
 /// Rows for one Kafka transaction, and what is read with them.
@@ -77,7 +104,7 @@ impl Workers {
         for _ in 0..count {
             let client = database.connect().await?;
             let pin = format!(
-                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; {TID_SCANS_ONLY}",
                 literal(&point.exported)
             );
             client
@@ -183,11 +210,43 @@ struct Worker {
 impl Worker {
     async fn run(mut self) -> Result<(), Error> {
         while let Some(chunk) = self.take() {
-            self.read(&chunk)
-                .await
-                .doing(|| format!("read table {}", chunk.table.display_name()))?;
+            let doing = || format!("read table {}", chunk.table.display_name());
+            if self.is_unchanged(&chunk).await.doing(doing)? {
+                self.read(&chunk).await.doing(doing)?;
+            } else {
+                let table = chunk.table.display_name();
+                tracing::info!(
+                    table,
+                    "the table was changed before its rows were read: they are read beside the stream"
+                );
+            }
         }
         self.send().await
+    }
+
+    /// Locks the relation against changes of its shape. Returns whether the snapshot still shows its rows as they
+    /// were: one that was rewritten since looks empty, one that was dropped or renamed is not found.
+    async fn is_unchanged(&self, chunk: &Chunk) -> Result<bool, Error> {
+        let explain = |error| self.database.explain(error);
+        let lock = format!(
+            "SAVEPOINT shape; LOCK TABLE ONLY {}, ONLY {} IN ACCESS SHARE MODE",
+            chunk.table.quoted_name(),
+            chunk.relation
+        );
+        let unchanged = match self.client.batch_execute(&lock).await {
+            Ok(()) => shape::is_unchanged(&self.client, &chunk.table, chunk.oid).await,
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(false),
+            Err(error) => Err(error),
+        };
+        let unchanged = unchanged.map_err(explain)?;
+        let end = if unchanged {
+            // The locks stay.
+            "RELEASE SAVEPOINT shape"
+        } else {
+            "ROLLBACK TO SAVEPOINT shape"
+        };
+        self.client.batch_execute(end).await.map_err(explain)?;
+        Ok(unchanged)
     }
 
     fn take(&self) -> Option<Chunk> {
@@ -211,8 +270,10 @@ impl Worker {
         let mut row = Row::default();
         let handled_at_ns = now_ns();
         let (mut after, mut count) = (chunk.range.after, 0);
+        let mut last = after;
         while let Some(line) = rows.next().await? {
             let (tid, cells) = row.parse(&line, table)?;
+            last = in_order(last, tid)?;
             self.append(chunk, &cells, handled_at_ns)?;
             count += 1;
             if self.throttle.spend(1) {
@@ -244,18 +305,7 @@ impl Worker {
         cells: &[Cell<'_>],
         handled_at_ns: i64,
     ) -> Result<(), Error> {
-        let change = Change {
-            op: Op::Read,
-            before: None,
-            after: Some(cells),
-            commit_time_us: handled_at_ns / 1000,
-            snapshot: Snapshot::True,
-            sequence: (None, self.point.consistent),
-            tx_id: None,
-            lsn: Some(self.point.consistent),
-            transaction: None,
-            handled_at_ns,
-        };
+        let change = self.point.change(Op::Read, Some(cells), handled_at_ns);
         let key = chunk.table.key_bytes(cells)?;
         let outbox = &mut self.batch.outbox;
         chunk.table.append(

@@ -32,6 +32,12 @@ fn copy_statement(table: &Table, relation: &str, range: TidRange, filter: Option
     )
 }
 
+/// Leaves the TID range scan as the only plan: ranges are marked as read by the ctid of the last row, so rows must come in
+/// the order of their ctids. For a transaction.
+pub(crate) const TID_SCANS_ONLY: &str = "SET LOCAL enable_tidscan = on; SET LOCAL enable_seqscan = off;
+    SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off; SET LOCAL enable_bitmapscan = off;
+    SET LOCAL max_parallel_workers_per_gather = 0";
+
 /// What a condition may do: be part of a SELECT. Postgres would take one that ends the statement early for a part of
 /// COPY, which can do more.
 fn check_statement(relation: &str, filter: &str) -> String {
@@ -84,6 +90,16 @@ fn explain(database: &Database, filtered: bool, error: tokio_postgres::Error) ->
         Some(code) => Error::stop_msg(format!("the condition fails on a row (SQLSTATE {code})")),
         None => database.explain(error),
     }
+}
+
+/// Refuses a row that does not stand behind the one before.
+pub(crate) fn in_order(before: Tid, tid: Tid) -> Result<Tid, Error> {
+    if tid > before {
+        return Ok(tid);
+    }
+    Err(Error::stop_msg(format!(
+        "the server gives the row at {tid:?} behind the one at {before:?}: what is read could not be told"
+    )))
 }
 
 /// Takes one row after the other apart; the buffers are reused.

@@ -178,8 +178,11 @@ async fn plan_changes_nothing_status_tells_and_drop_lets_the_wal_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn snapshots_are_taken_on_request_once_each() {
-    let (stack, pipeline, client) = pipeline("on_request", TABLE).await;
-    let mut source = source(&pipeline);
+    // A column that is published in another form than the catalog's.
+    let table_sql = format!("{TABLE}; ALTER TABLE s.t ADD amount numeric(9, 2) DEFAULT 1.5");
+    let (stack, pipeline, client) = pipeline("on_request", &table_sql).await;
+    let as_text = "[[columns]]\nmatch = \"s.t.amount\"\nas = \"text\"\n";
+    let mut source = with(&pipeline, as_text);
     source.wait_ready(PATIENCE).unwrap();
     ask(&source, &["--table", "s.t", "--where", "id <= 10"]);
     wait_signals(&source, 1).await;
@@ -338,6 +341,65 @@ async fn a_snapshot_is_throttled_paused_over_a_kill_resumed_and_cancelled() {
     let read = records.len() - first.len();
     assert!((1..2000).contains(&read), "{read} rows");
     assert!(fold(&records) == table(&client).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_change_in_the_middle_of_a_snapshot() {
+    let (stack, pipeline, client) = pipeline("reshaped", TABLE).await;
+    let chunks = "[snapshot]\nmax_rows_per_second = 300\nchunk_pages = 1\n";
+    let mut source = with(&pipeline, chunks);
+    source.wait_ready(PATIENCE).unwrap();
+    ask(&source, &["--table", "s.t"]);
+    for (rows, change) in [
+        (200, "ALTER TABLE s.t ADD extra text DEFAULT 'added'"),
+        (
+            800,
+            "ALTER TABLE s.t RENAME extra TO other; UPDATE s.t SET other = 'set' WHERE id = 2000",
+        ),
+        (1_400, "ALTER TABLE s.t DROP other, ADD last int DEFAULT 7"),
+    ] {
+        wait_until("a part of the rows", || {
+            let read = &status(&source)["snapshot"]["rows"];
+            read.as_u64().is_some_and(|read| read >= rows)
+        })
+        .await;
+        client.batch_execute(change).await.unwrap();
+    }
+    wait_signals(&source, 1).await;
+    wait_read(&source).await;
+    pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
+    let records = records(&stack, &pipeline, "s.t").await;
+    assert!(fold(&records) == table(&client).await);
+    // Every row came twice; the second time with the columns that the table had just then.
+    let mut shapes: BTreeMap<Vec<(&str, Option<&str>)>, usize> = BTreeMap::new();
+    for record in &records {
+        let change = record.change.as_ref().unwrap();
+        if change.op == 'r' {
+            let others = change
+                .after
+                .iter()
+                .filter(|(name, _)| !["id", "name"].contains(&name.as_str()));
+            let shape = others.map(|(name, value)| (name.as_str(), value.as_deref()));
+            *shapes.entry(shape.collect()).or_default() += 1;
+        }
+    }
+    let shape = |name, value| {
+        shapes
+            .get(&vec![(name, Some(value))])
+            .copied()
+            .unwrap_or_default()
+    };
+    let (plain, added) = (shapes[&Vec::new()], shape("extra", "added"));
+    let (renamed, last) = (shape("other", "added"), shape("last", "7"));
+    assert!(
+        plain > 2_000 && added > 0 && renamed > 0 && last > 0,
+        "{shapes:?}"
+    );
+    // The row that was updated meanwhile may be the stream's alone.
+    assert!(
+        (3_999..=4_000).contains(&(plain + added + renamed + last)),
+        "{shapes:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
