@@ -14,6 +14,11 @@ impl Lsn {
     /// The position that no record has (`InvalidXLogRecPtr`).
     pub const ZERO: Self = Self(0);
 
+    /// Whether it is [`Lsn::ZERO`].
+    pub const fn is_zero(&self) -> bool {
+        self.0 == 0
+    }
+
     /// Bytes from `earlier` up to `self`, or zero where `earlier` is the later one.
     pub const fn bytes_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)

@@ -73,8 +73,13 @@ impl Incomplete {
 
 type Key = Vec<Option<Box<[u8]>>>;
 
-/// The columns of a row that were found, by their index in the table.
-type Found = HashMap<usize, Option<Box<[u8]>>>;
+/// A row as it was found.
+struct Found {
+    /// The transaction, or the savepoint in it, that wrote it last.
+    xmin: Option<u32>,
+    /// By their index in the table.
+    columns: HashMap<usize, Option<Box<[u8]>>>,
+}
 
 /// Looks rows up and completes their records.
 pub(crate) struct Completer {
@@ -96,7 +101,8 @@ impl Completer {
         self.max_rows
     }
 
-    /// Gives every incomplete record its value. What was read is in the server's WAL for good when this returns.
+    /// Gives every incomplete record its value. What was read is in the server's WAL for good when this returns: up to
+    /// the position returned, where other transactions than the rows' own have a part in it.
     ///
     /// # Errors
     /// The server is away, or a commit stays invisible for too long.
@@ -105,9 +111,10 @@ impl Completer {
         client: &Client,
         outbox: &mut Outbox,
         incomplete: &[Incomplete],
-    ) -> Result<(), Error> {
+    ) -> Result<Lsn, Error> {
+        let mut newest = Lsn::ZERO;
         if incomplete.is_empty() {
-            return Ok(());
+            return Ok(newest);
         }
         let before = outbox.bytes.len();
         let mut read_up_to = Lsn::ZERO;
@@ -124,14 +131,18 @@ impl Completer {
             let (found, insert_lsn) = self.look_up(client, &rows).await?;
             read_up_to = read_up_to.max(insert_lsn);
             for row in rows {
-                fill(outbox, row, &found)?;
+                let found = found.get(&row.key());
+                if found.and_then(|found| found.xmin) != Some(row.origin.xid) {
+                    newest = newest.max(insert_lsn);
+                }
+                fill(outbox, row, found)?;
             }
         }
         self.wait_until_flushed(client, read_up_to).await?;
         let bytes_per_row = (outbox.bytes.len() - before) / incomplete.len() + 1;
         self.max_rows = (MAX_BYTES / bytes_per_row).clamp(1, MAX_ROWS);
         metrics::counter!(crate::telemetry::ROWS_COMPLETED).increment(incomplete.len() as u64);
-        Ok(())
+        Ok(newest)
     }
 
     /// Reads the missing columns of these rows (all of one table) in a snapshot that sees all their
@@ -335,29 +346,28 @@ impl Target {
         keys.dedup();
         let columns: Vec<_> = self.key.iter().chain(&self.missing).cloned().collect();
         let sql = format!(
-            "SELECT {} FROM {} WHERE ({}) IN ({})",
+            "SELECT xmin, {} FROM {} WHERE ({}) IN ({})",
             names(&columns),
             self.relation,
             names(&self.key),
             keys.join(", ")
         );
-        let own = |row: &SimpleQueryRow, index| {
-            row.get(index).map(|text: &str| Box::from(text.as_bytes()))
+        let own = |row: &SimpleQueryRow, index: usize| {
+            let text = row.get(1 + index);
+            text.map(|text: &str| Box::from(text.as_bytes()))
         };
         let found = completer.query(client, &sql).await?;
-        Ok(found
-            .iter()
-            .map(|row| {
-                let key = (0..self.key.len()).map(|index| own(row, index)).collect();
-                let missing = self.missing.iter().enumerate();
-                (
-                    key,
-                    missing
-                        .map(|(at, (index, _))| (*index, own(row, self.key.len() + at)))
-                        .collect(),
-                )
-            })
-            .collect())
+        let read = |row: &SimpleQueryRow| {
+            let key = (0..self.key.len()).map(|index| own(row, index)).collect();
+            let missing = self.missing.iter().enumerate();
+            let columns = missing.map(|(at, (index, _))| (*index, own(row, self.key.len() + at)));
+            let found = Found {
+                xmin: row.get(0).and_then(|xmin| xmin.parse().ok()),
+                columns: columns.collect(),
+            };
+            (key, found)
+        };
+        Ok(found.iter().map(read).collect())
     }
 }
 
@@ -381,14 +391,13 @@ const fn may_be_nan(column: &Column) -> bool {
 }
 
 /// Encodes the completed row and puts it in its place.
-fn fill(outbox: &mut Outbox, row: &Incomplete, found: &HashMap<Key, Found>) -> Result<(), Error> {
-    let found = found.get(&row.key());
+fn fill(outbox: &mut Outbox, row: &Incomplete, found: Option<&Found>) -> Result<(), Error> {
     let (mut completed, mut absent) = (Vec::new(), Vec::new());
     let mut cells: Vec<Option<&[u8]>> = row.cells.iter().map(Option::as_deref).collect();
     for &index in &row.unchanged {
         let column = &row.table.table.columns[index];
         let name = column.name.as_str();
-        match found.and_then(|found| found.get(&index)) {
+        match found.and_then(|found| found.columns.get(&index)) {
             Some(Some(value)) => {
                 cells[index] = Some(value);
                 completed.push(name);

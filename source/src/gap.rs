@@ -177,6 +177,7 @@ pub(crate) fn find(offer: &Offer<'_>, progress: &Progress) -> Result<Lsn, Gap> {
         } else {
             position.commit_lsn
         };
+        let newest = newest.max(position.looked_up);
         match left {
             Some(left) if newest < left => confirm = confirm.min(left),
             left => {
@@ -208,15 +209,27 @@ mod tests {
     use super::{Gap, Lsn, Offer, Progress, SystemIdentity, TimelineHistory, find};
     use crate::progress::Position;
 
+    const POSITION: Position = Position {
+        commit_lsn: Lsn(0x50),
+        ordinal: 1,
+        complete: true,
+        confirm: Lsn(0x60),
+        seq: 7,
+        looked_up: Lsn::ZERO,
+    };
+
     /// Progress on timeline 2, its last commit at 0/50, confirmed to 0/60; the server on `timeline`.
     fn compare(timeline: u32, history: &str, confirmed: Option<u64>, end: u64) -> Result<Lsn, Gap> {
-        let position = Position {
-            commit_lsn: Lsn(0x50),
-            ordinal: 1,
-            complete: true,
-            confirm: Lsn(0x60),
-            seq: 7,
-        };
+        compare_with(POSITION, timeline, history, confirmed, end)
+    }
+
+    fn compare_with(
+        position: Position,
+        timeline: u32,
+        history: &str,
+        confirmed: Option<u64>,
+        end: u64,
+    ) -> Result<Lsn, Gap> {
         let progress = Progress::new("1".to_owned(), 2, position);
         let identity = SystemIdentity {
             system_id: "1".to_owned(),
@@ -274,6 +287,17 @@ mod tests {
             compare(4, "2 0/55\n3 0/80", Some(0x56), 0x90),
             Err(Gap::SlotAhead { .. })
         ));
+    }
+
+    #[test]
+    fn a_value_from_behind_the_switch_has_diverged() {
+        let looked_up = |lsn| Position {
+            looked_up: Lsn(lsn),
+            ..POSITION
+        };
+        let compare = |lsn| compare_with(looked_up(lsn), 3, "2 0/70", Some(0x10), 0x90);
+        assert_eq!(compare(0x6F), Ok(Lsn(0x60)));
+        assert!(matches!(compare(0x71), Err(Gap::Diverged { .. })));
     }
 
     #[test]

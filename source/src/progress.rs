@@ -29,6 +29,9 @@ pub(crate) struct Position {
     pub(crate) confirm: Lsn,
     /// The highest `tributary.seq` given.
     pub(crate) seq: u64,
+    /// Values were looked up that changes up to here have a part in, beyond what is published.
+    #[serde(default, skip_serializing_if = "Lsn::is_zero")]
+    pub(crate) looked_up: Lsn,
 }
 
 impl Position {
@@ -40,7 +43,14 @@ impl Position {
             complete: true,
             confirm: consistent,
             seq,
+            looked_up: Lsn::ZERO,
         }
+    }
+
+    /// Gives the next record's `seq`: `max(previous + 1, commit LSN)`.
+    pub(crate) fn next_seq(&mut self, commit_lsn: Lsn) -> u64 {
+        self.seq = (self.seq + 1).max(commit_lsn.0);
+        self.seq
     }
 
     /// How many changes of the transaction with this commit LSN are in the log already; `None` for all.
@@ -241,6 +251,7 @@ mod tests {
             complete: false,
             confirm: Lsn(3),
             seq: u64::MAX >> 1,
+            looked_up: Lsn(9),
         };
         let table = TableProgress {
             table: "a.b".to_owned(),

@@ -305,6 +305,7 @@ impl Streaming {
         };
         if let Some(table) = &table {
             self.key_changed(table);
+            self.remember_dimensions(table);
         }
         self.translator.learn(shape, table.map(Arc::new));
         Ok(())
@@ -332,7 +333,6 @@ impl Streaming {
         if self.in_flight.is_some() || (nothing && !heartbeat) {
             return Ok(());
         }
-        let position = self.translator.position();
         let newest_commit_us = self.translator.newest_commit_us();
         let is_new =
             std::mem::replace(&mut self.newest_commit_us, newest_commit_us) != newest_commit_us;
@@ -341,13 +341,15 @@ impl Streaming {
         let work = self
             .completer
             .complete(&self.session.client, &mut outbox, &incomplete);
-        keep_alive(
+        let looked_up = keep_alive(
             &mut self.stream,
             &self.session.database,
             self.durable.confirm,
             work,
         )
         .await?;
+        self.translator.looked_up(looked_up);
+        let position = self.translator.position();
         let transaction = Transaction {
             outbox,
             progress: self.progress.encode(position),

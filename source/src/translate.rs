@@ -138,6 +138,11 @@ impl Translator {
         self.position
     }
 
+    /// Values were looked up, as new as this.
+    pub(crate) fn looked_up(&mut self, newest: Lsn) {
+        self.position.looked_up = self.position.looked_up.max(newest);
+    }
+
     /// When the newest transaction that came in was committed: microseconds since 1970.
     pub(crate) const fn newest_commit_us(&self) -> i64 {
         self.newest_commit_us
@@ -308,12 +313,6 @@ impl Translator {
         Ok(())
     }
 
-    /// `seq = max(previous + 1, commit LSN)`.
-    fn next_seq(&mut self, origin: &Origin) -> u64 {
-        self.position.seq = (self.position.seq + 1).max(origin.commit_lsn.0);
-        self.position.seq
-    }
-
     /// The table of a change; `None` for one that is not ours.
     fn table(&self, oid: u32) -> Result<Option<Arc<PublishedTable>>, Error> {
         match self.tables.get(&oid) {
@@ -418,7 +417,7 @@ impl Translator {
         }
         let origin = self.event(|| table.display_name(), origin);
         let change = origin.change(Op::Delete, Some(old), None);
-        let seq = self.next_seq(&origin);
+        let seq = self.position.next_seq(origin.commit_lsn);
         table.append(
             &mut self.outbox,
             Some(key),
@@ -426,7 +425,7 @@ impl Translator {
             seq,
             headers.clone(),
         )?;
-        let seq = self.next_seq(&origin);
+        let seq = self.position.next_seq(origin.commit_lsn);
         table.append(&mut self.outbox, Some(key), None, seq, headers)
     }
 
@@ -443,7 +442,7 @@ impl Translator {
             window.changed(&table.topic, key);
         }
         let origin = self.event(|| table.display_name(), origin);
-        let seq = self.next_seq(&origin);
+        let seq = self.position.next_seq(origin.commit_lsn);
         if row.unchanged.is_empty() {
             let change = origin.change(op, before, Some(&row.cells));
             return table.append(

@@ -29,8 +29,10 @@ impl Translator {
             commit_lsn: origin.commit_lsn,
         };
         if self.tally.is_empty() {
-            self.position.seq = (self.position.seq + 1).max(origin.commit_lsn.0);
-            let (seq, time_us) = (self.position.seq, origin.commit_time_us);
+            let (seq, time_us) = (
+                self.position.next_seq(origin.commit_lsn),
+                origin.commit_time_us,
+            );
             topic.append_begin(&mut self.outbox, seq, id, time_us);
         }
         Origin {
@@ -51,10 +53,10 @@ impl Translator {
             xid: open.begin.xid,
             commit_lsn: open.begin.final_lsn,
         };
-        self.position.seq = (self.position.seq + 1).max(id.commit_lsn.0);
+        let seq = self.position.next_seq(id.commit_lsn);
         topic.append_end(
             &mut self.outbox,
-            self.position.seq,
+            seq,
             id,
             open.begin.commit_time_us,
             self.tally.tables(),
@@ -131,7 +133,7 @@ impl Translator {
         if !message.transactional {
             change.tx_id = None;
         }
-        let seq = self.next_seq(&origin);
+        let seq = self.position.next_seq(origin.commit_lsn);
         if let Some(topic) = &self.metadata.messages {
             topic.append(
                 &mut self.outbox,
