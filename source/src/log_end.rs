@@ -78,14 +78,19 @@ impl<'a> PartitionEnd<'a> {
         let mut client = kafka::client_config(&config.kafka_client(), &config.slot_name());
         client
             .set("group.id", config.slot_name())
-            .set("isolation.level", "read_committed")
             .set("enable.partition.eof", "true")
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "error");
-        let consumer: BaseConsumer = client.create().map_err(|e| reading(topic, &e))?;
-        let (low, high) = consumer
+        let mut consumer = |isolation: &str| -> Result<BaseConsumer, Error> {
+            client.set("isolation.level", isolation);
+            client.create().map_err(|e| reading(topic, &e))
+        };
+        // To the others the partition ends before the first transaction that is open, another source's maybe: our own
+        // records may be behind it.
+        let (low, high) = consumer("read_uncommitted")?
             .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
             .map_err(|e| reading(topic, &e))?;
+        let consumer = consumer("read_committed")?;
         Ok(Self {
             consumer,
             topic,
