@@ -76,6 +76,13 @@ impl Decoder {
         }
     }
 
+    /// The table of this name is not the one, or not one of those, that it was: what is known of it is asked again.
+    pub(crate) fn forget(&mut self, schema: &str, table: &str) {
+        if let Self::Wal2json(assembly) = self {
+            assembly.forget(schema, table);
+        }
+    }
+
     /// Asks the catalog what the payload lacks, after [`Decoded::Ask`].
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use records::{RawRecord, read, schema};
 use tokio_postgres::Client;
 use tributary_tests::pipeline::Pipeline;
 use tributary_tests::service::{Kind, Service};
-use tributary_tests::stack::Stack;
+use tributary_tests::stack::{Postgres, Server, Stack};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -241,6 +241,24 @@ async fn what_wal2json_cannot_carry_is_refused_at_the_start() {
         !said.contains("s.fine") && !said.contains("column 'n' (numeric(5,2)[])"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn a_server_without_wal2json_is_said() {
+    let stack = Stack::from_env().unwrap();
+    let mut pipeline = Pipeline::new(&stack, "plugins_none").await.unwrap();
+    // Its servers are those of the archives, which have no plug-ins of others.
+    let server = Server::start_new(pipeline.dir(), "bare", Postgres::V17, &[]).unwrap();
+    pipeline.source_url = server.url("postgres");
+    let client = pipeline.source().await.unwrap();
+    let sql = "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY)";
+    client.batch_execute(sql).await.unwrap();
+    pipeline.tables = vec!["s.*".to_owned()];
+    let mut side = Side::new(&pipeline, "wal2json");
+    side.service.start().unwrap();
+    assert!(!side.service.wait(PATIENCE).unwrap().success());
+    let log = side.service.log_tail();
+    assert!(log.contains("install the plug-in wal2json"), "{log}");
 }
 
 #[tokio::test]

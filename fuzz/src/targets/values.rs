@@ -10,7 +10,7 @@ use tributary_schemas::avro::{key_schema, value_schema};
 use tributary_schemas::encode::{Change, EncodePlan, Snapshot, SourceIdentity};
 use tributary_schemas::lsn::Lsn;
 use tributary_schemas::record::Op;
-use tributary_schemas::table::{Cell, Column, ColumnType, Table};
+use tributary_schemas::table::{Attribute, Cell, Column, ColumnType, Table};
 
 use crate::snapshot::copy_text::CopyRow;
 
@@ -75,13 +75,36 @@ pub const TYPES: &[Named] = &[
     ("timestamp with time zone[]", || {
         array(ColumnType::TimestampTz)
     }),
-    ("box[]", || {
-        array(ColumnType::TextForm {
-            type_name: "box".to_owned(),
-        })
-    }),
+    ("box[]", || array(ColumnType::Box)),
     ("boolean[][]", || array(array(ColumnType::Bool))),
+    ("point", || ColumnType::Point),
+    ("geometry", || ColumnType::Geometry),
+    ("geography[]", || array(ColumnType::Geography)),
+    ("vector", || ColumnType::Vector),
+    ("halfvec[]", || array(ColumnType::HalfVector)),
+    ("pair", pair),
+    ("pair[]", || array(pair())),
 ];
+
+/// A composite in which another one is, and an array.
+fn pair() -> ColumnType {
+    let inner = composite("inner", [("n", numeric(4, 2)), ("p", ColumnType::Point)]);
+    composite(
+        "pair",
+        [("inner", inner), ("texts", array(ColumnType::Text))],
+    )
+}
+
+fn composite(name: &str, attributes: [(&str, ColumnType); 2]) -> ColumnType {
+    let attributes = attributes.map(|(name, column_type)| Attribute {
+        name: name.to_owned(),
+        column_type,
+    });
+    ColumnType::Composite {
+        type_name: name.to_owned(),
+        attributes: attributes.into(),
+    }
+}
 
 const fn numeric(precision: u16, scale: i16) -> ColumnType {
     ColumnType::Numeric { precision, scale }

@@ -132,7 +132,7 @@ impl Assembly {
         };
         let ready = match &record {
             Record::Row(row) => known.prepare(row, self.commit_lsn)?,
-            _ => known.prepare_truncate(),
+            _ => known.prepare_truncate(self.commit_lsn),
         };
         match ready {
             Ready::Ask => return Ok(Step::Ask),
@@ -163,6 +163,13 @@ impl Assembly {
         };
         let remembered = self.remembered.get(&format!("{schema}.{table}"));
         Some((schema, table, remembered.copied()))
+    }
+
+    /// What is known of a table counts no more.
+    pub(crate) fn forget(&mut self, schema: &str, table: &str) {
+        let mut name = String::new();
+        set_name(&mut name, schema, table);
+        self.tables.remove(&name);
     }
 
     /// The catalog's answer about the table that was looked up last.
@@ -197,8 +204,14 @@ fn set_name(name: &mut String, schema: &str, table: &str) {
 }
 
 impl Known {
-    fn is_foreign(&self) -> bool {
-        self.facts.oid == 0 || !self.facts.ordinary
+    /// Whether the change is none of ours, as far as the catalog has been asked: the name may be another table by now.
+    fn foreign(&self, commit_lsn: Lsn) -> Option<Ready> {
+        let foreign = self.facts.oid == 0 || !self.facts.ordinary;
+        foreign.then_some(if self.facts.read_at < commit_lsn {
+            Ready::Ask
+        } else {
+            Ready::Unpublished
+        })
     }
 
     fn is_keyless(&self) -> bool {
@@ -208,8 +221,8 @@ impl Known {
 
     /// Makes the shape that of this record.
     fn prepare(&mut self, row: &RowChange<'_>, commit_lsn: Lsn) -> Result<Ready, Refusal> {
-        if self.is_foreign() {
-            return Ok(Ready::Unpublished);
+        if let Some(ready) = self.foreign(commit_lsn) {
+            return Ok(ready);
         }
         if !self.fits(row, commit_lsn) {
             if self.facts.read_at < commit_lsn {
@@ -227,8 +240,11 @@ impl Known {
     }
 
     /// A TRUNCATE tells no columns.
-    fn prepare_truncate(&mut self) -> Ready {
-        if self.is_foreign() || (self.shape.is_none() && self.facts.columns.is_empty()) {
+    fn prepare_truncate(&mut self, commit_lsn: Lsn) -> Ready {
+        if let Some(ready) = self.foreign(commit_lsn) {
+            return ready;
+        }
+        if self.shape.is_none() && self.facts.columns.is_empty() {
             return Ready::Unpublished;
         }
         let facts = &self.facts;
