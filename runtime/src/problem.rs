@@ -28,6 +28,17 @@ impl Problem {
     }
 }
 
+/// A problem that stops the service.
+impl From<Problem> for crate::Error {
+    fn from(problem: Problem) -> Self {
+        let error = Self::stop_msg(problem.what);
+        match problem.remedy {
+            Some(remedy) => error.remedy(remedy),
+            None => error,
+        }
+    }
+}
+
 impl From<&crate::Error> for Problem {
     fn from(error: &crate::Error) -> Self {
         Self {

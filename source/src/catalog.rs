@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::{Deserialize, Serialize};
 use tokio_postgres::{Client, GenericClient};
 use tributary_runtime::Error;
 use tributary_schemas::table::{Column, ColumnType, Table};
@@ -26,9 +27,17 @@ pub(crate) struct CatalogTable {
     pub(crate) full_identity: bool,
     /// A partitioned table, published under its own name.
     pub(crate) partitioned: bool,
-    /// Of a partitioned table: the relations that hold its rows, and their files (`pg_relation_filenode`). Empty
-    /// for any other.
-    pub(crate) leaves: BTreeMap<u32, u32>,
+    /// Of a partitioned table: the relations that hold its rows. Empty for any other.
+    pub(crate) leaves: BTreeMap<u32, LeafState>,
+}
+
+/// What tells a partition that stayed from one that was rewritten, or was taken out and put back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LeafState {
+    /// `pg_relation_filenode`
+    filenode: u32,
+    /// The transactions that attached it, and the partitions above it (`pg_inherits.xmin`).
+    attached: String,
 }
 
 impl CatalogTable {
@@ -61,7 +70,9 @@ const COLUMNS: &str = "
     ORDER BY attrelid, attnum";
 
 const LEAVES: &str = "
-    SELECT root.oid, leaf.oid, pg_catalog.pg_relation_filenode(leaf.oid), leaf.relreplident::text
+    SELECT root.oid, leaf.oid, pg_catalog.pg_relation_filenode(leaf.oid), leaf.relreplident::text,
+        (SELECT pg_catalog.string_agg(link.xmin::text, ' ' ORDER BY link.inhrelid)
+         FROM pg_catalog.pg_partition_ancestors(leaf.oid) above(oid) JOIN pg_catalog.pg_inherits link ON link.inhrelid = above.oid)
     FROM pg_catalog.unnest($1::oid[]) root(oid), pg_catalog.pg_partition_tree(root.oid) tree, pg_catalog.pg_class leaf
     WHERE tree.isleaf AND leaf.oid = tree.relid AND leaf.relkind = 'r'";
 
@@ -162,7 +173,7 @@ impl<'a> Catalog<'a> {
             CatalogTable {
                 full_identity: head.identity == "f",
                 partitioned: head.partitioned,
-                leaves: own.map(|leaf| (leaf.oid, leaf.filenode)).collect(),
+                leaves: own.map(|leaf| (leaf.oid, leaf.state.clone())).collect(),
                 table: Table {
                     columns,
                     oid: head.oid,
@@ -189,8 +200,11 @@ impl<'a> Catalog<'a> {
         let leaves = rows.iter().map(|row| Leaf {
             table: row.get(0),
             oid: row.get(1),
-            filenode: row.get::<_, Option<u32>>(2).unwrap_or(0),
             identity: row.get(3),
+            state: LeafState {
+                filenode: row.get::<_, Option<u32>>(2).unwrap_or(0),
+                attached: row.get::<_, Option<String>>(4).unwrap_or_default(),
+            },
         });
         Ok(leaves.collect())
     }

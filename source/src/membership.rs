@@ -220,11 +220,7 @@ pub(crate) async fn put_right(
 ) -> Result<Members, Error> {
     let members = Members::read(client, database, config).await?;
     if let Some(problem) = members.restricted(config).into_iter().next() {
-        let error = Error::stop_msg(problem.what);
-        return Err(match problem.remedy {
-            Some(remedy) => error.remedy(remedy),
-            None => error,
-        });
+        return Err(problem.into());
     }
     let corrections = members.corrections(selection, config);
     if corrections.is_empty() {

@@ -125,21 +125,22 @@ pub(crate) async fn resolve(
     let mut catalog = Catalog::new(&session.client, &session.database);
     let now = catalog.table(shape.oid).await?;
     let now = now.as_ref();
+    let remembered = &known.followed.dimensions;
     let mut columns = Vec::new();
     for column in &shape.columns {
         let known = now.and_then(|now| {
             let mut columns = now.table.columns.iter();
             columns.find(|known| known.name == column.name)
         });
+        let dimensions = match known {
+            Some(known) => known.column_type.dimensions(),
+            None => remembered.get(&column.name).copied().unwrap_or(0),
+        };
         columns.push(Column {
             name: column.name.clone(),
             attnum: known.map_or(0, |known| known.attnum),
             column_type: catalog
-                .column_type(
-                    column.type_oid,
-                    column.type_modifier,
-                    known.map_or(0, |known| known.column_type.dimensions()),
-                )
+                .column_type(column.type_oid, column.type_modifier, dimensions)
                 .await?,
             key_position: None,
         });

@@ -98,20 +98,6 @@ impl Slot {
                 .remedy(format!("set on_gap = \"resnapshot\"; or SELECT pg_drop_replication_slot({}), and start over with a new topic prefix", literal(name)))),
         }
     }
-
-    /// Drops a slot that nobody uses.
-    pub(crate) async fn drop(
-        client: &Client,
-        database: &Database,
-        name: &str,
-    ) -> Result<(), Error> {
-        client
-            .execute("SELECT pg_catalog.pg_drop_replication_slot($1)", &[&name])
-            .await
-            .map_err(|e| database.explain(e))
-            .doing(|| format!("drop slot '{name}', which is to be made anew"))?;
-        Ok(())
-    }
 }
 
 #[cfg(test)]

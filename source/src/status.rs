@@ -122,15 +122,18 @@ impl Monitor {
     /// [`rows_read`](Self::rows_read) before; the others are changes, the newest committed at `commit_us`
     /// (microseconds since 1970).
     pub(crate) fn handed_over(&self, outbox: &Outbox, commit_us: i64) {
+        let mut by_topic: Vec<(&Arc<str>, u64)> = Vec::new();
+        for record in outbox.records.iter().filter(|one| one.value.is_some()) {
+            // The topic before is the likeliest.
+            let mut known = by_topic.iter_mut().rev();
+            match known.find(|(topic, _)| Arc::ptr_eq(topic, &record.topic)) {
+                Some((_, records)) => *records += 1,
+                None => by_topic.push((&record.topic, 1)),
+            }
+        }
         let mut state = self.lock();
-        // Records of a table stand together more often than not.
-        for run in outbox
-            .records
-            .chunk_by(|a, b| Arc::ptr_eq(&a.topic, &b.topic))
-        {
-            let records = run.iter().filter(|record| record.value.is_some()).count() as u64;
-            let Some(first) = run.first() else { continue };
-            let counted = state.table(&first.topic);
+        for (topic, records) in by_topic {
+            let counted = state.table(topic);
             let rows = counted.rows_handed_over.min(records);
             counted.rows_handed_over -= rows;
             if records > rows {
@@ -215,10 +218,6 @@ impl Monitor {
 
 impl State {
     fn table(&mut self, topic: &str) -> &mut TableState {
-        if !self.tables.contains_key(topic) {
-            self.tables.insert(topic.to_owned(), TableState::default());
-        }
-        // It is there now; an empty entry of another name cannot come of it.
         self.tables.entry(topic.to_owned()).or_default()
     }
 

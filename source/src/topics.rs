@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigEntry, NewTopic, ResourceSpecifier, TopicReplication,
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::error::RDKafkaErrorCode;
 use tributary_runtime::kafka;
@@ -163,13 +163,12 @@ impl Topics {
                 "set kafka.partitions to what the topic has, or choose another kafka.topic_prefix",
             ));
         }
-        let policy = self.setting(&spec.name, "cleanup.policy").await?;
-        let policy = policy.as_deref();
+        let settings = self.settings(&spec.name).await?;
+        let setting = |name| value(settings.as_ref()?, name);
+        let policy = setting("cleanup.policy");
         // What is kept for ever need not be compacted: a table that had no key when its topic began, say.
-        let mut kept = policy == Some("delete");
-        for limit in ["retention.ms", "retention.bytes"] {
-            kept = kept && self.setting(&spec.name, limit).await?.as_deref() == Some("-1");
-        }
+        let kept = policy == Some("delete")
+            && ["retention.ms", "retention.bytes"].map(setting) == [Some("-1"); 2];
         if policy != Some(spec.cleanup.policy()) && !kept {
             return Err(Error::stop_msg(format!(
                 "topic '{}' has cleanup.policy={}, this table needs {}",
@@ -187,15 +186,18 @@ impl Topics {
 
     /// The largest record batch that a topic takes; Kafka's default for one that does not exist.
     pub(crate) async fn max_record_bytes(&self, topic: &str) -> Result<usize, Error> {
-        let limit = self.setting(topic, "max.message.bytes").await?;
+        let settings = self.settings(topic).await?;
+        let limit = settings
+            .as_ref()
+            .and_then(|settings| value(settings, "max.message.bytes"));
         Ok(limit
             .and_then(|limit| limit.parse().ok())
             .unwrap_or(DEFAULT_MAX_MESSAGE_BYTES))
     }
 
-    /// A setting of a topic, the broker's default where the topic has none of its own; `None` if there is no such
-    /// topic.
-    async fn setting(&self, topic: &str, name: &str) -> Result<Option<String>, Error> {
+    /// The settings of a topic, the broker's defaults where the topic has none of its own; `None` if there is no
+    /// such topic.
+    async fn settings(&self, topic: &str) -> Result<Option<ConfigResource>, Error> {
         let resource = ResourceSpecifier::Topic(topic);
         let described = self
             .admin
@@ -204,9 +206,7 @@ impl Topics {
         let explain =
             |e| kafka::classify(&e).context(format!("read the settings of topic '{topic}'"));
         match described.map_err(explain)?.into_iter().next() {
-            Some(Ok(resource)) => Ok(resource
-                .get(name)
-                .and_then(|entry: &ConfigEntry| entry.value.clone())),
+            Some(Ok(settings)) => Ok(Some(settings)),
             Some(Err(
                 RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic,
             )) => Ok(None),
@@ -250,4 +250,8 @@ impl Topics {
             None => Err(Error::retry_msg("the broker did not answer")),
         }
     }
+}
+
+fn value<'a>(settings: &'a ConfigResource, name: &str) -> Option<&'a str> {
+    settings.get(name)?.value.as_deref()
 }

@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 use tributary_runtime::{Error, Policy, Problem};
 use tributary_schemas::Lsn;
 
-use crate::catalog::{Catalog, CatalogTable, Selection};
+use crate::catalog::{Catalog, CatalogTable, LeafState, Selection};
 use crate::config::SourceConfig;
 use crate::database::Database;
 use crate::membership::Members;
@@ -115,7 +115,11 @@ pub(crate) struct Followed {
     pub(crate) member: u32,
     /// [`CatalogTable::leaves`]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) leaves: BTreeMap<u32, u32>,
+    pub(crate) leaves: BTreeMap<u32, LeafState>,
+    /// Of the array columns with several dimensions how many, by name. A Relation message does not say, nor does the
+    /// catalog of a column that was renamed or dropped since.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) dimensions: BTreeMap<String, usize>,
     /// The key was another one once: the value schemas from before are no measure for later ones.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) rekeyed: bool,

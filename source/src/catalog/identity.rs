@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tokio_postgres::Client;
 use tributary_schemas::table::Column;
 
-use super::TableHead;
+use super::{LeafState, TableHead};
 
 /// A relation that holds rows of a partitioned table.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub(super) struct Leaf {
     /// The partitioned table.
     pub(super) table: u32,
     pub(super) oid: u32,
-    pub(super) filenode: u32,
+    pub(super) state: LeafState,
     /// `pg_class.relreplident`: that of the leaf counts for its rows, whatever the partitioned table says.
     pub(super) identity: String,
 }
@@ -114,7 +114,7 @@ impl Identities {
 mod tests {
     use tributary_schemas::table::{Column, ColumnType};
 
-    use super::{Identities, Index, Leaf};
+    use super::{Identities, Index, Leaf, LeafState};
 
     fn index(table: u32, primary: bool, columns: &[&str]) -> Index {
         Index {
@@ -149,7 +149,7 @@ mod tests {
         let leaf = |oid, identity: &str| Leaf {
             table: 1,
             oid,
-            filenode: 0,
+            state: LeafState::default(),
             identity: identity.to_owned(),
         };
         let indexes = [

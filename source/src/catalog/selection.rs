@@ -43,13 +43,7 @@ impl Selection {
         let mut needed = self.unmatched.iter().chain(named.map(|one| &one.problem));
         match needed.next() {
             None => Ok(()),
-            Some(problem) => {
-                let error = Error::stop_msg(&problem.what);
-                Err(match &problem.remedy {
-                    Some(remedy) => error.remedy(remedy.clone()),
-                    None => error,
-                })
-            }
+            Some(problem) => Err(problem.clone().into()),
         }
     }
 }

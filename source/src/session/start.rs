@@ -14,7 +14,8 @@ use crate::published::topic_spec;
 use crate::publisher::Publisher;
 use crate::replication::{ReplicationConnection, SystemIdentity, TimelineHistory};
 use crate::slot::Slot;
-use crate::topics::{TopicSpec, Topics};
+use crate::slot_care::drop_free;
+use crate::topics::TopicSpec;
 use crate::watch::Followed;
 use crate::{failpoint, first_start, log_end};
 
@@ -203,7 +204,7 @@ impl Session {
 
     async fn drop_lost(&self, lost: Option<&Gap>) -> Result<(), Error> {
         if lost.is_some() {
-            Slot::drop(&self.client, &self.database, &self.config.slot_name()).await?;
+            drop_free(&self.client, &self.database, &self.config.slot_name()).await?;
         }
         Ok(())
     }
@@ -243,12 +244,8 @@ impl Session {
 
     /// Behind the slot: topics, producer, progress, in this order.
     async fn take_log(&self) -> Result<Taken, Error> {
-        let topics = Topics::new(&self.config)?;
         let specs = topic_specs(&self.config, &self.tables)?;
-        topics.ensure(&specs).await?;
-        let names: Vec<String> = specs.into_iter().map(|spec| spec.name).collect();
-        let topic_ids = topics.ids(&names).await?;
-        self.registrar.learn_topics(&topic_ids);
+        let topic_ids = self.registrar.ensure_topics(&specs).await?;
         let publisher = Publisher::start(&self.config).await?;
         failpoint::hit(failpoint::TAKEN_OVER);
         let config = std::sync::Arc::clone(&self.config);
@@ -348,8 +345,8 @@ impl Session {
 
 /// The position at which a slot begins, with all that is in the log before.
 fn at(consistent: Lsn, before: &Progress) -> Position {
-    let seq = (before.position.seq + 1).max(consistent.0);
-    Position::at_consistent_point(consistent, seq)
+    let mut position = before.position;
+    Position::at_consistent_point(consistent, position.next_seq(consistent))
 }
 
 /// The topics that are not those that progress speaks of.

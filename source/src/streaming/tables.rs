@@ -16,7 +16,6 @@ use crate::published::{PublishedTable, topic_of, topic_spec};
 use crate::relation::RelationShape;
 use crate::session::{Session, keep_alive};
 use crate::snapshot::SnapshotRequest;
-use crate::topics::Topics;
 use crate::watch::{Followed, Survey, Surveyed, Watch};
 
 /// How soon a table that could not be taken in is tried again.
@@ -78,11 +77,7 @@ impl Streaming {
         };
         self.tables.left = None;
         if let Some(problem) = &survey.facts.fault {
-            let error = Error::stop_msg(&problem.what);
-            return Err(match &problem.remedy {
-                Some(remedy) => error.remedy(remedy.clone()),
-                None => error,
-            });
+            return Err(problem.clone().into());
         }
         self.miss_tables(&survey);
         for (topic, surveyed) in &survey.facts.tables {
@@ -207,6 +202,20 @@ impl Streaming {
         self.request_all(&table.topic, true);
     }
 
+    /// Keeps what neither a later message nor a later catalog may say.
+    pub(super) fn remember_dimensions(&mut self, table: &PublishedTable) {
+        let mut new = table.dimensions();
+        let Some(known) = self.progress.get().tables.get(&*table.topic) else {
+            return;
+        };
+        new.retain(|name, count| known.followed.dimensions.get(name) != Some(count));
+        if !new.is_empty()
+            && let Some(known) = self.progress.get_mut().tables.get_mut(&*table.topic)
+        {
+            known.followed.dimensions.extend(new);
+        }
+    }
+
     /// Reads all rows of a table into its topic, which is created if it is new.
     async fn take_in(&mut self, topic: &str, surveyed: &Surveyed, why: &str) -> Result<(), Error> {
         let table = &surveyed.table;
@@ -235,6 +244,7 @@ impl Streaming {
         let mut now = published.progress();
         now.followed.place(surveyed.member, table);
         tracing::info!(table = now.table, topic, "taking the table in: {why}");
+        self.decoder.forget(&table.table.schema, &table.table.name);
         self.progress.get_mut().tables.insert(topic.to_owned(), now);
         if known.is_some() || self.session.config.snapshot.mode != SnapshotMode::Never {
             self.request_all(topic, known.is_some());
@@ -256,7 +266,7 @@ impl Streaming {
             .collect();
         let only_added = before
             .iter()
-            .all(|(oid, file)| table.leaves.get(oid) == Some(file));
+            .all(|(oid, state)| table.leaves.get(oid) == Some(state));
         let under_way = known
             .snapshot
             .as_ref()
@@ -314,10 +324,7 @@ async fn prepare(
 ) -> Result<PublishedTable, Error> {
     if known.is_none() {
         let spec = topic_spec(&session.config, table)?;
-        let topics = Topics::new(&session.config)?;
-        let name = spec.name.clone();
-        topics.ensure(&[spec]).await?;
-        session.registrar.learn_topics(&topics.ids(&[name]).await?);
+        session.registrar.ensure_topics(&[spec]).await?;
     }
     session.registrar.publish(table.table.clone(), known).await
 }
