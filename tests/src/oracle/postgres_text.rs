@@ -1,7 +1,8 @@
 //! What Postgres prints, brought to one form with what the topics hold.
 //!
 //! The form is Postgres' own text, but for floats (the shortest digits of Rust), intervals (months, days and
-//! microseconds), bytes (hexadecimal digits) and booleans (`true`): there several texts mean one value.
+//! microseconds), bytes (hexadecimal digits), booleans (`true`) and money (a number): there several texts mean one
+//! value.
 
 use anyhow::{Context, Result, bail};
 
@@ -31,6 +32,8 @@ pub(super) fn canonical(type_name: &str, text: &str) -> Result<String> {
         },
         // bit(1) travels as a boolean.
         "bit" if matches!(type_name, "bit" | "bit(1)") => (text == "1").to_string(),
+        // As lc_monetary=C prints it, or as a numeric.
+        "money" => text.replace(['$', ','], ""),
         "point" => point(text)?,
         "vector" | "halfvec" => vector(text)?,
         _ => text.to_owned(),
@@ -158,6 +161,7 @@ mod tests {
             ("numeric(4,2)", "1.50", "1.50"),
             ("bit(1)", "1", "true"),
             ("point", "(1,2.5)", "(1.0,2.5)"),
+            ("money", "-$1,234.50", "-1234.50"),
         ] {
             assert_eq!(
                 canonical(type_name, text).unwrap(),

@@ -122,13 +122,9 @@ impl TopicReader {
         Ok(records)
     }
 
-    async fn visit_on(
-        &mut self,
-        topics: &[&str],
-        offsets: &mut Offsets,
-        mut visit: impl FnMut(&str, TopicRecord),
-    ) -> Result<()> {
-        let consumer: BaseConsumer = ClientConfig::new()
+    /// One that sees only what is committed, and stops at a partition's end.
+    fn consumer(&self) -> Result<BaseConsumer> {
+        Ok(ClientConfig::new()
             .set("bootstrap.servers", &self.brokers)
             .set("group.id", "oracle")
             .set("isolation.level", "read_committed")
@@ -136,7 +132,16 @@ impl TopicReader {
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "error")
             .set("fetch.wait.max.ms", "20")
-            .create()?;
+            .create()?)
+    }
+
+    async fn visit_on(
+        &mut self,
+        topics: &[&str],
+        offsets: &mut Offsets,
+        mut visit: impl FnMut(&str, TopicRecord),
+    ) -> Result<()> {
+        let consumer = self.consumer()?;
         let ends = ends(&consumer, topics, offsets)?;
         let mut heard = Instant::now();
         while !passed(&consumer, &ends, offsets)? {
@@ -285,7 +290,7 @@ fn ends(consumer: &BaseConsumer, topics: &[&str], offsets: &Offsets) -> Result<O
         let partitions = metadata.topics().first().context("no such topic")?;
         for partition in partitions.partitions() {
             let place = ((*topic).to_owned(), partition.id());
-            let (low, high) = consumer.fetch_watermarks(topic, partition.id(), ANSWER)?;
+            let (low, high) = watermarks(consumer, topic, partition.id())?;
             let from = low.max(offsets.get(&place).copied().unwrap_or_default());
             if high > from {
                 assignment.add_partition_offset(topic, partition.id(), Offset::Offset(from))?;
@@ -295,6 +300,19 @@ fn ends(consumer: &BaseConsumer, topics: &[&str], offsets: &Offsets) -> Result<O
     }
     consumer.assign(&assignment)?;
     Ok(ends)
+}
+
+/// The first offset of a partition, and the one behind its last record. A topic that was created a moment ago has no
+/// leader that the client knows of.
+fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64)> {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        match consumer.fetch_watermarks(topic, partition, Duration::from_secs(15)) {
+            Err(error) if Instant::now() >= deadline => return Err(error.into()),
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            Ok(found) => return Ok(found),
+        }
+    }
 }
 
 /// Whether all ends are passed; keeps the positions. Control records count too: the position, not the last record,

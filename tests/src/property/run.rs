@@ -40,11 +40,11 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// `TRIBUTARY_PROPERTY_SEED` (any by default) and `TRIBUTARY_PROPERTY_SECONDS`.
+    /// `TRIBUTARY_PROPERTY_SEED` and `TRIBUTARY_PROPERTY_SECONDS`, or these; without a seed any.
     ///
     /// # Errors
     /// One of them is not a number.
-    pub fn from_env(seconds: u64) -> Result<Self> {
+    pub fn from_env(seed: Option<u64>, seconds: u64) -> Result<Self> {
         let number = |name: &str| match std::env::var(name) {
             Ok(text) => Ok(Some(
                 text.parse()
@@ -54,6 +54,7 @@ impl Budget {
         };
         Ok(Self {
             seed: number("TRIBUTARY_PROPERTY_SEED")?
+                .or(seed)
                 .unwrap_or_else(|| u64::from(rand::random::<u32>())),
             time: Duration::from_secs(number("TRIBUTARY_PROPERTY_SECONDS")?.unwrap_or(seconds)),
         })
@@ -100,6 +101,8 @@ struct Topic {
 /// Something is wrong, with the source or with the world: the message says what, and where the plan is.
 pub async fn run_world(stack: &Stack, seed: u64) -> Result<Outcome> {
     let mut world = World::create(stack, seed).await?;
+    let plan = world.pipeline.dir().join("plan.txt");
+    fs::write(&plan, format!("{:#?}", world.plan))?;
     match world.run().await {
         Ok(evidence) => {
             let outcome = Outcome {
@@ -111,8 +114,6 @@ pub async fn run_world(stack: &Stack, seed: u64) -> Result<Outcome> {
             Ok(outcome)
         }
         Err(error) => {
-            let plan = world.pipeline.dir().join("plan.txt");
-            fs::write(&plan, format!("{:#?}", world.plan))?;
             let log = world
                 .source
                 .as_ref()

@@ -44,7 +44,7 @@ const fn widens(kind: Kind, wider: &'static str) -> Kind {
 }
 
 /// All types. What needs objects of the world's own is created by [`PRELUDE`].
-pub(super) const KINDS: [Kind; 52] = [
+pub(super) const KINDS: [Kind; 59] = [
     kind("boolean", |r| one_of(r, &["t", "f"])),
     widens(
         key(
@@ -305,14 +305,52 @@ pub(super) const KINDS: [Kind; 52] = [
     }),
     kind("tsvector", |r| one_of(r, &["'a':1A 'fat':2B,4", "'it''s'"])),
     kind("bit(9)", |r| one_of(r, &["000000101", "111111111"])),
+    kind("varbit(9)", |r| {
+        one_of(r, &["", "0", "000000101", "111111111"])
+    }),
     kind("box", |r| one_of(r, &["(1,1),(0,0)"])),
+    kind("money", |r| {
+        one_of(
+            r,
+            &[
+                "-92233720368547758.08",
+                "92233720368547758.07",
+                "0",
+                "-0.01",
+            ],
+        )
+    }),
+    kind("int8multirange", |r| {
+        one_of(r, &["{}", "{[1,3),[5,8)}", "{(,5)}"])
+    }),
+    kind("integer[][]", |r| {
+        one_of(r, &["{}", "{{1,NULL},{-2147483648,7}}", "{{0}}"])
+    }),
+    kind("text[][]", |r| {
+        one_of(r, &["{}", "{{\"a,}\",NULL},{\"NULL\",\"\"}}", "{{ü}}"])
+    }),
+    kind("{}.\"Pair x\"", |r| {
+        one_of(
+            r,
+            &[
+                "(,)",
+                "(-1,\"\")",
+                "(2147483647,\"a \"\"b\"\" (c), \\\\d\")",
+                "(7,ü)",
+            ],
+        )
+    }),
+    kind("{}.\"Pair x\"[]", |r| {
+        one_of(r, &["{}", "{\"(1,x)\",NULL,\"(,\\\"y z\\\")\"}"])
+    }),
 ];
 
 /// Types that exist once per world; `{}` stands for its schema.
 pub(super) const PRELUDE: &str = "
     CREATE TYPE {}.\"Mood x\" AS ENUM ('sad', 'h''appy, \"very\"', 'ü 𝄞');
     CREATE DOMAIN {}.positive AS integer CHECK (VALUE > 0);
-    CREATE DOMAIN {}.label AS varchar(30);";
+    CREATE DOMAIN {}.label AS varchar(30);
+    CREATE TYPE {}.\"Pair x\" AS (number integer, \"the text\" text);";
 
 fn one_of(rng: &mut SmallRng, texts: &[&str]) -> String {
     texts[rng.random_range(0..texts.len())].to_owned()

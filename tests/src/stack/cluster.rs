@@ -64,12 +64,7 @@ impl Server {
         );
         primary.stop()?;
         fs::create_dir_all(&standby.home)?;
-        launch::run(
-            Command::new("cp")
-                .arg("-a")
-                .arg(primary.home.join("data"))
-                .arg(standby.home.join("data")),
-        )?;
+        copy(&primary.home.join("data"), &standby.home.join("data"))?;
         // Slots are the primary's own; what a standby has of them it gets from the primary as it runs.
         for slot in fs::read_dir(standby.home.join("data/pg_replslot"))? {
             fs::remove_dir_all(slot?.path())?;
@@ -79,6 +74,29 @@ impl Server {
         primary.start()?;
         standby.start()?;
         Ok(standby)
+    }
+
+    /// Puts a cold copy of its data aside; it is stopped for a moment.
+    ///
+    /// # Errors
+    /// It does not stop or start, or the data cannot be copied.
+    pub fn back_up(&mut self) -> Result<()> {
+        self.stop()?;
+        copy(&self.home.join("data"), &self.home.join("backup"))?;
+        self.start()
+    }
+
+    /// Puts the copy in the place of its data.
+    ///
+    /// # Errors
+    /// There is no copy, or it does not stop or start.
+    pub fn restore(&mut self) -> Result<()> {
+        self.stop()?;
+        let (data, backup) = (self.home.join("data"), self.home.join("backup"));
+        fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
+        fs::rename(&backup, &data)
+            .with_context(|| format!("cannot rename {}", backup.display()))?;
+        self.start()
     }
 
     fn new(home: PathBuf, postgres: Postgres, settings: &[(&str, &str)]) -> Result<Self> {
@@ -159,6 +177,10 @@ impl Server {
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres:postgres@{}/{database}", self.address())
     }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    launch::run(Command::new("cp").arg("-a").arg(from).arg(to))
 }
 
 impl Drop for Server {

@@ -3,14 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message, OwnedMessage};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value as Json;
 
-use super::{TIMEOUT, TopicReader};
+use super::{TIMEOUT, TopicReader, watermarks};
 
 /// A record as its schemas say.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,14 +73,7 @@ impl TopicReader {
         topic: &str,
         mut visit: impl FnMut(OwnedMessage) -> Result<()>,
     ) -> Result<()> {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", &self.brokers)
-            .set("group.id", "oracle")
-            .set("isolation.level", "read_committed")
-            .set("enable.auto.commit", "false")
-            .set("enable.partition.eof", "true")
-            .set("auto.offset.reset", "error")
-            .create()?;
+        let consumer = self.consumer()?;
         let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(15))?;
         let found = metadata.topics().first().context("no such topic")?;
         for partition in 0..i32::try_from(found.partitions().len())? {
@@ -132,16 +124,4 @@ fn seq(message: &OwnedMessage) -> Result<u64> {
     let value = header.and_then(|header| header.value);
     let value = value.context("no tributary.seq")?;
     Ok(u64::from_be_bytes(value.try_into()?))
-}
-
-/// A topic that was created a moment ago has no leader that the client knows of.
-fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64)> {
-    let deadline = Instant::now() + TIMEOUT;
-    loop {
-        match consumer.fetch_watermarks(topic, partition, Duration::from_secs(15)) {
-            Err(error) if Instant::now() >= deadline => return Err(error.into()),
-            Err(_) => std::thread::sleep(Duration::from_millis(100)),
-            Ok(found) => return Ok(found),
-        }
-    }
 }
