@@ -17,8 +17,9 @@ CORE := --test source --test failover --test evolution
 
 install := tests/stack/install.sh
 stack := cargo run --quiet -p tributary-tests --bin stack -- --dir $(STACK_DIR)
-# A stack of its own, which ends with the command however that ends; $$$$ is the shell's process id.
-with_stack = TRIBUTARY_BIN_DIR=$(TARGET)/debug $(TARGET)/debug/stack --dir target/test-stack-$$$$ run
+# A stack of its own, which ends with the command however that ends; $$$$ is the shell's process id, $$major that of the
+# matrix.
+with_stack = TRIBUTARY_BIN_DIR=$(TARGET)/debug $(TARGET)/debug/stack --dir target/test-stack-$$$$$${major:+-$$major} run
 
 .PHONY: help up down status build release test test-long test-matrix fuzz fuzz-seeds lint fmt demo bench clean-stack
 
@@ -62,7 +63,7 @@ fuzz: $(CACHE)/tools/bin/cargo-fuzz ## Fuzz each target for FUZZ_SECONDS (600), 
 fuzz-seeds: ## Record fuzz/seeds anew, from what a real server sends
 	$(install)
 	cargo build --workspace --bins
-	$(with_stack) cargo test -p tributary-tests --test plugins record_the_seeds -- --ignored
+	$(with_stack) cargo test --workspace --test plugins record_the_seeds -- --ignored
 
 $(CACHE)/tools/bin/cargo-fuzz:
 	cargo install --root $(CACHE)/tools --locked cargo-fuzz
@@ -70,9 +71,9 @@ $(CACHE)/tools/bin/cargo-fuzz:
 test-matrix: ## Run the core of the suite on PostgreSQL 14, 15, 16, 17 and 18
 	$(install) $(addprefix postgres-,$(MATRIX))
 	cargo build --workspace --bins
-	cargo test -p tributary-tests $(CORE) --no-run
+	cargo test --workspace $(CORE) --no-run
 	failed= report=; for major in $(MATRIX); do \
-	    if TRIBUTARY_POSTGRES=$$major $(with_stack) cargo test -p tributary-tests $(CORE); then result=ok; else result=FAILED; failed=1; fi; \
+	    if TRIBUTARY_POSTGRES=$$major $(with_stack) cargo test --workspace $(CORE); then result=ok; else result=FAILED; failed=1; fi; \
 	    report+="PostgreSQL $$major: $$result"$$'\n'; \
 	done; printf '%s' "$$report"; [ -z "$$failed" ]
 

@@ -62,7 +62,7 @@ INSERT INTO sales.order_line (order_id, line, product_id, quantity, price) VALUE
     ('6f0c5f5e-52a2-4b44-9d0e-2a7b1a0d8c02', 1, 3, 1, 12.50)
 ON CONFLICT DO NOTHING;
 
--- The source's role: it reads, and it replicates. The publication is the owner's.
+-- The source's role: it reads, and it replicates. The publications are the owner's.
 SELECT 'CREATE ROLE tributary' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'tributary') \gexec
 ALTER ROLE tributary LOGIN REPLICATION PASSWORD :'source_password';
 GRANT USAGE ON SCHEMA catalog, inventory, sales TO tributary;
@@ -70,4 +70,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA catalog, inventory, sales TO tributary;
 SELECT 'CREATE PUBLICATION tributary_shop FOR TABLE catalog.product, inventory.stock, sales."order", sales.order_line
         WITH (publish = ''insert, update, delete, truncate'', publish_via_partition_root = true)'
     WHERE NOT EXISTS (SELECT FROM pg_publication WHERE pubname = 'tributary_shop') \gexec
+-- For tables without a key, of which there is none.
+SELECT 'CREATE PUBLICATION tributary_shop_keyless WITH (publish = ''insert, truncate'', publish_via_partition_root = true)'
+    WHERE NOT EXISTS (SELECT FROM pg_publication WHERE pubname = 'tributary_shop_keyless') \gexec
 COMMIT;

@@ -165,6 +165,45 @@ impl Pair {
         }
     }
 
+    /// Waits until the standby has the source's slot.
+    async fn wait_for_synced_slot(&self) {
+        let client = shop::connect(&self.standby.url("postgres")).await.unwrap();
+        wait_until("the slot on the standby", async || {
+            // A reload wakes the worker, which otherwise sleeps for up to half a minute.
+            let synced = "SELECT pg_reload_conf(), EXISTS (SELECT FROM pg_replication_slots WHERE synced AND NOT temporary)";
+            client.query_one(synced, &[]).await.unwrap().get(1)
+        })
+        .await;
+    }
+
+    /// `check` finds nothing, but what is taken from the standby's settings.
+    async fn check_tells(&self, source: &Service) {
+        let (code, out, err) = source.command(&["check"]).unwrap();
+        assert_eq!(code, 0, "{out}{err}");
+        let client = shop::connect(&self.standby.url("postgres")).await.unwrap();
+        for setting in ["hot_standby_feedback = off", "sync_replication_slots = off"] {
+            let alter = format!("ALTER SYSTEM SET {setting}");
+            client.batch_execute(&alter).await.unwrap();
+        }
+        let reload = "SELECT pg_reload_conf()";
+        client.batch_execute(reload).await.unwrap();
+        wait_until("what check finds", async || {
+            let (code, out, err) = source.command(&["check"]).unwrap();
+            let said = format!("{out}{err}");
+            let names = ["hot_standby_feedback", "sync_replication_slots"];
+            code != 0
+                && names
+                    .iter()
+                    .all(|name| said.contains(&format!("{name} is not on")))
+        })
+        .await;
+        client
+            .batch_execute("ALTER SYSTEM RESET ALL")
+            .await
+            .unwrap();
+        client.batch_execute(reload).await.unwrap();
+    }
+
     /// Kills the primary, promotes the standby, and waits until the source has published what is committed then.
     async fn fail_over(&mut self, source: &mut Service) {
         self.primary.kill().unwrap();
@@ -272,14 +311,8 @@ async fn a_standby_with_a_failover_slot_goes_on_without_a_loss() {
     install_audit(&client, "s.t").await.unwrap();
     drop(client);
     let application = Application::start(&pair.pipeline.source_url);
-    let client = shop::connect(&pair.standby.url("postgres")).await.unwrap();
-    wait_until("the slot on the standby", async || {
-        // A reload wakes the worker, which otherwise sleeps for up to half a minute.
-        let synced = "SELECT pg_reload_conf(), EXISTS (SELECT FROM pg_replication_slots WHERE synced AND NOT temporary)";
-        client.query_one(synced, &[]).await.unwrap().get(1)
-    })
-    .await;
-    drop(client);
+    pair.wait_for_synced_slot().await;
+    pair.check_tells(&source).await;
     more_events(&source, 200.0).await;
     pair.fail_over(&mut source).await;
     more_events(&source, 50.0).await;
@@ -309,13 +342,7 @@ async fn a_failover_slot_behind_what_was_published_converges() {
     let mut source = start_source(&pair.pipeline, "source", RESNAPSHOT);
     source.wait_ready(PATIENCE).unwrap();
     let application = Application::start(&pair.pipeline.source_url);
-    let client = shop::connect(&pair.standby.url("postgres")).await.unwrap();
-    wait_until("the slot on the standby", async || {
-        let synced = "SELECT pg_reload_conf(), EXISTS (SELECT FROM pg_replication_slots WHERE synced AND NOT temporary)";
-        client.query_one(synced, &[]).await.unwrap().get(1)
-    })
-    .await;
-    drop(client);
+    pair.wait_for_synced_slot().await;
     pair.link.cut();
     more_events(&source, 200.0).await;
     pair.fail_over(&mut source).await;

@@ -1,6 +1,6 @@
 //! Schema changes and truncates, in the stream and in the middle of a transaction.
 
-use super::stage::{OFTEN, PATIENCE, Stage};
+use super::stage::{OFTEN, Stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn truncates_empty_every_table_that_they_name_or_cascade_to() {

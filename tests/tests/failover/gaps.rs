@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use tributary_tests::oracle::TopicRecord;
 use tributary_tests::pipeline::Pipeline;
 use tributary_tests::service::{Kind, Service};
-use tributary_tests::stack::{Lifetime, Options, Part, Stack};
+use tributary_tests::stack::{Lifetime, Options, Part, Postgres, Server, Stack};
 
 use crate::{PATIENCE, RESNAPSHOT, TABLE, fold, records, start_source, table, wait_until};
 
@@ -16,12 +16,16 @@ async fn stopped_source(stack: &Stack, name: &str) -> (Pipeline, Client) {
     pipeline.tables = vec!["s.*".to_owned()];
     let client = pipeline.source().await.unwrap();
     client.batch_execute(TABLE).await.unwrap();
-    let mut source = start_source(&pipeline, "source", "");
+    stream_and_stop(&pipeline, &client, 1).await;
+    (pipeline, client)
+}
+
+async fn stream_and_stop(pipeline: &Pipeline, client: &Client, round: i32) {
+    let mut source = start_source(pipeline, "source", "");
     source.wait_ready(PATIENCE).unwrap();
-    change(&client, 1).await;
+    change(client, round).await;
     pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
     assert!(source.stop(PATIENCE).unwrap().success());
-    (pipeline, client)
 }
 
 /// Changes that a gap swallows, a delete among them.
@@ -33,6 +37,17 @@ async fn change(client: &Client, round: i32) {
         100 + round
     );
     client.batch_execute(&sql).await.unwrap();
+}
+
+/// It is started, and stops with these words.
+fn stops_with(pipeline: &Pipeline, words: &[&str]) {
+    let mut source = start_source(pipeline, "source", "");
+    let code = source.wait(PATIENCE).unwrap().code();
+    let log = source.log_tail();
+    assert_eq!(code, Some(1), "{log}");
+    for words in words {
+        assert!(log.contains(words), "{words} is not in:\n{log}");
+    }
 }
 
 /// It stops with these words; told to read everything again, it does, and the topic becomes the table.
@@ -48,19 +63,7 @@ async fn stops_and_converges(
         .map(|record| record.seq)
         .max()
         .unwrap_or(0);
-    let mut source = start_source(pipeline, "source", "");
-    assert_eq!(
-        source.wait(PATIENCE).unwrap().code(),
-        Some(1),
-        "{}",
-        source.log_tail()
-    );
-    assert!(source.log_tail().contains(words), "{}", source.log_tail());
-    assert!(
-        source.log_tail().contains("on_gap"),
-        "{}",
-        source.log_tail()
-    );
+    stops_with(pipeline, &[words, "on_gap"]);
     let mut source = start_source(pipeline, "resnapshot", RESNAPSHOT);
     assert!(
         converges(pipeline, client, &mut source)
@@ -142,15 +145,8 @@ async fn a_topic_that_was_deleted_and_created_again() {
     let topic = pipeline.topic("s.t");
     pipeline.delete_topic(&topic).await.unwrap();
     change(&client, 2).await;
-    let mut source = start_source(&pipeline, "source", "");
-    assert_eq!(
-        source.wait(PATIENCE).unwrap().code(),
-        Some(1),
-        "{}",
-        source.log_tail()
-    );
     let told = format!("topic '{topic}' was deleted and created again");
-    assert!(source.log_tail().contains(&told), "{}", source.log_tail());
+    stops_with(&pipeline, &[&told]);
     let mut source = start_source(&pipeline, "resnapshot", RESNAPSHOT);
     converges(&pipeline, &client, &mut source).await;
 }
@@ -170,18 +166,7 @@ async fn progress_that_is_lost_is_adopted() {
         .await
         .unwrap();
     change(&client, 2).await;
-    let mut source = start_source(&pipeline, "source", "");
-    assert_eq!(
-        source.wait(PATIENCE).unwrap().code(),
-        Some(1),
-        "{}",
-        source.log_tail()
-    );
-    assert!(
-        source.log_tail().contains("run --adopt"),
-        "{}",
-        source.log_tail()
-    );
+    stops_with(&pipeline, &["run --adopt"]);
     let mut source = pipeline
         .service(Kind::Source, "adopt", &pipeline.source_config())
         .unwrap();
@@ -189,6 +174,47 @@ async fn progress_that_is_lost_is_adopted() {
     let records = converges(&pipeline, &client, &mut source).await;
     let below = records.iter().find_map(|record| record.below).unwrap();
     assert!(below > highest, "{below} is not above {highest}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_copy_another_server_and_a_lost_slot() {
+    let stack = Stack::from_env().unwrap();
+    let postgres = Postgres::from_env().unwrap().unwrap_or_default();
+    let mut pipeline = Pipeline::new(&stack, "gap_server").await.unwrap();
+    pipeline.tables = vec!["s.*".to_owned()];
+    let mut server = Server::start_new(pipeline.dir(), "first", postgres, &[]).unwrap();
+    pipeline.source_url = server.url("postgres");
+    let client = pipeline.source().await.unwrap();
+    client.batch_execute(TABLE).await.unwrap();
+    stream_and_stop(&pipeline, &client, 1).await;
+    drop(client);
+    server.back_up().unwrap();
+    let client = pipeline.source().await.unwrap();
+    // Further than what a server writes as it starts.
+    let far = "SELECT pg_logical_emit_message(true, 'far', repeat('x', 2000000))";
+    client.batch_execute(far).await.unwrap();
+    stream_and_stop(&pipeline, &client, 2).await;
+    drop(client);
+    server.restore().unwrap();
+    let client = pipeline.source().await.unwrap();
+    let words = "an older copy of its data was put back";
+    stops_and_converges(&pipeline, &client, words, 3).await;
+
+    let keep = [("max_slot_wal_keep_size", "1MB")];
+    let other = Server::start_new(pipeline.dir(), "other", postgres, &keep).unwrap();
+    pipeline.source_url = other.url("postgres");
+    let client = pipeline.source().await.unwrap();
+    client.batch_execute(TABLE).await.unwrap();
+    stops_and_converges(&pipeline, &client, "this is another server", 4).await;
+
+    change(&client, 5).await;
+    for _ in 0..3 {
+        let segment = "SELECT pg_logical_emit_message(true, 'far', 'x'), pg_switch_wal()";
+        client.batch_execute(segment).await.unwrap();
+    }
+    client.batch_execute("CHECKPOINT").await.unwrap();
+    let words = "the server has removed what was not read yet";
+    stops_and_converges(&pipeline, &client, words, 6).await;
 }
 
 /// The id of the key's schema is in every key: with another one, a row would have two keys.
@@ -220,25 +246,11 @@ async fn a_registry_that_lost_its_store() {
         .unwrap();
     assert!(posted.status().is_success());
     change(&client, 2).await;
-    let mut source = start_source(&pipeline, "source", "");
-    assert_eq!(
-        source.wait(PATIENCE).unwrap().code(),
-        Some(1),
-        "{}",
-        source.log_tail()
-    );
-    assert!(
-        source
-            .log_tail()
-            .contains("records of one row would get different keys"),
-        "{}",
-        source.log_tail()
-    );
-    assert!(
-        source
-            .log_tail()
-            .contains("if the registry has lost its store, restore it"),
-        "{}",
-        source.log_tail()
+    stops_with(
+        &pipeline,
+        &[
+            "records of one row would get different keys",
+            "a registry that has lost its store is to be restored",
+        ],
     );
 }

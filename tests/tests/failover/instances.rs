@@ -32,6 +32,8 @@ async fn two_instances(name: &str) -> (Pipeline, Client, [Service; 2], Applicati
     .await;
     let application = Application::start(&pipeline.source_url);
     more_events(&first, 100.0).await;
+    // The one that waits has not fenced it.
+    assert_eq!(first.metric("tributary_source_sessions_total"), Some(1.0));
     (pipeline, client, [first, second], application)
 }
 
