@@ -142,16 +142,28 @@ pub(crate) struct Offer<'a> {
     pub(crate) history: &'a TimelineHistory,
 }
 
-/// Compares the offer with progress. Returns up to where the slot may be confirmed on the server's timeline, which is
-/// less than progress says where the server left the timeline before that, without a change of ours.
-pub(crate) fn find(offer: &Offer<'_>, progress: &Progress) -> Result<Lsn, Gap> {
-    let (identity, position) = (offer.identity, &progress.position);
+/// Whether this is the server that progress speaks of, or one that came after it.
+pub(crate) fn lineage(identity: &SystemIdentity, progress: &Progress) -> Result<(), Gap> {
     if identity.system_id != progress.system_id {
         return Err(Gap::OtherServer {
             found: identity.system_id.clone(),
             known: progress.system_id.clone(),
         });
     }
+    if identity.timeline < progress.timeline {
+        return Err(Gap::OldPrimary {
+            timeline: identity.timeline,
+            known: progress.timeline,
+        });
+    }
+    Ok(())
+}
+
+/// Compares the offer with progress. Returns up to where the slot may be confirmed on the server's timeline, which is
+/// less than progress says where the server left the timeline before that, without a change of ours.
+pub(crate) fn find(offer: &Offer<'_>, progress: &Progress) -> Result<Lsn, Gap> {
+    let (identity, position) = (offer.identity, &progress.position);
+    lineage(identity, progress)?;
     let mut confirm = position.confirm;
     if identity.timeline == progress.timeline {
         let position = position.confirm.max(position.commit_lsn);
@@ -159,11 +171,6 @@ pub(crate) fn find(offer: &Offer<'_>, progress: &Progress) -> Result<Lsn, Gap> {
             let end = identity.xlogpos;
             return Err(Gap::Rewound { end, position });
         }
-    } else if identity.timeline < progress.timeline {
-        return Err(Gap::OldPrimary {
-            timeline: identity.timeline,
-            known: progress.timeline,
-        });
     } else {
         let left = offer.history.end_of(progress.timeline);
         // The same LSNs are used again from the switch on: a commit at or behind it is not on the server. Rows that

@@ -139,6 +139,15 @@ impl Progress {
         true
     }
 
+    /// Whether rows of an earlier slot or server are to be swept.
+    pub(crate) fn sweeps(&self) -> bool {
+        let mut snapshots = self
+            .tables
+            .values()
+            .filter_map(|table| table.snapshot.as_ref());
+        snapshots.any(|snapshot| snapshot.below.is_some())
+    }
+
     /// Reads a record.
     pub(crate) fn parse(value: &[u8], topic: &str) -> Result<Self, Error> {
         #[derive(Deserialize)]

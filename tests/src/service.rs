@@ -125,7 +125,15 @@ impl Service {
     /// # Errors
     /// The same.
     pub fn start_armed(&mut self, failpoint: &str) -> Result<()> {
-        self.launch(&[], &[("TRIBUTARY_FAILPOINT", failpoint)])
+        self.start_armed_with(&[], failpoint)
+    }
+
+    /// Both: see [`Service::start_with`] and [`Service::start_armed`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn start_armed_with(&mut self, arguments: &[&str], failpoint: &str) -> Result<()> {
+        self.launch(arguments, &[("TRIBUTARY_FAILPOINT", failpoint)])
     }
 
     fn launch(&mut self, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {

@@ -70,13 +70,12 @@ impl Session {
             let progress = match goes_on? {
                 Way::On(progress) => progress,
                 Way::Sweep(before) => {
-                    self.sweeping(
-                        &mut taken.publisher,
-                        before,
-                        &identity,
-                        slot.confirmed_flush(),
-                    )
-                    .await?
+                    let from = slot.confirmed_flush().unwrap_or(identity.xlogpos);
+                    let position = at(from, &before);
+                    let progress = self.sweeping(before, &identity, position).await?;
+                    // Before the stream: killed earlier, the next session finds the same gap; later, none.
+                    first_start::publish_progress(&mut taken.publisher, &progress).await?;
+                    progress
                 }
             };
             Ok((taken.publisher, progress))
@@ -104,13 +103,17 @@ impl Session {
             return self.adopt(identity).map(Way::Sweep);
         };
         if !progress.has_begun() {
+            self.decided(&progress, identity)?;
             // Killed behind the slot's creation and before the first rows: its snapshot is gone, but the
             // slot still stands where it began.
             tracing::warn!(
                 slot = name,
-                "the first snapshot had not begun: its rows are read beside the stream"
+                "the snapshot had not begun: its rows are read beside the stream"
             );
             progress.position = at(slot.confirmed_flush().unwrap_or(Lsn::ZERO), &progress);
+            progress.system_id.clone_from(&identity.system_id);
+            progress.timeline = identity.timeline;
+            remember_ids(&mut progress, topic_ids);
             return Ok(Way::On(progress));
         }
         let offer = Offer {
@@ -148,12 +151,20 @@ impl Session {
         lost: Option<Gap>,
         context: &Context,
     ) -> Result<Begun, Error> {
-        let mut taken = self.take_log().await?;
+        let taken = self.take_log().await?;
         self.unless_done(taken.progress.as_ref())?;
         let (identity, mut connection) = self.connect_replication().await?;
         let history = self.history(&mut connection, &identity).await?;
         let before = match taken.progress {
-            Some(progress) if progress.has_begun() => progress,
+            Some(progress) if progress.has_begun() => {
+                self.decide_without_slot(&progress, &identity, &history, lost.as_ref())?;
+                progress
+            }
+            // A sweep that was decided on, and killed before its slot was there.
+            Some(progress) if progress.sweeps() => {
+                self.decided(&progress, &identity)?;
+                progress
+            }
             None if self.highest_seq()?.is_some() => self.adopt(&identity)?,
             progress => {
                 drop(connection);
@@ -162,31 +173,68 @@ impl Session {
                 return first_start::run(self, taken.publisher, progress).await;
             }
         };
+        let identity = &identity;
+        self.begin_anew(taken.publisher, before, identity, connection, lost.as_ref())
+            .await
+    }
+
+    /// What to do about the gap that a lost or missing slot is.
+    fn decide_without_slot(
+        &self,
+        progress: &Progress,
+        identity: &SystemIdentity,
+        history: &TimelineHistory,
+        lost: Option<&Gap>,
+    ) -> Result<(), Error> {
         let slot = self.config.slot_name();
         let offer = Offer {
             slot: &slot,
             confirmed: None,
-            identity: &identity,
-            history: &history,
+            identity,
+            history,
         };
-        if let Err(gap) = gap::find(&offer, &before) {
-            let gap = match (gap, &lost) {
-                (Gap::SlotMissing { .. }, Some(lost)) => lost.clone(),
-                (gap, _) => gap,
-            };
-            gap.decide(&self.config, self.adopt)?;
+        match (gap::find(&offer, progress), lost) {
+            (Ok(_), _) => Ok(()),
+            (Err(Gap::SlotMissing { .. }), Some(lost)) => lost.decide(&self.config, self.adopt),
+            (Err(gap), _) => gap.decide(&self.config, self.adopt),
         }
-        self.drop_lost(lost.as_ref()).await?;
+    }
+
+    /// A sweep whose slot's beginning is not in the log yet was decided on for one server: another one is another gap.
+    fn decided(&self, progress: &Progress, identity: &SystemIdentity) -> Result<(), Error> {
+        match gap::lineage(identity, progress) {
+            Err(gap) if progress.sweeps() => gap.decide(&self.config, self.adopt),
+            _ => Ok(()),
+        }
+    }
+
+    /// Goes on behind a gap with a new slot: every row is read again beside its stream.
+    async fn begin_anew(
+        &self,
+        mut publisher: Publisher,
+        before: Progress,
+        identity: &SystemIdentity,
+        mut connection: ReplicationConnection,
+        lost: Option<&Gap>,
+    ) -> Result<Begun, Error> {
+        let unknown = Position::at_consistent_point(Lsn::ZERO, before.position.seq);
+        let mut progress = self.sweeping(before, identity, unknown).await?;
+        // Before the slot, as at a first start: with what the log said before, a new slot would be a gap of its own, and
+        // nobody would be there any more who has decided about this one.
+        first_start::publish_progress(&mut publisher, &progress).await?;
+        failpoint::hit(failpoint::CREATING_SLOT);
+        self.drop_lost(lost).await?;
         let created = first_start::create_slot(self, &mut connection).await?;
+        failpoint::hit(failpoint::CREATED_SLOT);
         self.let_standbys_keep_new(&mut connection).await?;
         let consistent = created.consistent_point;
         let mut stream = self.start_replication(connection, consistent).await?;
-        let publisher = &mut taken.publisher;
-        let work = self.sweeping(publisher, before, &identity, Some(consistent));
-        let progress = keep_alive(&mut stream, &self.database, Lsn::ZERO, work).await?;
+        progress.position = at(consistent, &progress);
+        let begun = first_start::publish_progress(&mut publisher, &progress);
+        keep_alive(&mut stream, &self.database, Lsn::ZERO, begun).await?;
         Ok(Begun {
             stream,
-            publisher: taken.publisher,
+            publisher,
             progress,
         })
     }
@@ -209,14 +257,13 @@ impl Session {
         Ok(())
     }
 
-    /// The progress with which the stream goes on from the slot's position behind a gap: every row is read again
-    /// beside it, at a higher `seq`, and what is not there any more is swept. It is in the log before the stream is.
+    /// The progress with which the stream goes on from `position` behind a gap: every row is read again beside it, at a
+    /// higher `seq`, and what is not there any more is swept.
     async fn sweeping(
         &self,
-        publisher: &mut Publisher,
         mut before: Progress,
         identity: &SystemIdentity,
-        from: Option<Lsn>,
+        position: Position,
     ) -> Result<Progress, Error> {
         for (topic, table) in &mut before.tables {
             // A topic of that name may be another one by now, with other partitions.
@@ -224,16 +271,10 @@ impl Session {
                 table.partitions = spec.partitions;
             }
         }
-        let mut progress = Progress::new(
-            identity.system_id.clone(),
-            identity.timeline,
-            at(from.unwrap_or(identity.xlogpos), &before),
-        );
+        let mut progress = Progress::new(identity.system_id.clone(), identity.timeline, position);
         progress.signals_offset = before.signals_offset;
         progress.snapshots_paused = before.snapshots_paused;
-        progress.tables =
-            first_start::unread_again(self, before, progress.position.seq + 1).await?;
-        first_start::publish_progress(publisher, &progress).await?;
+        progress.tables = first_start::unread_again(self, before, position.seq + 1).await?;
         Ok(progress)
     }
 

@@ -1,6 +1,7 @@
 //! Gaps that a start finds: it stops with a remedy, or reads every row again by option.
 
 use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt;
 
 use tokio_postgres::Client;
 use tributary_tests::oracle::TopicRecord;
@@ -174,6 +175,53 @@ async fn progress_that_is_lost_is_adopted() {
     let records = converges(&pipeline, &client, &mut source).await;
     let below = records.iter().find_map(|record| record.below).unwrap();
     assert!(below > highest, "{below} is not above {highest}");
+}
+
+/// Killed at each step between the decision and the first record behind the new slot: the decision is not asked for
+/// again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_that_was_decided_on_is_not_decided_again() {
+    let stack = Stack::from_env().unwrap();
+    let (pipeline, client) = stopped_source(&stack, "gap_killed").await;
+    let slot = format!("tributary_{}", pipeline.prefix());
+    let drop = format!("SELECT pg_drop_replication_slot('{slot}')");
+    let drops = "[slot]\nmax_retained_bytes = 4000000000\non_limit = \"drop-and-resnapshot\"\n";
+    let config = pipeline.source_config();
+    let cases: [(&str, &[&str]); 2] = [(drops, &[]), ("", &["--adopt"])];
+    for (round, (options, mut arguments)) in (2..).zip(cases) {
+        change(&client, round).await;
+        client.batch_execute(&drop).await.unwrap();
+        let name = format!("killed{round}");
+        let mut source = pipeline
+            .service(Kind::Source, &name, &format!("{config}{options}"))
+            .unwrap();
+        for failpoint in ["creating-slot", "creating-slot", "created-slot"] {
+            source.start_armed_with(arguments, failpoint).unwrap();
+            let status = source.wait(PATIENCE).unwrap();
+            assert_eq!(
+                status.signal(),
+                Some(9),
+                "{failpoint}: {}",
+                source.log_tail()
+            );
+            arguments = &[];
+        }
+        change(&client, round + 10).await;
+        source.start().unwrap();
+        converges(&pipeline, &client, &mut source).await;
+        assert!(source.stop(PATIENCE).unwrap().success());
+        let sweeps: BTreeSet<u64> = records(&pipeline)
+            .await
+            .iter()
+            .filter_map(|one| one.below)
+            .collect();
+        assert_eq!(
+            sweeps.len(),
+            usize::try_from(round - 1).unwrap(),
+            "{sweeps:?}"
+        );
+    }
+    client.batch_execute(&drop).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
