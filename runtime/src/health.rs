@@ -24,8 +24,6 @@ struct State {
     phase: String,
     /// Why it is not ready.
     not_ready: Option<String>,
-    /// Why it is not alive.
-    not_alive: Option<String>,
     /// The shutdown has begun: nothing that the service says later makes it ready or alive again.
     stopping: bool,
     /// What somebody should look at although the work goes on, by subject.
@@ -38,7 +36,6 @@ impl std::fmt::Debug for State {
         f.debug_struct("State")
             .field("phase", &self.phase)
             .field("not_ready", &self.not_ready)
-            .field("not_alive", &self.not_alive)
             .field("stopping", &self.stopping)
             .field("warnings", &self.warnings)
             .finish_non_exhaustive()
@@ -52,7 +49,6 @@ impl Health {
             state: Arc::new(Mutex::new(State {
                 phase: "starting".to_owned(),
                 not_ready: Some("starting".to_owned()),
-                not_alive: None,
                 stopping: false,
                 warnings: BTreeMap::new(),
                 details: None,
@@ -63,12 +59,6 @@ impl Health {
     /// Ready: it does its work (it streams, it has partitions). `reason` says why not, and is ignored when ready.
     pub fn set_ready(&self, ready: bool, reason: impl Into<String>) {
         self.lock().not_ready = (!ready).then(|| reason.into());
-    }
-
-    /// Alive: it works, or waits for something that it tries again. Not alive: it is stuck and will not
-    /// recover by itself. `reason` says why not, and is ignored when alive.
-    pub fn set_alive(&self, alive: bool, reason: impl Into<String>) {
-        self.lock().not_alive = (!alive).then(|| reason.into());
     }
 
     /// What it does now, in one or two words: `snapshot`, `streaming`, `waiting for the slot`.
@@ -87,16 +77,12 @@ impl Health {
         if state.stopping {
             return Some("stopping".to_owned());
         }
-        state.not_ready.clone().or_else(|| state.not_alive.clone())
+        state.not_ready.clone()
     }
 
-    /// Why it is not alive; `None` when it is.
+    /// Why it is not alive; `None` when it is: while it works, or waits for something that it tries again.
     pub fn not_alive(&self) -> Option<String> {
-        let state = self.lock();
-        if state.stopping {
-            return Some("stopping".to_owned());
-        }
-        state.not_alive.clone()
+        self.lock().stopping.then(|| "stopping".to_owned())
     }
 
     /// What somebody should look at although the work goes on: a lag, a slot that holds much WAL. One per

@@ -101,8 +101,8 @@ impl Registry {
             }
             let what = format!("the registry says that it is incompatible: {message}");
             let remedy = format!(
-                "undo the change of the table, or move subject '{subject}' on by hand: set its \
-                 compatibility to NONE, register the schema, set it back to {BACKWARD_TRANSITIVE}"
+                "undo the change of the table; or set the compatibility of subject '{subject}' to NONE and start the \
+                 source, which sets it back"
             );
             return Err(Error::stop_msg(what).remedy(remedy)).doing(doing);
         }

@@ -89,11 +89,6 @@ impl EncodePlan {
         }
     }
 
-    /// Whether the table has a key; records of one without have no key.
-    pub fn has_key(&self) -> bool {
-        !self.key.is_empty()
-    }
-
     /// Appends the key of a row, record `<topic>.Key`; nothing for a table without a key.
     ///
     /// Values that Postgres holds equal should have equal bytes, for the bytes are the identity: a

@@ -321,29 +321,37 @@ impl SourceConfig {
     /// Numbers that are too small or too large.
     fn out_of_range(&self) -> impl Iterator<Item = Problem> {
         [
-            ("kafka.partitions", self.kafka.partitions < 1),
+            ("kafka.partitions", "1 or more", self.kafka.partitions < 1),
             (
                 "kafka.replication_factor",
+                "1 or more",
                 self.kafka.replication_factor.is_some_and(|n| n < 1),
             ),
             (
                 "snapshot.workers",
+                "1 to 64",
                 !(1..=64).contains(&self.snapshot.workers),
             ),
-            ("snapshot.chunk_pages", self.snapshot.chunk_pages == 0),
+            (
+                "snapshot.chunk_pages",
+                "1 or more",
+                self.snapshot.chunk_pages == 0,
+            ),
             (
                 "snapshot.max_rows_per_second",
+                "1 or more",
                 self.snapshot.max_rows_per_second == Some(0),
             ),
             (
                 "postgres.watch_interval_ms",
+                "100 to 3600000",
                 !(100..=3_600_000).contains(&self.postgres.watch_interval_ms),
             ),
         ]
         .into_iter()
-        .filter(|(_, wrong)| *wrong)
-        .map(|(key, _)| {
-            Problem::new(format!("`{key}` is out of range")).remedy("see docs/configuration.md")
+        .filter(|(.., wrong)| *wrong)
+        .map(|(key, range, _)| {
+            Problem::new(format!("`{key}` is out of range")).remedy(format!("give it {range}"))
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The source alone: interrupted snapshots, orderly ends, unchanged TOAST, gaps, a second instance.
+//! The source alone: snapshots, orderly ends, unchanged TOAST, transactions, values, operation.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -14,6 +14,8 @@ mod values;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tokio_postgres::Client;
 use tributary_tests::oracle::{TopicReader, TopicRecord};
 use tributary_tests::pipeline::Pipeline;
@@ -360,4 +362,41 @@ async fn unchanged_toast_is_completed() {
         "{:?}",
         gone.headers
     );
+}
+
+/// Sources may share the topic of progress. While another one's transaction is open there, what we wrote behind it cannot
+/// be read: it is waited for, not overlooked.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_sources_open_transaction_is_waited_for() {
+    let sql = "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, name text)";
+    let (stack, pipeline, client) = pipeline("shared_progress", sql).await;
+    let mut source = source(&pipeline);
+    source.wait_ready(PATIENCE).unwrap();
+    let other: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", stack.kafka())
+        .set("transactional.id", format!("{}_other", pipeline.prefix()))
+        .create()
+        .unwrap();
+    other.init_transactions(PATIENCE).unwrap();
+    other.begin_transaction().unwrap();
+    let topic = pipeline.topic("progress");
+    let record = BaseRecord::to(&topic).key("other").payload("{}");
+    other.send(record).map_err(|(error, _)| error).unwrap();
+    other.flush(PATIENCE).unwrap();
+    let insert = "INSERT INTO s.t SELECT g, 'behind it' FROM generate_series(1, 100) g";
+    client.batch_execute(insert).await.unwrap();
+    pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
+    source.kill().unwrap();
+    source.start().unwrap();
+    wait_until("the start", || source.log().matches("started").count() == 2).await;
+    other.abort_transaction(PATIENCE).unwrap();
+    source.wait_ready(PATIENCE).unwrap();
+    client
+        .batch_execute("INSERT INTO s.t VALUES (0, 'later')")
+        .await
+        .unwrap();
+    pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
+    let records = records(&stack, &pipeline, "s.t").await;
+    assert_eq!(records.len(), 101);
+    assert!(fold(&records) == table(&client).await);
 }

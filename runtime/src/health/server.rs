@@ -231,15 +231,7 @@ mod tests {
             "waiting is not being stuck"
         );
 
-        health.set_alive(false, "the slot is lost");
-        let (status, body, _) = get(address, "/health").await;
-        assert_eq!(
-            (status, &body["alive"], &body["reason"]),
-            (503, &false.into(), &"the slot is lost".into())
-        );
-
         health.set_stopping();
-        health.set_alive(true, "");
         health.set_ready(true, "");
         for path in ["/health", "/ready"] {
             let (status, body, _) = get(address, path).await;

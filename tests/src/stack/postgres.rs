@@ -41,11 +41,6 @@ impl Postgres {
         self.0
     }
 
-    /// Whether wal2json is installed for it.
-    pub fn has_wal2json(self) -> bool {
-        self == Self::DEBIAN
-    }
-
     /// The whole version of what is installed: 15.14.
     pub(super) fn version(self) -> Result<String> {
         let output = Command::new(self.program("postgres")?)

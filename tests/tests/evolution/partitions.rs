@@ -23,6 +23,9 @@ async fn what_happens_to_partitions_reaches_the_topic_of_their_table() {
         "CREATE TABLE s.loose (id int, day int, v text, PRIMARY KEY (id, day));
          INSERT INTO s.loose SELECT g, 35, 'attached' FROM generate_series(1, 10) g;
          ALTER TABLE s.measure ATTACH PARTITION s.loose FOR VALUES FROM (30) TO (40)",
+        "ALTER TABLE s.measure DETACH PARTITION s.loose; DELETE FROM s.loose WHERE id < 4;
+         UPDATE s.loose SET v = 'changed apart' WHERE id = 5;
+         ALTER TABLE s.measure ATTACH PARTITION s.loose FOR VALUES FROM (30) TO (40)",
         "ALTER TABLE s.measure DETACH PARTITION s.measure_2; DROP TABLE s.measure_2",
         "DROP TABLE s.measure_3",
     ]

@@ -67,3 +67,29 @@ async fn a_new_label_of_an_enum_arrives() {
     let subject = format!("{}-value", stage.pipeline.topic("s.t"));
     stage.registers(&subject, "sad,so so,glad").await;
 }
+
+/// A Relation message does not tell the dimensions, nor does the catalog of a column that is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_array_column_keeps_its_dimensions_under_an_older_name() {
+    let sql = "CREATE TABLE s.t (id int PRIMARY KEY, grid int[][]); INSERT INTO s.t VALUES (1, '{{1,2},{3,4}}')";
+    let mut stage = Stage::begin("dimensions", sql, OFTEN).await;
+    stage.run("UPDATE s.t SET grid = '{{5}}'").await;
+    stage.catch_up().await;
+    stage.source.stop(super::stage::PATIENCE).unwrap();
+    stage
+        .run("INSERT INTO s.t VALUES (2, '{{6,7}}'); ALTER TABLE s.t RENAME grid TO net; INSERT INTO s.t VALUES (3, '{{8},{9}}')")
+        .await;
+    stage.source.start().unwrap();
+    stage.source.wait_ready(super::stage::PATIENCE).unwrap();
+    stage.catch_up().await;
+    let mut records = stage.records("s.t").await;
+    records.sort_by_key(|record| record.seq);
+    let grids = records.iter().filter_map(|record| {
+        let after = &record.change.as_ref()?.after;
+        after.get("grid").or_else(|| after.get("net"))?.clone()
+    });
+    assert_eq!(
+        grids.collect::<Vec<_>>(),
+        ["{{1,2},{3,4}}", "{{5}}", "{{6,7}}", "{{8},{9}}"]
+    );
+}

@@ -58,7 +58,12 @@ async fn dbz_1683_only_the_types_in_use_are_read() {
     let others = "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
     let count = async |stage: &Stage| {
         // A session hands its numbers over at the latest when it ends: that of the setup, too.
+        let deadline = std::time::Instant::now() + super::stage::PATIENCE;
         while stage.ask(others).await.as_deref() != Some("0") {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "somebody is connected"
+            );
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
         stage.sql("SELECT pg_stat_force_next_flush()").await;

@@ -1,5 +1,7 @@
 //! Snapshots: killed, parallel, beside a workload, and of tables that came later.
 
+use std::time::Instant;
+
 use super::stage::{PATIENCE, Stage};
 
 const MANY: &str = "CREATE TABLE s.t (id int PRIMARY KEY, name text);
@@ -90,6 +92,7 @@ async fn go_pq_cdc_54_no_stall_between_snapshot_and_stream() {
     let mut stage = Stage::new("pain_stall", MANY, "[snapshot]\nchunk_pages = 32\n").await;
     stage.source.start().unwrap();
     let mut changed = 0;
+    let deadline = Instant::now() + PATIENCE;
     while !stage
         .source
         .get("/ready")
@@ -102,7 +105,7 @@ async fn go_pq_cdc_54_no_stall_between_snapshot_and_stream() {
             ))
             .await;
         assert!(
-            stage.source.is_running().unwrap(),
+            stage.source.is_running().unwrap() && Instant::now() < deadline,
             "{}",
             stage.source.log_tail()
         );
