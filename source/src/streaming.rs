@@ -3,6 +3,7 @@
 mod chunks;
 mod commands;
 mod keyless;
+mod postponed;
 mod tables;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::telemetry;
 use crate::translate::{Applied, Translator};
 use chunks::Chunks;
 use commands::Commands;
+use keyless::Held;
 use tables::Tables;
 
 pub(crate) use commands::obey;
@@ -74,6 +76,7 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
         received: progress.position.confirm,
         progress: ProgressLog::new(progress),
         chunks: Chunks::default(),
+        held: None,
         commands: Commands::new(inbox),
         in_flight: None,
         newest_commit_us: 0,
@@ -85,7 +88,7 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
     let ended = Box::pin(streaming.run(context)).await;
     context.health.set_ready(false, "not streaming");
     ended?;
-    streaming.end().await
+    Box::pin(streaming.end()).await
 }
 
 struct Streaming {
@@ -99,6 +102,8 @@ struct Streaming {
     translator: Translator,
     completer: Completer,
     chunks: Chunks,
+    /// The next transaction, which the rows of a table without a key come before.
+    held: Option<Held>,
     tables: Tables,
     decoder: Decoder,
     /// Where the payload stands that the decoder has not done with.
@@ -137,7 +142,7 @@ enum Pause {
     Ask,
     /// A watermark of some source has come.
     Watermark(Watermark),
-    /// The next transaction is not in the snapshot of a table without a key: its rows come first.
+    /// The next transaction is not, or may not be, in the snapshot of a table without a key, whose rows come first.
     Keyless(Begin),
 }
 
@@ -146,7 +151,11 @@ impl Streaming {
         let mut tick = tokio::time::interval(STATUS_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let full = match self.read_buffered().await? {
+            let pause = match self.held {
+                Some(_) => Pause::Drained,
+                None => self.read_buffered().await?,
+            };
+            let full = match pause {
                 Pause::Relation(shape) => {
                     self.learn(&shape).await?;
                     continue;
@@ -160,9 +169,8 @@ impl Streaming {
                     continue;
                 }
                 Pause::Keyless(begin) => {
-                    self.read_keyless().await?;
-                    self.translator.apply(&Message::Begin(begin), Lsn::ZERO)?;
-                    continue;
+                    self.held = Some(Held::new(begin));
+                    false
                 }
                 Pause::Full => true,
                 Pause::Drained => false,
@@ -172,18 +180,22 @@ impl Streaming {
                 if self.is_done() {
                     return Ok(());
                 }
+                if self.let_in()? {
+                    continue;
+                }
             }
             self.hand_over().await?;
             if full && self.in_flight.is_none() {
                 continue;
             }
-            let replaying = !full && self.is_replaying();
+            let reads = !full && self.held.is_none();
+            let replaying = reads && self.is_replaying();
             tokio::select! {
                 committed = self.publisher.committed(), if self.in_flight.is_some() => self.committed(committed?),
                 arrived = self.commands.arrived() => arrived?,
                 progressed = self.chunks.next() => self.progressed(progressed?)?,
                 () = tokio::task::yield_now(), if replaying => {}
-                filled = self.stream.fill(), if !full && !replaying => filled.map_err(|e| self.session.database.explain_replication(e))?,
+                filled = self.stream.fill(), if reads && !replaying => filled.map_err(|e| self.session.database.explain_replication(e))?,
                 _ = tick.tick() => self.report().await?,
                 () = context.shutdown.cancelled() => return Ok(()),
             }

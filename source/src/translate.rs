@@ -36,6 +36,7 @@ pub(crate) struct Translator {
     tables: HashMap<u32, Announced>,
     position: Position,
     open: Option<OpenTransaction>,
+    begun: Lsn,
     previous_commit: Option<Lsn>,
     outbox: Outbox,
     incomplete: Vec<Incomplete>,
@@ -116,6 +117,7 @@ impl Translator {
             tables: HashMap::new(),
             position,
             open: None,
+            begun: Lsn::ZERO,
             previous_commit: None,
             outbox: Outbox::default(),
             incomplete: Vec::new(),
@@ -136,6 +138,11 @@ impl Translator {
     /// The position behind all that came in.
     pub(crate) const fn position(&self) -> Position {
         self.position
+    }
+
+    /// Where the newest transaction is committed that has begun to come in; zero before the first one.
+    pub(crate) const fn begun(&self) -> Lsn {
+        self.begun
     }
 
     /// Values were looked up, as new as this.
@@ -238,6 +245,7 @@ impl Translator {
         }
         let published = self.position.published_of(begin.final_lsn);
         self.tally = Tally::default();
+        self.begun = begin.final_lsn;
         self.open = Some(OpenTransaction {
             begin,
             ordinal: 0,

@@ -4,6 +4,8 @@
 
 #[path = "evolution/identity.rs"]
 mod identity;
+#[path = "evolution/keyless.rs"]
+mod keyless;
 #[path = "evolution/keys.rs"]
 mod keys;
 #[path = "evolution/names.rs"]

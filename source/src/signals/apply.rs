@@ -157,11 +157,12 @@ fn is(pattern: &TablePattern, name: &str) -> bool {
     })
 }
 
-/// Topic and name of the tables that match.
+/// Topic and name of the tables that match and are there: the rows of one that is gone, or not selected any more,
+/// cannot be read.
 fn matching(pattern: &TablePattern, progress: &Progress) -> Vec<(String, String)> {
     let tables = progress.tables.iter();
     tables
-        .filter(|(_, table)| is(pattern, &table.table))
+        .filter(|(_, table)| !table.followed.absent && is(pattern, &table.table))
         .map(|(topic, table)| (topic.clone(), table.table.clone()))
         .collect()
 }
@@ -253,6 +254,18 @@ mod tests {
         assert_eq!(signal(&mut progress, text).unwrap().abandoned, ["p.s.t"]);
         let snapshot = of(&progress, "s.t").unwrap();
         assert!(snapshot.below.is_some() && !snapshot.on_request);
+    }
+
+    #[test]
+    fn a_table_that_is_gone_is_not_read() {
+        let mut progress = progress();
+        let gone = progress.tables.get_mut("p.s.t").unwrap();
+        gone.followed.absent = true;
+        let applied = signal(&mut progress, r#"{"type":"snapshot","tables":["s.t"]}"#).unwrap();
+        assert_eq!((applied.refused.len(), applied.done.len()), (1, 0));
+        let applied = signal(&mut progress, r#"{"type":"snapshot","tables":["s.*"]}"#).unwrap();
+        assert_eq!(applied.abandoned, ["p.s.u"]);
+        assert!(of(&progress, "s.t").is_none());
     }
 
     #[test]

@@ -6,13 +6,17 @@ use tributary_runtime::Error;
 use tributary_schemas::Lsn;
 
 use super::Streaming;
-use super::keyless::Keyless;
+use super::keyless::{Keyless, Preparing};
+use super::postponed::Postponed;
 use crate::pgoutput::Begin;
 use crate::progress::TableProgress;
 use crate::published::PublishedTable;
 use crate::snapshot::{Piece, Progressed, Reader, TableSnapshot, Task, Verdict, Watermark};
 use crate::telemetry;
 use crate::translate::Merged;
+
+/// Why a table's rows cannot be read.
+pub(super) const GONE: &str = "it is gone, dropped or renamed";
 
 /// What is being read.
 #[derive(Default)]
@@ -25,6 +29,7 @@ pub(super) struct Chunks {
     /// Rows that wait for their high watermark.
     piece: Option<Box<Piece>>,
     pub(super) keyless: Option<Keyless>,
+    pub(super) postponed: Postponed,
 }
 
 /// What a reader told.
@@ -32,8 +37,8 @@ pub(super) enum News {
     Progressed(Progressed),
     /// The table is read.
     Done,
-    /// The snapshot of a table without a key is there.
-    Keyless,
+    /// The preparation of a table without a key has got further.
+    Keyless(Preparing),
 }
 
 impl Chunks {
@@ -44,35 +49,46 @@ impl Chunks {
                 let event = reader.next().await?;
                 Ok(event.map_or(News::Done, News::Progressed))
             }
-            (None, Some(keyless)) if !keyless.is_ready() => {
-                keyless.ready().await?;
-                Ok(News::Keyless)
-            }
+            (None, Some(keyless)) => Ok(News::Keyless(keyless.next().await)),
             _ => std::future::pending().await,
         }
     }
 
-    /// Whether the rows of a table without a key come before this transaction.
+    /// Whether the rows of a table without a key come before this transaction, or may have to.
     pub(super) fn keyless_before(&self, begin: &Begin) -> bool {
         self.keyless
             .as_ref()
-            .and_then(Keyless::consistent_point)
+            .and_then(Keyless::stands_at)
             .is_some_and(|point| begin.final_lsn >= point)
     }
 
     /// Looks for tables to read again. Ends the reading of this topic's, if it is the one that is being read.
     pub(super) fn abandon(&mut self, topic: &str) {
         self.idle = false;
-        let reading = self.reader.as_ref().map(|reader| &*reader.topic);
-        let reading = reading.or(self.keyless.as_ref().map(|keyless| &*keyless.topic));
-        if reading == Some(topic) {
-            *self = Self::default();
+        self.postponed.forget(topic);
+        if self.topic().is_some_and(|reading| **reading == *topic) {
+            self.stop();
         }
+    }
+
+    /// Ends the reading, and looks for tables to read again.
+    fn stop(&mut self) {
+        let postponed = std::mem::take(&mut self.postponed);
+        *self = Self {
+            postponed,
+            ..Self::default()
+        };
     }
 
     /// Looks for tables to read again.
     pub(super) const fn wake(&mut self) {
         self.idle = false;
+    }
+
+    /// The topic whose table is being read.
+    fn topic(&self) -> Option<&Arc<str>> {
+        let reader = self.reader.as_ref().map(|reader| &reader.topic);
+        reader.or(self.keyless.as_ref().map(|keyless| &keyless.topic))
     }
 
     pub(super) const fn is_reading(&self) -> bool {
@@ -83,21 +99,26 @@ impl Chunks {
 impl Streaming {
     /// Begins to read the next table that is not read, if none is being read.
     pub(super) fn drive_snapshots(&mut self) {
-        if self.chunks.idle || self.chunks.is_reading() {
+        let chunks = &mut self.chunks;
+        if chunks.is_reading() || (chunks.idle && !chunks.postponed.is_due()) {
             return;
         }
         let progress = self.progress.get();
+        let is_unread = |table: &TableProgress| table.snapshot.is_some();
+        chunks
+            .postponed
+            .keep(|topic| progress.tables.get(topic).is_some_and(is_unread));
         let unread = |(topic, table)| -> Option<(&String, &TableProgress, &TableSnapshot)> {
             let table: &TableProgress = table;
             Some((topic, table, table.snapshot.as_ref()?))
         };
-        let mut waiting = progress.tables.iter().filter_map(unread);
-        let next = waiting.next();
-        let count = u32::try_from(waiting.count()).unwrap_or(u32::MAX);
-        metrics::gauge!(telemetry::SNAPSHOT_TABLES)
-            .set(f64::from(count) + f64::from(u8::from(next.is_some())));
-        let Some((topic, known, snapshot)) = next.filter(|_| !progress.snapshots_paused) else {
-            self.chunks.idle = true;
+        let waiting = progress.tables.iter().filter_map(unread);
+        let count = u32::try_from(waiting.clone().count()).unwrap_or(u32::MAX);
+        metrics::gauge!(telemetry::SNAPSHOT_TABLES).set(f64::from(count));
+        let may_begin = |topic: &str| !progress.snapshots_paused && chunks.postponed.allows(topic);
+        let next = waiting.clone().find(|(topic, ..)| may_begin(topic));
+        let Some((topic, known, snapshot)) = next else {
+            chunks.idle = true;
             return;
         };
         let (pages, left) = snapshot.pages();
@@ -136,25 +157,24 @@ impl Streaming {
                 let _ = ready.send(());
             }
             News::Progressed(Progressed::Piece(piece)) => self.chunks.piece = Some(piece),
-            News::Progressed(Progressed::Gone) => self.give_up("it is gone, dropped or renamed"),
+            News::Progressed(Progressed::Gone) => self.give_up(GONE),
             News::Progressed(Progressed::Refused(reason)) => self.give_up(&reason),
             News::Done => self.stop_reading(),
-            News::Keyless => {}
+            News::Keyless(preparing) => self.keyless_prepared(preparing)?,
         }
         Ok(())
     }
 
     pub(super) fn stop_reading(&mut self) {
-        self.chunks = Chunks::default();
+        self.chunks.stop();
         self.translator.close_window();
     }
 
     /// Its rows cannot be read; what the stream has of it is in the log.
-    fn give_up(&mut self, reason: &str) {
-        let Some(reader) = &self.chunks.reader else {
+    pub(super) fn give_up(&mut self, reason: &str) {
+        let Some(topic) = self.chunks.topic().cloned() else {
             return;
         };
-        let topic = Arc::clone(&reader.topic);
         if let Some(table) = self.progress.get_mut().tables.get_mut(&*topic) {
             tracing::warn!(
                 table = table.table,

@@ -3,70 +3,147 @@
 //! Without a key, rows that were read cannot be merged with those that the stream changes. So they are read
 //! under the snapshot of a temporary slot, and the stream waits where that snapshot was taken: all that came
 //! before is gone from the log, then all rows enter it, then the stream goes on.
+//!
+//! Where that will be is not known before the slot is there, only that it is behind where the log ended before. So from
+//! there on no transaction is let in until it is known; and none behind it, until the rows are read.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
-use tributary_runtime::{Error, ResultExt};
+use tokio_postgres::error::SqlState;
+use tributary_runtime::{Error, Policy, ResultExt};
 use tributary_schemas::Lsn;
 
 use super::Streaming;
-use crate::catalog::Catalog;
+use super::chunks::GONE;
+use crate::catalog::{Catalog, CatalogTable};
 use crate::database::{Database, literal};
+use crate::pgoutput::{Begin, Message};
 use crate::published::{PublishedTable, Registrar};
 use crate::replication::ReplicationConnection;
 use crate::session::{STATUS_INTERVAL, Session};
 use crate::snapshot::{Row, Rows, Task, TidRange, WATERMARK_PREFIX, relations};
 
+/// How long the stream waits for a slot, and for the rest of a preparation. A slot waits for all transactions that are
+/// open, which may be long; where commits wait for our confirmation, they and the slot would wait for each other.
+const MAX_HOLD: Duration = Duration::from_secs(5);
+/// How long the preparation waits for its lock before it lets a change of the table pass.
+const LOCK_TIMEOUT_MS: u32 = 2_000;
+
 /// A table without a key that is to be read.
 pub(super) struct Keyless {
     pub(super) topic: Arc<str>,
-    preparing: Option<JoinHandle<Result<Prepared, Error>>>,
+    table: String,
+    stage: watch::Receiver<Stage>,
+    preparing: Option<JoinHandle<Result<Option<Prepared>, Error>>>,
     prepared: Option<Prepared>,
+    /// The stream has waited for long enough, and does not any more while the slot is being created.
+    released: bool,
+}
+
+/// How far a preparation is. It is told before the server can send anything that comes behind.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// Nothing has begun that concerns the stream.
+    Describing,
+    /// A slot is being created: its consistent point is behind this place.
+    Creating(Lsn),
+    /// It is created, with this consistent point.
+    Created(Lsn),
+}
+
+/// What a preparation comes to.
+pub(super) enum Preparing {
+    /// It is at another [`Stage`].
+    Further,
+    /// The snapshot is there.
+    Ready,
+    /// The table is dropped, or has another name.
+    Gone,
+    Failed(Error),
 }
 
 /// A transaction that sees all that was committed before a place in the WAL, and nothing behind it.
 struct Prepared {
-    consistent_point: Lsn,
     client: Client,
     table: PublishedTable,
     /// Their names, quoted.
     relations: Vec<String>,
 }
 
+/// A transaction that has come in, and is not let in yet.
+pub(super) struct Held {
+    begin: Begin,
+    since: Instant,
+}
+
+impl Held {
+    pub(super) fn new(begin: Begin) -> Self {
+        Self {
+            begin,
+            since: Instant::now(),
+        }
+    }
+}
+
 impl Keyless {
     pub(super) fn start(session: &Session, task: Task) -> Self {
-        let topic = Arc::clone(&task.topic);
-        let preparing = prepare(
-            session.database.clone(),
-            Arc::clone(&session.registrar),
-            session.config.postgres.plugin.name(),
+        let (sender, stage) = watch::channel(Stage::Describing);
+        let (topic, table) = (Arc::clone(&task.topic), task.known.table.clone());
+        let preparation = Preparation {
+            database: session.database.clone(),
+            registrar: Arc::clone(&session.registrar),
+            plugin: session.config.postgres.plugin.name(),
             task,
-        );
+            stage: sender,
+        };
         Self {
             topic,
-            preparing: Some(tokio::spawn(preparing)),
+            table,
+            stage,
+            preparing: Some(tokio::spawn(preparation.run())),
             prepared: None,
+            released: false,
         }
     }
 
-    /// Waits until the snapshot is there; cancel safe.
-    pub(super) async fn ready(&mut self) -> Result<(), Error> {
-        if let Some(preparing) = &mut self.preparing {
-            self.prepared = Some(preparing.await.map_err(Error::retry)??);
-            self.preparing = None;
+    /// Waits until the preparation gets further; never ready behind its end. Cancel safe.
+    pub(super) async fn next(&mut self) -> Preparing {
+        let Some(preparing) = &mut self.preparing else {
+            return std::future::pending().await;
+        };
+        let prepared = tokio::select! {
+            Ok(()) = self.stage.changed() => return Preparing::Further,
+            prepared = preparing => prepared,
+        };
+        self.preparing = None;
+        match prepared.map_err(Error::retry).flatten() {
+            Ok(Some(prepared)) => {
+                self.prepared = Some(prepared);
+                Preparing::Ready
+            }
+            Ok(None) => Preparing::Gone,
+            Err(error) => Preparing::Failed(error),
         }
-        Ok(())
     }
 
-    pub(super) const fn is_ready(&self) -> bool {
-        self.prepared.is_some()
+    /// From where on no transaction is let in; `None` for nowhere.
+    pub(super) fn stands_at(&self) -> Option<Lsn> {
+        match *self.stage.borrow() {
+            Stage::Describing => None,
+            Stage::Creating(since) => (!self.released).then_some(since),
+            Stage::Created(point) => Some(point),
+        }
     }
 
-    /// Where the stream has to wait; `None` before that is known.
-    pub(super) fn consistent_point(&self) -> Option<Lsn> {
-        Some(self.prepared.as_ref()?.consistent_point)
+    fn consistent_point(&self) -> Option<Lsn> {
+        match *self.stage.borrow() {
+            Stage::Created(point) => Some(point),
+            Stage::Describing | Stage::Creating(_) => None,
+        }
     }
 }
 
@@ -78,74 +155,212 @@ impl Drop for Keyless {
     }
 }
 
-async fn prepare(
+/// On its way to a [`Prepared`].
+struct Preparation {
     database: Database,
     registrar: Arc<Registrar>,
     plugin: &'static str,
     task: Task,
-) -> Result<Prepared, Error> {
-    let explain = |error| database.explain(error);
-    if task.snapshot.filter.is_some() {
-        tracing::warn!(
-            table = task.known.table,
-            "the table has no key: its rows cannot be told apart, so all of them are read"
+    stage: watch::Sender<Stage>,
+}
+
+impl Preparation {
+    /// Returns `None` if the table is gone.
+    async fn run(self) -> Result<Option<Prepared>, Error> {
+        if self.task.snapshot.filter.is_some() {
+            tracing::warn!(
+                table = self.task.known.table,
+                "the table has no key: its rows cannot be told apart, so all of them are read"
+            );
+        }
+        let (client, other) = (
+            self.database.connect().await?,
+            self.database.connect().await?,
         );
+        let Some(described) = self.describe(&other).await? else {
+            return Ok(None);
+        };
+        let known = Some(&self.task.known);
+        let published = self.registrar.publish(described.table.clone(), known);
+        let table = published.await?;
+        let slot = format!("tributary_{}", crate::snapshot::now_ns());
+        let (snapshot, _slot) = self.create_slot(&other, &slot).await?;
+        // From here on the stream waits.
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {};
+            SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; LOCK TABLE {} IN ACCESS SHARE MODE",
+            literal(&snapshot),
+            table.quoted_name()
+        );
+        match client.batch_execute(&begin).await {
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => {
+                return Err(self.changed());
+            }
+            done => done.map_err(|error| self.database.explain(error))?,
+        }
+        if self.describe(&other).await? != Some(described) || self.is_rewritten(&client).await? {
+            return Err(self.changed());
+        }
+        let relations = relations(&client, self.task.known.oid).await;
+        let relations = relations.map_err(|error| self.database.explain(error))?;
+        // So that the stream comes there soon, also where nobody else writes. A commit that waits for a standby would
+        // not come before that, and it may be our confirmation that is waited for.
+        let wake = format!(
+            "SET synchronous_commit = local;
+            SELECT pg_catalog.pg_logical_emit_message(true, '{WATERMARK_PREFIX}', '{slot}')"
+        );
+        let woken = other.batch_execute(&wake).await;
+        woken.map_err(|error| self.database.explain(error))?;
+        Ok(Some(Prepared {
+            client,
+            table,
+            relations: relations.into_iter().map(|one| one.name).collect(),
+        }))
     }
-    let client = database.connect().await?;
-    let changed = || {
-        Error::retry_msg(format!(
-            "table {} has changed while its snapshot began",
-            task.known.table
-        ))
-    };
-    let describe = || async { Catalog::new(&client, &database).table(task.known.oid).await };
-    let described = describe().await?.ok_or_else(changed)?;
-    // Under another name it has another topic.
-    if described.display_name() != task.known.table {
-        return Err(changed());
+
+    /// The table as the catalog has it now; `None` if it is gone. Under another name it has another topic.
+    async fn describe(&self, client: &Client) -> Result<Option<CatalogTable>, Error> {
+        let known = &self.task.known;
+        let found = Catalog::new(client, &self.database)
+            .table(known.oid)
+            .await?;
+        Ok(found.filter(|found| found.display_name() == known.table))
     }
-    let published = registrar.publish(described.table.clone(), Some(&task.known));
-    let table = published.await?;
-    let mut connection = ReplicationConnection::connect(&database.replication())
-        .await
-        .map_err(|error| database.explain_replication(error))?;
-    let slot = format!("tributary_{}", crate::snapshot::now_ns());
-    let created = connection
-        .create_temporary_slot_exporting_snapshot(&slot, plugin)
-        .await
-        .map_err(|error| database.explain_replication(error))
-        .doing(|| "create a temporary slot")?;
-    let begin = format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {};
-        LOCK TABLE {} IN ACCESS SHARE MODE",
-        literal(&created.snapshot_name),
-        table.quoted_name()
-    );
-    client.batch_execute(&begin).await.map_err(explain)?;
-    if describe().await? != Some(described) {
-        return Err(changed());
+
+    /// Creates a temporary slot. Returns the name of its snapshot, and the connection with which both go.
+    async fn create_slot(
+        &self,
+        client: &Client,
+        slot: &str,
+    ) -> Result<(String, ReplicationConnection), Error> {
+        let explain = |error| self.database.explain_replication(error);
+        let mut connection = ReplicationConnection::connect(&self.database.replication())
+            .await
+            .map_err(explain)?;
+        let query = "SELECT pg_catalog.pg_current_wal_insert_lsn()::text";
+        let row = client.query_one(query, &[]).await;
+        let row = row.map_err(|error| self.database.explain(error))?;
+        let since: Lsn = row.get::<_, &str>(0).parse().map_err(Error::stop)?;
+        self.stage.send_replace(Stage::Creating(since));
+        let created = connection
+            .create_temporary_slot_exporting_snapshot(slot, self.plugin)
+            .await
+            .map_err(explain)
+            .doing(|| "create a temporary slot")?;
+        self.stage
+            .send_replace(Stage::Created(created.consistent_point));
+        Ok((created.snapshot_name, connection))
     }
-    let relations = relations(&client, task.known.oid).await.map_err(explain)?;
-    // So that the stream comes there soon, also where nobody else writes.
-    let wake =
-        format!("SELECT pg_catalog.pg_logical_emit_message(true, '{WATERMARK_PREFIX}', '{slot}')");
-    let other = database.connect().await?;
-    other.batch_execute(&wake).await.map_err(explain)?;
-    Ok(Prepared {
-        consistent_point: created.consistent_point,
-        client,
-        table,
-        relations: relations.into_iter().map(|one| one.name).collect(),
-    })
+
+    /// Whether a relation has got another file since the snapshot was taken: it may not show the rows in that.
+    async fn is_rewritten(&self, client: &Client) -> Result<bool, Error> {
+        let query = "SELECT FROM pg_catalog.pg_class c WHERE c.relkind = 'r' AND (c.oid = $1
+                OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1) WHERE isleaf))
+            AND c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid)";
+        let rewritten = client.query(query, &[&self.task.known.oid]).await;
+        let rewritten = rewritten.map_err(|error| self.database.explain(error))?;
+        Ok(!rewritten.is_empty())
+    }
+
+    fn changed(&self) -> Error {
+        Error::retry_msg("the table has changed while its snapshot began")
+    }
 }
 
 impl Streaming {
-    /// Whether the stream has come to where a table without a key is to be read, without a transaction there.
-    pub(super) fn keyless_is_due(&self) -> bool {
-        let point = self.chunks.keyless.as_ref();
-        point
-            .and_then(Keyless::consistent_point)
-            .is_some_and(|point| self.translator.position().confirm >= point)
+    /// Takes over how far the preparation is.
+    pub(super) fn keyless_prepared(&mut self, preparing: Preparing) -> Result<(), Error> {
+        match preparing {
+            Preparing::Further | Preparing::Ready => {}
+            Preparing::Gone => {
+                let topic = self.chunks.keyless.as_ref().map(|it| &*it.topic);
+                let known = topic.and_then(|topic| self.progress.get().tables.get(topic));
+                if known.is_some_and(|known| known.followed.absent) {
+                    self.give_up(GONE);
+                } else {
+                    // The stream may have changes of it yet: the watch tells when it has passed them.
+                    self.postpone_keyless(&GONE);
+                }
+            }
+            Preparing::Failed(error) if error.policy() == Policy::Retry => {
+                self.postpone_keyless(&error);
+            }
+            Preparing::Failed(error) => {
+                let table = self.chunks.keyless.as_ref().map(|it| it.table.clone());
+                let table = table.unwrap_or_default();
+                return Err(error.context(format!("prepare to read table {table}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves the table for later; the stream and the other tables go on.
+    fn postpone_keyless(&mut self, reason: &dyn std::fmt::Display) {
+        let Some(keyless) = self.chunks.keyless.take() else {
+            return;
+        };
+        let pause = self.chunks.postponed.failed(&keyless.topic);
+        tracing::warn!(
+            table = keyless.table,
+            %reason,
+            pause_seconds = pause.as_secs(),
+            "the table without a key cannot be read yet; it is tried again"
+        );
+        self.chunks.wake();
+    }
+
+    /// Whether the stream stands where a table without a key is to be read. Between two transactions.
+    pub(super) fn keyless_is_due(&mut self) -> bool {
+        let Some(keyless) = &self.chunks.keyless else {
+            return false;
+        };
+        let Some(point) = keyless.consistent_point() else {
+            return false;
+        };
+        if self.translator.begun() >= point {
+            // Its snapshot lacks what is in the log already.
+            self.postpone_keyless(&"the stream has passed the place of its snapshot");
+            return false;
+        }
+        let is_there = self.translator.position().confirm >= point
+            || self
+                .held
+                .as_ref()
+                .is_some_and(|held| held.begin.final_lsn >= point);
+        keyless.prepared.is_some() && is_there
+    }
+
+    /// Lets the transaction in that is held, if nothing keeps it out any more. Returns whether it did.
+    pub(super) fn let_in(&mut self) -> Result<bool, Error> {
+        let Some(held) = &self.held else {
+            return Ok(false);
+        };
+        let begin = held.begin;
+        if self.chunks.keyless_before(&begin) {
+            if held.since.elapsed() < MAX_HOLD {
+                return Ok(false);
+            }
+            self.hold_no_longer();
+        }
+        self.held = None;
+        self.translator.apply(&Message::Begin(begin), Lsn::ZERO)?;
+        Ok(true)
+    }
+
+    /// A slot that is not there yet may still be in time. Behind its consistent point the stream cannot go with it.
+    fn hold_no_longer(&mut self) {
+        let Some(keyless) = &mut self.chunks.keyless else {
+            return;
+        };
+        if keyless.consistent_point().is_some() {
+            self.postpone_keyless(&"its snapshot is not ready in time");
+            return;
+        }
+        keyless.released = true;
+        tracing::warn!(
+            table = keyless.table,
+            "the slot to read the table under waits for transactions that are open: the stream goes on meanwhile"
+        );
     }
 
     /// Puts all rows of the table into the log, while the stream stands still.

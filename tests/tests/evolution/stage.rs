@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use tributary_tests::oracle::{TopicReader, TopicRecord};
 use tributary_tests::pipeline::Pipeline;
 use tributary_tests::service::{Kind, Service};
-use tributary_tests::stack::Stack;
+use tributary_tests::stack::{Postgres, Server, Stack};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -39,7 +39,29 @@ impl Stage {
     /// [`Stage::begin`] without starting the source.
     pub(crate) async fn set(name: &str, sql: &str, postgres: &str) -> Self {
         let stack = Stack::from_env().unwrap();
+        let pipeline = Pipeline::new(&stack, name).await.unwrap();
+        Self::with(stack, pipeline, sql, postgres).await
+    }
+
+    /// [`Stage::begin`] on a server of its own, where it may use up slots and leave transactions open.
+    pub(crate) async fn begin_alone(
+        name: &str,
+        sql: &str,
+        postgres: &str,
+        settings: &[(&str, &str)],
+    ) -> (Self, Server) {
+        let stack = Stack::from_env().unwrap();
         let mut pipeline = Pipeline::new(&stack, name).await.unwrap();
+        let version = Postgres::from_env().unwrap().unwrap_or_default();
+        let server = Server::start_new(pipeline.dir(), "alone", version, settings).unwrap();
+        pipeline.source_url = server.url("postgres");
+        let mut stage = Self::with(stack, pipeline, sql, postgres).await;
+        stage.source.start().unwrap();
+        stage.source.wait_ready(PATIENCE).unwrap();
+        (stage, server)
+    }
+
+    async fn with(stack: Stack, mut pipeline: Pipeline, sql: &str, postgres: &str) -> Self {
         pipeline.tables = vec!["s.*".to_owned()];
         let client = pipeline.source().await.unwrap();
         client.batch_execute("CREATE SCHEMA s").await.unwrap();
@@ -88,6 +110,13 @@ impl Stage {
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Signals that all rows of a table are to be read again.
+    pub(crate) fn read_again(&self, table: &str) {
+        let command = ["snapshot", "--table", table];
+        let (code, out, err) = self.source.command(&command).unwrap();
+        assert_eq!(code, 0, "{out}{err}");
     }
 
     /// Waits until the newest schema of a subject says this.
