@@ -49,6 +49,18 @@ pub(crate) enum UrlError {
     Ports { hosts: usize, ports: usize },
 }
 
+/// The stream needs something that did not exist where it stands in the WAL: with pgoutput a publication.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct UndefinedObject(ReplicationError);
+
+impl UndefinedObject {
+    /// The server's message, in its language.
+    pub(crate) fn message(&self) -> &str {
+        self.0.server().map_or("", |error| error.message.as_str())
+    }
+}
+
 impl Database {
     pub(crate) fn new(source: &SourceConfig) -> Result<Self, UrlError> {
         let mut url: tokio_postgres::Config = source
@@ -230,6 +242,14 @@ impl Database {
         }
     }
 
+    /// Classifies an error of a stream that has begun.
+    pub(crate) fn explain_stream(&self, error: ReplicationError) -> Error {
+        if error.sqlstate() == Some(SqlState::UNDEFINED_OBJECT.code()) {
+            return Error::retry(UndefinedObject(error));
+        }
+        self.explain_replication(error)
+    }
+
     /// Classifies an error of an ordinary connection.
     pub(crate) fn explain(&self, error: tokio_postgres::Error) -> Error {
         match error.as_db_error() {
@@ -326,7 +346,8 @@ pub(crate) fn classify(code: &SqlState, message: &str, user: &str) -> Error {
         "3D000" => Error::stop_msg(text).remedy("correct the database in postgres.url"),
         // Another instance holds the slot, or its server process has not noticed yet that it is gone.
         "55006" => Error::retry_msg(text).remedy("nothing, while another instance of this source runs"),
-        "42710" | "42704" | "40001" | "40P01" | "55P03" => Error::retry_msg(text),
+        // 23505 as well is what two instances get that create one publication at the same moment.
+        "42710" | "23505" | "42704" | "40001" | "40P01" | "55P03" => Error::retry_msg(text),
         state if state.starts_with("08") || state.starts_with("53") || state.starts_with("57P") => Error::retry_msg(text),
         state if state.starts_with("58") || state == "57014" => Error::retry_msg(text),
         _ => Error::stop_msg(text),

@@ -38,6 +38,8 @@ pub(crate) enum Gap {
     Rewound { end: Lsn, position: Lsn },
     /// These topics were deleted, and are new.
     TopicsRecreated { topics: Vec<String> },
+    /// A publication was not there for a while, or is not now: nothing of that time can be decoded.
+    PublicationGone { publication: String },
 }
 
 impl fmt::Display for Gap {
@@ -96,6 +98,11 @@ impl fmt::Display for Gap {
                     [topic] => format!("topic '{topic}' was"),
                     topics => format!("topics '{}' were", topics.join("', '")),
                 }
+            ),
+            Self::PublicationGone { publication } => write!(
+                f,
+                "publication '{publication}' was dropped: changes behind that are not in the topics and cannot be read \
+                 any more, even if it was created again"
             ),
         }
     }

@@ -3,9 +3,10 @@
 use tokio_postgres::Client;
 use tributary_runtime::Error;
 
-use crate::catalog::CatalogTable;
+use crate::catalog::{CatalogTable, Selection};
 use crate::config::{Plugin, SourceConfig};
-use crate::database::{Database, identifier, qualified};
+use crate::database::{Database, UndefinedObject, identifier, qualified};
+use crate::membership::{self, Members};
 
 /// One of the two publications of a source. Both are always there, empty or not: the stream names both, and one that is
 /// made later would be missing at the older positions that a restart decodes again.
@@ -96,6 +97,57 @@ impl Publication<'_> {
         );
         Ok(())
     }
+}
+
+/// Puts the publications right before a session begins, and tells what they carry. Beside a slot, one that is missing is
+/// not made but named: there are places in the slot's WAL at which it did not exist, whatever is made now.
+///
+/// # Errors
+/// One is not of our kind, or the server refuses.
+pub(crate) async fn put_right(
+    client: &Client,
+    database: &Database,
+    config: &SourceConfig,
+    selection: &Selection,
+    has_slot: bool,
+) -> Result<(Members, Option<String>), Error> {
+    for publication in publications(&selection.tables, config) {
+        if !has_slot {
+            publication.ensure(client, database).await?;
+        } else if !publication.exists(client, database).await? {
+            let members = Members::read(client, database, config).await?;
+            return Ok((members, Some(publication.name)));
+        }
+    }
+    let members = membership::put_right(client, database, config, selection, !has_slot).await?;
+    Ok((members, None))
+}
+
+/// A publication of ours that is not there.
+pub(crate) async fn missing(
+    client: &Client,
+    database: &Database,
+    config: &SourceConfig,
+) -> Result<Option<String>, Error> {
+    let names: Vec<String> = publications(&[], config)
+        .into_iter()
+        .map(|one| one.name)
+        .collect();
+    let query = "SELECT name FROM pg_catalog.unnest($1::text[]) name
+        WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = name) LIMIT 1";
+    let row = client.query_opt(query, &[&names]).await;
+    Ok(row.map_err(|e| database.explain(e))?.map(|row| row.get(0)))
+}
+
+/// The publication of ours that an error of the stream speaks of, in whatever language.
+pub(crate) fn spoken_of(error: &Error, config: &SourceConfig) -> Option<String> {
+    let undefined = error.cause().downcast_ref::<UndefinedObject>()?;
+    let names = publications(&[], config).into_iter().map(|one| one.name);
+    let quoted = undefined.message();
+    // One name is the beginning of the other.
+    names
+        .filter(|name| quoted.contains(name))
+        .max_by_key(String::len)
 }
 
 /// The publications that carry these tables: with a key, and without. Only pgoutput uses them.

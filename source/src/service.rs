@@ -1,7 +1,6 @@
 //! The service: sessions, one after the other, until shutdown or an error that needs somebody.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -12,6 +11,7 @@ use tributary_runtime::retry::Backoff;
 use tributary_runtime::{Error, Policy, Problem, telemetry};
 
 use crate::config::SourceConfig;
+use crate::session::Carried;
 use crate::slot_care::Watch;
 use crate::spool::StreamingSwitch;
 use crate::status::Monitor;
@@ -71,7 +71,7 @@ impl Service for Source {
 
     async fn run(config: SourceConfig, context: Context) -> Result<(), Error> {
         telemetry::describe(crate::telemetry::METRICS);
-        let adopt = AtomicBool::new(config.adopt);
+        let mut carried = Carried::new(config.adopt);
         let config = Arc::new(config);
         let streaming = StreamingSwitch::new(config.postgres.streaming);
         let monitor = Arc::new(Monitor::new(&config.name, &config.slot_name()));
@@ -89,7 +89,11 @@ impl Service for Source {
         loop {
             let started = Instant::now();
             let ended = Box::pin(session::run(
-                &config, &monitor, &streaming, &context, &adopt,
+                &config,
+                &monitor,
+                &streaming,
+                &context,
+                &mut carried,
             ))
             .await;
             let error = match ended {

@@ -27,7 +27,7 @@ use crate::snapshot::Throttle;
 use crate::spool::StreamingSwitch;
 use crate::status::Monitor;
 use crate::topics::{Cleanup, TopicSpec};
-use crate::{decoder, membership, streaming};
+use crate::{decoder, publication, streaming};
 
 /// How often the server hears from us. It gives a silent client up after `wal_sender_timeout`.
 pub(crate) const STATUS_INTERVAL: Duration = Duration::from_secs(2);
@@ -47,8 +47,31 @@ pub(crate) struct Session {
     /// Where these tables are in the publications.
     pub(crate) members: Members,
     publication_names: String,
-    /// Somebody has told us to go on where we would stop.
-    adopt: bool,
+    /// A publication that is not there, or was not there where the stream stands.
+    publication_gone: Option<String>,
+    /// See [`Carried`].
+    adopt: Arc<AtomicBool>,
+    /// The end of the server's WAL when the session began.
+    wal_end: Lsn,
+}
+
+/// What a session leaves to the next one of the process.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    /// Somebody has told us to go on where we would stop. Holds until a session's stream has come to where the WAL ended
+    /// when the session began: only the stream finds that a publication was not there for a while.
+    adopt: Arc<AtomicBool>,
+    /// The stream has come to a place at which this publication did not exist.
+    publication_gone: Option<String>,
+}
+
+impl Carried {
+    pub(crate) fn new(adopt: bool) -> Self {
+        Self {
+            adopt: Arc::new(AtomicBool::new(adopt)),
+            publication_gone: None,
+        }
+    }
 }
 
 /// A slot that we hold, a producer that has fenced all others, and the progress that both agree on.
@@ -61,25 +84,39 @@ pub(crate) struct Begun {
 /// Runs from the start order to the orderly end at shutdown.
 ///
 /// # Errors
-/// Whatever ends a session. With a retry policy a new one may begin: all that counts is in the log.
-///
-/// `adopt` holds for the first session that gets to the stream.
+/// Whatever ends a session. With a retry policy a new one may begin: all that counts is in the log, or in `carried`.
 pub(crate) async fn run(
     config: &Arc<SourceConfig>,
     monitor: &Arc<Monitor>,
     streaming: &StreamingSwitch,
     context: &Context,
-    adopt: &AtomicBool,
+    carried: &mut Carried,
 ) -> Result<(), Error> {
     metrics::counter!(crate::telemetry::SESSIONS).increment(1);
+    let ended = run_to_end(config, monitor, streaming, context, carried).await;
+    if let Err(error) = &ended
+        && let Some(publication) = publication::spoken_of(error, config)
+    {
+        carried.publication_gone = Some(publication);
+    }
+    ended
+}
+
+async fn run_to_end(
+    config: &Arc<SourceConfig>,
+    monitor: &Arc<Monitor>,
+    streaming: &StreamingSwitch,
+    context: &Context,
+    carried: &mut Carried,
+) -> Result<(), Error> {
     context.health.set_phase("connecting");
-    let mut session =
-        Session::prepare(config, monitor, streaming, adopt.load(Ordering::Relaxed)).await?;
+    let mut session = Session::prepare(config, monitor, streaming, carried).await?;
     let begun = tokio::select! {
         begun = session.begin(context) => begun?,
         () = context.shutdown.cancelled() => return Ok(()),
     };
-    adopt.store(false, Ordering::Relaxed);
+    // The slot is a new one.
+    carried.publication_gone = None;
     Box::pin(streaming::run(session, begun, context)).await
 }
 
@@ -89,7 +126,7 @@ impl Session {
         config: &Arc<SourceConfig>,
         monitor: &Arc<Monitor>,
         streaming: &StreamingSwitch,
-        adopt: bool,
+        carried: &Carried,
     ) -> Result<Self, Error> {
         let (database, client) = Database::new(config)
             .map_err(Error::stop)?
@@ -123,12 +160,10 @@ impl Session {
         for pattern in config.unused_column_patterns(&selection.tables) {
             tracing::warn!(pattern, "an entry of [[columns]] matches no column");
         }
-        let publications = publications(&selection.tables, config);
-        for publication in &publications {
-            publication.ensure(&client, &database).await?;
-        }
-        let members = membership::put_right(&client, &database, config, &selection, first).await?;
-        let publication_names = names(&publications);
+        let (members, gone) =
+            publication::put_right(&client, &database, config, &selection, !first).await?;
+        let publication_names = names(&publications(&selection.tables, config));
+        let wal_end = wal_end(&client, &database).await?;
         let registrar = Arc::new(Registrar::new(Arc::clone(config), database.name())?);
         let metadata = Arc::new(MetadataTopics::prepare(config, &registrar).await?);
         Ok(Self {
@@ -143,8 +178,21 @@ impl Session {
             streaming: streaming.clone(),
             members,
             publication_names,
-            adopt,
+            publication_gone: gone.or_else(|| carried.publication_gone.clone()),
+            adopt: Arc::clone(&carried.adopt),
+            wal_end,
         })
+    }
+
+    /// How far the stream has come.
+    pub(crate) fn caught_up_to(&self, received: Lsn) {
+        if received >= self.wal_end {
+            self.adopt.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn adopts(&self) -> bool {
+        self.adopt.load(Ordering::Relaxed)
     }
 
     /// A replication connection, and which server it leads to.
@@ -185,6 +233,14 @@ impl Session {
             .await
             .map_err(|error| self.database.explain_replication(error))
     }
+}
+
+/// How far the server's WAL is written.
+async fn wal_end(client: &Client, database: &Database) -> Result<Lsn, Error> {
+    let query = "SELECT pg_catalog.pg_current_wal_flush_lsn()::text";
+    let row = client.query_one(query, &[]).await;
+    let row = row.map_err(|e| database.explain(e))?;
+    row.get::<_, &str>(0).parse().map_err(Error::stop)
 }
 
 /// The publications as the option `publication_names` wants them.
@@ -285,9 +341,26 @@ pub(crate) async fn keep_alive<T>(
         tokio::select! {
             done = &mut work => return done,
             _ = tick.tick() => {
-                let sent = stream.send_status(confirmed, confirmed, confirmed, false).await;
-                sent.map_err(|error| database.explain_replication(error))?;
+                send_status(stream, database, (confirmed, confirmed), false).await?;
             }
         }
     }
+}
+
+/// Tells the server what was received and what is confirmed.
+///
+/// # Errors
+/// The stream has ended: with the reason that the server gave, if it gave one.
+pub(crate) async fn send_status(
+    stream: &mut ReplicationStream,
+    database: &Database,
+    (received, confirmed): (Lsn, Lsn),
+    ask: bool,
+) -> Result<(), Error> {
+    let sent = stream
+        .send_status(received, confirmed, confirmed, ask)
+        .await;
+    let Err(error) = sent else { return Ok(()) };
+    let error = Box::pin(stream.last_words()).await.unwrap_or(error);
+    Err(database.explain_stream(error))
 }

@@ -23,7 +23,7 @@ use crate::progress::{Position, ProgressLog};
 use crate::publisher::{Committed, Publisher};
 use crate::relation::{self, RelationShape, Resolved};
 use crate::replication::{Frame, ReplicationStream};
-use crate::session::{Begun, STATUS_INTERVAL, Session, keep_alive};
+use crate::session::{Begun, STATUS_INTERVAL, Session, keep_alive, send_status};
 use crate::signals::Inbox;
 use crate::snapshot::{SnapshotRequest, Watermark, now_ns};
 use crate::spool::{Spool, Taken};
@@ -195,7 +195,7 @@ impl Streaming {
                 arrived = self.commands.arrived() => arrived?,
                 progressed = self.chunks.next() => self.progressed(progressed?)?,
                 () = tokio::task::yield_now(), if replaying => {}
-                filled = self.stream.fill(), if reads && !replaying => filled.map_err(|e| self.session.database.explain_replication(e))?,
+                filled = self.stream.fill(), if reads && !replaying => filled.map_err(|e| self.session.database.explain_stream(e))?,
                 _ = tick.tick() => self.report().await?,
                 () = context.shutdown.cancelled() => return Ok(()),
             }
@@ -254,7 +254,7 @@ impl Streaming {
                     }
                 }
                 spool => {
-                    let explain = |e| self.session.database.explain_replication(e);
+                    let explain = |e| self.session.database.explain_stream(e);
                     let frame = self.stream.next_buffered().map_err(explain)?;
                     if let Some(spool) = spool
                         && let Some(Frame::XLogData {
@@ -411,10 +411,9 @@ impl Streaming {
         let ask = self.stream.silence() > MAX_SILENCE / 3;
         let confirm = self.durable.confirm;
         failpoint::hit(failpoint::CONFIRMING);
-        self.stream
-            .send_status(self.received.max(confirm), confirm, confirm, ask)
-            .await
-            .map_err(|e| self.session.database.explain_replication(e))
+        self.session.caught_up_to(self.received);
+        let positions = (self.received.max(confirm), confirm);
+        send_status(&mut self.stream, &self.session.database, positions, ask).await
     }
 
     /// Commits what came in, confirms it, and gives the slot back.

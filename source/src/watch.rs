@@ -16,6 +16,7 @@ use crate::catalog::{Catalog, CatalogTable, LeafState, Selection};
 use crate::config::SourceConfig;
 use crate::database::Database;
 use crate::membership::Members;
+use crate::publication;
 use crate::published::topic_name;
 
 /// How long a statement of ours waits for a lock of the application's.
@@ -42,6 +43,8 @@ pub(crate) struct Facts {
     pub(crate) unusable: BTreeSet<u32>,
     /// The stream is not what it should be.
     pub(crate) fault: Option<Problem>,
+    /// A publication that is not there: nothing comes any more.
+    pub(crate) gone: Option<String>,
 }
 
 /// A selected table.
@@ -202,6 +205,8 @@ impl Watcher {
         }
         let members = self.correct(&client, &selection).await?;
         let fault = members.restricted(&self.config).into_iter().next();
+        // Behind the members: without its publication every table would seem to be gone.
+        let gone = publication::missing(&client, &self.database, &self.config).await?;
         let tables = self.settle(&client, selection.tables, &members).await?;
         let lsn = self.insert_lsn(&client).await?;
         self.client = Some(client);
@@ -212,6 +217,7 @@ impl Watcher {
                 tables,
                 unusable: selection.unusable.iter().map(|one| one.oid).collect(),
                 fault,
+                gone,
             },
         })
     }

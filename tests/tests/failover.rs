@@ -7,6 +7,8 @@
 mod gaps;
 #[path = "failover/instances.rs"]
 mod instances;
+#[path = "failover/publication.rs"]
+mod publication;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

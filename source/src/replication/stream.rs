@@ -126,6 +126,21 @@ impl ReplicationStream {
         sent.map_err(|failure| failure.during(format!("send a status for slot '{}'", self.slot)))
     }
 
+    /// What the server said before it closed the connection, if it did: a status that cannot be sent any more does not
+    /// tell.
+    pub async fn last_words(&mut self) -> Option<ReplicationError> {
+        let error = async {
+            loop {
+                let next = self.channel.next().await.ok()?;
+                if next.tag == b'E' {
+                    return Some(self.channel.read_error(&next));
+                }
+            }
+        };
+        let failure = time::timeout(CLOSE_TIMEOUT, error).await.ok().flatten()?;
+        Some(read_failed(&self.slot, failure))
+    }
+
     /// How long we have waited for the server since it last said something. Time in which nobody waited, as
     /// while the reader was busy, does not count.
     ///

@@ -7,17 +7,18 @@ use tributary_runtime::cli::Context;
 use tributary_schemas::Lsn;
 
 use super::{Begun, Session, keep_alive, topic_specs};
+use crate::catalog::Catalog;
 use crate::config::SnapshotMode;
 use crate::gap::{self, Gap, Offer};
 use crate::progress::{Position, Progress, TableProgress};
-use crate::published::topic_spec;
+use crate::published::{topic_name, topic_spec};
 use crate::publisher::Publisher;
 use crate::replication::{ReplicationConnection, SystemIdentity, TimelineHistory};
 use crate::slot::Slot;
 use crate::slot_care::drop_free;
 use crate::topics::TopicSpec;
 use crate::watch::Followed;
-use crate::{failpoint, first_start, log_end};
+use crate::{failpoint, first_start, log_end, publication};
 
 /// The ids of the topics, by name.
 type TopicIds = BTreeMap<String, String>;
@@ -35,6 +36,8 @@ enum Way {
     On(Progress),
     /// Behind a gap, with every row read again.
     Sweep(Progress),
+    /// Behind a gap from which this slot does not lead on: with another one.
+    Anew(Progress),
 }
 
 impl Session {
@@ -67,21 +70,34 @@ impl Session {
             let mut taken = self.take_log().await?;
             let before = taken.progress.take();
             let goes_on = self.go_on(slot, &identity, &history, before, &taken.topic_ids);
-            let progress = match goes_on? {
-                Way::On(progress) => progress,
+            let (progress, anew) = match goes_on? {
+                Way::On(progress) => (progress, false),
+                Way::Anew(before) => (before, true),
                 Way::Sweep(before) => {
                     let from = slot.confirmed_flush().unwrap_or(identity.xlogpos);
                     let position = at(from, &before);
                     let progress = self.sweeping(before, &identity, position).await?;
                     // Before the stream: killed earlier, the next session finds the same gap; later, none.
                     first_start::publish_progress(&mut taken.publisher, &progress).await?;
-                    progress
+                    (progress, false)
                 }
             };
-            Ok((taken.publisher, progress))
+            Ok((taken.publisher, progress, anew))
         };
-        let (publisher, progress) =
-            keep_alive(&mut stream, &self.database, Lsn::ZERO, work).await?;
+        let (publisher, progress, anew) = match &self.publication_gone {
+            None => keep_alive(&mut stream, &self.database, Lsn::ZERO, work).await?,
+            // The server may have ended this stream already. Who gets the slot then fences us before he looks.
+            Some(_) => work.await?,
+        };
+        if anew {
+            drop(stream);
+            let (identity, connection) = self.connect_replication().await?;
+            let server = (identity, connection);
+            let before = Some(progress);
+            return self
+                .begin_anew(publisher, before, server, true, context)
+                .await;
+        }
         Ok(Begun {
             stream,
             publisher,
@@ -100,10 +116,13 @@ impl Session {
     ) -> Result<Way, Error> {
         let name = self.config.slot_name();
         let Some(mut progress) = progress else {
-            return self.adopt(identity).map(Way::Sweep);
+            return Ok(self.behind_gap(self.adopt(identity)?));
         };
         if !progress.has_begun() {
             self.decided(&progress, identity)?;
+            if self.publication_gone.is_some() {
+                return Ok(Way::Anew(progress));
+            }
             // Killed behind the slot's creation and before the first rows: its snapshot is gone, but the
             // slot still stands where it began.
             tracing::warn!(
@@ -123,7 +142,8 @@ impl Session {
             history,
         };
         let found = gap::find(&offer, &progress)
-            .and_then(|confirm| recreated_topics(&progress, topic_ids).map_or(Ok(confirm), Err));
+            .and_then(|confirm| recreated_topics(&progress, topic_ids).map_or(Ok(confirm), Err))
+            .and_then(|confirm| self.undecodable().map_or(Ok(confirm), Err));
         match found {
             Ok(confirm) => {
                 if identity.timeline != progress.timeline {
@@ -139,10 +159,23 @@ impl Session {
                 Ok(Way::On(progress))
             }
             Err(gap) => {
-                gap.decide(&self.config, self.adopt)?;
-                Ok(Way::Sweep(progress))
+                gap.decide(&self.config, self.adopts())?;
+                Ok(self.behind_gap(progress))
             }
         }
+    }
+
+    /// Whatever the gap is: where a publication was not there, the slot fails at every start.
+    fn behind_gap(&self, before: Progress) -> Way {
+        match self.publication_gone {
+            None => Way::Sweep(before),
+            Some(_) => Way::Anew(before),
+        }
+    }
+
+    fn undecodable(&self) -> Option<Gap> {
+        let publication = self.publication_gone.clone()?;
+        Some(Gap::PublicationGone { publication })
     }
 
     /// There is no slot, or one that is of no use: a first start, or a gap.
@@ -155,26 +188,19 @@ impl Session {
         self.unless_done(taken.progress.as_ref())?;
         let (identity, mut connection) = self.connect_replication().await?;
         let history = self.history(&mut connection, &identity).await?;
-        let before = match taken.progress {
+        match &taken.progress {
             Some(progress) if progress.has_begun() => {
-                self.decide_without_slot(&progress, &identity, &history, lost.as_ref())?;
-                progress
+                self.decide_without_slot(progress, &identity, &history, lost.as_ref())?;
             }
-            // A sweep that was decided on, and killed before its slot was there.
-            Some(progress) if progress.sweeps() => {
-                self.decided(&progress, &identity)?;
-                progress
-            }
-            None if self.highest_seq()?.is_some() => self.adopt(&identity)?,
-            progress => {
-                drop(connection);
-                self.drop_lost(lost.as_ref()).await?;
-                context.health.set_phase("snapshot");
-                return first_start::run(self, taken.publisher, progress).await;
-            }
+            Some(progress) => self.decided(progress, &identity)?,
+            None => {}
+        }
+        let before = match taken.progress {
+            None if self.highest_seq()?.is_some() => Some(self.adopt(&identity)?),
+            progress => progress,
         };
-        let identity = &identity;
-        self.begin_anew(taken.publisher, before, identity, connection, lost.as_ref())
+        let server = (identity, connection);
+        self.begin_anew(taken.publisher, before, server, lost.is_some(), context)
             .await
     }
 
@@ -195,27 +221,50 @@ impl Session {
         };
         match (gap::find(&offer, progress), lost) {
             (Ok(_), _) => Ok(()),
-            (Err(Gap::SlotMissing { .. }), Some(lost)) => lost.decide(&self.config, self.adopt),
-            (Err(gap), _) => gap.decide(&self.config, self.adopt),
+            (Err(Gap::SlotMissing { .. }), Some(lost)) => lost.decide(&self.config, self.adopts()),
+            (Err(gap), _) => gap.decide(&self.config, self.adopts()),
         }
     }
 
     /// A sweep whose slot's beginning is not in the log yet was decided on for one server: another one is another gap.
     fn decided(&self, progress: &Progress, identity: &SystemIdentity) -> Result<(), Error> {
         match gap::lineage(identity, progress) {
-            Err(gap) if progress.sweeps() => gap.decide(&self.config, self.adopt),
+            Err(gap) if progress.sweeps() => gap.decide(&self.config, self.adopts()),
             _ => Ok(()),
         }
     }
 
-    /// Goes on behind a gap with a new slot: every row is read again beside its stream.
+    /// Begins with a new slot: a first start, or a sweep. `stale` says that there is one, which is of no use.
     async fn begin_anew(
-        &self,
+        &mut self,
+        publisher: Publisher,
+        before: Option<Progress>,
+        (identity, connection): (SystemIdentity, ReplicationConnection),
+        stale: bool,
+        context: &Context,
+    ) -> Result<Begun, Error> {
+        match before {
+            // That, too, for a sweep that was decided on, and killed before its slot was there.
+            Some(before) if before.has_begun() || before.sweeps() => {
+                let server = (&identity, connection);
+                self.begin_sweep(publisher, before, server, stale).await
+            }
+            before => {
+                drop(connection);
+                self.make_room(stale).await?;
+                context.health.set_phase("snapshot");
+                first_start::run(self, publisher, before).await
+            }
+        }
+    }
+
+    /// Goes on behind a gap with a new slot: every row is read again beside its stream.
+    async fn begin_sweep(
+        &mut self,
         mut publisher: Publisher,
         before: Progress,
-        identity: &SystemIdentity,
-        mut connection: ReplicationConnection,
-        lost: Option<&Gap>,
+        (identity, mut connection): (&SystemIdentity, ReplicationConnection),
+        stale: bool,
     ) -> Result<Begun, Error> {
         let unknown = Position::at_consistent_point(Lsn::ZERO, before.position.seq);
         let mut progress = self.sweeping(before, identity, unknown).await?;
@@ -223,13 +272,14 @@ impl Session {
         // nobody would be there any more who has decided about this one.
         first_start::publish_progress(&mut publisher, &progress).await?;
         failpoint::hit(failpoint::CREATING_SLOT);
-        self.drop_lost(lost).await?;
+        self.make_room(stale).await?;
         let created = first_start::create_slot(self, &mut connection).await?;
         failpoint::hit(failpoint::CREATED_SLOT);
         self.let_standbys_keep_new(&mut connection).await?;
         let consistent = created.consistent_point;
         let mut stream = self.start_replication(connection, consistent).await?;
         progress.position = at(consistent, &progress);
+        self.follow(&mut progress)?;
         let begun = first_start::publish_progress(&mut publisher, &progress);
         keep_alive(&mut stream, &self.database, Lsn::ZERO, begun).await?;
         Ok(Begun {
@@ -250,9 +300,29 @@ impl Session {
         Ok(())
     }
 
-    async fn drop_lost(&self, lost: Option<&Gap>) -> Result<(), Error> {
-        if lost.is_some() {
+    /// What stands before a new slot: no old one, and both publications, which its stream needs from its beginning on.
+    async fn make_room(&mut self, stale: bool) -> Result<(), Error> {
+        if stale {
             drop_free(&self.client, &self.database, &self.config.slot_name()).await?;
+        }
+        if self.publication_gone.is_some() {
+            let mut catalog = Catalog::new(&self.client, &self.database);
+            let selection = catalog.select(&self.config).await?;
+            let (client, database) = (&self.client, &self.database);
+            let right = publication::put_right(client, database, &self.config, &selection, false);
+            (self.members, _) = right.await?;
+        }
+        Ok(())
+    }
+
+    /// Takes over where the tables are in the publications, which may just have been made.
+    fn follow(&self, progress: &mut Progress) -> Result<(), Error> {
+        for table in &self.tables {
+            let topic = topic_name(&self.config, &table.table)?;
+            if let Some(known) = progress.tables.get_mut(&topic) {
+                self.members
+                    .follow(table, &mut known.followed, &self.config);
+            }
         }
         Ok(())
     }
@@ -346,7 +416,7 @@ impl Session {
     /// What takes the place of a lost progress record, if we are told to go on without: `seq` goes on above all
     /// that is in the topics.
     fn adopt(&self, identity: &SystemIdentity) -> Result<Progress, Error> {
-        if !self.adopt {
+        if !self.adopts() {
             return Err(Error::stop_msg(format!(
                 "topic '{}' has no progress of source '{}', but there is a slot, or records in its topics: what is in them is unknown",
                 self.config.progress_topic(),

@@ -79,6 +79,12 @@ impl Streaming {
         if let Some(problem) = &survey.facts.fault {
             return Err(problem.clone().into());
         }
+        if let Some(publication) = &survey.facts.gone {
+            // What that means is for the next start to say, which compares.
+            return Err(Error::retry_msg(format!(
+                "publication '{publication}' is gone"
+            )));
+        }
         self.miss_tables(&survey);
         for (topic, surveyed) in &survey.facts.tables {
             let renamed = self.tables.renamed.get(topic);

@@ -12,7 +12,7 @@ use tributary_tests::stack::{Lifetime, Options, Part, Postgres, Server, Stack};
 use crate::{PATIENCE, RESNAPSHOT, TABLE, fold, records, start_source, table, wait_until};
 
 /// A source that has taken its first snapshot, streamed a little, and been stopped.
-async fn stopped_source(stack: &Stack, name: &str) -> (Pipeline, Client) {
+pub(crate) async fn stopped_source(stack: &Stack, name: &str) -> (Pipeline, Client) {
     let mut pipeline = Pipeline::new(stack, name).await.unwrap();
     pipeline.tables = vec!["s.*".to_owned()];
     let client = pipeline.source().await.unwrap();
@@ -30,7 +30,7 @@ async fn stream_and_stop(pipeline: &Pipeline, client: &Client, round: i32) {
 }
 
 /// Changes that a gap swallows, a delete among them.
-async fn change(client: &Client, round: i32) {
+pub(crate) async fn change(client: &Client, round: i32) {
     let sql = format!(
         "INSERT INTO s.t VALUES ({0}, 'round {round}'); UPDATE s.t SET name = 'round {round}' WHERE id = {round};
          DELETE FROM s.t WHERE id = {1}",
@@ -41,7 +41,7 @@ async fn change(client: &Client, round: i32) {
 }
 
 /// It is started, and stops with these words.
-fn stops_with(pipeline: &Pipeline, words: &[&str]) {
+pub(crate) fn stops_with(pipeline: &Pipeline, words: &[&str]) {
     let mut source = start_source(pipeline, "source", "");
     let code = source.wait(PATIENCE).unwrap().code();
     let log = source.log_tail();
@@ -52,7 +52,7 @@ fn stops_with(pipeline: &Pipeline, words: &[&str]) {
 }
 
 /// It stops with these words; told to read everything again, it does, and the topic becomes the table.
-async fn stops_and_converges(
+pub(crate) async fn stops_and_converges(
     pipeline: &Pipeline,
     client: &Client,
     words: &str,
@@ -84,7 +84,11 @@ async fn stops_and_converges(
 }
 
 /// Rows are read again, those that are not there any more are swept, and the topic is the table.
-async fn converges(pipeline: &Pipeline, client: &Client, source: &mut Service) -> Vec<TopicRecord> {
+pub(crate) async fn converges(
+    pipeline: &Pipeline,
+    client: &Client,
+    source: &mut Service,
+) -> Vec<TopicRecord> {
     source.wait_ready(PATIENCE).unwrap();
     wait_until("the end of the snapshot", async || {
         source.metric("tributary_source_snapshot_tables") == Some(0.0)
