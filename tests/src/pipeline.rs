@@ -293,12 +293,14 @@ impl Pipeline {
         }
         let deadline = Instant::now() + timeout;
         loop {
-            let committed = consumer.committed_offsets(list.clone(), Duration::from_secs(15))?;
+            // A group's coordinator may not be there yet.
+            let committed = consumer.committed_offsets(list.clone(), Duration::from_secs(15));
             let behind: Vec<_> = wanted
                 .iter()
                 .filter(|((topic, partition), end)| {
+                    let committed = committed.as_ref().ok();
                     let offset = committed
-                        .find_partition(topic, *partition)
+                        .and_then(|committed| committed.find_partition(topic, *partition))
                         .map(|element| element.offset());
                     !matches!(offset, Some(Offset::Offset(offset)) if offset >= **end)
                 })

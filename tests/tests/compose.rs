@@ -9,7 +9,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
+use tributary_tests::pipeline::Pipeline;
 use tributary_tests::service::Kind;
+use tributary_tests::stack::{Stack, postgres_program};
 
 /// `check` found problems, but not in the configuration (that would be 2).
 const PROBLEMS: i32 = 3;
@@ -268,5 +270,30 @@ fn the_health_check_reads_the_status() -> Result<()> {
             .map_err(|_| anyhow::anyhow!("the server panicked"))??;
         ensure!(status.success() == ready, "{answer}: {status:?}");
     }
+    Ok(())
+}
+
+/// What runs once in the shop's database leaves nothing for the source's role to miss.
+#[tokio::test]
+async fn the_shop_lets_the_source_in() -> Result<()> {
+    let stack = Stack::from_env()?;
+    let mut pipeline = Pipeline::new(&stack, "compose_shop").await?;
+    let filled = Command::new(postgres_program("psql")?)
+        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1"])
+        .args(["-v", "source_password=choose-one", "-f"])
+        .arg(root().join("deploy/shop.sql"))
+        .arg(&pipeline.source_url)
+        .output()?;
+    let said = String::from_utf8_lossy(&filled.stderr);
+    ensure!(filled.status.success(), "{said}");
+    let url = &pipeline.source_url;
+    pipeline.source_url = url.replace("//postgres:postgres@", "//tributary:choose-one@");
+    let name = format!("name = \"{}\"", pipeline.prefix());
+    let config = pipeline
+        .source_config()
+        .replacen(&name, "name = \"shop\"", 1);
+    let source = pipeline.service(Kind::Source, "source", &config)?;
+    let (code, out, err) = source.command(&["check"])?;
+    ensure!(code == 0, "{out}{err}");
     Ok(())
 }

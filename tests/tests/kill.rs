@@ -20,7 +20,6 @@ use tributary_tests::shop::{self, TABLES, Workload};
 use tributary_tests::stack::{Lifetime, Options, Part, Stack};
 
 /// How often each service is killed at work.
-const KILLS: usize = 20;
 const PRODUCTS: i64 = 2_000;
 const RUNNERS: u64 = 4;
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -47,9 +46,13 @@ impl Fire {
     }
 }
 
-/// Kills a service, each time at work, and starts it again, until all were killed `KILLS` times and all servers
+/// Kills a service, each time at work, and starts it again, until all were killed `enough` times and all servers
 /// restarted. Returns the phases in which it was hit.
-async fn kill_at_work(mut service: Service, fire: Arc<Fire>) -> (Service, BTreeMap<String, usize>) {
+async fn kill_at_work(
+    mut service: Service,
+    fire: Arc<Fire>,
+    enough: usize,
+) -> (Service, BTreeMap<String, usize>) {
     let mut phases = BTreeMap::new();
     let mut kills = 0;
     while !fire.is_over() {
@@ -80,7 +83,7 @@ async fn kill_at_work(mut service: Service, fire: Arc<Fire>) -> (Service, BTreeM
         service.kill().unwrap();
         service.start().unwrap();
         kills += 1;
-        if kills == KILLS {
+        if kills == enough {
             fire.done.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -117,7 +120,12 @@ async fn restart_servers(stack: Arc<Stack>, fire: Arc<Fire>) {
 }
 
 /// The workload, the kills and the restarts; gives the services back, all of them running.
-async fn set_fire(stack: &Arc<Stack>, url: &str, services: [Service; 3]) -> Vec<Service> {
+async fn set_fire(
+    stack: &Arc<Stack>,
+    url: &str,
+    services: [Service; 3],
+    kills: usize,
+) -> Vec<Service> {
     let workload = Arc::new(Workload::default());
     let runners: Vec<_> = (0..RUNNERS)
         .map(|seed| {
@@ -127,7 +135,8 @@ async fn set_fire(stack: &Arc<Stack>, url: &str, services: [Service; 3]) -> Vec<
         .collect();
     let fire = Arc::new(Fire::default());
     let restarts = tokio::spawn(restart_servers(Arc::clone(stack), Arc::clone(&fire)));
-    let killed = services.map(|service| tokio::spawn(kill_at_work(service, Arc::clone(&fire))));
+    let killed =
+        services.map(|service| tokio::spawn(kill_at_work(service, Arc::clone(&fire), kills)));
     let mut services = Vec::new();
     // The first that fails ends them all: the others would wait for it for ever.
     for (service, phases) in try_join_all(killed).await.unwrap() {
@@ -173,6 +182,17 @@ fn judge_topics(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_doubled_or_reordered_by_kills_and_restarts() {
+    burn(8).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes 6 minutes: make test-long"]
+async fn nothing_is_lost_doubled_or_reordered_by_twenty_kills() {
+    burn(20).await;
+}
+
+/// Kills each service at work so often, restarts the servers, and judges topics and targets.
+async fn burn(kills: usize) {
     let dir = tempfile::Builder::new()
         .prefix("kill-")
         .tempdir_in(tributary_tests::target_dir())
@@ -197,7 +217,7 @@ async fn nothing_is_lost_doubled_or_reordered_by_kills_and_restarts() {
         .await
         .unwrap();
     drop(client);
-    let mut services = set_fire(&stack, &pipeline.source_url, services).await;
+    let mut services = set_fire(&stack, &pipeline.source_url, services, kills).await;
 
     pipeline
         .wait_source(&mut services[0], PATIENCE)

@@ -22,7 +22,7 @@ use crate::failpoint;
 use crate::progress::TableProgress;
 use crate::published::{PublishedTable, Registrar};
 use crate::snapshot::relations::{Relation, relations};
-use crate::snapshot::rows::{TID_SCANS_ONLY, in_order};
+use crate::snapshot::rows::{ONE_SCAN, in_order};
 use crate::snapshot::{RelationRanges, Row, Rows, TableSnapshot, Throttle, TidRange};
 
 /// The prefix of the logical messages that are watermarks. The content begins with the source's name.
@@ -311,7 +311,7 @@ impl Beside {
     ) -> Result<Begun, Error> {
         let begin = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};
-            {TID_SCANS_ONLY}; LOCK TABLE {} IN ACCESS SHARE MODE",
+            {ONE_SCAN}; LOCK TABLE {} IN ACCESS SHARE MODE",
             published.quoted_name()
         );
         if let Err(error) = client.batch_execute(&begin).await {

@@ -17,7 +17,7 @@ use crate::database::{Database, literal};
 use crate::failpoint;
 use crate::outbox::Outbox;
 use crate::published::PublishedTable;
-use crate::snapshot::rows::{TID_SCANS_ONLY, in_order};
+use crate::snapshot::rows::{ONE_SCAN, in_order};
 use crate::snapshot::{
     RelationRanges, Row, Rows, Throttle, Tid, TidRange, now_ns, relations, shape,
 };
@@ -104,7 +104,7 @@ impl Workers {
         for _ in 0..count {
             let client = database.connect().await?;
             let pin = format!(
-                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; {TID_SCANS_ONLY}",
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; {ONE_SCAN}",
                 literal(&point.exported)
             );
             client

@@ -32,11 +32,13 @@ fn copy_statement(table: &Table, relation: &str, range: TidRange, filter: Option
     )
 }
 
-/// Leaves the TID range scan as the only plan: ranges are marked as read by the ctid of the last row, so rows must come in
-/// the order of their ctids. For a transaction.
-pub(crate) const TID_SCANS_ONLY: &str = "SET LOCAL enable_tidscan = on; SET LOCAL enable_seqscan = off;
-    SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off; SET LOCAL enable_bitmapscan = off;
-    SET LOCAL max_parallel_workers_per_gather = 0";
+/// Ranges are marked as read by the ctid of the last row, so rows must come in the order of their ctids: from the
+/// beginning, and by one process. For a transaction.
+pub(crate) const ONE_SCAN: &str =
+    "SET LOCAL synchronize_seqscans = off; SET LOCAL max_parallel_workers_per_gather = 0";
+/// The same where a condition would let the planner choose an index. The catalog is not to be read behind it.
+const NO_INDEX: &str = "SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off;
+    SET LOCAL enable_bitmapscan = off";
 
 /// What a condition may do: be part of a SELECT. Postgres would take one that ends the statement early for a part of
 /// COPY, which can do more.
@@ -66,6 +68,8 @@ impl Rows {
         if let Some(filter) = filter {
             let checked = client.prepare(&check_statement(relation, filter)).await;
             checked.map_err(|e| explain(database, true, e))?;
+            let no_index = client.batch_execute(NO_INDEX).await;
+            no_index.map_err(|e| database.explain(e))?;
         }
         let statement = copy_statement(table, relation, range, filter);
         let lines = client.copy_out(&statement).await;

@@ -11,7 +11,7 @@ use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value as Json;
@@ -20,6 +20,8 @@ use super::avro_text::{self, Meaning, Named};
 pub use plain::PlainRecord;
 
 const TIMEOUT: Duration = Duration::from_secs(120);
+/// How long one answer of the broker may take.
+const ANSWER: Duration = Duration::from_secs(15);
 
 /// Per topic and partition the next offset.
 pub type Offsets = BTreeMap<(String, i32), i64>;
@@ -282,15 +284,15 @@ impl Decoder {
 
 /// The ends of all partitions behind these offsets; the consumer is assigned to them.
 fn ends(consumer: &BaseConsumer, topics: &[&str], offsets: &Offsets) -> Result<Offsets> {
-    const ANSWER: Duration = Duration::from_secs(15);
     let mut assignment = TopicPartitionList::new();
     let mut ends = Offsets::new();
     for topic in topics {
-        let metadata = consumer.fetch_metadata(Some(topic), ANSWER)?;
+        let metadata = answered(|| consumer.fetch_metadata(Some(topic), ANSWER))?;
         let partitions = metadata.topics().first().context("no such topic")?;
         for partition in partitions.partitions() {
             let place = ((*topic).to_owned(), partition.id());
-            let (low, high) = watermarks(consumer, topic, partition.id())?;
+            let (low, high) =
+                answered(|| consumer.fetch_watermarks(topic, partition.id(), ANSWER))?;
             let from = low.max(offsets.get(&place).copied().unwrap_or_default());
             if high > from {
                 assignment.add_partition_offset(topic, partition.id(), Offset::Offset(from))?;
@@ -302,12 +304,12 @@ fn ends(consumer: &BaseConsumer, topics: &[&str], offsets: &Offsets) -> Result<O
     Ok(ends)
 }
 
-/// The first offset of a partition, and the one behind its last record. A topic that was created a moment ago has no
-/// leader that the client knows of.
-fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64)> {
+/// Asks until there is an answer: a topic that was created a moment ago has no leader that the client knows of, and a
+/// busy broker may close connections.
+fn answered<T>(ask: impl Fn() -> KafkaResult<T>) -> Result<T> {
     let deadline = Instant::now() + TIMEOUT;
     loop {
-        match consumer.fetch_watermarks(topic, partition, Duration::from_secs(15)) {
+        match ask() {
             Err(error) if Instant::now() >= deadline => return Err(error.into()),
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
             Ok(found) => return Ok(found),

@@ -171,7 +171,7 @@ async fn progress_that_is_lost_is_adopted() {
         .await
         .unwrap();
     change(&client, 2).await;
-    stops_with(&pipeline, &["run --adopt"]);
+    stops_with(&pipeline, &["has no progress of source", "run --adopt"]);
     let mut source = pipeline
         .service(Kind::Source, "adopt", &pipeline.source_config())
         .unwrap();

@@ -105,10 +105,10 @@ async fn a_big_transaction_takes_bounded_memory() {
     carry("big", 200_000).await;
 }
 
-/// go-pq-cdc#151, airbyte#20873. `TRIBUTARY_ROWS` sets another size.
+/// go-pq-cdc#151, airbyte#20873. `TRIBUTARY_LONG_ROWS` sets another size.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes 10 minutes: make test-long"]
 async fn five_million_rows_in_one_transaction_take_bounded_memory() {
-    let rows = std::env::var("TRIBUTARY_ROWS").map_or(5_000_000, |rows| rows.parse().unwrap());
+    let rows = std::env::var("TRIBUTARY_LONG_ROWS").map_or(5_000_000, |rows| rows.parse().unwrap());
     carry("five_million", rows).await;
 }

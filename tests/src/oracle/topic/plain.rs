@@ -9,7 +9,7 @@ use rdkafka::message::{Headers, Message, OwnedMessage};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value as Json;
 
-use super::{TIMEOUT, TopicReader, watermarks};
+use super::{ANSWER, TIMEOUT, TopicReader, answered};
 
 /// A record as its schemas say.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,13 +74,13 @@ impl TopicReader {
         mut visit: impl FnMut(OwnedMessage) -> Result<()>,
     ) -> Result<()> {
         let consumer = self.consumer()?;
-        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(15))?;
+        let metadata = answered(|| consumer.fetch_metadata(Some(topic), ANSWER))?;
         let found = metadata.topics().first().context("no such topic")?;
         for partition in 0..i32::try_from(found.partitions().len())? {
             let mut assignment = TopicPartitionList::new();
             assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
             consumer.assign(&assignment)?;
-            let (low, high) = watermarks(&consumer, topic, partition)?;
+            let (low, high) = answered(|| consumer.fetch_watermarks(topic, partition, ANSWER))?;
             let mut last = Instant::now();
             let mut at = low;
             while at < high {
