@@ -7,6 +7,7 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 use tributary_runtime::{Error, Policy};
+use tributary_schemas::Lsn;
 
 use crate::config::SourceConfig;
 use crate::replication::{ReplicationConfig, ReplicationError};
@@ -248,6 +249,24 @@ impl Database {
             return Error::retry(UndefinedObject(error));
         }
         self.explain_replication(error)
+    }
+
+    /// Where the server's WAL is written next.
+    pub(crate) async fn insert_lsn(&self, client: &Client) -> Result<Lsn, Error> {
+        let query = "SELECT pg_catalog.pg_current_wal_insert_lsn()::text";
+        self.lsn(client, query).await
+    }
+
+    /// How far the server's WAL is flushed.
+    pub(crate) async fn flush_lsn(&self, client: &Client) -> Result<Lsn, Error> {
+        let query = "SELECT pg_catalog.pg_current_wal_flush_lsn()::text";
+        self.lsn(client, query).await
+    }
+
+    async fn lsn(&self, client: &Client, query: &str) -> Result<Lsn, Error> {
+        let row = client.query_one(query, &[]).await;
+        let row = row.map_err(|error| self.explain(error))?;
+        row.get::<_, &str>(0).parse().map_err(Error::stop)
     }
 
     /// Classifies an error of an ordinary connection.

@@ -101,6 +101,7 @@ impl Service for Source {
                 Err(error) if error.policy() == Policy::Stop => return Err(error),
                 Err(error) => error,
             };
+            carried.take_over(&error, &config);
             if started.elapsed() > HEALTHY {
                 backoff.reset();
             }

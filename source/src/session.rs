@@ -72,6 +72,13 @@ impl Carried {
             publication_gone: None,
         }
     }
+
+    /// Takes over what the end of a session tells the next one.
+    pub(crate) fn take_over(&mut self, ended: &Error, config: &SourceConfig) {
+        if let Some(publication) = publication::spoken_of(ended, config) {
+            self.publication_gone = Some(publication);
+        }
+    }
 }
 
 /// A slot that we hold, a producer that has fenced all others, and the progress that both agree on.
@@ -93,22 +100,6 @@ pub(crate) async fn run(
     carried: &mut Carried,
 ) -> Result<(), Error> {
     metrics::counter!(crate::telemetry::SESSIONS).increment(1);
-    let ended = run_to_end(config, monitor, streaming, context, carried).await;
-    if let Err(error) = &ended
-        && let Some(publication) = publication::spoken_of(error, config)
-    {
-        carried.publication_gone = Some(publication);
-    }
-    ended
-}
-
-async fn run_to_end(
-    config: &Arc<SourceConfig>,
-    monitor: &Arc<Monitor>,
-    streaming: &StreamingSwitch,
-    context: &Context,
-    carried: &mut Carried,
-) -> Result<(), Error> {
     context.health.set_phase("connecting");
     let mut session = Session::prepare(config, monitor, streaming, carried).await?;
     let begun = tokio::select! {
@@ -163,7 +154,7 @@ impl Session {
         let (members, gone) =
             publication::put_right(&client, &database, config, &selection, !first).await?;
         let publication_names = names(&publications(&selection.tables, config));
-        let wal_end = wal_end(&client, &database).await?;
+        let wal_end = database.flush_lsn(&client).await?;
         let registrar = Arc::new(Registrar::new(Arc::clone(config), database.name())?);
         let metadata = Arc::new(MetadataTopics::prepare(config, &registrar).await?);
         Ok(Self {
@@ -233,14 +224,6 @@ impl Session {
             .await
             .map_err(|error| self.database.explain_replication(error))
     }
-}
-
-/// How far the server's WAL is written.
-async fn wal_end(client: &Client, database: &Database) -> Result<Lsn, Error> {
-    let query = "SELECT pg_catalog.pg_current_wal_flush_lsn()::text";
-    let row = client.query_one(query, &[]).await;
-    let row = row.map_err(|e| database.explain(e))?;
-    row.get::<_, &str>(0).parse().map_err(Error::stop)
 }
 
 /// The publications as the option `publication_names` wants them.

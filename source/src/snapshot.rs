@@ -17,6 +17,7 @@ pub(crate) use parallel::{Batch, SnapshotPoint, Workers};
 pub(crate) use ranges::{RelationRanges, SnapshotRequest, TableSnapshot, Tid, TidRange};
 pub(crate) use relations::relations;
 pub(crate) use rows::{Row, Rows};
+pub(crate) use shape::have_their_files;
 pub(crate) use throttle::Throttle;
 
 /// Nanoseconds since 1970 now.

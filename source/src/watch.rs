@@ -196,7 +196,7 @@ impl Watcher {
                 client
             }
         };
-        let since = self.insert_lsn(&client).await?;
+        let since = self.database.insert_lsn(&client).await?;
         let selection = Catalog::new(&client, &self.database)
             .select(&self.config)
             .await?;
@@ -208,7 +208,7 @@ impl Watcher {
         // Behind the members: without its publication every table would seem to be gone.
         let gone = publication::missing(&client, &self.database, &self.config).await?;
         let tables = self.settle(&client, selection.tables, &members).await?;
-        let lsn = self.insert_lsn(&client).await?;
+        let lsn = self.database.insert_lsn(&client).await?;
         self.client = Some(client);
         Ok(Survey {
             since,
@@ -220,14 +220,6 @@ impl Watcher {
                 gone,
             },
         })
-    }
-
-    async fn insert_lsn(&self, client: &Client) -> Result<Lsn, Error> {
-        let row = client
-            .query_one("SELECT pg_catalog.pg_current_wal_insert_lsn()::text", &[])
-            .await
-            .map_err(|e| self.database.explain(e))?;
-        row.get::<_, &str>(0).parse().map_err(Error::stop)
     }
 
     /// Puts the publications right. What the server refuses is warned of once.

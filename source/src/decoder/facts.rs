@@ -2,7 +2,6 @@
 
 use tokio_postgres::{Client, Row};
 use tributary_runtime::Error;
-use tributary_schemas::Lsn;
 
 use crate::database::Database;
 use crate::pgoutput::ReplicaIdentity;
@@ -35,11 +34,7 @@ pub(super) async fn read(
     let explain = |error| database.explain(error);
     // Before the catalog is read: what was committed by then is visible to the next statement, for
     // whoever changed the table afterwards had to wait until it was.
-    let row = client
-        .query_one("SELECT pg_catalog.pg_current_wal_insert_lsn()::text", &[])
-        .await
-        .map_err(explain)?;
-    let read_at: Lsn = row.get::<_, &str>(0).parse().map_err(Error::stop)?;
+    let read_at = database.insert_lsn(client).await?;
     let remembered = remembered.unwrap_or_default();
     let row = client
         .query_opt(TABLE, &[&schema, &table, &remembered])

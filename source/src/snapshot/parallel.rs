@@ -209,17 +209,24 @@ struct Worker {
 
 impl Worker {
     async fn run(mut self) -> Result<(), Error> {
+        // Of the relation that was looked at last: once locked it stays as it is, and what was changed stays changed.
+        let mut looked_at = None;
         while let Some(chunk) = self.take() {
-            let doing = || format!("read table {}", chunk.table.display_name());
-            if self.is_unchanged(&chunk).await.doing(doing)? {
+            let table = chunk.table.display_name();
+            let doing = || format!("read table {table}");
+            let unchanged = match looked_at {
+                Some((oid, unchanged)) if oid == chunk.oid => unchanged,
+                _ => self.is_unchanged(&chunk).await.doing(doing)?,
+            };
+            if unchanged {
                 self.read(&chunk).await.doing(doing)?;
-            } else {
-                let table = chunk.table.display_name();
+            } else if looked_at != Some((chunk.oid, false)) {
                 tracing::info!(
                     table,
                     "the table was changed before its rows were read: they are read beside the stream"
                 );
             }
+            looked_at = Some((chunk.oid, unchanged));
         }
         self.send().await
     }

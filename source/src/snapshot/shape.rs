@@ -5,12 +5,24 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use crate::published::PublishedTable;
 
 /// As the snapshot has it, beside what holds now.
-const FILE: &str = "
-    SELECT relfilenode = pg_catalog.pg_relation_filenode(oid) FROM pg_catalog.pg_class WHERE oid = $1";
+const SAME_FILE: &str = "
+    SELECT FROM pg_catalog.pg_class WHERE oid = ANY($1) AND relfilenode = pg_catalog.pg_relation_filenode(oid)";
 
 /// As the snapshot has them.
 const COLUMNS: &str = "
     SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
+
+/// Whether each of these relations has the file that it had: another one may not show the rows.
+///
+/// # Errors
+/// Those of the server.
+pub(crate) async fn have_their_files(
+    client: &Client,
+    relations: &[u32],
+) -> Result<bool, tokio_postgres::Error> {
+    let same = client.query(SAME_FILE, &[&relations]).await?;
+    Ok(same.len() == relations.len())
+}
 
 /// Whether a relation that holds rows of this table has the file that it had, and the table its columns, with others
 /// behind them at the most. Both are locked.
@@ -22,8 +34,7 @@ pub(super) async fn is_unchanged(
     table: &PublishedTable,
     relation: u32,
 ) -> Result<bool, tokio_postgres::Error> {
-    let file = client.query_opt(FILE, &[&relation]).await?;
-    if file.and_then(|file| file.get(0)) != Some(true) {
+    if !have_their_files(client, &[relation]).await? {
         return Ok(false);
     }
     let before = client.query(COLUMNS, &[&table.table.oid]).await?;

@@ -25,7 +25,7 @@ use crate::pgoutput::{Begin, Message};
 use crate::published::{PublishedTable, Registrar};
 use crate::replication::ReplicationConnection;
 use crate::session::{STATUS_INTERVAL, Session};
-use crate::snapshot::{Row, Rows, Task, TidRange, WATERMARK_PREFIX, relations};
+use crate::snapshot::{Row, Rows, Task, TidRange, WATERMARK_PREFIX, have_their_files, relations};
 
 /// How long the stream waits for a slot, and for the rest of a preparation. A slot waits for all transactions that are
 /// open, which may be long; where commits wait for our confirmation, they and the slot would wait for each other.
@@ -198,11 +198,17 @@ impl Preparation {
             }
             done => done.map_err(|error| self.database.explain(error))?,
         }
-        if self.describe(&other).await? != Some(described) || self.is_rewritten(&client).await? {
+        if self.describe(&other).await? != Some(described) {
             return Err(self.changed());
         }
-        let relations = relations(&client, self.task.known.oid).await;
-        let relations = relations.map_err(|error| self.database.explain(error))?;
+        let explain = |error| self.database.explain(error);
+        let relations = relations(&client, self.task.known.oid)
+            .await
+            .map_err(explain)?;
+        let oids: Vec<u32> = relations.iter().map(|one| one.ranges.oid).collect();
+        if !have_their_files(&client, &oids).await.map_err(explain)? {
+            return Err(self.changed());
+        }
         // So that the stream comes there soon, also where nobody else writes. A commit that waits for a standby would
         // not come before that, and it may be our confirmation that is waited for.
         let wake = format!(
@@ -237,10 +243,7 @@ impl Preparation {
         let mut connection = ReplicationConnection::connect(&self.database.replication())
             .await
             .map_err(explain)?;
-        let query = "SELECT pg_catalog.pg_current_wal_insert_lsn()::text";
-        let row = client.query_one(query, &[]).await;
-        let row = row.map_err(|error| self.database.explain(error))?;
-        let since: Lsn = row.get::<_, &str>(0).parse().map_err(Error::stop)?;
+        let since = self.database.insert_lsn(client).await?;
         self.stage.send_replace(Stage::Creating(since));
         let created = connection
             .create_temporary_slot_exporting_snapshot(slot, self.plugin)
@@ -250,16 +253,6 @@ impl Preparation {
         self.stage
             .send_replace(Stage::Created(created.consistent_point));
         Ok((created.snapshot_name, connection))
-    }
-
-    /// Whether a relation has got another file since the snapshot was taken: it may not show the rows in that.
-    async fn is_rewritten(&self, client: &Client) -> Result<bool, Error> {
-        let query = "SELECT FROM pg_catalog.pg_class c WHERE c.relkind = 'r' AND (c.oid = $1
-                OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1) WHERE isleaf))
-            AND c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid)";
-        let rewritten = client.query(query, &[&self.task.known.oid]).await;
-        let rewritten = rewritten.map_err(|error| self.database.explain(error))?;
-        Ok(!rewritten.is_empty())
     }
 
     fn changed(&self) -> Error {
