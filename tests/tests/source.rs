@@ -205,11 +205,13 @@ async fn ten_million_rows_are_read_in_bounded_memory_through_ten_kills() {
     );
     let (stack, pipeline, client) = pipeline("many_rows", &sql).await;
     let mut source = source(&pipeline);
-    let mut peak = 0;
+    let (began, mut peak) = (Instant::now(), 0);
     for kill in 1..=KILLS {
         let progress = f64::from(rows) / f64::from(KILLS + 1);
         wait_long("a part of the snapshot", || events(&source) >= progress).await;
-        peak = source.peak_resident_bytes().unwrap().max(peak);
+        let resident = source.peak_resident_bytes().unwrap();
+        println!("{kill}: {:?}, {resident} bytes", began.elapsed());
+        peak = resident.max(peak);
         source.kill().unwrap();
         let change = format!("UPDATE s.t SET name = 'changed' WHERE id % 1000 = {kill}");
         client.batch_execute(&change).await.unwrap();
@@ -219,7 +221,8 @@ async fn ten_million_rows_are_read_in_bounded_memory_through_ten_kills() {
     pipeline.wait_source(&mut source, limit).await.unwrap();
     peak = source.peak_resident_bytes().unwrap().max(peak);
     println!(
-        "peak resident: {:.1} MB",
+        "{rows} rows after {:?}, peak resident: {:.1} MB",
+        began.elapsed(),
         f64::from(u32::try_from(peak).unwrap()) / 1e6
     );
     assert!(peak < 64_000_000, "{peak} bytes");

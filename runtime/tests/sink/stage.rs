@@ -336,7 +336,8 @@ impl Stage {
 fn committed(consumer: &BaseConsumer, topic: &str, partition: i32) -> Option<i64> {
     let mut list = TopicPartitionList::new();
     list.add_partition(topic, partition);
-    let list = consumer.committed_offsets(list, TIMEOUT).unwrap();
+    // A group's coordinator may not be there yet; then nothing is known to be committed.
+    let list = consumer.committed_offsets(list, TIMEOUT).ok()?;
     match list.elements()[0].offset() {
         Offset::Offset(offset) => Some(offset),
         _ => None,

@@ -19,6 +19,7 @@ use crate::catalog::Catalog;
 use crate::completion::ServerSnapshot;
 use crate::database::{Database, literal};
 use crate::failpoint;
+use crate::outbox::MAX_RECORDS;
 use crate::progress::TableProgress;
 use crate::published::{PublishedTable, Registrar};
 use crate::snapshot::relations::{Relation, relations};
@@ -27,7 +28,8 @@ use crate::snapshot::{RelationRanges, Row, Rows, TableSnapshot, Throttle, TidRan
 
 /// The prefix of the logical messages that are watermarks. The content begins with the source's name.
 pub(crate) const WATERMARK_PREFIX: &str = "tributary";
-/// How many bytes of rows are held until their watermark comes through the stream.
+/// How many bytes of rows are held until their watermark comes through the stream. Their number is bounded too: all of
+/// them become records of one transaction.
 const PIECE_BYTES: usize = 1 << 20;
 /// How long a chunk may hold its snapshot, which holds the server's clean-up back.
 const MAX_CHUNK: Duration = Duration::from_secs(20);
@@ -361,7 +363,7 @@ impl Beside {
         loop {
             let (mut rows, mut bytes) = (Vec::new(), 0);
             let (mut to, mut whole) = (None, false);
-            let max_rows = self.throttle.rows_per_second();
+            let max_rows = self.throttle.rows_per_second().min(MAX_RECORDS);
             while bytes < PIECE_BYTES && rows.len() < max_rows {
                 let Some(line) = chunk.rows.next().await? else {
                     whole = true;
