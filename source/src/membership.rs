@@ -14,8 +14,8 @@ use crate::watch::Followed;
 /// A table's place in one of our publications.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Member {
-    /// `pg_publication_rel.oid`
-    row: u32,
+    /// [`Members::place`]
+    place: u64,
     /// The table's name, quoted.
     name: String,
     /// Somebody gave it a column list or a row filter.
@@ -43,7 +43,7 @@ pub(crate) struct Correction {
 
 // Lists and filters exist since PG15; to_jsonb asks for them on any version.
 const MEMBERS: &str = "
-    SELECT p.pubname = $1, r.prrelid, r.oid, pg_catalog.format('%I.%I', n.nspname, c.relname),
+    SELECT p.pubname = $1, r.prrelid, r.oid, p.xmin::text::bigint, pg_catalog.format('%I.%I', n.nspname, c.relname),
         pg_catalog.to_jsonb(r) ->> 'prqual' IS NOT NULL OR pg_catalog.to_jsonb(r) ->> 'prattrs' IS NOT NULL
     FROM pg_catalog.pg_publication p
     JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
@@ -76,9 +76,9 @@ impl Members {
         let mut members = Self::default();
         for row in &rows {
             let member = Member {
-                row: row.get(2),
-                name: row.get(3),
-                restricted: row.get(4),
+                place: u64::from(row.get::<_, u32>(2)) | row.get::<_, i64>(3).cast_unsigned() << 32,
+                name: row.get(4),
+                restricted: row.get(5),
             };
             let publication = if row.get(0) {
                 &mut members.keyed
@@ -90,9 +90,11 @@ impl Members {
         Ok(members)
     }
 
-    /// A table's place in the publication that it belongs into (`pg_publication_rel.oid`): another one than before
-    /// means that it was out of it for a while. 0 with a plug-in that has no publications.
-    pub(crate) fn place(&self, table: &CatalogTable, config: &SourceConfig) -> Option<u32> {
+    /// A table's place in the publication that it belongs into: another one than before means that it was out of it for a
+    /// while, or that the publication published something else. `pg_publication_rel.oid`, in front of it the publication's
+    /// `xmin`, which each ALTER PUBLICATION changes that does more than add or drop tables. 0 with a plug-in that has no
+    /// publications.
+    pub(crate) fn place(&self, table: &CatalogTable, config: &SourceConfig) -> Option<u64> {
         if config.postgres.plugin != Plugin::Pgoutput {
             return Some(0);
         }
@@ -101,7 +103,7 @@ impl Members {
         } else {
             &self.keyed
         };
-        publication.get(&table.table.oid).map(|member| member.row)
+        publication.get(&table.table.oid).map(|member| member.place)
     }
 
     /// The tables of which not all is published, because somebody gave them a column list or a row filter.

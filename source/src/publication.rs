@@ -1,7 +1,7 @@
 //! The publications on the server.
 
 use tokio_postgres::Client;
-use tributary_runtime::Error;
+use tributary_runtime::{Error, Problem};
 
 use crate::catalog::{CatalogTable, Selection};
 use crate::config::{Plugin, SourceConfig};
@@ -38,9 +38,19 @@ impl Publication<'_> {
         )
     }
 
-    /// Whether it exists; an error if it exists and is not of our kind. Which tables it carries: see
-    /// [`Members`](crate::membership::Members).
+    /// Whether it exists. Which tables it carries: see [`Members`](crate::membership::Members).
+    ///
+    /// # Errors
+    /// It exists, and is not of our kind.
     pub(crate) async fn exists(&self, client: &Client, database: &Database) -> Result<bool, Error> {
+        match self.look(client, database).await? {
+            Found::AsWanted => Ok(true),
+            Found::Missing => Ok(false),
+            Found::Other(problem) => Err(problem.into()),
+        }
+    }
+
+    async fn look(&self, client: &Client, database: &Database) -> Result<Found, Error> {
         // Whole schemas in a publication exist since PG15.
         let query = "SELECT p.puballtables OR EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_depend d
                     ON d.classid = c.oid AND d.refclassid = 'pg_catalog.pg_publication'::regclass AND d.refobjid = p.oid
@@ -51,26 +61,32 @@ impl Publication<'_> {
             .query_opt(query, &[&self.name])
             .await
             .map_err(|e| database.explain(e))?;
-        let Some(row) = row else { return Ok(false) };
+        let Some(row) = row else {
+            return Ok(Found::Missing);
+        };
+        let lists_tables = !row.get::<_, bool>(0);
         let wants_changes = self.publish.contains("update");
-        let as_we_want = !row.get::<_, bool>(0)
-            && row.get(1)
+        let as_we_want = row.get(1)
             && row.get::<_, bool>(2) == wants_changes
             && row.get::<_, bool>(3) == wants_changes
             && row.get(4)
             && row.get(5);
-        if as_we_want {
-            return Ok(true);
+        if lists_tables && as_we_want {
+            return Ok(Found::AsWanted);
         }
-        Err(Error::stop_msg(format!(
-            "publication '{}' exists, but does not publish '{}' of listed tables via the partition root",
-            self.name, self.publish
-        ))
-        .remedy(format!(
-            "DROP PUBLICATION {}; {}",
-            identifier(&self.name),
-            self.create_statement()
-        )))
+        let (name, publish) = (&self.name, self.publish);
+        let quoted = identifier(name);
+        let remedy = if lists_tables {
+            format!(
+                "ALTER PUBLICATION {quoted} SET (publish = '{publish}', publish_via_partition_root = true)"
+            )
+        } else {
+            format!("DROP PUBLICATION {quoted}; {}", self.create_statement())
+        };
+        let problem = Problem::new(format!(
+            "publication '{name}' exists, but does not publish '{publish}' of listed tables via the partition root"
+        ));
+        Ok(Found::Other(problem.remedy(remedy)))
     }
 
     /// Creates it where it is missing.
@@ -99,6 +115,13 @@ impl Publication<'_> {
     }
 }
 
+/// What is there under a publication's name.
+enum Found {
+    Missing,
+    AsWanted,
+    Other(Problem),
+}
+
 /// Puts the publications right before a session begins, and tells what they carry. Beside a slot, one that is missing is
 /// not made but named: there are places in the slot's WAL at which it did not exist, whatever is made now.
 ///
@@ -123,20 +146,31 @@ pub(crate) async fn put_right(
     Ok((members, None))
 }
 
-/// A publication of ours that is not there.
-pub(crate) async fn missing(
+/// What is wrong with our publications.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    /// One that is not there.
+    pub(crate) missing: Option<String>,
+    /// One that is not of our kind.
+    pub(crate) other: Option<Problem>,
+}
+
+/// Looks at the publications that carry these tables.
+pub(crate) async fn faults(
     client: &Client,
     database: &Database,
     config: &SourceConfig,
-) -> Result<Option<String>, Error> {
-    let names: Vec<String> = publications(&[], config)
-        .into_iter()
-        .map(|one| one.name)
-        .collect();
-    let query = "SELECT name FROM pg_catalog.unnest($1::text[]) name
-        WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = name) LIMIT 1";
-    let row = client.query_opt(query, &[&names]).await;
-    Ok(row.map_err(|e| database.explain(e))?.map(|row| row.get(0)))
+    tables: &[CatalogTable],
+) -> Result<Faults, Error> {
+    let mut faults = Faults::default();
+    for publication in publications(tables, config) {
+        match publication.look(client, database).await? {
+            Found::AsWanted => {}
+            Found::Missing => faults.missing = Some(publication.name),
+            Found::Other(problem) => faults.other = Some(problem),
+        }
+    }
+    Ok(faults)
 }
 
 /// The publication of ours that an error of the stream speaks of, in whatever language.

@@ -51,8 +51,8 @@ pub(crate) struct Facts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Surveyed {
     pub(crate) table: CatalogTable,
-    /// `pg_publication_rel.oid` of its place in the publication; 0 with a plug-in that has none.
-    pub(crate) member: u32,
+    /// [`Members::place`]
+    pub(crate) place: u64,
 }
 
 /// The newest survey; the watch ends when this is dropped.
@@ -64,11 +64,11 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Begins to watch. `settled` has the tables that the stream carries already: OID and place in the publication.
+    /// Begins to watch. `settled` has the tables that the stream carries already: OID and [`Members::place`].
     pub(crate) fn begin(
         config: Arc<SourceConfig>,
         database: Database,
-        settled: HashMap<u32, u32>,
+        settled: HashMap<u32, u64>,
     ) -> Self {
         let (sender, surveys) = watch::channel(None);
         let wanted = Arc::new(AtomicBool::new(false));
@@ -114,8 +114,8 @@ impl Watch {
 pub(crate) struct Followed {
     /// The names of the key's columns, in key order.
     pub(crate) key: Vec<String>,
-    /// [`Surveyed::member`]
-    pub(crate) member: u32,
+    /// [`Members::place`]
+    pub(crate) place: u64,
     /// [`CatalogTable::leaves`]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) leaves: BTreeMap<u32, LeafState>,
@@ -133,8 +133,8 @@ pub(crate) struct Followed {
 
 impl Followed {
     /// Takes over where a table is in the catalog.
-    pub(crate) fn place(&mut self, member: u32, table: &CatalogTable) {
-        self.member = member;
+    pub(crate) fn place(&mut self, place: u64, table: &CatalogTable) {
+        self.place = place;
         self.leaves.clone_from(&table.leaves);
     }
 }
@@ -143,10 +143,10 @@ struct Watcher {
     config: Arc<SourceConfig>,
     database: Database,
     client: Option<Client>,
-    /// Tables all of whose changes behind some moment are in the stream, with their place in the publication.
-    settled: HashMap<u32, u32>,
+    /// Tables all of whose changes behind some moment are in the stream, with their [`Members::place`].
+    settled: HashMap<u32, u64>,
     /// Of the others: the place, and the transactions that wrote to it before.
-    writers: HashMap<u32, (u32, BTreeSet<String>)>,
+    writers: HashMap<u32, (u64, BTreeSet<String>)>,
     /// What was warned of.
     told: BTreeSet<String>,
     /// [`Watch::want`]
@@ -204,9 +204,10 @@ impl Watcher {
             self.tell("a table is left out", &unusable.problem.to_string());
         }
         let members = self.correct(&client, &selection).await?;
-        let fault = members.restricted(&self.config).into_iter().next();
+        let restricted = members.restricted(&self.config).into_iter().next();
         // Behind the members: without its publication every table would seem to be gone.
-        let gone = publication::missing(&client, &self.database, &self.config).await?;
+        let publications =
+            publication::faults(&client, &self.database, &self.config, &selection.tables).await?;
         let tables = self.settle(&client, selection.tables, &members).await?;
         let lsn = self.database.insert_lsn(&client).await?;
         self.client = Some(client);
@@ -216,8 +217,8 @@ impl Watcher {
             facts: Facts {
                 tables,
                 unusable: selection.unusable.iter().map(|one| one.oid).collect(),
-                fault,
-                gone,
+                fault: publications.other.or(restricted),
+                gone: publications.missing,
             },
         })
     }
@@ -256,27 +257,27 @@ impl Watcher {
         let mut awaited = HashMap::new();
         for table in tables {
             let oid = table.table.oid;
-            let Some(member) = members.place(&table, &self.config) else {
+            let Some(place) = members.place(&table, &self.config) else {
                 continue;
             };
-            if self.settled.get(&oid) != Some(&member) {
+            if self.settled.get(&oid) != Some(&place) {
                 let mut relations: Vec<u32> = table.leaves.keys().copied().collect();
                 relations.push(oid);
                 let now = self.writers_of(client, &relations).await?;
                 let before = self.writers.remove(&oid);
-                let before = before.filter(|(place, _)| *place == member);
+                let before = before.filter(|(before, _)| *before == place);
                 let left: BTreeSet<String> = match before {
                     Some((_, before)) => before.intersection(&now).cloned().collect(),
                     None => now,
                 };
                 if !left.is_empty() {
-                    awaited.insert(oid, (member, left));
+                    awaited.insert(oid, (place, left));
                     continue;
                 }
-                self.settled.insert(oid, member);
+                self.settled.insert(oid, place);
             }
             let topic = topic_name(&self.config, &table.table)?;
-            surveyed.insert(topic, Surveyed { table, member });
+            surveyed.insert(topic, Surveyed { table, place });
         }
         self.writers = awaited;
         Ok(surveyed)

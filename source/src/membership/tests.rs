@@ -34,7 +34,7 @@ fn table(oid: u32, key: bool) -> CatalogTable {
 
 fn members(oids: &[u32]) -> HashMap<u32, Member> {
     let member = |oid: &u32| Member {
-        row: 100 + oid,
+        place: 100 + u64::from(*oid),
         name: format!("\"s\".\"t{oid}\""),
         restricted: *oid == 9,
     };

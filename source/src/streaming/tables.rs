@@ -38,7 +38,7 @@ impl Tables {
     pub(super) fn begin(session: &Session, progress: &Progress) -> Self {
         let followed = progress.tables.values();
         let followed = followed.filter(|table| !table.followed.absent);
-        let settled = followed.map(|table| (table.oid, table.followed.member));
+        let settled = followed.map(|table| (table.oid, table.followed.place));
         Self {
             watch: Watch::begin(
                 Arc::clone(&session.config),
@@ -115,8 +115,10 @@ impl Streaming {
         if followed.absent {
             return Some(Finding::Read("it is back"));
         }
-        if followed.member != surveyed.member {
-            return Some(Finding::Read("it was out of its publication for a while"));
+        if followed.place != surveyed.place {
+            return Some(Finding::Read(
+                "it was out of its publication for a while, or the publication was altered",
+            ));
         }
         if followed.key != table.key() {
             return Some(Finding::Read("it has another key"));
@@ -248,7 +250,7 @@ impl Streaming {
             Err(error) => return Err(error),
         };
         let mut now = published.progress();
-        now.followed.place(surveyed.member, table);
+        now.followed.place(surveyed.place, table);
         tracing::info!(table = now.table, topic, "taking the table in: {why}");
         self.decoder.forget(&table.table.schema, &table.table.name);
         self.progress.get_mut().tables.insert(topic.to_owned(), now);

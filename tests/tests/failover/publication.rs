@@ -94,6 +94,52 @@ async fn a_publication_that_somebody_made_again() {
     converges(&pipeline, &client, &mut source).await;
 }
 
+/// What it did not publish meanwhile is not in the stream, set back or not, and nothing in the stream tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_that_is_altered_has_its_rows_read_again() {
+    let stack = Stack::from_env().unwrap();
+    let (pipeline, client) = stopped_source(&stack, "altered").await;
+    let publication = format!("tributary_{}", pipeline.prefix());
+    let publish =
+        |what: &str| format!("ALTER PUBLICATION \"{publication}\" SET (publish = '{what}')");
+    let all = publish("insert, update, delete, truncate");
+
+    let mut source = start_source(&pipeline, "running", "");
+    source.wait_ready(PATIENCE).unwrap();
+    client.batch_execute(&publish("insert")).await.unwrap();
+    assert_eq!(source.wait(PATIENCE).unwrap().code(), Some(1));
+    let words = [
+        "does not publish",
+        &format!("ALTER PUBLICATION \"{publication}\" SET"),
+    ];
+    for words in words {
+        assert!(source.log().contains(words), "{}", source.log_tail());
+    }
+    change(&client, 2).await;
+    stops_with(&pipeline, &words);
+    client.batch_execute(&all).await.unwrap();
+    for name in ["set_back", "set_back_unseen"] {
+        if name == "set_back_unseen" {
+            client.batch_execute(&publish("insert")).await.unwrap();
+            change(&client, 3).await;
+            client.batch_execute(&all).await.unwrap();
+        }
+        let mut source = start_source(&pipeline, name, "");
+        wait_until("the rows", async || {
+            source.metric("tributary_source_snapshot_rows_total") >= Some(500.0)
+        })
+        .await;
+        converges(&pipeline, &client, &mut source).await;
+        assert!(source.stop(PATIENCE).unwrap().success());
+    }
+    let mut source = start_source(&pipeline, "once", "");
+    source.wait_ready(PATIENCE).unwrap();
+    change(&client, 4).await;
+    pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
+    assert_eq!(fold(&records(&pipeline).await), table(&client).await);
+    assert!(!source.log().contains("publication was altered"));
+}
+
 fn adopting(pipeline: &Pipeline) -> tributary_tests::service::Service {
     let config = pipeline.source_config();
     pipeline.service(Kind::Source, "adopting", &config).unwrap()
