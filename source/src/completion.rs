@@ -10,13 +10,15 @@ use tributary_schemas::record::Op;
 use tributary_schemas::table::{Cell, Column, ColumnType};
 use tributary_schemas::{Lsn, header};
 
-use crate::database::{Database, identifier, literal, qualified};
+use crate::database::{Database, is_undefined};
 use crate::outbox::{MAX_BYTES, Outbox};
 use crate::published::PublishedTable;
 use crate::translate::Origin;
 
+mod target;
 mod visibility;
 
+use target::Target;
 pub(crate) use visibility::ServerSnapshot;
 
 /// How long a commit that is in the WAL may stay invisible (a synchronous standby is awaited) before the
@@ -204,11 +206,15 @@ impl Completer {
         if !rows.iter().all(|row| snapshot.sees(row.origin.xid)) {
             return Ok(None);
         }
-        let found = match Target::resolve(self, client, rows).await? {
-            Some(target) => target.read(self, client, rows).await?,
-            None => HashMap::new(),
+        let Some(target) = Target::resolve(self, client, rows).await? else {
+            return Ok(Some((HashMap::new(), insert_lsn)));
         };
-        Ok(Some((found, insert_lsn)))
+        match target.read(client, rows).await {
+            Ok(found) => Ok(Some((found, insert_lsn))),
+            // The statement has waited for a lock, and behind it the names were others.
+            Err(error) if is_undefined(&error) => Ok(None),
+            Err(error) => Err(self.database.explain(error)),
+        }
     }
 
     /// With `synchronous_commit = off` a visible row may still be lost in a crash: waits until the WAL up to
@@ -243,140 +249,18 @@ impl Completer {
     }
 
     async fn query(&self, client: &Client, sql: &str) -> Result<Vec<SimpleQueryRow>, Error> {
-        let messages = client
-            .simple_query(sql)
-            .await
-            .map_err(|e| self.database.explain(e))?;
-        Ok(messages
-            .into_iter()
-            .filter_map(|message| match message {
-                SimpleQueryMessage::Row(row) => Some(row),
-                _ => None,
-            })
-            .collect())
+        let rows = query(client, sql).await;
+        rows.map_err(|e| self.database.explain(e))
     }
 }
 
-/// The table as it is now: it may have been renamed since the change, and columns dropped.
-struct Target {
-    relation: String,
-    /// Key columns first, then the missing ones: index in our table, and the name now.
-    key: Vec<(usize, String)>,
-    missing: Vec<(usize, String)>,
-}
-
-impl Target {
-    /// `None` if the table or a column of its key is gone.
-    async fn resolve(
-        completer: &Completer,
-        client: &Client,
-        rows: &[&Incomplete],
-    ) -> Result<Option<Self>, Error> {
-        let table = &rows[0].table;
-        let sql = format!(
-            "SELECT n.nspname, c.relname, c.relkind, a.attnum, a.attname
-             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-             WHERE c.oid = {}",
-            table.table.oid
-        );
-        let columns = completer.query(client, &sql).await?;
-        let Some(first) = columns.first() else {
-            return Ok(None);
-        };
-        // A partitioned table has no rows of its own; any other must not show its children's.
-        let only = if first.get(2) == Some("p") {
-            ""
-        } else {
-            "ONLY "
-        };
-        let relation = format!(
-            "{only}{}",
-            qualified(
-                first.get(0).unwrap_or_default(),
-                first.get(1).unwrap_or_default()
-            )
-        );
-        let by_number: HashMap<&str, &str> = columns
-            .iter()
-            .filter_map(|row| Some((row.get(3)?, row.get(4)?)))
-            .collect();
-        let name_now = |index: usize| {
-            let number = table.table.columns[index].attnum.to_string();
-            by_number
-                .get(number.as_str())
-                .map(|name| (index, (*name).to_owned()))
-        };
-        let Some(key) = table
-            .key_columns
-            .iter()
-            .map(|&index| name_now(index))
-            .collect()
-        else {
-            return Ok(None);
-        };
-        let mut missing: Vec<usize> = rows
-            .iter()
-            .flat_map(|row| row.unchanged.iter().copied())
-            .collect();
-        missing.sort_unstable();
-        missing.dedup();
-        Ok(Some(Self {
-            relation,
-            key,
-            missing: missing.into_iter().filter_map(name_now).collect(),
-        }))
-    }
-
-    async fn read(
-        &self,
-        completer: &Completer,
-        client: &Client,
-        rows: &[&Incomplete],
-    ) -> Result<HashMap<Key, Found>, Error> {
-        let names = |columns: &[(usize, String)]| {
-            columns
-                .iter()
-                .map(|(_, name)| identifier(name))
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        let mut keys: Vec<String> = rows.iter().map(|row| key_literal(&row.key())).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        let columns: Vec<_> = self.key.iter().chain(&self.missing).cloned().collect();
-        let sql = format!(
-            "SELECT xmin, {} FROM {} WHERE ({}) IN ({})",
-            names(&columns),
-            self.relation,
-            names(&self.key),
-            keys.join(", ")
-        );
-        let own = |row: &SimpleQueryRow, index: usize| {
-            let text = row.get(1 + index);
-            text.map(|text: &str| Box::from(text.as_bytes()))
-        };
-        let found = completer.query(client, &sql).await?;
-        let read = |row: &SimpleQueryRow| {
-            let key = (0..self.key.len()).map(|index| own(row, index)).collect();
-            let missing = self.missing.iter().enumerate();
-            let columns = missing.map(|(at, (index, _))| (*index, own(row, self.key.len() + at)));
-            let found = Found {
-                xmin: row.get(0).and_then(|xmin| xmin.parse().ok()),
-                columns: columns.collect(),
-            };
-            (key, found)
-        };
-        Ok(found.iter().map(read).collect())
-    }
-}
-
-fn key_literal(key: &Key) -> String {
-    let values = key.iter().map(|value| match value {
-        Some(text) => literal(&String::from_utf8_lossy(text)),
-        None => "NULL".to_owned(),
+async fn query(client: &Client, sql: &str) -> Result<Vec<SimpleQueryRow>, tokio_postgres::Error> {
+    let messages = client.simple_query(sql).await?.into_iter();
+    let rows = messages.filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
     });
-    format!("({})", values.collect::<Vec<_>>().join(", "))
+    Ok(rows.collect())
 }
 
 /// With wal2json each null of such a type is looked up: it may be NaN, and mostly is just null.

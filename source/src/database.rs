@@ -18,6 +18,18 @@ const PINNED: &str = "-c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC
     -c bytea_output=hex -c lc_monetary=C -c search_path= -c row_security=off -c statement_timeout=0 \
     -c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off";
 
+/// What [`PINNED`] cannot have: only version 17 and later know it.
+pub(crate) const NO_TRANSACTION_TIMEOUT: &str =
+    "SELECT pg_catalog.set_config('transaction_timeout', '0', false)
+    WHERE pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL";
+
+/// A server that is gone without a word is noticed: while nothing is under way by a probe, else by what it does not
+/// acknowledge.
+pub(crate) const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const KEEPALIVE_RETRIES: u32 = 3;
+pub(crate) const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
+
 /// How long connecting and logging in may take, where the URL has no `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same for each of several hosts: one that does not answer must not keep us from the next for long.
@@ -209,6 +221,8 @@ impl Database {
                 tracing::debug!(%error, "a Postgres connection ends");
             }
         });
+        let set = client.batch_execute(NO_TRANSACTION_TIMEOUT).await;
+        set.map_err(|error| self.explain(error))?;
         Ok(client)
     }
 
@@ -326,7 +340,14 @@ fn each_host(
             .ssl_mode(url.get_ssl_mode())
             .channel_binding(url.get_channel_binding())
             .keepalives(url.get_keepalives())
-            .keepalives_idle(url.get_keepalives_idle())
+            .keepalives_idle(url.get_keepalives_idle().min(KEEPALIVE_IDLE))
+            .keepalives_interval(url.get_keepalives_interval().unwrap_or(KEEPALIVE_INTERVAL))
+            .keepalives_retries(url.get_keepalives_retries().unwrap_or(KEEPALIVE_RETRIES))
+            .tcp_user_timeout(
+                url.get_tcp_user_timeout()
+                    .copied()
+                    .unwrap_or(UNACKNOWLEDGED),
+            )
             .connect_timeout(url.get_connect_timeout().copied().unwrap_or(timeout))
             .options(PINNED)
             .application_name(application);
@@ -336,6 +357,16 @@ fn each_host(
         Ok(config)
     };
     hosts.iter().enumerate().map(one).collect()
+}
+
+/// Whether a table, its schema or a column is not there any more, or has another name.
+pub(crate) fn is_undefined(error: &tokio_postgres::Error) -> bool {
+    let undefined = [
+        SqlState::UNDEFINED_TABLE,
+        SqlState::INVALID_SCHEMA_NAME,
+        SqlState::UNDEFINED_COLUMN,
+    ];
+    error.code().is_some_and(|code| undefined.contains(code))
 }
 
 /// The classes of error whose detail quotes the row.

@@ -117,7 +117,7 @@ impl Members {
                     Problem::new(format!(
                         "publication '{name}' carries table {table} with a column list or a row filter: columns or rows would be missing from its topic"
                     ))
-                    .remedy(format!("ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table}")),
+                    .remedy(format!("ALTER PUBLICATION {publication} DROP TABLE ONLY {table}; ALTER PUBLICATION {publication} ADD TABLE ONLY {table}")),
                 );
             }
         }
@@ -146,8 +146,9 @@ impl Members {
                 (&keyed, &keyless, &self.keyed, self.keyless.get(&oid))
             };
             let add = (!in_right.contains_key(&oid))
-                .then(|| format!("ALTER PUBLICATION {right} ADD TABLE {quoted}"));
-            let drop = in_wrong.map(|_| format!("ALTER PUBLICATION {wrong} DROP TABLE {quoted}"));
+                .then(|| format!("ALTER PUBLICATION {right} ADD TABLE ONLY {quoted}"));
+            let drop =
+                in_wrong.map(|_| format!("ALTER PUBLICATION {wrong} DROP TABLE ONLY {quoted}"));
             let why = match (&add, &drop) {
                 (None, None) => continue,
                 (Some(_), None) => "a selected table was not in its publication",
@@ -173,7 +174,7 @@ impl Members {
             left.sort_unstable_by_key(|(oid, _)| **oid);
             corrections.extend(left.into_iter().map(|(oid, member)| Correction {
                 oid: *oid,
-                sql: format!("ALTER PUBLICATION {name} DROP TABLE {}", member.name),
+                sql: format!("ALTER PUBLICATION {name} DROP TABLE ONLY {}", member.name),
                 why: "postgres.tables does not select it",
                 table: member.name.clone(),
             }));

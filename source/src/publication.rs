@@ -8,6 +8,9 @@ use crate::config::{Plugin, SourceConfig};
 use crate::database::{Database, UndefinedObject, identifier, qualified};
 use crate::membership::{self, Members};
 
+/// How long a statement of ours that changes a publication waits for a lock of the application's.
+pub(crate) const LOCK_TIMEOUT: &str = "2s";
+
 /// One of the two publications of a source. Both are always there, empty or not: the stream names both, and one that is
 /// made later would be missing at the older positions that a restart decodes again.
 #[derive(Debug)]
@@ -24,7 +27,8 @@ impl Publication<'_> {
         let tables: Vec<_> = self
             .tables
             .iter()
-            .map(|t| qualified(&t.table.schema, &t.table.name))
+            // Without ONLY the tables that inherit from one would come along.
+            .map(|t| format!("ONLY {}", qualified(&t.table.schema, &t.table.name)))
             .collect();
         let tables = if tables.is_empty() {
             String::new()
@@ -128,6 +132,23 @@ enum Found {
 /// # Errors
 /// One is not of our kind, or the server refuses.
 pub(crate) async fn put_right(
+    client: &Client,
+    database: &Database,
+    config: &SourceConfig,
+    selection: &Selection,
+    has_slot: bool,
+) -> Result<(Members, Option<String>), Error> {
+    // Nothing goes on meanwhile: a lock that somebody holds for long is not waited for.
+    let limit = format!("SET lock_timeout = '{LOCK_TIMEOUT}'");
+    let limited = client.batch_execute(&limit).await;
+    limited.map_err(|e| database.explain(e))?;
+    let right = put_right_in_time(client, database, config, selection, has_slot).await?;
+    let unlimited = client.batch_execute("RESET lock_timeout").await;
+    unlimited.map_err(|e| database.explain(e))?;
+    Ok(right)
+}
+
+async fn put_right_in_time(
     client: &Client,
     database: &Database,
     config: &SourceConfig,

@@ -226,7 +226,10 @@ fn explain(error: KafkaError) -> Error {
             | Code::ProducerFenced
             | Code::InvalidProducerEpoch
             | Code::Fatal
-            | Code::UnknownTopicOrPartition,
+            | Code::UnknownTopicOrPartition
+            // The same, as the client says it once its metadata know.
+            | Code::UnknownTopic
+            | Code::UnknownPartition,
         ) => Error::retry(error),
         _ => kafka::classify(&error),
     }

@@ -88,6 +88,10 @@ impl RelationShape {
         } else if known.is_empty() && now.is_empty() {
             // Not all of the key is on the wire, or not every partition logs it.
             Vec::new()
+        } else if flagged.is_empty() && known == now && has(known) {
+            // It was without its key for a while, as a bulk load wants it. Postgres let no row be changed meanwhile, and
+            // rows that are new have all columns.
+            known.to_vec()
         } else {
             flagged.into_iter().cloned().collect()
         }
@@ -113,8 +117,9 @@ pub(crate) async fn resolve(
     known: &BTreeMap<String, TableProgress>,
     shape: &RelationShape,
 ) -> Result<Resolved, Error> {
-    let topic = topic_of(&session.config, &shape.schema, &shape.name)?;
-    let known = known.get(&topic);
+    // What has no legal topic, as the partition of a table that has one may not, is not followed.
+    let topic = topic_of(&session.config, &shape.schema, &shape.name).ok();
+    let known = topic.and_then(|topic| known.get(&topic));
     let Some(known) = known.filter(|known| known.oid == shape.oid && !known.followed.absent) else {
         tracing::info!(
             table = shape.display_name(),

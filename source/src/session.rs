@@ -13,7 +13,7 @@ use tributary_schemas::Lsn;
 
 use crate::catalog::{Catalog, CatalogTable, server_facts};
 use crate::config::SourceConfig;
-use crate::database::Database;
+use crate::database::{Database, NO_TRANSACTION_TIMEOUT};
 use crate::decoder::limits;
 use crate::membership::Members;
 use crate::metadata::MetadataTopics;
@@ -101,7 +101,10 @@ pub(crate) async fn run(
 ) -> Result<(), Error> {
     metrics::counter!(crate::telemetry::SESSIONS).increment(1);
     context.health.set_phase("connecting");
-    let mut session = Session::prepare(config, monitor, streaming, carried).await?;
+    let mut session = tokio::select! {
+        session = Session::prepare(config, monitor, streaming, carried) => session?,
+        () = context.shutdown.cancelled() => return Ok(()),
+    };
     let begun = tokio::select! {
         begun = session.begin(context) => begun?,
         () = context.shutdown.cancelled() => return Ok(()),
@@ -198,6 +201,8 @@ impl Session {
         // Of the connection that will stream: since PG 16 a standby decodes as well, and the host may have become one.
         let recovery = "SELECT pg_catalog.pg_is_in_recovery()";
         let recovery = connection.simple_query(recovery).await.map_err(explain)?;
+        let set = connection.simple_query(NO_TRANSACTION_TIMEOUT).await;
+        set.map_err(explain)?;
         match recovery.first().and_then(|row| row.first()) {
             Some(Some(no)) if no == "f" => Ok((identity, connection)),
             _ => Err(Error::retry_msg(format!(

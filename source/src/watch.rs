@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
-use tributary_runtime::{Error, Policy, Problem};
+use tributary_runtime::{Error, Problem};
 use tributary_schemas::Lsn;
 
 use crate::catalog::{Catalog, CatalogTable, LeafState, Selection};
@@ -19,8 +19,6 @@ use crate::membership::Members;
 use crate::publication;
 use crate::published::topic_name;
 
-/// How long a statement of ours waits for a lock of the application's.
-const SESSION: &str = "SET lock_timeout = '2s'";
 /// How soon tables whose writers are awaited are looked at again.
 const SOON: Duration = Duration::from_millis(250);
 
@@ -39,8 +37,8 @@ pub(crate) struct Survey {
 pub(crate) struct Facts {
     /// By topic.
     pub(crate) tables: BTreeMap<String, Surveyed>,
-    /// Tables that are selected, and cannot be looked at closer.
-    pub(crate) unusable: BTreeSet<u32>,
+    /// Tables that are selected, and of which nothing can be told now: they cannot be published, or writers are awaited.
+    pub(crate) untold: BTreeSet<u32>,
     /// The stream is not what it should be.
     pub(crate) fault: Option<Problem>,
     /// A publication that is not there: nothing comes any more.
@@ -115,6 +113,7 @@ pub(crate) struct Followed {
     /// The names of the key's columns, in key order.
     pub(crate) key: Vec<String>,
     /// [`Members::place`]
+    #[serde(alias = "member")]
     pub(crate) place: u64,
     /// [`CatalogTable::leaves`]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -189,8 +188,9 @@ impl Watcher {
             Some(client) if !client.is_closed() => client,
             _ => {
                 let client = self.database.connect().await?;
+                let limit = format!("SET lock_timeout = '{}'", publication::LOCK_TIMEOUT);
                 client
-                    .batch_execute(SESSION)
+                    .batch_execute(&limit)
                     .await
                     .map_err(|e| self.database.explain(e))?;
                 client
@@ -209,6 +209,8 @@ impl Watcher {
         let publications =
             publication::faults(&client, &self.database, &self.config, &selection.tables).await?;
         let tables = self.settle(&client, selection.tables, &members).await?;
+        let unusable = selection.unusable.iter().map(|one| one.oid);
+        let untold = unusable.chain(self.writers.keys().copied()).collect();
         let lsn = self.database.insert_lsn(&client).await?;
         self.client = Some(client);
         Ok(Survey {
@@ -216,7 +218,7 @@ impl Watcher {
             lsn: reached(lsn),
             facts: Facts {
                 tables,
-                unusable: selection.unusable.iter().map(|one| one.oid).collect(),
+                untold,
                 fault: publications.other.or(restricted),
                 gone: publications.missing,
             },
@@ -233,9 +235,6 @@ impl Watcher {
         for correction in corrections {
             match correction.run(client, &self.database).await {
                 Ok(()) => correction.tell(),
-                Err(error) if error.policy() == Policy::Retry => {
-                    tracing::debug!(%error, table = correction.table, "{}", correction.why);
-                }
                 Err(error) => self.tell(
                     correction.why,
                     &format!("table {}: {error}", correction.table),

@@ -128,7 +128,7 @@ async fn missing_privileges_are_told_all_at_once() {
     let (code, text) = check(&pipeline, Kind::Source, &config);
     assert_eq!(code, Some(3), "{text}");
     let publication = format!(
-        "CREATE PUBLICATION \"tributary_{prefix}\" FOR TABLE \"s\".\"t\" WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)"
+        "CREATE PUBLICATION \"tributary_{prefix}\" FOR TABLE ONLY \"s\".\"t\" WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)"
     );
     let statements = [
         format!("ALTER ROLE \"{user}\" REPLICATION"),

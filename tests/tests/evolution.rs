@@ -8,6 +8,8 @@ mod identity;
 mod keyless;
 #[path = "evolution/keys.rs"]
 mod keys;
+#[path = "evolution/lookups.rs"]
+mod lookups;
 #[path = "evolution/names.rs"]
 mod names;
 #[path = "evolution/partitions.rs"]

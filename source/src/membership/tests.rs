@@ -68,8 +68,8 @@ fn a_new_table_is_added_where_it_belongs() {
     assert_eq!(
         corrections(tables, &[], &[]),
         [
-            r#"ALTER PUBLICATION "tributary_shop" ADD TABLE "s"."t1""#,
-            r#"ALTER PUBLICATION "tributary_shop_keyless" ADD TABLE "s"."t2""#,
+            r#"ALTER PUBLICATION "tributary_shop" ADD TABLE ONLY "s"."t1""#,
+            r#"ALTER PUBLICATION "tributary_shop_keyless" ADD TABLE ONLY "s"."t2""#,
         ]
     );
 }
@@ -79,12 +79,12 @@ fn a_table_that_lost_its_key_leaves_the_publication_of_updates_first() {
     assert_eq!(
         corrections(vec![table(1, false)], &[1], &[]),
         [
-            r#"ALTER PUBLICATION "tributary_shop" DROP TABLE "s"."t1"; ALTER PUBLICATION "tributary_shop_keyless" ADD TABLE "s"."t1""#
+            r#"ALTER PUBLICATION "tributary_shop" DROP TABLE ONLY "s"."t1"; ALTER PUBLICATION "tributary_shop_keyless" ADD TABLE ONLY "s"."t1""#
         ]
     );
     assert_eq!(
         corrections(vec![table(1, false)], &[1], &[1]),
-        [r#"ALTER PUBLICATION "tributary_shop" DROP TABLE "s"."t1""#]
+        [r#"ALTER PUBLICATION "tributary_shop" DROP TABLE ONLY "s"."t1""#]
     );
 }
 
@@ -93,7 +93,7 @@ fn a_table_that_has_a_key_now_publishes_updates() {
     assert_eq!(
         corrections(vec![table(1, true)], &[], &[1]),
         [
-            r#"ALTER PUBLICATION "tributary_shop_keyless" DROP TABLE "s"."t1"; ALTER PUBLICATION "tributary_shop" ADD TABLE "s"."t1""#
+            r#"ALTER PUBLICATION "tributary_shop_keyless" DROP TABLE ONLY "s"."t1"; ALTER PUBLICATION "tributary_shop" ADD TABLE ONLY "s"."t1""#
         ]
     );
 }
@@ -102,7 +102,7 @@ fn a_table_that_has_a_key_now_publishes_updates() {
 fn a_table_that_nobody_selected_is_taken_out() {
     assert_eq!(
         corrections(vec![table(1, true)], &[1, 7], &[]),
-        [r#"ALTER PUBLICATION "tributary_shop" DROP TABLE "s"."t7""#]
+        [r#"ALTER PUBLICATION "tributary_shop" DROP TABLE ONLY "s"."t7""#]
     );
 }
 

@@ -3,8 +3,11 @@
 use std::io;
 
 use bytes::BytesMut;
+use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use crate::database::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, UNACKNOWLEDGED};
 
 /// A connected socket.
 #[derive(Debug)]
@@ -26,6 +29,12 @@ impl Transport {
     pub(super) async fn connect(host: &str, port: u16) -> io::Result<Self> {
         let socket = TcpStream::connect((host, port)).await?;
         socket.set_nodelay(true)?;
+        sockopt::set_socket_keepalive(&socket, true)?;
+        sockopt::set_tcp_keepidle(&socket, KEEPALIVE_IDLE)?;
+        sockopt::set_tcp_keepintvl(&socket, KEEPALIVE_INTERVAL)?;
+        sockopt::set_tcp_keepcnt(&socket, KEEPALIVE_RETRIES)?;
+        let unacknowledged = u32::try_from(UNACKNOWLEDGED.as_millis()).unwrap_or(u32::MAX);
+        sockopt::set_tcp_user_timeout(&socket, unacknowledged)?;
         Ok(Self {
             socket: Socket::Watched(socket),
         })

@@ -1,6 +1,7 @@
 //! The start order: slot, producer, progress, comparison; and how to go on where they do not fit together.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tributary_runtime::Error;
 use tributary_runtime::cli::Context;
@@ -70,7 +71,7 @@ impl Session {
             let mut taken = self.take_log().await?;
             let before = taken.progress.take();
             let goes_on = self.go_on(slot, &identity, &history, before, &taken.topic_ids);
-            let (progress, anew) = match goes_on? {
+            let (progress, anew) = match goes_on.await? {
                 Way::On(progress) => (progress, false),
                 Way::Anew(before) => (before, true),
                 Way::Sweep(before) => {
@@ -106,7 +107,7 @@ impl Session {
     }
 
     /// Compares slot, server and topics with progress.
-    fn go_on(
+    async fn go_on(
         &self,
         slot: &Slot,
         identity: &SystemIdentity,
@@ -116,7 +117,7 @@ impl Session {
     ) -> Result<Way, Error> {
         let name = self.config.slot_name();
         let Some(mut progress) = progress else {
-            return Ok(self.behind_gap(self.adopt(identity)?));
+            return Ok(self.behind_gap(self.adopt(identity).await?));
         };
         if !progress.has_begun() {
             self.decided(&progress, identity)?;
@@ -196,7 +197,7 @@ impl Session {
             None => {}
         }
         let before = match taken.progress {
-            None if self.highest_seq()?.is_some() => Some(self.adopt(&identity)?),
+            None if self.highest_seq().await?.is_some() => Some(self.adopt(&identity).await?),
             progress => progress,
         };
         let server = (identity, connection);
@@ -404,18 +405,20 @@ impl Session {
         }
     }
 
-    fn highest_seq(&self) -> Result<Option<u64>, Error> {
+    async fn highest_seq(&self) -> Result<Option<u64>, Error> {
         let mut topics = Vec::new();
         for table in &self.tables {
             let spec = topic_spec(&self.config, table)?;
             topics.push((spec.name, spec.partitions));
         }
-        tokio::task::block_in_place(|| log_end::highest_seq(&self.config, &topics))
+        let config = Arc::clone(&self.config);
+        let read = tokio::task::spawn_blocking(move || log_end::highest_seq(&config, &topics));
+        read.await.map_err(Error::retry)?
     }
 
     /// What takes the place of a lost progress record, if we are told to go on without: `seq` goes on above all
     /// that is in the topics.
-    fn adopt(&self, identity: &SystemIdentity) -> Result<Progress, Error> {
+    async fn adopt(&self, identity: &SystemIdentity) -> Result<Progress, Error> {
         if !self.adopts() {
             return Err(Error::stop_msg(format!(
                 "topic '{}' has no progress of source '{}', but there is a slot, or records in its topics: what is in them is unknown",
@@ -424,7 +427,7 @@ impl Session {
             ))
             .remedy("restore the topic; or `tributary-source run --adopt`, once: seq goes on above all that is in the topics, and every row is read again; or start over with a new `name` and kafka.topic_prefix"));
         }
-        let seq = self.highest_seq()?.unwrap_or(0);
+        let seq = self.highest_seq().await?.unwrap_or(0);
         tracing::warn!(
             seq,
             "progress is lost: adopting what is in the topics; every row is read again"

@@ -17,7 +17,7 @@ use tributary_schemas::table::Table;
 
 use crate::catalog::Catalog;
 use crate::completion::ServerSnapshot;
-use crate::database::{Database, literal};
+use crate::database::{Database, is_undefined, literal};
 use crate::failpoint;
 use crate::outbox::MAX_RECORDS;
 use crate::progress::TableProgress;
@@ -197,13 +197,13 @@ struct Chunk {
 impl Beside {
     async fn run(mut self) -> Result<(), Error> {
         let marks = self.database.connect().await?;
-        // The commit of a watermark comes behind those that it follows, also where a standby is awaited; and
-        // it is flushed, or the stream would wait for it.
-        let flushed = "SELECT pg_catalog.set_config('synchronous_commit', 'local', false)
-            WHERE pg_catalog.current_setting('synchronous_commit') = 'off'";
-        self.execute(&marks, flushed).await?;
+        // The commit of a watermark comes behind those that it follows, however long these wait for a standby: those that
+        // were streamed are visible then. And it is flushed, or the stream would wait for it.
+        self.execute(&marks, "SET synchronous_commit = remote_apply")
+            .await?;
         let mut reader = None;
-        while !self.task.snapshot.is_complete() {
+        // Also of a table without any relation the loop has to hear.
+        loop {
             let client = match reader.take() {
                 Some(client) => client,
                 None => self.database.connect().await?,
@@ -222,11 +222,10 @@ impl Beside {
                 }
                 Err(error) => return Err(error.context(format!("read table {table}"))),
             }
-            if self.output.is_closed() {
+            if self.output.is_closed() || self.task.snapshot.is_complete() {
                 return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Reads one chunk. Returns whether the connection can be used again: a COPY that is not wanted any more
@@ -240,7 +239,6 @@ impl Beside {
         let chunk = match self.begin(client, &table).await? {
             Begun::Chunk(chunk) => chunk,
             Begun::Complete => {
-                // Nothing to read, as of a table without any relation: the loop still has to hear of it.
                 let snapshot = self.server_snapshot(client).await?;
                 let state = self.task.snapshot.clone();
                 self.hand_over(marks, &table.published, snapshot, Vec::new(), state)
@@ -317,8 +315,8 @@ impl Beside {
             published.quoted_name()
         );
         if let Err(error) = client.batch_execute(&begin).await {
-            let passing = [SqlState::LOCK_NOT_AVAILABLE, SqlState::UNDEFINED_TABLE];
-            let passes = error.code().is_some_and(|code| passing.contains(code));
+            let passes =
+                is_undefined(&error) || error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE);
             let error = self.database.explain(error);
             if !passes {
                 return Err(error);

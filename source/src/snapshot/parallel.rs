@@ -6,14 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
 use tributary_runtime::{Error, ResultExt};
 use tributary_schemas::Lsn;
 use tributary_schemas::encode::{Change, Snapshot};
 use tributary_schemas::record::Op;
 use tributary_schemas::table::Cell;
 
-use crate::database::{Database, literal};
+use crate::database::{Database, is_undefined, literal};
 use crate::failpoint;
 use crate::outbox::Outbox;
 use crate::published::PublishedTable;
@@ -242,7 +241,7 @@ impl Worker {
         );
         let unchanged = match self.client.batch_execute(&lock).await {
             Ok(()) => shape::is_unchanged(&self.client, &chunk.table, chunk.oid).await,
-            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(false),
+            Err(error) if is_undefined(&error) => Ok(false),
             Err(error) => Err(error),
         };
         let unchanged = unchanged.map_err(explain)?;

@@ -16,7 +16,7 @@ use crate::telemetry;
 use crate::translate::Merged;
 
 /// Why a table's rows cannot be read.
-pub(super) const GONE: &str = "it is gone, dropped or renamed";
+const GONE: &str = "it is gone, dropped or renamed";
 
 /// What is being read.
 #[derive(Default)]
@@ -157,7 +157,7 @@ impl Streaming {
                 let _ = ready.send(());
             }
             News::Progressed(Progressed::Piece(piece)) => self.chunks.piece = Some(piece),
-            News::Progressed(Progressed::Gone) => self.give_up(GONE),
+            News::Progressed(Progressed::Gone) => self.gone(),
             News::Progressed(Progressed::Refused(reason)) => self.give_up(&reason),
             News::Done => self.stop_reading(),
             News::Keyless(preparing) => self.keyless_prepared(preparing)?,
@@ -168,6 +168,34 @@ impl Streaming {
     pub(super) fn stop_reading(&mut self) {
         self.chunks.stop();
         self.translator.close_window();
+    }
+
+    /// There is no such table any more. The stream may have changes of it yet, and it may come back: the watch tells when
+    /// the stream has passed that.
+    pub(super) fn gone(&mut self) {
+        let topic = self.chunks.topic();
+        let known = topic.and_then(|topic| self.progress.get().tables.get(&**topic));
+        if known.is_some_and(|known| known.followed.absent) {
+            self.give_up(GONE);
+        } else {
+            self.postpone(&GONE);
+        }
+    }
+
+    /// Leaves the table for later; the stream and the other tables go on.
+    pub(super) fn postpone(&mut self, reason: &dyn std::fmt::Display) {
+        let Some(topic) = self.chunks.topic().cloned() else {
+            return;
+        };
+        let pause = self.chunks.postponed.failed(&topic);
+        let known = self.progress.get().tables.get(&*topic);
+        tracing::warn!(
+            table = known.map(|known| &*known.table),
+            %reason,
+            pause_seconds = pause.as_secs(),
+            "the table cannot be read yet; it is tried again"
+        );
+        self.stop_reading();
     }
 
     /// Its rows cannot be read; what the stream has of it is in the log.

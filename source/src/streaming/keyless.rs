@@ -13,14 +13,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
 use tributary_runtime::{Error, Policy, ResultExt};
 use tributary_schemas::Lsn;
 
 use super::Streaming;
-use super::chunks::GONE;
 use crate::catalog::{Catalog, CatalogTable};
-use crate::database::{Database, literal};
+use crate::database::{Database, is_undefined, literal};
 use crate::pgoutput::{Begin, Message};
 use crate::published::{PublishedTable, Registrar};
 use crate::replication::ReplicationConnection;
@@ -193,7 +191,7 @@ impl Preparation {
             table.quoted_name()
         );
         match client.batch_execute(&begin).await {
-            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => {
+            Err(error) if is_undefined(&error) => {
                 return Err(self.changed());
             }
             done => done.map_err(|error| self.database.explain(error))?,
@@ -265,19 +263,8 @@ impl Streaming {
     pub(super) fn keyless_prepared(&mut self, preparing: Preparing) -> Result<(), Error> {
         match preparing {
             Preparing::Further | Preparing::Ready => {}
-            Preparing::Gone => {
-                let topic = self.chunks.keyless.as_ref().map(|it| &*it.topic);
-                let known = topic.and_then(|topic| self.progress.get().tables.get(topic));
-                if known.is_some_and(|known| known.followed.absent) {
-                    self.give_up(GONE);
-                } else {
-                    // The stream may have changes of it yet: the watch tells when it has passed them.
-                    self.postpone_keyless(&GONE);
-                }
-            }
-            Preparing::Failed(error) if error.policy() == Policy::Retry => {
-                self.postpone_keyless(&error);
-            }
+            Preparing::Gone => self.gone(),
+            Preparing::Failed(error) if error.policy() == Policy::Retry => self.postpone(&error),
             Preparing::Failed(error) => {
                 let table = self.chunks.keyless.as_ref().map(|it| it.table.clone());
                 let table = table.unwrap_or_default();
@@ -285,21 +272,6 @@ impl Streaming {
             }
         }
         Ok(())
-    }
-
-    /// Leaves the table for later; the stream and the other tables go on.
-    fn postpone_keyless(&mut self, reason: &dyn std::fmt::Display) {
-        let Some(keyless) = self.chunks.keyless.take() else {
-            return;
-        };
-        let pause = self.chunks.postponed.failed(&keyless.topic);
-        tracing::warn!(
-            table = keyless.table,
-            %reason,
-            pause_seconds = pause.as_secs(),
-            "the table without a key cannot be read yet; it is tried again"
-        );
-        self.chunks.wake();
     }
 
     /// Whether the stream stands where a table without a key is to be read. Between two transactions.
@@ -312,7 +284,7 @@ impl Streaming {
         };
         if self.translator.begun() >= point {
             // Its snapshot lacks what is in the log already.
-            self.postpone_keyless(&"the stream has passed the place of its snapshot");
+            self.postpone(&"the stream has passed the place of its snapshot");
             return false;
         }
         let is_there = self.translator.position().confirm >= point
@@ -346,7 +318,7 @@ impl Streaming {
             return;
         };
         if keyless.consistent_point().is_some() {
-            self.postpone_keyless(&"its snapshot is not ready in time");
+            self.postpone(&"its snapshot is not ready in time");
             return;
         }
         keyless.released = true;

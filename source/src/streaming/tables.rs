@@ -142,7 +142,7 @@ impl Streaming {
         let missed = tables.filter(|(topic, known)| {
             !known.followed.absent
                 && !facts.tables.contains_key(*topic)
-                && !facts.unusable.contains(&known.oid)
+                && !facts.untold.contains(&known.oid)
         });
         let missed: Vec<String> = missed.map(|(topic, _)| topic.clone()).collect();
         for topic in missed {
@@ -170,12 +170,10 @@ impl Streaming {
     /// A Relation message names a table that is known by another name: under that one nothing more comes.
     pub(super) fn renamed(&mut self, shape: &RelationShape) {
         let config = &self.session.config;
-        let Ok(now) = topic_of(config, shape.schema(), shape.name()) else {
-            return;
-        };
+        let now = topic_of(config, shape.schema(), shape.name()).ok();
         let tables = self.progress.get().tables.iter();
         let before = tables.filter(|(topic, known)| {
-            known.oid == shape.oid && **topic != now && !known.followed.absent
+            known.oid == shape.oid && Some(*topic) != now.as_ref() && !known.followed.absent
         });
         let before: Vec<String> = before.map(|(topic, _)| topic.clone()).collect();
         for topic in before {
@@ -316,8 +314,8 @@ impl Streaming {
             return Ok(());
         };
         // Behind a rename it does.
-        let named = topic_of(&self.session.config, shape.schema(), shape.name())?;
-        if named == topic {
+        let named = topic_of(&self.session.config, shape.schema(), shape.name());
+        if named.is_ok_and(|named| named == topic) {
             self.learn(&shape).await?;
         }
         Ok(())

@@ -13,7 +13,7 @@ const TABLES: &str =
     "CREATE TABLE s.journal (n int, line text); CREATE TABLE s.t (id int PRIMARY KEY);
     INSERT INTO s.journal SELECT g, 'before' FROM generate_series(1, 200) g";
 
-const NOT_YET: &str = "the table without a key cannot be read yet";
+const NOT_YET: &str = "the table cannot be read yet";
 
 /// Somebody who inserts without a pause, and now and then truncates.
 struct Writer {

@@ -63,3 +63,30 @@ async fn a_gained_key_stops_the_source() {
     stage.run("ALTER TABLE s.t ADD PRIMARY KEY (a)").await;
     stage.stops_with("table s.t had no key and has one now (a)");
 }
+
+/// As a bulk load does it: what comes without the key has all columns, and no row could be changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_without_the_key_goes_through() {
+    let mut stage = Stage::begin("key_load", TABLE, OFTEN).await;
+    for (from, without, with) in [
+        (
+            101,
+            "ALTER TABLE s.t DROP CONSTRAINT t_key",
+            "ALTER TABLE s.t ADD CONSTRAINT t_key PRIMARY KEY (a)",
+        ),
+        (
+            201,
+            "ALTER TABLE s.t REPLICA IDENTITY NOTHING",
+            "ALTER TABLE s.t REPLICA IDENTITY DEFAULT",
+        ),
+    ] {
+        let load = format!(
+            "BEGIN; {without}; INSERT INTO s.t SELECT g, g, 'loaded' FROM generate_series({from}, {from} + 9) g; {with};
+             UPDATE s.t SET v = 'behind' WHERE a = {from}; COMMIT; DELETE FROM s.t WHERE a = {from} + 1"
+        );
+        stage.run(&load).await;
+        stage.converges("s.t", "s.t").await;
+    }
+    let sessions = stage.source.metric("tributary_source_sessions_total");
+    assert_eq!(sessions, Some(1.0), "{}", stage.source.log_tail());
+}

@@ -87,3 +87,31 @@ async fn each_partition_may_have_a_topic_of_its_own() {
         .await;
     stage.converges("s.measure_2", "s.measure_2").await;
 }
+
+/// Its partitions come later; the rows of other tables do not wait for that. Nor has every partition a name that a topic
+/// could have.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_without_partitions_holds_nothing_up() {
+    let sql = "CREATE TABLE s.a (id int, day int, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
+        CREATE TABLE s.b (id int PRIMARY KEY)";
+    let mut stage = Stage::begin("no_partitions", sql, OFTEN).await;
+    stage.logs(READ, 1).await;
+    stage
+        .run(
+            "CREATE TABLE s.c (id int PRIMARY KEY); INSERT INTO s.c SELECT generate_series(1, 100)",
+        )
+        .await;
+    stage.logs(READ, 2).await;
+    stage.converges("s.c", "s.c").await;
+    let long = "$".repeat(60);
+    stage
+        .run(&format!(
+            "CREATE TABLE s.\"{long}\" PARTITION OF s.a DEFAULT; INSERT INTO s.a VALUES (1, 1);
+             ALTER TABLE s.b RENAME TO \"{long}b\"; INSERT INTO s.\"{long}b\" VALUES (1); INSERT INTO s.c VALUES (0)"
+        ))
+        .await;
+    stage.converges("s.a", "s.a").await;
+    stage.converges("s.c", "s.c").await;
+    let sessions = stage.source.metric("tributary_source_sessions_total");
+    assert_eq!(sessions, Some(1.0), "{}", stage.source.log_tail());
+}

@@ -119,3 +119,47 @@ async fn a_table_that_cannot_be_published_is_left_out_until_it_can() {
     stage.logs("created the topic topic=", 4).await;
     stage.converges("s.fast", "s.fast").await;
 }
+
+/// In a publication, a parent would take the tables that inherit from it along.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_inherit_are_tables_of_their_own() {
+    let sql = "CREATE TABLE s.parent (id int PRIMARY KEY, v text); CREATE TABLE s.child () INHERITS (s.parent);
+        CREATE SCHEMA other; CREATE UNLOGGED TABLE other.fast () INHERITS (s.parent);
+        CREATE TABLE s.keyed (LIKE s.parent INCLUDING ALL);
+        INSERT INTO s.parent VALUES (1, 'parent'); INSERT INTO s.child VALUES (2, 'child')";
+    let mut stage = Stage::begin("inherits", sql, OFTEN).await;
+    stage
+        .run("CREATE TABLE s.later (LIKE s.parent INCLUDING ALL); ALTER TABLE s.keyed INHERIT s.later;
+            INSERT INTO s.later VALUES (3, 'later'); INSERT INTO s.keyed VALUES (4, 'keyed');
+            UPDATE ONLY s.parent SET v = 'changed'; INSERT INTO s.child VALUES (5, 'child')")
+        .await;
+    stage.logs(READ, 1).await;
+    stage.catch_up().await;
+    for (table, rows) in [("parent", 1), ("child", 2), ("keyed", 1), ("later", 1)] {
+        let folded = stage.fold(&format!("s.{table}")).await;
+        assert_eq!(folded.len(), rows, "{table}: {folded:?}");
+    }
+    // Its place beside the key that it loses has nothing to do with its children's.
+    let publish = "SELECT count(*) FROM pg_publication_tables WHERE pubname LIKE '%_keyless' AND tablename = 'child'";
+    let count: i64 = stage.client.query_one(publish, &[]).await.unwrap().get(0);
+    assert_eq!(count, 1);
+}
+
+/// Who holds a lock on one table when a source starts does not hold the others up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_table_is_taken_in_later() {
+    let mut stage = Stage::begin("locked", "CREATE TABLE s.t (id int PRIMARY KEY)", OFTEN).await;
+    stage.source.stop(PATIENCE).unwrap();
+    stage
+        .run("CREATE TABLE s.later (id int PRIMARY KEY); INSERT INTO s.later VALUES (1); INSERT INTO s.t VALUES (1)")
+        .await;
+    let other = stage.pipeline.source().await.unwrap();
+    let lock = "BEGIN; LOCK TABLE s.later IN SHARE UPDATE EXCLUSIVE MODE";
+    other.batch_execute(lock).await.unwrap();
+    stage.source.start().unwrap();
+    stage.source.wait_ready(PATIENCE).unwrap();
+    stage.converges("s.t", "s.t").await;
+    other.batch_execute("COMMIT").await.unwrap();
+    stage.logs(READ, 1).await;
+    stage.converges("s.later", "s.later").await;
+}

@@ -150,3 +150,39 @@ async fn fails_to_decode(client: &Client) -> bool {
     let version = "SELECT current_setting('server_version_num')::int < 180000";
     client.query_one(version, &[]).await.unwrap().get(0)
 }
+
+/// It is not gone because somebody still writes to it: its changes go on, until its rows can be read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_writers_are_awaited_goes_on() {
+    let stack = Stack::from_env().unwrap();
+    let (pipeline, client) = stopped_source(&stack, "awaited").await;
+    let publication = format!("tributary_{}", pipeline.prefix());
+    let mut source = start_source(&pipeline, "running", "");
+    source.wait_ready(PATIENCE).unwrap();
+    let writer = pipeline.source().await.unwrap();
+    let open = "BEGIN; INSERT INTO s.t VALUES (5000, 'open')";
+    writer.batch_execute(open).await.unwrap();
+    let alter = format!(
+        "ALTER PUBLICATION \"{publication}\" SET (publish = 'insert, update, delete, truncate')"
+    );
+    client.batch_execute(&alter).await.unwrap();
+    // A table that comes later is taken in: the catalog was looked at behind that.
+    let later = "CREATE TABLE s.later (id int PRIMARY KEY); INSERT INTO s.later VALUES (1)";
+    client.batch_execute(later).await.unwrap();
+    let read = "the table's rows are in the log";
+    wait_until("the later table", async || source.log().contains(read)).await;
+    change(&client, 2).await;
+    pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
+    let records = records(&pipeline).await;
+    assert_eq!(
+        fold(&records),
+        table(&client).await,
+        "{}",
+        source.log_tail()
+    );
+    assert!(!source.log().contains("publication was altered"));
+    writer.batch_execute("COMMIT").await.unwrap();
+    wait_until("the rows", async || source.log().matches(read).count() == 2).await;
+    converges(&pipeline, &client, &mut source).await;
+    assert!(!source.log().contains("its topic stays as it is"));
+}

@@ -465,3 +465,43 @@ async fn never_reads_no_row_until_somebody_asks() {
     pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
     assert!(fold(&records(&stack, &pipeline, "s.t").await) == table(&client).await);
 }
+
+/// What a look in between does not find is no reason to leave the rest of the rows out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_renamed_away_and_back_is_read_to_its_end() {
+    let (stack, pipeline, client) = pipeline("away", TABLE).await;
+    let chunks = "[snapshot]\nmax_rows_per_second = 300\nchunk_pages = 1\n";
+    let mut source = with(&pipeline, chunks);
+    for round in ["at first", "beside the stream"] {
+        wait_until(round, || events(&source) > 0.0).await;
+        if round == "at first" {
+            source.kill().unwrap();
+            source.start().unwrap();
+        }
+    }
+    client
+        .batch_execute("ALTER TABLE s.t RENAME TO away")
+        .await
+        .unwrap();
+    wait_until("somebody to miss it", || {
+        let log = source.log();
+        log.contains("cannot be read yet") || log.contains("its topic stays as it is")
+    })
+    .await;
+    client
+        .batch_execute("ALTER TABLE s.away RENAME TO t")
+        .await
+        .unwrap();
+    wait_read(&source).await;
+    client
+        .batch_execute("INSERT INTO s.t VALUES (0, 'on')")
+        .await
+        .unwrap();
+    wait_until("the rows", || {
+        source.metric("tributary_source_snapshot_tables") == Some(0.0)
+    })
+    .await;
+    pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
+    let records = records(&stack, &pipeline, "s.t").await;
+    assert!(fold(&records) == table(&client).await);
+}

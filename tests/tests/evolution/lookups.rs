@@ -1,0 +1,76 @@
+//! Unchanged TOASTed columns, looked up under keys of all kinds and beside schema changes.
+
+use std::time::{Duration, Instant};
+
+use super::stage::{OFTEN, PATIENCE, Stage};
+
+/// The operators of some are not in `pg_catalog`, which is all that is searched.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_found_by_keys_of_any_type() {
+    let keys = [
+        ("ltree", "ext.ltree", "'a.b'"),
+        ("citext", "ext.citext", r"'Ab\c'''"),
+        ("over_ltree", "ext.path", "'a.c'"),
+        ("composite", "ext.pair", "ROW(1, 'x,y')::ext.pair"),
+        ("labels", "ext.label", "'it''s'::ext.label"),
+        ("numbers", "int[]", "'{1,2}'::int[]"),
+        ("ranges", "int4range", "'[1,5)'::int4range"),
+    ];
+    let mut sql = "CREATE SCHEMA ext; CREATE EXTENSION ltree SCHEMA ext; CREATE EXTENSION citext SCHEMA ext;
+        CREATE DOMAIN ext.path AS ext.ltree; CREATE TYPE ext.pair AS (a int, b text); CREATE TYPE ext.label AS ENUM ('it''s');"
+        .to_owned();
+    for (table, key, value) in keys {
+        sql += &format!(
+            "CREATE TABLE s.{table} (k {key}, i int, n int, body text, PRIMARY KEY (k, i));
+             ALTER TABLE s.{table} ALTER body SET STORAGE EXTERNAL;
+             INSERT INTO s.{table} SELECT {value}, g, 0, repeat('x', 9000) || g FROM generate_series(1, 3) g;"
+        );
+    }
+    let mut stage = Stage::begin("lookup_keys", &sql, OFTEN).await;
+    for (table, ..) in keys {
+        stage.run(&format!("UPDATE s.{table} SET n = 1")).await;
+    }
+    stage.catch_up().await;
+    for (table, ..) in keys {
+        assert_eq!(bodies(&stage, table).await, [9001; 3], "{table}");
+    }
+}
+
+/// The look-up waits for the lock of a change that gives the column another name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_is_renamed_while_it_is_looked_up() {
+    let sql = "CREATE TABLE s.t (id int PRIMARY KEY, n int, body text); ALTER TABLE s.t ALTER body SET STORAGE EXTERNAL;
+        INSERT INTO s.t VALUES (1, 0, repeat('x', 9000))";
+    let mut stage = Stage::begin("lookup_renamed", sql, OFTEN).await;
+    stage.source.stop(PATIENCE).unwrap();
+    stage.run("UPDATE s.t SET n = 1").await;
+    let other = stage.pipeline.source().await.unwrap();
+    let rename = "BEGIN; ALTER TABLE s.t RENAME body TO txt";
+    other.batch_execute(rename).await.unwrap();
+    stage.source.start().unwrap();
+    let waits =
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 's.t'::regclass)";
+    let deadline = Instant::now() + PATIENCE;
+    while !stage
+        .client
+        .query_one(waits, &[])
+        .await
+        .unwrap()
+        .get::<_, bool>(0)
+    {
+        assert!(Instant::now() < deadline, "{}", stage.source.log_tail());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    other.batch_execute("COMMIT").await.unwrap();
+    stage.catch_up().await;
+    assert_eq!(bodies(&stage, "t").await, [9000]);
+}
+
+/// How long the text of each updated row is.
+async fn bodies(stage: &Stage, table: &str) -> Vec<usize> {
+    let records = stage.records(&format!("s.{table}")).await;
+    let changes = records.iter().filter_map(|record| record.change.as_ref());
+    let updates = changes.filter(|change| change.op == 'u');
+    let body = |after: &super::stage::Row| after["body"].as_ref().map_or(0, String::len);
+    updates.map(|change| body(&change.after)).collect()
+}
