@@ -209,14 +209,8 @@ mod tests {
                 "bc",
                 "another key, which is gone again",
             ),
-            (
-                Default,
-                "",
-                "a",
-                "a",
-                "",
-                "lost, and back in the catalog only",
-            ),
+            (Default, "", "a", "a", "a", "without it for a while"),
+            (Default, "", "a", "b", "", "lost"),
             (Default, "", "", "a", "", "gained later"),
             (Default, "a", "", "a", "a", "gained"),
             (

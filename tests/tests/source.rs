@@ -191,6 +191,49 @@ async fn tables_that_change_before_their_rows_are_read_come_whole() {
     assert_eq!((renamed.len(), values.len()), (100, 100));
 }
 
+/// What a look in between does not find is no reason to leave the rest of the rows out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_renamed_away_and_back_is_read_to_its_end() {
+    let sql = "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, name text);
+        INSERT INTO s.t SELECT g, 'row ' || g FROM generate_series(1, 2000) g";
+    let (stack, pipeline, client) = pipeline("away", sql).await;
+    let chunks = "[snapshot]\nmax_rows_per_second = 300\nchunk_pages = 1\n";
+    let config = format!("{}{chunks}", pipeline.source_config());
+    let mut source = pipeline.service(Kind::Source, "source", &config).unwrap();
+    source.start().unwrap();
+    for round in ["at first", "beside the stream"] {
+        wait_until(round, || events(&source) > 0.0).await;
+        if round == "at first" {
+            source.kill().unwrap();
+            source.start().unwrap();
+        }
+    }
+    client
+        .batch_execute("ALTER TABLE s.t RENAME TO away")
+        .await
+        .unwrap();
+    wait_until("somebody to miss it", || {
+        let log = source.log();
+        log.contains("cannot be read yet") || log.contains("its topic stays as it is")
+    })
+    .await;
+    client
+        .batch_execute("ALTER TABLE s.away RENAME TO t")
+        .await
+        .unwrap();
+    client
+        .batch_execute("INSERT INTO s.t VALUES (0, 'on')")
+        .await
+        .unwrap();
+    wait_until("the rows", || {
+        source.metric("tributary_source_snapshot_tables") == Some(0.0)
+    })
+    .await;
+    pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
+    let records = records(&stack, &pipeline, "s.t").await;
+    assert!(fold(&records) == table(&client).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes minutes: make test-long"]
 async fn ten_million_rows_are_read_in_bounded_memory_through_ten_kills() {

@@ -1,5 +1,8 @@
 //! Which tables the configuration selects, and which of them cannot be published.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use tributary_runtime::{Error, Problem};
 
 use super::{Catalog, CatalogTable, TableHead};
@@ -98,6 +101,7 @@ impl Catalog<'_> {
         let mut used = vec![false; patterns.len()];
         let (mut heads, mut unreadable) = (Vec::new(), Vec::new());
         let (mut unusable, mut partitions) = (Vec::new(), Vec::new());
+        let mut topics = HashMap::new();
         for candidate in rows.iter().map(Candidate::read) {
             let mut exact = None;
             for (index, (_, pattern)) in patterns.iter().enumerate() {
@@ -115,7 +119,10 @@ impl Catalog<'_> {
                 exact,
                 problem,
             };
-            if let Some(problem) = candidate.problem(config) {
+            let problem = candidate.problem(config);
+            if let Some(problem) =
+                problem.or_else(|| collision(&mut topics, config, &candidate.head))
+            {
                 unusable.push(of_this(problem));
                 continue;
             }
@@ -148,6 +155,29 @@ impl Catalog<'_> {
             unusable,
             unmatched,
         })
+    }
+}
+
+/// Kafka refuses a topic whose name differs from another one's in nothing but `.` and `_`. `taken` are those so far.
+fn collision(
+    taken: &mut HashMap<String, String>,
+    config: &SourceConfig,
+    TableHead { schema, name, .. }: &TableHead,
+) -> Option<Problem> {
+    let topic = topic_of(config, schema, name).ok()?;
+    match taken.entry(topic.replace('.', "_")) {
+        Entry::Vacant(free) => {
+            free.insert(topic);
+            None
+        }
+        Entry::Occupied(other) => Some(
+            Problem::new(format!(
+                "the topic of table {schema}.{name} would be '{topic}', which Kafka does not tell from '{}': in names of topics \
+                 '.' and '_' are the same to it",
+                other.get()
+            ))
+            .remedy("rename one of the two tables, or take one out of postgres.tables"),
+        ),
     }
 }
 
@@ -233,5 +263,36 @@ impl Candidate {
             problems.push(Problem::new(what).remedy(remedy));
         }
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::{TableHead, collision};
+    use crate::config::SourceConfig;
+
+    #[test]
+    fn topics_that_kafka_does_not_tell_apart_are_refused() {
+        let config = r#"{"name": "shop", "postgres": {"url": "postgres://u@h/d", "tables": ["*.*"]},
+            "kafka": {"brokers": ["b:1"], "registry": "http://r", "topic_prefix": "p"}}"#;
+        let config: SourceConfig = serde_json::from_str(config).unwrap();
+        let mut taken = HashMap::new();
+        let mut problem = |schema: &str, name: &str| {
+            let head = TableHead {
+                oid: 1,
+                schema: schema.to_owned(),
+                name: name.to_owned(),
+                partitioned: false,
+                identity: "d".to_owned(),
+            };
+            collision(&mut taken, &config, &head)
+        };
+        assert!(problem("shop", "eu_orders").is_none());
+        assert!(problem("shop", "eu_order").is_none());
+        let problem = problem("shop_eu", "orders").unwrap();
+        assert!(problem.what.contains("'p.shop_eu.orders'"), "{problem:?}");
+        assert!(problem.what.contains("'p.shop.eu_orders'"), "{problem:?}");
     }
 }

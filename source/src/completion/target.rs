@@ -27,6 +27,18 @@ struct Comparison {
     type_name: String,
 }
 
+const COLUMNS: &str = "
+    SELECT n.nspname, c.relname, c.relkind, a.attnum, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod),
+        coalesce((SELECT pg_catalog.format('OPERATOR(%I.=)', s.nspname) FROM pg_catalog.pg_operator o
+                JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace
+                WHERE o.oprname = '=' AND o.oprleft = o.oprright AND s.nspname <> 'pg_catalog'
+                  AND o.oprleft IN (t.oid, t.typbasetype) LIMIT 1),
+            (SELECT '=' FROM pg_catalog.pg_type r WHERE r.typtype = 'c' AND r.oid IN (t.oid, t.typbasetype) LIMIT 1))
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+    WHERE c.oid = ";
+
 impl Target {
     /// `None` if the table or a column of its key is gone.
     pub(super) async fn resolve(
@@ -35,19 +47,7 @@ impl Target {
         rows: &[&Incomplete],
     ) -> Result<Option<Self>, Error> {
         let table = &rows[0].table;
-        let sql = format!(
-            "SELECT n.nspname, c.relname, c.relkind, a.attnum, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod),
-                 coalesce((SELECT pg_catalog.format('OPERATOR(%I.=)', s.nspname) FROM pg_catalog.pg_operator o
-                         JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace
-                         WHERE o.oprname = '=' AND o.oprleft = o.oprright AND s.nspname <> 'pg_catalog'
-                           AND o.oprleft IN (t.oid, t.typbasetype) LIMIT 1),
-                     (SELECT '=' FROM pg_catalog.pg_type r WHERE r.typtype = 'c' AND r.oid IN (t.oid, t.typbasetype) LIMIT 1))
-             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-             JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-             WHERE c.oid = {}",
-            table.table.oid
-        );
+        let sql = format!("{COLUMNS}{}", table.table.oid);
         let columns = completer.query(client, &sql).await?;
         let Some(first) = columns.first() else {
             return Ok(None);
@@ -102,6 +102,7 @@ impl Target {
         }))
     }
 
+    /// The rows that are there, by their keys.
     pub(super) async fn read(
         &self,
         client: &Client,
