@@ -55,11 +55,12 @@ impl Publication<'_> {
     }
 
     async fn look(&self, client: &Client, database: &Database) -> Result<Found, Error> {
-        // Whole schemas in a publication exist since PG15.
+        // Whole schemas in a publication exist since PG15, generated columns since PG18.
         let query = "SELECT p.puballtables OR EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_depend d
                     ON d.classid = c.oid AND d.refclassid = 'pg_catalog.pg_publication'::regclass AND d.refobjid = p.oid
                 WHERE c.relname = 'pg_publication_namespace' AND c.relnamespace = 'pg_catalog'::regnamespace),
-                p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot
+                p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot,
+                coalesce(pg_catalog.to_jsonb(p) ->> 'pubgencols', 'n') <> 'n'
             FROM pg_catalog.pg_publication p WHERE p.pubname = $1";
         let row = client
             .query_opt(query, &[&self.name])
@@ -70,25 +71,33 @@ impl Publication<'_> {
         };
         let lists_tables = !row.get::<_, bool>(0);
         let wants_changes = self.publish.contains("update");
+        let generated: bool = row.get(6);
         let as_we_want = row.get(1)
             && row.get::<_, bool>(2) == wants_changes
             && row.get::<_, bool>(3) == wants_changes
             && row.get(4)
-            && row.get(5);
+            && row.get(5)
+            && !generated;
         if lists_tables && as_we_want {
             return Ok(Found::AsWanted);
         }
         let (name, publish) = (&self.name, self.publish);
         let quoted = identifier(name);
         let remedy = if lists_tables {
+            let without = if generated {
+                ", publish_generated_columns = none"
+            } else {
+                ""
+            };
             format!(
-                "ALTER PUBLICATION {quoted} SET (publish = '{publish}', publish_via_partition_root = true)"
+                "ALTER PUBLICATION {quoted} SET (publish = '{publish}', publish_via_partition_root = true{without})"
             )
         } else {
             format!("DROP PUBLICATION {quoted}; {}", self.create_statement())
         };
         let problem = Problem::new(format!(
-            "publication '{name}' exists, but does not publish '{publish}' of listed tables via the partition root"
+            "publication '{name}' exists, but does not publish '{publish}' of listed tables via the partition root, without \
+             generated columns"
         ));
         Ok(Found::Other(problem.remedy(remedy)))
     }

@@ -1,7 +1,10 @@
 //! From a Relation message to a published table.
 
+mod attributes;
+
 use std::collections::BTreeMap;
 
+use attributes::{Attribute, numbers};
 use tributary_runtime::Error;
 use tributary_schemas::table::{Column, Table};
 
@@ -111,7 +114,7 @@ pub(crate) enum Resolved {
 /// The table of a Relation message. `known` is what progress says, by topic.
 ///
 /// The message has the columns as they were at the time of the change; key order, labels and attribute
-/// numbers come from the catalog, which may be newer.
+/// numbers come from the catalog, which may be newer: see [`numbers`].
 pub(crate) async fn resolve(
     session: &Session,
     known: &BTreeMap<String, TableProgress>,
@@ -130,12 +133,14 @@ pub(crate) async fn resolve(
     let mut catalog = Catalog::new(&session.client, &session.database);
     let now = catalog.table(shape.oid).await?;
     let now = now.as_ref();
+    let attributes = Attribute::read(&session.client, &session.database, shape.oid).await?;
+    let names: Vec<&str> = shape.columns.iter().map(|column| &*column.name).collect();
     let remembered = &known.followed.dimensions;
     let mut columns = Vec::new();
-    for column in &shape.columns {
+    for (column, attnum) in shape.columns.iter().zip(numbers(&names, &attributes)) {
         let known = now.and_then(|now| {
             let mut columns = now.table.columns.iter();
-            columns.find(|known| known.name == column.name)
+            columns.find(|known| known.attnum == attnum)
         });
         let dimensions = match known {
             Some(known) => known.column_type.dimensions(),
@@ -143,7 +148,7 @@ pub(crate) async fn resolve(
         };
         columns.push(Column {
             name: column.name.clone(),
-            attnum: known.map_or(0, |known| known.attnum),
+            attnum,
             column_type: catalog
                 .column_type(column.type_oid, column.type_modifier, dimensions)
                 .await?,
