@@ -38,7 +38,8 @@ pub(crate) struct Facts {
     /// By topic.
     pub(crate) tables: BTreeMap<String, Surveyed>,
     /// Tables that are selected, and of which nothing can be told now: they cannot be published, or writers are awaited.
-    pub(crate) untold: BTreeSet<u32>,
+    /// By OID, with the name (`schema.table`).
+    pub(crate) untold: BTreeMap<u32, String>,
     /// The stream is not what it should be.
     pub(crate) fault: Option<Problem>,
     /// A publication that is not there: nothing comes any more.
@@ -208,9 +209,17 @@ impl Watcher {
         // Behind the members: without its publication every table would seem to be gone.
         let publications =
             publication::faults(&client, &self.database, &self.config, &selection.tables).await?;
+        let names: HashMap<u32, String> = selection
+            .tables
+            .iter()
+            .map(|table| (table.table.oid, table.display_name()))
+            .collect();
         let tables = self.settle(&client, selection.tables, &members).await?;
-        let unusable = selection.unusable.iter().map(|one| one.oid);
-        let untold = unusable.chain(self.writers.keys().copied()).collect();
+        let awaited = self.writers.keys();
+        let awaited = awaited.filter_map(|oid| Some((*oid, names.get(oid)?.clone())));
+        let unusable = selection.unusable.into_iter();
+        let unusable = unusable.map(|one| (one.oid, one.table));
+        let untold = unusable.chain(awaited).collect();
         let lsn = self.database.insert_lsn(&client).await?;
         self.client = Some(client);
         Ok(Survey {

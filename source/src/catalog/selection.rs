@@ -27,6 +27,8 @@ pub(crate) struct Selection {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unusable {
     pub(crate) oid: u32,
+    /// `schema.table`
+    pub(crate) table: String,
     /// An entry names just this table.
     pub(crate) exact: bool,
     pub(crate) problem: Problem,
@@ -113,25 +115,20 @@ impl Catalog<'_> {
                 }
             }
             let Some(exact) = exact else { continue };
-            let oid = candidate.head.oid;
-            let of_this = |problem| Unusable {
-                oid,
-                exact,
-                problem,
-            };
             let problem = candidate.problem(config);
             if let Some(problem) =
                 problem.or_else(|| collision(&mut topics, config, &candidate.head))
             {
-                unusable.push(of_this(problem));
+                unusable.push(candidate.unusable(exact, problem));
                 continue;
             }
             let missing = candidate.missing_privileges(self.database.user());
             if missing.is_empty() {
                 heads.push(candidate.head);
             } else {
+                let missing = missing.into_iter();
+                unusable.extend(missing.map(|problem| candidate.unusable(exact, problem)));
                 unreadable.push(candidate.head);
-                unusable.extend(missing.into_iter().map(of_this));
             }
         }
         let unmatched = used.iter().enumerate().filter(|(_, used)| !**used);
@@ -197,6 +194,18 @@ impl Candidate {
             unlogged: row.get(8),
             schema_usable: row.get(9),
             unreadable: unreadable.unwrap_or_default(),
+        }
+    }
+
+    fn unusable(&self, exact: bool, problem: Problem) -> Unusable {
+        let TableHead {
+            oid, schema, name, ..
+        } = &self.head;
+        Unusable {
+            oid: *oid,
+            table: format!("{schema}.{name}"),
+            exact,
+            problem,
         }
     }
 

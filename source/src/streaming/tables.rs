@@ -142,7 +142,7 @@ impl Streaming {
         let missed = tables.filter(|(topic, known)| {
             !known.followed.absent
                 && !facts.tables.contains_key(*topic)
-                && !facts.untold.contains(&known.oid)
+                && facts.untold.get(&known.oid) != Some(&known.table)
         });
         let missed: Vec<String> = missed.map(|(topic, _)| topic.clone()).collect();
         for topic in missed {
@@ -178,7 +178,9 @@ impl Streaming {
         let before: Vec<String> = before.map(|(topic, _)| topic.clone()).collect();
         for topic in before {
             self.lose(&topic, "renamed");
-            self.tables.renamed.insert(topic, self.received);
+            // A catalog that was looked at before the transaction's commit has the name of before.
+            let at = self.received.max(self.translator.begun());
+            self.tables.renamed.insert(topic, at);
             // It may have its name back before anybody looks.
             self.tables.watch.want();
         }
