@@ -4,6 +4,7 @@ use std::io::Cursor;
 
 use serde_json::{Value as Json, json};
 use tributary_tests::oracle::PlainRecord;
+use tributary_tests::stack::Postgres;
 
 use super::*;
 
@@ -240,7 +241,10 @@ async fn streaming_changes_no_record() {
         "{streamed} streamed, {spilled} spilled"
     );
     let (streamed, _) = streamed_and_spilled(&client, &slot(&pipeline, 'b')).await;
-    assert!(streamed >= 4, "{streamed} streamed");
+    // Since version 18 one that is known to be aborted is not sent.
+    let server = Postgres::from_env().unwrap().unwrap_or_default();
+    let large = if server.major() >= 18 { 3 } else { 4 };
+    assert!(streamed >= large, "{streamed} streamed");
     for topic in ["s.t", "s.u", "transaction", "message"] {
         let without = comparable(plain(&stack, &pipeline, 'a', topic).await);
         let with = comparable(plain(&stack, &pipeline, 'b', topic).await);
