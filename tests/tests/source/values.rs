@@ -236,11 +236,12 @@ const TEXTS: [Column; 33] = [
     ("regtype", &["s.\"odd name\"", "ext.hstore[]"]),
 ];
 
-/// Those that the server has: scales below zero came with version 15.
+/// Those that the server has: scales below zero and above the precision came with version 15.
 fn columns() -> Vec<Column> {
+    let since_15 = ["numeric(5,-2)", "numeric(3,5)"];
     let server = Postgres::from_env().unwrap().unwrap_or_default();
     let mut columns = [&TIMES[..], &NUMBERS, &TEXTS].concat();
-    columns.retain(|(sql_type, _)| *sql_type != "numeric(5,-2)" || server.major() >= 15);
+    columns.retain(|(sql_type, _)| server.major() >= 15 || !since_15.contains(sql_type));
     columns
 }
 
