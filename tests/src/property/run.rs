@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures::SinkExt;
@@ -29,6 +29,7 @@ use crate::shop;
 use crate::stack::Stack;
 
 const PATIENCE: Duration = Duration::from_secs(90);
+const POLL: Duration = Duration::from_millis(20);
 
 /// How much is generated.
 #[derive(Debug, Clone, Copy)]
@@ -305,8 +306,20 @@ impl World {
         let mut source = self.source.take().context("no source")?;
         let ended = source.stop(PATIENCE)?;
         ensure!(ended.success(), "the source's end: {ended}");
-        let slots = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()";
-        self.client.batch_execute(slots).await?;
+        // The server may still be at a slot that the source does not wait for any more.
+        let slots = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+            WHERE database = current_database() AND NOT active";
+        let held = "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE database = current_database())
+            OR EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'walsender')";
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.client.batch_execute(slots).await?;
+            if !self.client.query_one(held, &[]).await?.get::<_, bool>(0) {
+                break;
+            }
+            ensure!(Instant::now() < deadline, "a slot is still held");
+            tokio::time::sleep(POLL).await;
+        }
         let admin: AdminClient<_> = ClientConfig::new()
             .set("bootstrap.servers", &self.kafka)
             .create()?;
