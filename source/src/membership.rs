@@ -9,6 +9,7 @@ use tributary_runtime::{Error, Problem};
 use crate::catalog::{CatalogTable, Selection};
 use crate::config::{Plugin, SourceConfig};
 use crate::database::{Database, identifier, qualified};
+use crate::publication;
 use crate::watch::Followed;
 
 /// A table's place in one of our publications.
@@ -197,15 +198,7 @@ impl Correction {
     /// # Errors
     /// The server refuses: mostly for want of ownership.
     pub(crate) async fn run(&self, client: &Client, database: &Database) -> Result<(), Error> {
-        client.batch_execute(&self.sql).await.map_err(|error| {
-            let error = database.explain(error);
-            match error.policy() {
-                tributary_runtime::Policy::Stop => {
-                    error.remedy(format!("as the owner of the table, run: {}", self.sql))
-                }
-                tributary_runtime::Policy::Retry => error,
-            }
-        })
+        publication::change(client, database, &self.sql, "the table").await
     }
 }
 

@@ -1,15 +1,12 @@
 //! The publications on the server.
 
 use tokio_postgres::Client;
-use tributary_runtime::{Error, Problem};
+use tributary_runtime::{Error, Policy, Problem, ResultExt};
 
 use crate::catalog::{CatalogTable, Selection};
 use crate::config::{Plugin, SourceConfig};
 use crate::database::{Database, UndefinedObject, identifier, qualified};
 use crate::membership::{self, Members};
-
-/// How long a statement of ours that changes a publication waits for a lock of the application's.
-pub(crate) const LOCK_TIMEOUT: &str = "2s";
 
 /// One of the two publications of a source. Both are always there, empty or not: the stream names both, and one that is
 /// made later would be missing at the older positions that a restart decodes again.
@@ -107,18 +104,9 @@ impl Publication<'_> {
         if self.exists(client, database).await? {
             return Ok(());
         }
-        let statement = self.create_statement();
-        client.batch_execute(&statement).await.map_err(|error| {
-            let error = database
-                .explain(error)
-                .context(format!("create publication '{}'", self.name));
-            match error.policy() {
-                tributary_runtime::Policy::Stop => {
-                    error.remedy(format!("as the owner of the tables, run: {statement}"))
-                }
-                tributary_runtime::Policy::Retry => error,
-            }
-        })?;
+        change(client, database, &self.create_statement(), "the tables")
+            .await
+            .doing(|| format!("create publication '{}'", self.name))?;
         tracing::info!(
             publication = self.name,
             tables = self.tables.len(),
@@ -126,6 +114,27 @@ impl Publication<'_> {
         );
         Ok(())
     }
+}
+
+/// Runs statements that change a publication. A lock that somebody holds on a table is waited for 2 s: nothing else goes on
+/// meanwhile.
+///
+/// # Errors
+/// The server refuses: mostly for want of ownership of `owned`.
+pub(crate) async fn change(
+    client: &Client,
+    database: &Database,
+    statements: &str,
+    owned: &str,
+) -> Result<(), Error> {
+    let in_time = format!("SET LOCAL lock_timeout = '2s'; {statements}");
+    client.batch_execute(&in_time).await.map_err(|error| {
+        let error = database.explain(error);
+        match error.policy() {
+            Policy::Stop => error.remedy(format!("as the owner of {owned}, run: {statements}")),
+            Policy::Retry => error,
+        }
+    })
 }
 
 /// What is there under a publication's name.
@@ -141,23 +150,6 @@ enum Found {
 /// # Errors
 /// One is not of our kind, or the server refuses.
 pub(crate) async fn put_right(
-    client: &Client,
-    database: &Database,
-    config: &SourceConfig,
-    selection: &Selection,
-    has_slot: bool,
-) -> Result<(Members, Option<String>), Error> {
-    // Nothing goes on meanwhile: a lock that somebody holds for long is not waited for.
-    let limit = format!("SET lock_timeout = '{LOCK_TIMEOUT}'");
-    let limited = client.batch_execute(&limit).await;
-    limited.map_err(|e| database.explain(e))?;
-    let right = put_right_in_time(client, database, config, selection, has_slot).await?;
-    let unlimited = client.batch_execute("RESET lock_timeout").await;
-    unlimited.map_err(|e| database.explain(e))?;
-    Ok(right)
-}
-
-async fn put_right_in_time(
     client: &Client,
     database: &Database,
     config: &SourceConfig,

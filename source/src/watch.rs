@@ -187,15 +187,7 @@ impl Watcher {
     async fn look(&mut self) -> Result<Survey, Error> {
         let client = match self.client.take() {
             Some(client) if !client.is_closed() => client,
-            _ => {
-                let client = self.database.connect().await?;
-                let limit = format!("SET lock_timeout = '{}'", publication::LOCK_TIMEOUT);
-                client
-                    .batch_execute(&limit)
-                    .await
-                    .map_err(|e| self.database.explain(e))?;
-                client
-            }
+            _ => self.database.connect().await?,
         };
         let since = self.database.insert_lsn(&client).await?;
         let selection = Catalog::new(&client, &self.database)
@@ -209,14 +201,7 @@ impl Watcher {
         // Behind the members: without its publication every table would seem to be gone.
         let publications =
             publication::faults(&client, &self.database, &self.config, &selection.tables).await?;
-        let names: HashMap<u32, String> = selection
-            .tables
-            .iter()
-            .map(|table| (table.table.oid, table.display_name()))
-            .collect();
-        let tables = self.settle(&client, selection.tables, &members).await?;
-        let awaited = self.writers.keys();
-        let awaited = awaited.filter_map(|oid| Some((*oid, names.get(oid)?.clone())));
+        let (tables, awaited) = self.settle(&client, selection.tables, &members).await?;
         let unusable = selection.unusable.into_iter();
         let unusable = unusable.map(|one| (one.oid, one.table));
         let untold = unusable.chain(awaited).collect();
@@ -253,16 +238,16 @@ impl Watcher {
         Members::read(client, &self.database, &self.config).await
     }
 
-    /// The tables that are in their publication, without those that somebody still writes to who began before:
-    /// what that transaction did earlier is not in the stream, and becomes visible only when it ends.
+    /// The tables that are in their publication; apart, by OID and name, those that somebody still writes to who began
+    /// before: what that transaction did earlier is not in the stream, and becomes visible only when it ends.
     async fn settle(
         &mut self,
         client: &Client,
         tables: Vec<CatalogTable>,
         members: &Members,
-    ) -> Result<BTreeMap<String, Surveyed>, Error> {
-        let mut surveyed = BTreeMap::new();
-        let mut awaited = HashMap::new();
+    ) -> Result<(BTreeMap<String, Surveyed>, BTreeMap<u32, String>), Error> {
+        let (mut surveyed, mut awaited) = (BTreeMap::new(), BTreeMap::new());
+        let mut writers = HashMap::new();
         for table in tables {
             let oid = table.table.oid;
             let Some(place) = members.place(&table, &self.config) else {
@@ -279,7 +264,8 @@ impl Watcher {
                     None => now,
                 };
                 if !left.is_empty() {
-                    awaited.insert(oid, (place, left));
+                    awaited.insert(oid, table.display_name());
+                    writers.insert(oid, (place, left));
                     continue;
                 }
                 self.settled.insert(oid, place);
@@ -287,8 +273,8 @@ impl Watcher {
             let topic = topic_name(&self.config, &table.table)?;
             surveyed.insert(topic, Surveyed { table, place });
         }
-        self.writers = awaited;
-        Ok(surveyed)
+        self.writers = writers;
+        Ok((surveyed, awaited))
     }
 
     /// The transactions that hold a lock to write to one of these relations, prepared ones too.

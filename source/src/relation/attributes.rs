@@ -52,29 +52,23 @@ pub(super) fn numbers(columns: &[&str], attributes: &[Attribute]) -> Vec<i16> {
             .map(|one| one.number)
             .collect();
     }
+    let named = |name: &str| {
+        let mut attributes = attributes.iter();
+        attributes.find(|one| one.name.as_deref() == Some(name))
+    };
     let Some(places) = line_up(columns, attributes) else {
         // The catalog does not show the newest columns yet.
-        let named = |column: &&str| {
-            attributes
-                .iter()
-                .find(|one| one.name.as_deref() == Some(column))
-        };
+        let columns = columns.iter();
         return columns
-            .iter()
             .map(|column| named(column).map_or(0, |one| one.number))
             .collect();
-    };
-    let is_elsewhere = |name: &str| {
-        attributes
-            .iter()
-            .any(|one| one.name.as_deref() == Some(name))
     };
     let places = columns.iter().zip(places);
     let number = |(column, place): (&&str, usize)| {
         let attribute = &attributes[place];
         let certain = match attribute.name.as_deref() {
             Some(name) if name == *column => true,
-            Some(name) => !is_elsewhere(column) && !columns.contains(&name),
+            Some(name) => named(column).is_none() && !columns.contains(&name),
             None => true,
         };
         if certain { attribute.number } else { 0 }
@@ -89,10 +83,8 @@ fn line_up(columns: &[&str], attributes: &[Attribute]) -> Option<Vec<usize>> {
     best.push(vec![Some(0); attributes.len() + 1]);
     for i in (0..columns.len()).rev() {
         for j in (0..attributes.len()).rev() {
-            best[i][j] = match options(&best, columns[i], &attributes[j], (i, j)) {
-                (Some(taken), left) => Some(left.map_or(taken, |left| left.max(taken))),
-                (None, left) => left,
-            };
+            let (taken, left) = options(&best, columns[i], &attributes[j], (i, j));
+            best[i][j] = taken.max(left);
         }
     }
     best[0][0]?;
@@ -100,7 +92,7 @@ fn line_up(columns: &[&str], attributes: &[Attribute]) -> Option<Vec<usize>> {
     while places.len() < columns.len() {
         let i = places.len();
         let (taken, left) = options(&best, columns[i], attributes.get(j)?, (i, j));
-        if taken.is_some() && taken >= left {
+        if taken >= left {
             places.push(j);
         }
         j += 1;
@@ -108,7 +100,7 @@ fn line_up(columns: &[&str], attributes: &[Attribute]) -> Option<Vec<usize>> {
     Some(places)
 }
 
-/// How well it agrees to take a column for an attribute, and to leave that attribute out.
+/// How well it agrees to take a column for an attribute, and to leave that attribute out; none where it cannot.
 fn options(
     best: &[Vec<Option<i32>>],
     column: &str,

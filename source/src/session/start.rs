@@ -117,7 +117,8 @@ impl Session {
     ) -> Result<Way, Error> {
         let name = self.config.slot_name();
         let Some(mut progress) = progress else {
-            return Ok(self.behind_gap(self.adopt(identity).await?));
+            let seq = self.highest_seq().await?;
+            return Ok(self.behind_gap(self.adopt(identity, seq.unwrap_or(0))?));
         };
         if !progress.has_begun() {
             self.decided(&progress, identity)?;
@@ -197,7 +198,10 @@ impl Session {
             None => {}
         }
         let before = match taken.progress {
-            None if self.highest_seq().await?.is_some() => Some(self.adopt(&identity).await?),
+            None => match self.highest_seq().await? {
+                Some(seq) => Some(self.adopt(&identity, seq)?),
+                None => None,
+            },
             progress => progress,
         };
         let server = (identity, connection);
@@ -418,7 +422,7 @@ impl Session {
 
     /// What takes the place of a lost progress record, if we are told to go on without: `seq` goes on above all
     /// that is in the topics.
-    async fn adopt(&self, identity: &SystemIdentity) -> Result<Progress, Error> {
+    fn adopt(&self, identity: &SystemIdentity, seq: u64) -> Result<Progress, Error> {
         if !self.adopts() {
             return Err(Error::stop_msg(format!(
                 "topic '{}' has no progress of source '{}', but there is a slot, or records in its topics: what is in them is unknown",
@@ -427,7 +431,6 @@ impl Session {
             ))
             .remedy("restore the topic; or `tributary-source run --adopt`, once: seq goes on above all that is in the topics, and every row is read again; or start over with a new `name` and kafka.topic_prefix"));
         }
-        let seq = self.highest_seq().await?.unwrap_or(0);
         tracing::warn!(
             seq,
             "progress is lost: adopting what is in the topics; every row is read again"
