@@ -10,6 +10,6 @@ mod replication {
     pub(crate) mod clock;
 }
 
-mod snapshot {
+mod rows {
     pub(crate) mod copy_text;
 }

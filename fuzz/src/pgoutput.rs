@@ -1,1 +1,1 @@
-../../source/src/pgoutput.rs
+../../postgres/src/pgoutput.rs

@@ -1,1 +1,1 @@
-../../source/src/wal2json.rs
+../../postgres/src/wal2json.rs

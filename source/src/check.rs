@@ -6,15 +6,15 @@ use tokio_postgres::Client;
 use tributary_runtime::registry::Registry;
 use tributary_runtime::{Error, Problem};
 
-use crate::catalog::{Catalog, CatalogTable};
 use crate::config::SourceConfig;
-use crate::database::Database;
-use crate::decoder::limits;
-use crate::membership::Members;
-use crate::publication::publications;
-use crate::session::{server_problems, topic_specs};
-use crate::slot::Slot;
-use crate::topics::Topics;
+use crate::log::specs::topic_specs;
+use crate::log::topics::Topics;
+use tributary_postgres::catalog::{Catalog, CatalogTable};
+use tributary_postgres::database::Database;
+use tributary_postgres::decoder::limits;
+use tributary_postgres::publication::{self, Members};
+use tributary_postgres::server;
+use tributary_postgres::slot::Slot;
 
 /// Everything that keeps this source from running.
 pub(crate) async fn run(config: &SourceConfig) -> Vec<Problem> {
@@ -43,10 +43,10 @@ async fn postgres(
     config: &SourceConfig,
     problems: &mut Vec<Problem>,
 ) -> Result<Vec<CatalogTable>, Error> {
-    let all = Database::new(config).map_err(Error::stop)?;
+    let all = config.database().map_err(Error::stop)?;
     let (database, client) = all.primary().await?;
     problems.extend(
-        server_problems(&client, &database)
+        server::problems(&client, &database)
             .await?
             .iter()
             .map(Problem::from),
@@ -59,7 +59,9 @@ async fn postgres(
                 .map(Problem::from),
         );
     }
-    let selection = Catalog::new(&client, &database).select(config).await?;
+    let selection = Catalog::new(&client, &database)
+        .select(&config.wanted())
+        .await?;
     problems.extend(selection.problems().cloned());
     let unused = config.unused_column_patterns(&selection.tables);
     problems.extend(unused.map(|pattern| {
@@ -68,10 +70,11 @@ async fn postgres(
         ))
         .remedy("correct it, or remove it")
     }));
+    let publications = config.publications();
     let mut missing = Vec::new();
     // What may not be read yet has to be published, too.
     let selected = [&selection.tables[..], &selection.unreadable].concat();
-    for publication in publications(&selected, config) {
+    for publication in publication::publications(&selected, &publications) {
         match publication.exists(&client, &database).await {
             Ok(true) => {}
             Ok(false) => {
@@ -82,16 +85,22 @@ async fn postgres(
         }
     }
     problems.extend(failover::problems(config, &all, &database, &client).await?);
-    let members = Members::read(&client, &database, config).await?;
-    problems.extend(members.restricted(config));
+    let members = Members::read(&client, &database, &publications).await?;
+    problems.extend(members.restricted(&publications));
     if missing.is_empty() {
-        let corrections = members.corrections(&selection, config);
+        let corrections = members.corrections(&selection, &publications);
         missing.extend(corrections.into_iter().map(|one| (one.sql, vec![one.oid])));
     }
     for (statement, oids) in missing {
         problems.extend(may_publish(&client, &database, &statement, &oids).await?);
     }
-    let limits = limits::problems(config, &client, &database, &selection.tables).await?;
+    let limits = limits::problems(
+        config.postgres.plugin,
+        &client,
+        &database,
+        &selection.tables,
+    )
+    .await?;
     problems.extend(limits.iter().map(Problem::from));
     Ok(selection.tables)
 }
@@ -129,7 +138,7 @@ async fn kafka(
     tables: &[CatalogTable],
     problems: &mut Vec<Problem>,
 ) -> Result<(), Error> {
-    let specs = topic_specs(config, tables)?;
+    let specs = topic_specs(config, tables.iter().map(|one| &one.table))?;
     problems.extend(
         Topics::new(config)?
             .contradictions(&specs)

@@ -9,8 +9,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use tributary_runtime::Error;
 use tributary_runtime::cli::{self, Answer};
 
-use crate::config::{SourceConfig, TablePattern};
-use crate::signals::{Action, Request, SWEEP_AND_FILTER, Signal};
+use crate::config::SourceConfig;
+use crate::run::signals::{Action, Request, SWEEP_AND_FILTER, Signal};
+use tributary_postgres::catalog::TablePattern;
 
 /// The commands for the command line.
 pub(crate) fn definitions() -> Vec<Command> {
@@ -113,7 +114,7 @@ fn action(arguments: &ArgMatches) -> Result<Action, Error> {
 #[cfg(test)]
 mod tests {
     use super::{action, definitions};
-    use crate::signals::Action;
+    use crate::run::signals::Action;
 
     fn parsed(line: &[&str]) -> Result<Action, String> {
         let command = definitions()

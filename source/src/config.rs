@@ -1,24 +1,28 @@
 //! The source's configuration.
 
-mod pattern;
 mod slot;
 mod stream;
 
 use serde::Deserialize;
-use tributary_runtime::Problem;
+use tributary_postgres::catalog::{PartitionTopics, TablePattern, TopicNames, Wanted};
+use tributary_postgres::database::{Database, UrlError};
+use tributary_postgres::plugin::Plugin;
+use tributary_postgres::publication::PublicationNames;
+use tributary_postgres::spool::SpoolConfig;
 use tributary_runtime::config::{self, Secret};
+use tributary_runtime::{Error, Problem};
+use tributary_schemas::name;
 use tributary_schemas::table::Table;
 
-use crate::catalog::CatalogTable;
+use tributary_postgres::catalog::CatalogTable;
 
 mod columns;
 
 pub(crate) use columns::pattern_of;
 pub use columns::{ColumnConfig, ColumnForm, IntervalForm, TypesConfig};
 
-pub(crate) use pattern::TablePattern;
 pub use slot::{OnLimit, SlotConfig};
-pub use stream::{PublishConfig, SpoolConfig};
+pub use stream::PublishConfig;
 
 /// One source: a Postgres database and the tables of it that go into Kafka.
 #[derive(Clone, Deserialize)]
@@ -125,38 +129,6 @@ pub enum OnKeyChange {
     Resnapshot,
 }
 
-/// Where the rows of a partitioned table go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PartitionTopics {
-    /// Into one topic, named after the partitioned table.
-    #[default]
-    Root,
-    /// Into one topic per partition, named after the partition.
-    Leaf,
-}
-
-/// The output plug-in of the slot. A slot keeps the one that it was created with.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Plugin {
-    /// Postgres' own.
-    #[default]
-    Pgoutput,
-    /// For servers where pgoutput cannot be had; what it cannot carry stands in docs/plugins.md.
-    Wal2json,
-}
-
-impl Plugin {
-    /// Its name, as Postgres has it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Pgoutput => "pgoutput",
-            Self::Wal2json => "wal2json",
-        }
-    }
-}
-
 /// Where the records go, and how missing topics are created.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -214,6 +186,15 @@ impl Default for SnapshotConfig {
     }
 }
 
+impl TopicNames for SourceConfig {
+    fn topic_of(&self, schema: &str, table: &str) -> Result<String, Error> {
+        name::topic(&self.kafka.topic_prefix, schema, table).map_err(|error| {
+            Error::stop(error)
+                .remedy("rename the table, shorten kafka.topic_prefix, or leave the table out")
+        })
+    }
+}
+
 const fn default_partitions() -> i32 {
     6
 }
@@ -231,6 +212,42 @@ impl SourceConfig {
     /// refuse the application's.
     pub fn keyless_publication(&self) -> String {
         format!("{}_keyless", self.slot_name())
+    }
+
+    /// Both publications.
+    pub(crate) fn publications(&self) -> PublicationNames {
+        PublicationNames {
+            keyed: self.slot_name(),
+            keyless: self.keyless_publication(),
+            plugin: self.postgres.plugin,
+        }
+    }
+
+    /// The database.
+    ///
+    /// # Errors
+    /// `postgres.url` cannot be used.
+    pub(crate) fn database(&self) -> Result<Database, UrlError> {
+        let PostgresConfig { url, password, .. } = &self.postgres;
+        let application = format!("tributary-source {}", self.name);
+        Database::new(url, password.as_ref(), application)
+    }
+
+    /// The tables that `postgres.tables` asks for.
+    pub(crate) fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            patterns: &self.postgres.tables,
+            partitions: self.postgres.partitions,
+            topics: self,
+        }
+    }
+
+    /// The topic of a table.
+    ///
+    /// # Errors
+    /// The name would be longer than Kafka takes.
+    pub(crate) fn topic_name(&self, table: &Table) -> Result<String, Error> {
+        self.topic_of(&table.schema, &table.name)
     }
 
     /// The transactional id of the one producer.
@@ -283,7 +300,7 @@ impl SourceConfig {
             problems.push(Problem::new("`name` is not a legal source name")
                 .remedy(format!("use 1 to {NAME_BYTES} of a-z, 0-9, '-' and '_': the replication slot is named after it")));
         }
-        if let Err(error) = crate::database::Database::new(self) {
+        if let Err(error) = self.database() {
             problems.push(
                 Problem::new(format!("`postgres.url`: {error}"))
                     .remedy("write postgres://user@host:port/database"),

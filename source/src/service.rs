@@ -11,11 +11,12 @@ use tributary_runtime::retry::Backoff;
 use tributary_runtime::{Error, Policy, Problem, telemetry};
 
 use crate::config::SourceConfig;
-use crate::session::Carried;
-use crate::slot_care::Watch;
-use crate::spool::StreamingSwitch;
-use crate::status::Monitor;
-use crate::{check, commands, session, status};
+use crate::run::session::Carried;
+use crate::run::slot_care::SlotWatch;
+use crate::run::status::Monitor;
+use crate::run::{self, status};
+use crate::{check, commands};
+use tributary_postgres::spool::StreamingSwitch;
 
 /// The longest pause between two attempts: a standby instance takes over within it.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
@@ -79,7 +80,7 @@ impl Service for Source {
             let monitor = Arc::clone(&monitor);
             move || monitor.details()
         });
-        let watch = Watch::new(
+        let watch = SlotWatch::new(
             Arc::clone(&config),
             Arc::clone(&monitor),
             context.health.clone(),
@@ -88,7 +89,7 @@ impl Service for Source {
         let mut backoff = Backoff::new(Duration::from_millis(200), MAX_PAUSE, 2.0);
         loop {
             let started = Instant::now();
-            let ended = Box::pin(session::run(
+            let ended = Box::pin(run::session(
                 &config,
                 &monitor,
                 &streaming,

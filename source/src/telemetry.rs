@@ -2,8 +2,7 @@
 
 use tributary_runtime::telemetry::Metric;
 
-use crate::slot_care::SlotState;
-use crate::status::Extent;
+use tributary_postgres::slot::Slot;
 
 /// Records in the log, by topic-independent total.
 pub(crate) const EVENTS: &str = "tributary_source_events_total";
@@ -122,10 +121,14 @@ pub(crate) const METRICS: &[Metric] = &[
 ];
 
 /// Records how far the snapshots are.
-pub(crate) fn snapshot(extent: &Extent, tables_left: usize, seconds_left: Option<u64>) {
+pub(crate) fn snapshot(
+    (read_bytes, left_bytes): (u64, u64),
+    tables_left: usize,
+    seconds_left: Option<u64>,
+) {
     gauge(SNAPSHOT_TABLES, tables_left as u64);
-    gauge(SNAPSHOT_READ_BYTES, extent.bytes);
-    gauge(SNAPSHOT_LEFT_BYTES, extent.bytes_left);
+    gauge(SNAPSHOT_READ_BYTES, read_bytes);
+    gauge(SNAPSHOT_LEFT_BYTES, left_bytes);
     match seconds_left {
         Some(seconds) => gauge(SNAPSHOT_LEFT_SECONDS, seconds),
         None if tables_left == 0 => gauge(SNAPSHOT_LEFT_SECONDS, 0),
@@ -134,7 +137,7 @@ pub(crate) fn snapshot(extent: &Extent, tables_left: usize, seconds_left: Option
 }
 
 /// Records what the slot holds.
-pub(crate) fn slot(state: &SlotState, lag_seconds: f64) {
+pub(crate) fn slot(state: &Slot, lag_seconds: f64) {
     gauge(SLOT_LAG_BYTES, state.lag_bytes());
     gauge(SLOT_RETAINED_BYTES, state.retained_bytes());
     gauge(SLOT_ACTIVE, u64::from(state.active));

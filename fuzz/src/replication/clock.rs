@@ -1,1 +1,1 @@
-../../../source/src/replication/clock.rs
+../../../postgres/src/replication/clock.rs

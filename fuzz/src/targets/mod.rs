@@ -1,4 +1,4 @@
-//! What the fuzz targets do with one input. The tests of the source replay the seeds through the same functions.
+//! What the fuzz targets do with one input. The tests of the crate postgres replay the seeds through the same functions.
 
 pub mod pgoutput;
 pub mod seeds;

@@ -12,7 +12,7 @@ use tributary_schemas::lsn::Lsn;
 use tributary_schemas::record::Op;
 use tributary_schemas::table::{Attribute, Cell, Column, ColumnType, Table};
 
-use crate::snapshot::copy_text::CopyRow;
+use crate::rows::copy_text::CopyRow;
 
 /// A type's name, as `format_type` prints it, and the type.
 type Named = (&'static str, fn() -> ColumnType);

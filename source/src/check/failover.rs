@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 use tributary_runtime::{Error, Problem};
 
 use crate::config::{OnGap, SourceConfig};
-use crate::database::Database;
+use tributary_postgres::database::Database;
 
 /// Checks the primary, and the standbys among the hosts that answer.
 pub(super) async fn problems(

@@ -6,17 +6,15 @@ use tributary_runtime::cli::Answer;
 use tributary_runtime::{Error, Policy, ResultExt};
 
 use crate::config::SourceConfig;
-use crate::database::{Database, identifier};
-use crate::slot_care::SlotState;
+use tributary_postgres::database::{Database, identifier};
+use tributary_postgres::slot::Slot;
 
 /// Says what would go, and with `yes` lets it go.
 pub(super) async fn run(config: &SourceConfig, yes: bool) -> Result<Answer, Error> {
-    let database = Database::new(config).map_err(Error::stop)?;
+    let database = config.database().map_err(Error::stop)?;
     let client = database.connect().await?;
     let name = config.slot_name();
-    let slot = SlotState::read(&client, &name)
-        .await
-        .map_err(|e| database.explain(e))?;
+    let slot = Slot::read(&client, &database, &name).await?;
     if let Some(slot) = &slot {
         ours(slot, &name, &database)?;
     }
@@ -72,7 +70,7 @@ pub(super) async fn run(config: &SourceConfig, yes: bool) -> Result<Answer, Erro
 }
 
 /// A slot of that name that somebody uses, or that is not this source's, is left alone.
-fn ours(slot: &SlotState, name: &str, database: &Database) -> Result<(), Error> {
+fn ours(slot: &Slot, name: &str, database: &Database) -> Result<(), Error> {
     if slot.database.as_deref() != Some(database.name()) {
         return Err(Error::stop_msg(format!(
             "slot '{name}' exists, but in database '{}'",

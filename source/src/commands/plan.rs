@@ -5,20 +5,21 @@ use tokio_postgres::Client;
 use tributary_runtime::cli::{Answer, exit};
 use tributary_runtime::{Error, Problem};
 
-use crate::catalog::{Catalog, CatalogTable};
 use crate::config::SourceConfig;
-use crate::database::Database;
-use crate::publication::publications;
-use crate::published::topic_name;
-use crate::session::topic_specs;
-use crate::slot::Slot;
-use crate::topics::Topics;
+use crate::log::specs::topic_specs;
+use crate::log::topics::Topics;
+use tributary_postgres::catalog::{Catalog, CatalogTable};
+use tributary_postgres::database::Database;
+use tributary_postgres::publication::publications;
+use tributary_postgres::slot::Slot;
 
 /// What there is, what is missing, and what contradicts; changes nothing.
 pub(super) async fn run(config: &SourceConfig) -> Result<Answer, Error> {
-    let database = Database::new(config).map_err(Error::stop)?;
+    let database = config.database().map_err(Error::stop)?;
     let client = database.connect().await?;
-    let selection = Catalog::new(&client, &database).select(config).await?;
+    let selection = Catalog::new(&client, &database)
+        .select(&config.wanted())
+        .await?;
     let mut plan = Plan::default();
     plan.problems.extend(selection.problems().cloned());
     let tables = selection.tables;
@@ -54,7 +55,7 @@ pub(super) async fn run(config: &SourceConfig) -> Result<Answer, Error> {
 fn subjects(config: &SourceConfig, tables: &[CatalogTable]) -> Result<Vec<String>, Error> {
     let mut subjects = Vec::new();
     for table in tables {
-        let topic = topic_name(config, &table.table)?;
+        let topic = config.topic_name(&table.table)?;
         if !table.is_keyless() {
             subjects.push(format!("{topic}-key"));
         }
@@ -98,7 +99,7 @@ impl Plan {
         }
         self.say(slot.is_some(), &format!("slot {name}"));
         let mut planned = Vec::new();
-        for publication in publications(tables, config) {
+        for publication in publications(tables, &config.publications()) {
             let exists = match publication.exists(client, database).await {
                 Ok(exists) => exists,
                 Err(error) => {
@@ -126,7 +127,7 @@ impl Plan {
         tables: &[CatalogTable],
     ) -> Result<Vec<Value>, Error> {
         let admin = Topics::new(config)?;
-        let specs = topic_specs(config, tables)?;
+        let specs = topic_specs(config, tables.iter().map(|one| &one.table))?;
         for error in admin.contradictions(&specs).await? {
             self.problem(&error);
         }

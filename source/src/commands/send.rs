@@ -12,8 +12,8 @@ use tributary_runtime::cli::Answer;
 use tributary_runtime::{Error, ResultExt, kafka};
 
 use crate::config::SourceConfig;
-use crate::signals::Signal;
-use crate::topics::Topics;
+use crate::log::topics::Topics;
+use crate::run::signals::Signal;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 

@@ -1,11 +1,11 @@
 //! What of the stream is published beside the rows, and how it is received.
 
-use std::path::PathBuf;
-
 use serde::Deserialize;
 use tributary_runtime::Problem;
 
-use super::{PartitionTopics, Plugin, SourceConfig};
+use super::SourceConfig;
+use tributary_postgres::catalog::PartitionTopics;
+use tributary_postgres::plugin::Plugin;
 
 /// What is published beside the tables' rows.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -15,25 +15,6 @@ pub struct PublishConfig {
     pub transactions: bool,
     /// Logical messages, in `<prefix>.message`.
     pub messages: bool,
-}
-
-/// Where streamed transactions wait for their commit.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SpoolConfig {
-    /// The folder; made if it is missing.
-    pub dir: Option<PathBuf>,
-    /// The most bytes that all of them together may take.
-    pub max_bytes: u64,
-}
-
-impl Default for SpoolConfig {
-    fn default() -> Self {
-        Self {
-            dir: None,
-            max_bytes: 10 << 30,
-        }
-    }
 }
 
 impl SourceConfig {

@@ -15,19 +15,21 @@ use tokio_postgres::error::SqlState;
 use tributary_runtime::{Error, Policy, ResultExt};
 use tributary_schemas::table::Table;
 
-use crate::catalog::Catalog;
-use crate::completion::ServerSnapshot;
-use crate::database::{Database, is_undefined, literal};
+use crate::change::completion::ServerSnapshot;
+use crate::change::watermark::{WATERMARK_PREFIX, Watermark};
 use crate::failpoint;
-use crate::outbox::MAX_RECORDS;
-use crate::progress::TableProgress;
-use crate::published::{PublishedTable, Registrar};
+use crate::log::outbox::MAX_RECORDS;
+use crate::log::progress::TableProgress;
+use crate::log::progress::{RelationRanges, TableSnapshot};
+use crate::log::table_topic::{Registrar, TableTopic};
 use crate::snapshot::relations::{Relation, relations};
-use crate::snapshot::rows::{ONE_SCAN, in_order};
-use crate::snapshot::{RelationRanges, Row, Rows, TableSnapshot, Throttle, TidRange};
+use crate::snapshot::throttle::Throttle;
+use tributary_postgres::catalog::Catalog;
+use tributary_postgres::ctid::TidRange;
+use tributary_postgres::database::{Database, is_undefined, literal};
+use tributary_postgres::rows::{ONE_SCAN, in_order};
+use tributary_postgres::rows::{Row, Rows};
 
-/// The prefix of the logical messages that are watermarks. The content begins with the source's name.
-pub(crate) const WATERMARK_PREFIX: &str = "tributary";
 /// How many bytes of rows are held until their watermark comes through the stream. Their number is bounded too: all of
 /// them become records of one transaction.
 const PIECE_BYTES: usize = 1 << 20;
@@ -45,10 +47,6 @@ pub(crate) struct Task {
     pub(crate) snapshot: TableSnapshot,
 }
 
-/// A place in the WAL: the content of a logical message of ours.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Watermark(pub(crate) Vec<u8>);
-
 /// What the streaming loop makes of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -63,7 +61,7 @@ pub(crate) enum Verdict {
 /// Rows up to a high watermark.
 pub(crate) struct Piece {
     pub(crate) high: Watermark,
-    pub(crate) table: Arc<PublishedTable>,
+    pub(crate) table: Arc<TableTopic>,
     /// What these rows were read under.
     pub(crate) snapshot: ServerSnapshot,
     /// As [`Row`] reads them.
@@ -112,7 +110,7 @@ impl Reader {
             registrar: Arc::clone(registrar),
             marks: Marks {
                 source: source.to_owned(),
-                nonce: crate::snapshot::now_ns(),
+                nonce: crate::change::origin::now_ns(),
                 count: 0,
             },
             chunk_pages,
@@ -181,12 +179,12 @@ struct Beside {
 #[derive(Clone)]
 struct Described {
     found: Table,
-    published: Arc<PublishedTable>,
+    published: Arc<TableTopic>,
 }
 
 /// A chunk under its snapshot.
 struct Chunk {
-    table: Arc<PublishedTable>,
+    table: Arc<TableTopic>,
     snapshot: ServerSnapshot,
     oid: u32,
     range: TidRange,
@@ -398,7 +396,7 @@ impl Beside {
     async fn hand_over(
         &mut self,
         marks: &Client,
-        table: &Arc<PublishedTable>,
+        table: &Arc<TableTopic>,
         snapshot: ServerSnapshot,
         rows: Vec<Bytes>,
         state: TableSnapshot,

@@ -12,19 +12,23 @@ use tributary_schemas::encode::{Change, Snapshot};
 use tributary_schemas::record::Op;
 use tributary_schemas::table::Cell;
 
-use crate::database::{Database, is_undefined, literal};
+use crate::change::origin::now_ns;
 use crate::failpoint;
-use crate::outbox::Outbox;
-use crate::published::PublishedTable;
-use crate::snapshot::rows::{ONE_SCAN, in_order};
-use crate::snapshot::{
-    RelationRanges, Row, Rows, Throttle, Tid, TidRange, now_ns, relations, shape,
-};
+use crate::log::outbox::Outbox;
+use crate::log::progress::RelationRanges;
+use crate::log::table_topic::TableTopic;
+use crate::snapshot::relations::relations;
+use crate::snapshot::shape;
+use crate::snapshot::throttle::Throttle;
+use tributary_postgres::ctid::{Tid, TidRange};
+use tributary_postgres::database::{Database, is_undefined, literal};
+use tributary_postgres::rows::{ONE_SCAN, in_order};
+use tributary_postgres::rows::{Row, Rows};
 
 /// A range of one relation.
 #[derive(Debug, Clone)]
 struct Chunk {
-    table: Arc<PublishedTable>,
+    table: Arc<TableTopic>,
     /// The relation's name, quoted.
     relation: Arc<str>,
     oid: u32,
@@ -76,7 +80,7 @@ pub(crate) struct Batch {
 /// Rows of a relation that are read.
 #[derive(Debug)]
 pub(crate) struct Advance {
-    pub(crate) table: Arc<PublishedTable>,
+    pub(crate) table: Arc<TableTopic>,
     pub(crate) oid: u32,
     pub(crate) range: TidRange,
     pub(crate) rows: u64,
@@ -124,7 +128,7 @@ impl Workers {
     /// The relations of these tables, in the tables' order.
     pub(crate) async fn plan(
         &self,
-        tables: &[Arc<PublishedTable>],
+        tables: &[Arc<TableTopic>],
     ) -> Result<Vec<Vec<RelationRanges>>, Error> {
         let mut planned = Vec::new();
         for table in tables {
@@ -136,7 +140,7 @@ impl Workers {
 
     async fn relations(
         &self,
-        table: &PublishedTable,
+        table: &TableTopic,
     ) -> Result<Vec<crate::snapshot::relations::Relation>, Error> {
         let Some(first) = self.clients.first() else {
             return Ok(Vec::new());
@@ -150,7 +154,7 @@ impl Workers {
     /// workers.
     pub(crate) async fn read(
         self,
-        tables: &[Arc<PublishedTable>],
+        tables: &[Arc<TableTopic>],
         chunk_pages: u32,
         output: mpsc::Sender<Batch>,
     ) -> Result<(), Error> {

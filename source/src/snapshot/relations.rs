@@ -2,8 +2,8 @@
 
 use tokio_postgres::GenericClient;
 
-use crate::database::qualified;
-use crate::snapshot::RelationRanges;
+use crate::log::progress::RelationRanges;
+use tributary_postgres::database::qualified;
 
 /// A relation as it is now.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use crate::published::PublishedTable;
+use crate::log::table_topic::TableTopic;
 
 /// As the snapshot has it, beside what holds now.
 const SAME_FILE: &str = "
@@ -31,7 +31,7 @@ pub(crate) async fn have_their_files(
 /// Those of the server.
 pub(super) async fn is_unchanged(
     client: &Client,
-    table: &PublishedTable,
+    table: &TableTopic,
     relation: u32,
 ) -> Result<bool, tokio_postgres::Error> {
     if !have_their_files(client, &[relation]).await? {

@@ -1,0 +1,1 @@
+../../../postgres/src/rows/copy_text.rs

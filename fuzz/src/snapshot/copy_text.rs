@@ -1,1 +1,0 @@
-../../../source/src/snapshot/copy_text.rs

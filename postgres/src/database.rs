@@ -1,0 +1,462 @@
+//! Ordinary connections to the source database, and what an error of theirs means.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, NoTls};
+use tributary_runtime::config::Secret;
+use tributary_runtime::{Error, Policy};
+use tributary_schemas::Lsn;
+
+use crate::keepalive::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, UNACKNOWLEDGED};
+use crate::replication::{ReplicationConfig, ReplicationError};
+
+/// Settings that decide how values print, pinned on every connection of ours; `row_security=off` makes a
+/// policy that would hide rows an error.
+const PINNED: &str = "-c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c extra_float_digits=3 \
+    -c bytea_output=hex -c lc_monetary=C -c search_path= -c row_security=off -c statement_timeout=0 \
+    -c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off";
+
+/// What [`PINNED`] cannot have: only version 17 and later know it.
+pub const NO_TRANSACTION_TIMEOUT: &str =
+    "SELECT pg_catalog.set_config('transaction_timeout', '0', false)
+    WHERE pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL";
+
+/// How long connecting and logging in may take, where the URL has no `connect_timeout`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same for each of several hosts: one that does not answer must not keep us from the next for long.
+const CONNECT_TIMEOUT_PER_HOST: Duration = Duration::from_secs(5);
+const WAL_SENDER_TIMEOUT_MS: u32 = 10_000;
+
+/// Where the database is and who we are there.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// The first host, alone; with the others in [`Self::others`] the URL's list.
+    config: tokio_postgres::Config,
+    others: Vec<tokio_postgres::Config>,
+    application: String,
+}
+
+/// Why a `postgres.url` cannot be used. Never shows the URL: it may hold a password.
+#[derive(Debug, thiserror::Error)]
+pub enum UrlError {
+    /// It cannot be parsed.
+    #[error("not a connection URL")]
+    Malformed,
+    /// A part is missing: which.
+    #[error("it lacks the {0}")]
+    Missing(&'static str),
+    /// It asks for TLS.
+    #[error("TLS (sslmode=require) is not supported by this version")]
+    Tls,
+    /// It names hosts by `hostaddr`.
+    #[error("'hostaddr' is not supported")]
+    HostAddress,
+    /// It asks for a standby.
+    #[error("target_session_attrs=read-only would lead to a standby")]
+    ReadOnly,
+    /// Neither one port for all hosts, nor one for each.
+    #[error("it has {hosts} hosts, but {ports} ports")]
+    Ports {
+        /// How many hosts it has.
+        hosts: usize,
+        /// How many ports.
+        ports: usize,
+    },
+}
+
+/// The stream needs something that did not exist where it stands in the WAL: with pgoutput a publication.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct UndefinedObject(ReplicationError);
+
+impl UndefinedObject {
+    /// The server's message, in its language.
+    pub fn message(&self) -> &str {
+        self.0.server().map_or("", |error| error.message.as_str())
+    }
+}
+
+impl Database {
+    /// The database that a `postgres.url` names. `password` is the user's where the URL has none; `application` is
+    /// what the server shows of us.
+    ///
+    /// # Errors
+    /// The URL lacks something, or asks for what is not built.
+    pub fn new(
+        url: &Secret,
+        password: Option<&Secret>,
+        application: String,
+    ) -> Result<Self, UrlError> {
+        let mut url: tokio_postgres::Config =
+            url.expose().parse().map_err(|_| UrlError::Malformed)?;
+        if url.get_user().is_none() {
+            return Err(UrlError::Missing("user"));
+        }
+        if url.get_dbname().is_none() {
+            return Err(UrlError::Missing("database"));
+        }
+        if !url.get_hostaddrs().is_empty() {
+            return Err(UrlError::HostAddress);
+        }
+        if url.get_ssl_mode() == SslMode::Require {
+            return Err(UrlError::Tls);
+        }
+        if url.get_target_session_attrs() == TargetSessionAttrs::ReadOnly {
+            return Err(UrlError::ReadOnly);
+        }
+        if let Some(password) = password {
+            url.password(password.expose());
+        }
+        let mut hosts = each_host(&url, &application)?;
+        Ok(Self {
+            config: hosts.remove(0),
+            others: hosts,
+            application,
+        })
+    }
+
+    /// The database's name.
+    pub fn name(&self) -> &str {
+        self.config.get_dbname().unwrap_or_default()
+    }
+
+    /// The user that we connect as.
+    pub fn user(&self) -> &str {
+        self.config.get_user().unwrap_or_default()
+    }
+
+    /// `host:port/database`, for messages.
+    pub fn address(&self) -> String {
+        let hosts: Vec<_> = std::iter::once(&self.config)
+            .chain(&self.others)
+            .map(|config| {
+                let (host, port) = host_port(config);
+                format!("{host}:{port}")
+            })
+            .collect();
+        format!("{}/{}", hosts.join(","), self.name())
+    }
+
+    /// Opens a connection. Its driver runs until the client is dropped. Of several hosts it is the primary's.
+    pub async fn connect(&self) -> Result<Client, Error> {
+        self.primary().await.map(|(_, client)| client)
+    }
+
+    /// The one host that is no standby, with a connection to it; each host of the URL has its `connect_timeout` to
+    /// answer. Of two that take writes, as when a primary of old comes back, it is the one on the later timeline. A
+    /// single host is taken as it is.
+    ///
+    /// # Errors
+    /// None of the hosts is a primary that lets us in. A refusal that needs somebody goes before what may pass.
+    pub async fn primary(&self) -> Result<(Self, Client), Error> {
+        if self.others.is_empty() {
+            return Ok((self.clone(), self.open().await?));
+        }
+        let mut refusals = Vec::new();
+        let mut stop = None;
+        let mut newest: Option<(i32, Self, Client)> = None;
+        let hosts = self.hosts();
+        let asked = join_all(hosts.iter().map(Self::open_primary)).await;
+        for (host, answer) in hosts.into_iter().zip(asked) {
+            match answer {
+                Ok((timeline, client)) => {
+                    if newest.as_ref().is_none_or(|(known, ..)| *known < timeline) {
+                        newest = Some((timeline, host, client));
+                    }
+                }
+                Err(error) if error.policy() == Policy::Stop => stop = stop.or(Some(error)),
+                Err(error) => refusals.push(error.to_string()),
+            }
+        }
+        match (newest, stop) {
+            (Some((_, host, client)), _) => Ok((host, client)),
+            (None, Some(stop)) => Err(stop),
+            (None, None) => Err(Error::retry_msg(format!(
+                "none of the hosts in postgres.url is a primary: {}",
+                refusals.join("; ")
+            ))),
+        }
+    }
+
+    /// Each host of the URL alone.
+    pub fn hosts(&self) -> Vec<Self> {
+        let hosts = std::iter::once(&self.config).chain(&self.others);
+        hosts
+            .map(|config| Self {
+                config: config.clone(),
+                others: Vec::new(),
+                application: self.application.clone(),
+            })
+            .collect()
+    }
+
+    /// A connection to this host if it takes writes, and its timeline.
+    async fn open_primary(&self) -> Result<(i32, Client), Error> {
+        let client = self.open().await?;
+        // The first eight digits of a WAL file's name are the timeline; a standby has no current one.
+        let query = "SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN
+            ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int END";
+        let row = client.query_one(query, &[]);
+        match row.await.map_err(|e| self.explain(e))?.get(0) {
+            Some(timeline) => Ok((timeline, client)),
+            None => Err(Error::retry_msg(format!("{} is a standby", self.address()))),
+        }
+    }
+
+    /// A connection to this host, whatever it is.
+    pub async fn open(&self) -> Result<Client, Error> {
+        let timeout = self.connect_timeout();
+        let opened = tokio::time::timeout(timeout, self.open_any());
+        let client = opened.await.unwrap_or_else(|_| {
+            Err(Error::retry_msg(format!(
+                "no answer within {} ms",
+                timeout.as_millis()
+            )))
+        });
+        client.map_err(|error| error.context(format!("connect to Postgres at {}", self.address())))
+    }
+
+    async fn open_any(&self) -> Result<Client, Error> {
+        let (client, connection) = self
+            .config
+            .connect(NoTls)
+            .await
+            .map_err(|error| self.explain(error))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a Postgres connection ends");
+            }
+        });
+        let set = client.batch_execute(NO_TRANSACTION_TIMEOUT).await;
+        set.map_err(|error| self.explain(error))?;
+        Ok(client)
+    }
+
+    fn connect_timeout(&self) -> Duration {
+        let configured = self.config.get_connect_timeout();
+        configured.copied().unwrap_or(CONNECT_TIMEOUT)
+    }
+
+    /// What the replication connection needs: the host that [`Self::primary`] has found.
+    pub fn replication(&self) -> ReplicationConfig {
+        let (host, port) = host_port(&self.config);
+        ReplicationConfig {
+            host,
+            port,
+            user: self.user().to_owned(),
+            password: self.config.get_password().map(<[u8]>::to_vec),
+            dbname: self.name().to_owned(),
+            connect_timeout: self.connect_timeout(),
+            wal_sender_timeout_ms: WAL_SENDER_TIMEOUT_MS,
+            application_name: self.application.clone(),
+        }
+    }
+
+    /// Classifies an error of the replication connection.
+    pub fn explain_replication(&self, error: ReplicationError) -> Error {
+        if error.is_connection_lost() {
+            return Error::retry(error);
+        }
+        match error.sqlstate().map(SqlState::from_code) {
+            Some(code) => classify(&code, &error.to_string(), self.user()),
+            None => Error::stop(error),
+        }
+    }
+
+    /// Classifies an error of a stream that has begun.
+    pub fn explain_stream(&self, error: ReplicationError) -> Error {
+        if error.sqlstate() == Some(SqlState::UNDEFINED_OBJECT.code()) {
+            return Error::retry(UndefinedObject(error));
+        }
+        self.explain_replication(error)
+    }
+
+    /// Where the server's WAL is written next.
+    pub async fn insert_lsn(&self, client: &Client) -> Result<Lsn, Error> {
+        let query = "SELECT pg_catalog.pg_current_wal_insert_lsn()::text";
+        self.lsn(client, query).await
+    }
+
+    /// How far the server's WAL is flushed.
+    pub async fn flush_lsn(&self, client: &Client) -> Result<Lsn, Error> {
+        let query = "SELECT pg_catalog.pg_current_wal_flush_lsn()::text";
+        self.lsn(client, query).await
+    }
+
+    async fn lsn(&self, client: &Client, query: &str) -> Result<Lsn, Error> {
+        let row = client.query_one(query, &[]).await;
+        let row = row.map_err(|error| self.explain(error))?;
+        row.get::<_, &str>(0).parse().map_err(Error::stop)
+    }
+
+    /// Classifies an error of an ordinary connection.
+    pub fn explain(&self, error: tokio_postgres::Error) -> Error {
+        match error.as_db_error() {
+            Some(db) => {
+                let message = match db.detail() {
+                    Some(detail) if !shows_values(db.code()) => {
+                        format!("{} ({detail})", db.message())
+                    }
+                    _ => db.message().to_owned(),
+                };
+                classify(db.code(), &message, self.user())
+            }
+            None if error.is_closed() || is_io(&error) => Error::retry(error),
+            None => Error::stop(error),
+        }
+    }
+}
+
+fn host_port(config: &tokio_postgres::Config) -> (String, u16) {
+    let host = match config.get_hosts() {
+        [Host::Tcp(host), ..] => host.clone(),
+        _ => String::new(),
+    };
+    (host, config.get_ports().first().copied().unwrap_or(5432))
+}
+
+/// The URL's settings for each of its hosts, with those that are ours.
+fn each_host(
+    url: &tokio_postgres::Config,
+    application: &str,
+) -> Result<Vec<tokio_postgres::Config>, UrlError> {
+    let (hosts, ports) = (url.get_hosts(), url.get_ports());
+    if ports.len() > 1 && ports.len() != hosts.len() {
+        let (hosts, ports) = (hosts.len(), ports.len());
+        return Err(UrlError::Ports { hosts, ports });
+    }
+    if hosts.is_empty() {
+        return Err(UrlError::Missing("host"));
+    }
+    let timeout = if hosts.len() == 1 {
+        CONNECT_TIMEOUT
+    } else {
+        CONNECT_TIMEOUT_PER_HOST
+    };
+    let one = |(at, host): (usize, &Host)| {
+        let Host::Tcp(host) = host else {
+            return Err(UrlError::Missing("host"));
+        };
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host(host)
+            .port(*ports.get(at).or(ports.first()).unwrap_or(&5432))
+            .user(url.get_user().unwrap_or_default())
+            .dbname(url.get_dbname().unwrap_or_default())
+            .ssl_mode(url.get_ssl_mode())
+            .channel_binding(url.get_channel_binding())
+            .keepalives(url.get_keepalives())
+            .keepalives_idle(url.get_keepalives_idle().min(KEEPALIVE_IDLE))
+            .keepalives_interval(url.get_keepalives_interval().unwrap_or(KEEPALIVE_INTERVAL))
+            .keepalives_retries(url.get_keepalives_retries().unwrap_or(KEEPALIVE_RETRIES))
+            .tcp_user_timeout(
+                url.get_tcp_user_timeout()
+                    .copied()
+                    .unwrap_or(UNACKNOWLEDGED),
+            )
+            .connect_timeout(url.get_connect_timeout().copied().unwrap_or(timeout))
+            .options(PINNED)
+            .application_name(application);
+        if let Some(password) = url.get_password() {
+            config.password(password);
+        }
+        Ok(config)
+    };
+    hosts.iter().enumerate().map(one).collect()
+}
+
+/// Whether a table, its schema or a column is not there any more, or has another name.
+pub fn is_undefined(error: &tokio_postgres::Error) -> bool {
+    let undefined = [
+        SqlState::UNDEFINED_TABLE,
+        SqlState::INVALID_SCHEMA_NAME,
+        SqlState::UNDEFINED_COLUMN,
+    ];
+    error.code().is_some_and(|code| undefined.contains(code))
+}
+
+/// The classes of error whose detail quotes the row.
+fn shows_values(code: &SqlState) -> bool {
+    code.code().starts_with("22") || code.code().starts_with("23")
+}
+
+fn is_io(error: &tokio_postgres::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(current) = cause {
+        if current.is::<std::io::Error>() {
+            return true;
+        }
+        cause = current.source();
+    }
+    error.to_string().contains("timeout") || error.to_string().contains("timed out")
+}
+
+/// What a server's error means to the source: the one place where an SQLSTATE decides.
+pub fn classify(code: &SqlState, message: &str, user: &str) -> Error {
+    let text = format!("{message} (SQLSTATE {})", code.code());
+    match code.code() {
+        "28P01" | "28000" => Error::stop_msg(text)
+            .remedy(format!("correct postgres.password (or password_file) of user '{user}', or its line in pg_hba.conf")),
+        "42501" => Error::stop_msg(text)
+            .remedy(format!("give user '{user}' what is missing: REPLICATION, and USAGE on the schemas and SELECT on the tables (run `tributary-source check` for the statements)")),
+        "3D000" => Error::stop_msg(text).remedy("correct the database in postgres.url"),
+        // Another instance holds the slot, or its server process has not noticed yet that it is gone.
+        "55006" => Error::retry_msg(text).remedy("nothing, while another instance of this source runs"),
+        // 23505 as well is what two instances get that create one publication at the same moment.
+        "42710" | "23505" | "42704" | "40001" | "40P01" | "55P03" => Error::retry_msg(text),
+        state if state.starts_with("08") || state.starts_with("53") || state.starts_with("57P") => Error::retry_msg(text),
+        state if state.starts_with("58") || state == "57014" => Error::retry_msg(text),
+        _ => Error::stop_msg(text),
+    }
+}
+
+/// An SQL string literal.
+pub fn literal(text: &str) -> String {
+    let escaped = text.replace('\'', "''");
+    if escaped.contains('\\') {
+        format!(" E'{}'", escaped.replace('\\', "\\\\"))
+    } else {
+        format!("'{escaped}'")
+    }
+}
+
+/// A quoted SQL identifier.
+pub fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A quoted `schema.table`.
+pub fn qualified(schema: &str, table: &str) -> String {
+    format!("{}.{}", identifier(schema), identifier(table))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{UrlError, each_host, host_port};
+
+    fn hosts(url: &str) -> Result<Vec<(String, u16)>, UrlError> {
+        let url = url.parse().map_err(|_| UrlError::Malformed)?;
+        Ok(each_host(&url, "test")?.iter().map(host_port).collect())
+    }
+
+    #[test]
+    fn each_host_has_its_port() {
+        let of = |name: &str, port| (name.to_owned(), port);
+        assert_eq!(
+            hosts("postgres://u@a:5433,b:5434/d").unwrap(),
+            [of("a", 5433), of("b", 5434)]
+        );
+        assert_eq!(
+            hosts("postgres://u@a,b/d?target_session_attrs=read-write").unwrap(),
+            [of("a", 5432), of("b", 5432)]
+        );
+        assert_eq!(
+            hosts("host=a,b port=7 user=u").unwrap(),
+            [of("a", 7), of("b", 7)]
+        );
+        assert!(hosts("host=/tmp user=u").is_err());
+    }
+}

@@ -1,0 +1,88 @@
+//! What wal2json cannot carry: refused at the start, and named by `check`.
+
+use tokio_postgres::Client;
+use tributary_runtime::Error;
+
+use crate::catalog::CatalogTable;
+use crate::database::{Database, qualified};
+use crate::plugin::Plugin;
+
+const USE_PGOUTPUT: &str = "set postgres.plugin = \"pgoutput\" (with a new slot)";
+
+/// Columns whose special values are sent as null: of the types themselves, for a domain's are sent as text.
+const DOUBTFUL: &str = "
+    SELECT attrelid, attname::text, pg_catalog.format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute
+    WHERE attrelid = ANY ($1) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+      AND atttypid IN ('pg_catalog.float4'::pg_catalog.regtype, 'pg_catalog.float8'::pg_catalog.regtype,
+                       'pg_catalog.numeric'::pg_catalog.regtype)
+    ORDER BY attrelid, attnum";
+
+/// Everything about the database and its tables that wal2json cannot carry faithfully; nothing for another plug-in.
+///
+/// # Errors
+/// The server is away.
+pub async fn problems(
+    plugin: Plugin,
+    client: &Client,
+    database: &Database,
+    tables: &[CatalogTable],
+) -> Result<Vec<Error>, Error> {
+    if plugin != Plugin::Wal2json {
+        return Ok(Vec::new());
+    }
+    let explain = |error| database.explain(error);
+    let mut problems = Vec::new();
+    let row = client
+        .query_one("SELECT pg_catalog.current_setting('server_encoding')", &[])
+        .await
+        .map_err(explain)?;
+    let encoding: &str = row.get(0);
+    if encoding != "UTF8" {
+        problems.push(
+            Error::stop_msg(format!(
+                "{} has the encoding {encoding}: wal2json sends text as it is stored",
+                database.address()
+            ))
+            .remedy(USE_PGOUTPUT),
+        );
+    }
+    let partitioned = tables.iter().filter(|table| table.partitioned);
+    problems.extend(partitioned.map(|table| {
+        Error::stop_msg(format!(
+            "table {}.{} is partitioned: wal2json sends the changes of each partition under the partition's name",
+            table.table.schema, table.table.name
+        ))
+        .remedy(format!("take it out of postgres.tables, or {USE_PGOUTPUT}"))
+    }));
+    let oids: Vec<u32> = tables.iter().map(|table| table.table.oid).collect();
+    for row in &client.query(DOUBTFUL, &[&oids]).await.map_err(explain)? {
+        let oid: u32 = row.get(0);
+        let table = tables.iter().find(|table| table.table.oid == oid);
+        problems.extend(table.and_then(|table| doubtful(table, row.get(1), row.get(2))));
+    }
+    Ok(problems)
+}
+
+/// Null may stand for NaN there: looked up in a new row, by its key. An old row cannot be looked up.
+fn doubtful(table: &CatalogTable, column: &str, type_name: &str) -> Option<Error> {
+    let (why, remedy) = if table.is_keyless() {
+        (
+            "the table has no key to look it up by",
+            "give it a primary key",
+        )
+    } else if table.full_identity {
+        (
+            "old rows, which REPLICA IDENTITY FULL sends, cannot be looked up",
+            "set REPLICA IDENTITY DEFAULT",
+        )
+    } else {
+        return None;
+    };
+    let (schema, name) = (&table.table.schema, &table.table.name);
+    Some(
+        Error::stop_msg(format!(
+            "column '{column}' ({type_name}) of table {schema}.{name}: wal2json sends NaN and the infinities as null, and {why}"
+        ))
+        .remedy(format!("ALTER TABLE {}: {remedy}; or {USE_PGOUTPUT}", qualified(schema, name))),
+    )
+}

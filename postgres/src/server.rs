@@ -1,0 +1,78 @@
+//! What about a server decides whether a source can run.
+
+use tokio_postgres::Client;
+use tributary_runtime::{Error, ResultExt};
+
+use crate::database::{Database, identifier};
+
+/// What about the server keeps a source from running.
+///
+/// # Errors
+/// It cannot be asked.
+pub async fn problems(client: &Client, database: &Database) -> Result<Vec<Error>, Error> {
+    let facts = server_facts(client)
+        .await
+        .map_err(|e| database.explain(e))
+        .doing(|| "ask the server for its settings")?;
+    let mut problems = Vec::new();
+    if facts.version_num < 140_000 {
+        problems.push(
+            Error::stop_msg(format!(
+                "PostgreSQL {} is too old",
+                facts.version_num / 10_000
+            ))
+            .remedy("upgrade to 14 or later"),
+        );
+    }
+    if facts.wal_level != "logical" {
+        problems.push(
+            Error::stop_msg(format!(
+                "wal_level is '{}' on {}",
+                facts.wal_level,
+                database.address()
+            ))
+            .remedy("ALTER SYSTEM SET wal_level = 'logical', then restart the server"),
+        );
+    }
+    if !facts.may_replicate {
+        let user = database.user();
+        problems.push(
+            Error::stop_msg(format!("user '{user}' lacks the attribute REPLICATION"))
+                .remedy(format!("ALTER ROLE {} REPLICATION", identifier(user))),
+        );
+    }
+    if facts.in_recovery {
+        problems.push(
+            Error::retry_msg(format!("{} is a standby", database.address()))
+                .remedy("let postgres.url name the primary, or all servers of the cluster (postgres://user@a:5432,b:5432/database)"),
+        );
+    }
+    Ok(problems)
+}
+
+/// The server's own facts that decide whether a source can run.
+#[derive(Debug)]
+struct ServerFacts {
+    version_num: i32,
+    wal_level: String,
+    may_replicate: bool,
+    in_recovery: bool,
+}
+
+/// Reads [`ServerFacts`].
+async fn server_facts(client: &Client) -> Result<ServerFacts, tokio_postgres::Error> {
+    let row = client
+        .query_one(
+            "SELECT current_setting('server_version_num')::int, current_setting('wal_level'),
+                (SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
+                pg_catalog.pg_is_in_recovery()",
+            &[],
+        )
+        .await?;
+    Ok(ServerFacts {
+        version_num: row.get(0),
+        wal_level: row.get(1),
+        may_replicate: row.get(2),
+        in_recovery: row.get(3),
+    })
+}

@@ -1,0 +1,55 @@
+//! One Kafka transaction's worth of records, complete before the transaction begins.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A bound on the bytes of one transaction; a single change may exceed it.
+pub(crate) const MAX_BYTES: usize = 2 << 20;
+/// A bound on the records of one transaction.
+pub(crate) const MAX_RECORDS: usize = 10_000;
+
+/// Records in order, their bytes in one buffer.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) records: Vec<Record>,
+}
+
+/// A record of an [`Outbox`].
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: i32,
+    pub(crate) key: Option<Range<usize>>,
+    /// `None` is a tombstone.
+    pub(crate) value: Option<Range<usize>>,
+    pub(crate) seq: u64,
+    /// Headers beyond `tributary.seq`.
+    pub(crate) headers: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Record {
+    /// The length of the key; 0 without one.
+    pub(crate) fn key_bytes(&self) -> usize {
+        self.key.as_ref().map_or(0, ExactSizeIterator::len)
+    }
+}
+
+impl Outbox {
+    /// Whether it should be published before more is added.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes.len() >= MAX_BYTES || self.records.len() >= MAX_RECORDS
+    }
+
+    /// The bytes of a range of this outbox.
+    pub(crate) fn slice(&self, range: &Range<usize>) -> &[u8] {
+        self.bytes.get(range.clone()).unwrap_or_default()
+    }
+
+    /// Empties it; the buffers stay, unless one huge row had grown them.
+    pub(crate) fn clear(&mut self) {
+        self.records.clear();
+        self.bytes.clear();
+        self.bytes.shrink_to(2 * MAX_BYTES);
+    }
+}

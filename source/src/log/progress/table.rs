@@ -1,0 +1,61 @@
+//! What progress says of a table.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tributary_postgres::catalog::{CatalogTable, LeafState};
+
+use super::ranges::TableSnapshot;
+
+/// What must not change about a table as long as its topic lives, and how far its rows are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TableProgress {
+    /// `schema.table` as Postgres has it.
+    pub(crate) table: String,
+    /// The table's OID.
+    pub(crate) oid: u32,
+    /// Partitions that keys are spread over, whatever the topic grows to.
+    pub(crate) partitions: i32,
+    /// The registry's id of the key schema, which is part of every key's bytes; none without a key.
+    pub(crate) key_schema_id: Option<u32>,
+    /// The topic's id: another one is another topic, of the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) topic_id: Option<String>,
+    /// What the catalog said of it when its topic began, or was read again.
+    #[serde(default)]
+    pub(crate) followed: Followed,
+    /// Its rows on their way into the log; `None` when they all are there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) snapshot: Option<TableSnapshot>,
+}
+
+/// What is remembered of a table to see what the stream does not tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Followed {
+    /// The names of the key's columns, in key order.
+    pub(crate) key: Vec<String>,
+    /// [`Members::place`](tributary_postgres::publication::Members::place)
+    #[serde(alias = "member")]
+    pub(crate) place: u64,
+    /// [`CatalogTable::leaves`]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) leaves: BTreeMap<u32, LeafState>,
+    /// Of the array columns with several dimensions how many, by name. A Relation message does not say, nor does the
+    /// catalog of a column that was renamed or dropped since.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) dimensions: BTreeMap<String, usize>,
+    /// The key was another one once: the value schemas from before are no measure for later ones.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) rekeyed: bool,
+    /// The table is gone, renamed, or not selected any more: its changes since are not in the topic.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) absent: bool,
+}
+
+impl Followed {
+    /// Takes over where a table is in the catalog.
+    pub(crate) fn place(&mut self, place: u64, table: &CatalogTable) {
+        self.place = place;
+        self.leaves.clone_from(&table.leaves);
+    }
+}

@@ -1,0 +1,265 @@
+//! From catalog tables to published ones: topics, schemas, plans.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::OnceCell;
+use tributary_runtime::Error;
+use tributary_runtime::registry::{BACKWARD, BACKWARD_TRANSITIVE, Registry};
+use tributary_schemas::avro;
+use tributary_schemas::encode::{EncodePlan, SourceIdentity};
+use tributary_schemas::table::Table;
+
+use super::{CONNECTOR, DeadLetters, TableTopic};
+use crate::config::{OnKeyChange, SourceConfig};
+use crate::failpoint;
+use crate::log::progress::TableProgress;
+use crate::log::topics::{TopicSpec, Topics};
+
+/// Turns catalog tables into published ones: registers their schemas.
+pub(crate) struct Registrar {
+    registry: Registry,
+    topics: Topics,
+    identity: SourceIdentity,
+    config: Arc<SourceConfig>,
+    /// By topic.
+    topic_ids: Mutex<BTreeMap<String, String>>,
+    /// What was asked of the topic once.
+    dead_letters: OnceCell<Arc<DeadLetters>>,
+}
+
+impl Registrar {
+    pub(crate) fn new(config: Arc<SourceConfig>, database: &str) -> Result<Self, Error> {
+        Ok(Self {
+            registry: Registry::new(&config.kafka.registry)?,
+            topics: Topics::new(&config)?,
+            identity: SourceIdentity {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                connector: CONNECTOR.to_owned(),
+                name: config.kafka.topic_prefix.clone(),
+                db: database.to_owned(),
+                region: config.region.clone(),
+            },
+            config,
+            topic_ids: Mutex::default(),
+            dead_letters: OnceCell::new(),
+        })
+    }
+
+    /// What every record says of its source.
+    pub(crate) const fn identity(&self) -> &SourceIdentity {
+        &self.identity
+    }
+
+    /// Creates the topics that are missing, and compares those that exist. Returns their ids; what is published from
+    /// now on remembers them.
+    ///
+    /// # Errors
+    /// The brokers are away (retry), or a topic contradicts what is wanted (stop).
+    pub(crate) async fn ensure_topics(
+        &self,
+        specs: &[TopicSpec],
+    ) -> Result<BTreeMap<String, String>, Error> {
+        self.topics.ensure(specs).await?;
+        let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
+        let ids = self.topics.ids(&names).await?;
+        let mut known = self
+            .topic_ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        known.extend(ids.clone());
+        Ok(ids)
+    }
+
+    fn topic_id(&self, topic: &str) -> Option<String> {
+        let known = self
+            .topic_ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        known.get(topic).cloned()
+    }
+
+    /// Registers a table's schemas and compiles its plan. `known` is what progress says of its topic: with
+    /// `on_key_change = "resnapshot"` the key may be another one, see [`TableTopic::has_other_key`].
+    ///
+    /// # Errors
+    /// The registry is away (retry), refuses a schema, or gives a key schema another id than before (stop).
+    pub(crate) async fn publish(
+        &self,
+        mut table: Table,
+        known: Option<&TableProgress>,
+    ) -> Result<TableTopic, Error> {
+        self.config.apply_forms(&mut table);
+        let topic = self.config.topic_name(&table)?;
+        let key_columns = table.key_columns();
+        failpoint::hit(failpoint::REGISTERING);
+        let (key_schema_id, new_generation) = self.register_key(&topic, &table, known).await?;
+        let rekeyed = new_generation || known.is_some_and(|known| known.followed.rekeyed);
+        let value_subject = format!("{topic}-value");
+        if new_generation {
+            // A column of the key is never null, one outside may be: no schema reads both generations.
+            self.set_compatibility(&value_subject, "NONE").await?;
+        }
+        let value_schema_id = self
+            .register(&value_subject, &avro::value_schema(&topic, &table))
+            .await?;
+        let compatibility = if rekeyed {
+            BACKWARD
+        } else {
+            BACKWARD_TRANSITIVE
+        };
+        // Behind the registration: a setting for a subject that does not exist yet may be forgotten.
+        self.set_compatibility(&value_subject, compatibility)
+            .await?;
+        failpoint::hit(failpoint::REGISTERED);
+        let truncate_schema_id = self
+            .register(
+                &format!("{topic}-truncate-key"),
+                &avro::truncate_key_schema(&topic),
+            )
+            .await?;
+        warn_of_text_forms(&table);
+        if key_columns.is_empty() {
+            warn_of_missing_key(&table);
+        }
+        let partitions = match known {
+            Some(known) => known.partitions,
+            None if key_columns.is_empty() => 1,
+            None => self.config.kafka.partitions,
+        };
+        let max_record_bytes = self.topics.max_record_bytes(&topic).await?;
+        Ok(TableTopic {
+            max_record_bytes,
+            dead_letters: self.dead_letters().await?,
+            plan: EncodePlan::compile(&table, &self.identity),
+            topic_id: self.topic_id(&topic),
+            topic: topic.into(),
+            partitions,
+            key_columns,
+            table,
+            key_schema_id,
+            rekeyed,
+            value_schema_id,
+            truncate_schema_id,
+        })
+    }
+
+    async fn dead_letters(&self) -> Result<Option<Arc<DeadLetters>>, Error> {
+        let Some(topic) = self.config.dead_letter_topic() else {
+            return Ok(None);
+        };
+        let ask = async || {
+            Ok(Arc::new(DeadLetters {
+                max_bytes: self.topics.max_record_bytes(&topic).await?,
+                topic: topic.as_str().into(),
+                service: self.config.name.clone(),
+            }))
+        };
+        self.dead_letters
+            .get_or_try_init(ask)
+            .await
+            .cloned()
+            .map(Some)
+    }
+
+    /// The id of the key's schema (`None` without a key), and whether it is another key than before.
+    async fn register_key(
+        &self,
+        topic: &str,
+        table: &Table,
+        known: Option<&TableProgress>,
+    ) -> Result<(Option<u32>, bool), Error> {
+        let schema = avro::key_schema(topic, table);
+        let subject = format!("{topic}-key");
+        let Some(known) = known else {
+            return match schema {
+                Some(schema) => Ok((Some(self.register(&subject, &schema).await?), false)),
+                None => Ok((None, false)),
+            };
+        };
+        let key = table.key_columns().into_iter();
+        let key: Vec<_> = key.map(|at| table.columns[at].name.clone()).collect();
+        let mut changed = key != known.followed.key;
+        if changed {
+            self.key_has_changed(topic, known, &key)?;
+            self.set_compatibility(&subject, "NONE").await?;
+        }
+        let Some(schema) = schema else {
+            return Ok((None, changed));
+        };
+        let id = self.register(&subject, &schema).await?;
+        if known.key_schema_id.is_some_and(|before| before != id) {
+            self.key_has_changed(topic, known, &key)?;
+            changed = true;
+        }
+        Ok((Some(id), changed))
+    }
+
+    async fn set_compatibility(&self, subject: &str, level: &str) -> Result<(), Error> {
+        self.registry.set_compatibility(subject, level).await
+    }
+
+    /// Decides about a key that is another one than the topic's records have.
+    fn key_has_changed(
+        &self,
+        topic: &str,
+        known: &TableProgress,
+        key: &[String],
+    ) -> Result<(), Error> {
+        let (name, before) = (&known.table, known.followed.key.join(", "));
+        let key = key.join(", ");
+        if key.is_empty() {
+            return Err(Error::stop_msg(format!(
+                "table {name} has lost its key ({before}): records without a key cannot go into topic '{topic}'"
+            ))
+            .remedy(format!("give it that key again, or take it out of postgres.tables; updates and deletes from between are not in the WAL, so all rows are read again then. To go on without a key, rename the table: that begins a new topic (this one is '{topic}')")));
+        }
+        if before.is_empty() {
+            return Err(Error::stop_msg(format!(
+                "table {name} had no key and has one now ({key}): its topic '{topic}' is that of a table without one"
+            ))
+            .remedy("rename the table, which begins a new topic; or start over with a new kafka.topic_prefix"));
+        }
+        if self.config.postgres.on_key_change == OnKeyChange::Resnapshot {
+            return Ok(());
+        }
+        let what = match known.key_schema_id {
+            _ if before != key => {
+                format!("the key of table {name} was ({before}) and is ({key}) now")
+            }
+            before => format!(
+                "the registry gives the key schema of topic '{topic}' another id, it was {} before: a column's type has changed, or the registry has lost its store",
+                before.unwrap_or_default()
+            ),
+        };
+        Err(Error::stop_msg(format!("{what}: records of one row would get different keys"))
+            .remedy(format!("set postgres.on_key_change = \"resnapshot\" to read all rows again under the new key into topic '{topic}', or start over with a new kafka.topic_prefix; a registry that has lost its store is to be restored")))
+    }
+
+    /// Registers a schema; its id.
+    pub(crate) async fn register(&self, subject: &str, schema: &str) -> Result<u32, Error> {
+        self.registry.register(subject, schema).await
+    }
+}
+
+fn warn_of_missing_key(table: &Table) {
+    tracing::warn!(
+        table = format!("{}.{}", table.schema, table.name),
+        "the table has no usable key: only its inserts and truncates are published, as rows to append; updates and \
+         deletes are not. To do: give it a primary key, or ALTER TABLE … REPLICA IDENTITY USING INDEX"
+    );
+}
+
+/// Says once per column that its type has no form of its own yet.
+fn warn_of_text_forms(table: &Table) {
+    for column in &table.columns {
+        for type_name in column.column_type.text_forms() {
+            tracing::warn!(
+                table = format!("{}.{}", table.schema, table.name),
+                column = column.name,
+                r#type = type_name,
+                "the type has no Avro form of its own: its values travel as the text that Postgres prints"
+            );
+        }
+    }
+}

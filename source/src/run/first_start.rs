@@ -1,0 +1,334 @@
+//! The first start of a source: progress, slot, snapshot, and then the stream from the slot's consistent point.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tributary_runtime::{Error, ResultExt};
+use tributary_schemas::Lsn;
+use tributary_schemas::record::Op;
+
+use crate::change::origin::now_ns;
+use crate::config::SnapshotMode;
+use crate::failpoint;
+use crate::log::outbox::Outbox;
+use crate::log::progress::{Position, Progress, ProgressLog, TableProgress};
+use crate::log::progress::{SnapshotRequest, TableSnapshot};
+use crate::log::publisher::Publisher;
+use crate::log::publisher::Transaction;
+use crate::log::table_topic::TableTopic;
+use crate::run::session::{Begun, Session, keep_alive};
+use crate::run::signals::{Inbox, Received, obey};
+use crate::snapshot::parallel::{Batch, SnapshotPoint, Workers};
+use tributary_postgres::catalog::Catalog;
+use tributary_postgres::replication::{CreatedSlot, ReplicationConnection, SystemIdentity};
+
+type Tables = Vec<Arc<TableTopic>>;
+
+/// Creates the slot and reads all tables under its snapshot. `before` is what progress said before: then rows
+/// may be in the topics that are not in the tables any more, and the snapshot sweeps.
+///
+/// # Errors
+/// Whatever a session's errors are. The next session finds what was read in the progress record, and goes on
+/// beside the stream.
+pub(crate) async fn run(
+    session: &mut Session,
+    mut publisher: Publisher,
+    before: Option<Progress>,
+) -> Result<Begun, Error> {
+    let mut tables = publish_tables(session, before.as_ref()).await?;
+    let (identity, mut connection) = session.connect_replication().await?;
+    let (mut progress, mut inbox) = to_begin(session, identity, before, &mut tables).await?;
+    // Before the slot: a slot without any progress would be a gap.
+    publish_progress(&mut publisher, &progress).await?;
+
+    failpoint::hit(failpoint::CREATING_SLOT);
+    let created = create_slot(session, &mut connection).await?;
+    failpoint::hit(failpoint::CREATED_SLOT);
+    let seq = progress.position.next_seq(created.consistent_point);
+    progress.position = Position::at_consistent_point(created.consistent_point, seq);
+    let point = SnapshotPoint {
+        consistent: created.consistent_point,
+        seq,
+        exported: created.snapshot_name,
+    };
+    let workers = Workers::pin(
+        &session.database,
+        session.config.snapshot.workers,
+        &session.throttle,
+        point.clone(),
+    )
+    .await?;
+    // Behind the workers: any command ends the exported snapshot.
+    session.let_standbys_keep_new(&mut connection).await?;
+    let mut stream = session
+        .start_replication(connection, created.consistent_point)
+        .await?;
+
+    let mut reading = Reading {
+        session,
+        publisher: &mut publisher,
+        progress: ProgressLog::new(progress),
+        point,
+    };
+    let work = reading.run(workers, &tables, &mut inbox);
+    keep_alive(&mut stream, &session.database, Lsn::ZERO, work).await?;
+    let progress = reading.progress.into_inner();
+    let consistent_point = created.consistent_point;
+    if progress.is_read() {
+        tracing::info!(%consistent_point, "the first snapshot is complete");
+    } else {
+        tracing::info!(%consistent_point, "not all is read: the first snapshot goes on beside the stream");
+    }
+    Ok(Begun {
+        stream,
+        publisher,
+        progress,
+    })
+}
+
+/// What progress says before the slot is there, and the signals from there on. With `snapshot.mode` "never" no table is
+/// to be read.
+async fn to_begin(
+    session: &Session,
+    identity: SystemIdentity,
+    before: Option<Progress>,
+    tables: &mut Tables,
+) -> Result<(Progress, Inbox), Error> {
+    let seq = before.as_ref().map_or(0, |before| before.position.seq);
+    let mut progress = Progress::new(
+        identity.system_id,
+        identity.timeline,
+        Position::at_consistent_point(Lsn::ZERO, seq),
+    );
+    let known = before.as_ref().and_then(|before| before.signals_offset);
+    let (inbox, signals_offset) = Inbox::start(&session.config, known).await?;
+    progress.signals_offset = Some(signals_offset);
+    progress.snapshots_paused = before
+        .as_ref()
+        .is_some_and(|before| before.snapshots_paused);
+    progress.tables = unread(session, tables, before, seq + 1);
+    if session.config.snapshot.mode == SnapshotMode::Never {
+        tracing::info!("existing rows are not read, since snapshot.mode is \"never\"");
+        tables.clear();
+        for table in progress.tables.values_mut() {
+            table.snapshot = None;
+        }
+    }
+    Ok((progress, inbox))
+}
+
+/// Creates the slot, with the snapshot that its stream continues.
+pub(crate) async fn create_slot(
+    session: &Session,
+    connection: &mut ReplicationConnection,
+) -> Result<CreatedSlot, Error> {
+    let slot = session.config.slot_name();
+    let plugin = session.config.postgres.plugin.name();
+    tracing::info!(slot, "creating the slot; running transactions are awaited");
+    connection
+        .create_slot_exporting_snapshot(&slot, plugin)
+        .await
+        .map_err(|error| match error.sqlstate() {
+            // Elsewhere it is a file of the server's own, and passes.
+            Some("58P01") => Error::stop(error).remedy(format!(
+                "install the plug-in {plugin} on the server, or set postgres.plugin = \"pgoutput\""
+            )),
+            _ => session.database.explain_replication(error),
+        })
+        .doing(|| format!("create the slot '{slot}'"))
+}
+
+/// The tables, all of which are to be read again; those of which there may be rows in the log are swept.
+pub(crate) async fn unread_again(
+    session: &Session,
+    before: Progress,
+    next_seq: u64,
+) -> Result<BTreeMap<String, TableProgress>, Error> {
+    let tables = publish_tables(session, Some(&before)).await?;
+    Ok(unread(session, &tables, Some(before), next_seq))
+}
+
+/// The tables, of which nothing is read yet. Where rows of theirs may be in the log, the snapshot sweeps.
+fn unread(
+    session: &Session,
+    tables: &Tables,
+    before: Option<Progress>,
+    next_seq: u64,
+) -> BTreeMap<String, TableProgress> {
+    let begun = before.as_ref().is_some_and(Progress::has_begun);
+    let mut all = before.map(|before| before.tables).unwrap_or_default();
+    for (table, described) in tables.iter().zip(&session.tables) {
+        // One that was to sweep before and did not come to it still is.
+        let known = all.get(&*table.topic);
+        let swept = known.and_then(|known| known.snapshot.as_ref()?.below);
+        let request = SnapshotRequest {
+            sweep: known.is_some() && begun || swept.is_some(),
+            filter: None,
+        };
+        let mut progress = table.progress();
+        session.follow(described, &mut progress.followed);
+        progress.snapshot = Some(TableSnapshot::requested(request, next_seq));
+        all.insert(table.topic.to_string(), progress);
+    }
+    all
+}
+
+async fn publish_tables(session: &Session, before: Option<&Progress>) -> Result<Tables, Error> {
+    let mut tables = Vec::new();
+    for table in &session.tables {
+        let topic = session.config.topic_name(&table.table)?;
+        let known = before.and_then(|before| before.tables.get(&topic));
+        let published = session.registrar.publish(table.table.clone(), known);
+        tables.push(Arc::new(published.await?));
+    }
+    Ok(tables)
+}
+
+/// Puts progress into the log, on its own.
+pub(crate) async fn publish_progress(
+    publisher: &mut Publisher,
+    progress: &Progress,
+) -> Result<(), Error> {
+    let transaction = Transaction {
+        outbox: Outbox::default(),
+        progress: progress.encode(),
+        position: progress.position,
+    };
+    publisher.publish(transaction).await.map(drop)
+}
+
+/// What a future comes to; never ready without one. Cancel safe.
+async fn ended<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The snapshot under way: workers read, and every Kafka transaction says what is read with it.
+struct Reading<'a> {
+    session: &'a Session,
+    publisher: &'a mut Publisher,
+    progress: ProgressLog,
+    point: SnapshotPoint,
+}
+
+impl Reading<'_> {
+    /// Reads until all is read or a signal comes, which the stream obeys: it can leave off and go on at any
+    /// place, while here a snapshot of the server is held.
+    async fn run(
+        &mut self,
+        workers: Workers,
+        tables: &Tables,
+        inbox: &mut Inbox,
+    ) -> Result<(), Error> {
+        self.unchanged_tables().await?;
+        let planned = workers.plan(tables).await?;
+        for (table, relations) in tables.iter().zip(planned) {
+            if let Some(snapshot) = self.snapshot(&table.topic) {
+                snapshot.reconcile(relations);
+            }
+        }
+        let (output, mut batches) = mpsc::channel(1);
+        let chunk_pages = self.session.config.snapshot.chunk_pages;
+        let mut reading = Some(Box::pin(workers.read(tables, chunk_pages, output)));
+        let mut in_flight = 0_usize;
+        loop {
+            let closed = batches.is_closed() && batches.is_empty();
+            if reading.is_none() && closed && in_flight == 0 {
+                break;
+            }
+            tokio::select! {
+                done = ended(&mut reading), if reading.is_some() => { done?; reading = None; }
+                received = inbox.next(), if reading.is_some() => if self.is_to_obey(&received?) {
+                    reading = None;
+                    batches.close();
+                },
+                batch = batches.recv(), if in_flight < 2 && !closed => if let Some(batch) = batch {
+                    self.publish(batch).await?;
+                    in_flight += 1;
+                },
+                one = self.publisher.committed(), if in_flight > 0 => { one?; in_flight -= 1; }
+            }
+        }
+        publish_progress(self.publisher, self.progress.get()).await
+    }
+
+    /// The tables were described before the slot existed: had one changed in between, its rows would be read
+    /// in one shape and streamed in another.
+    async fn unchanged_tables(&self) -> Result<(), Error> {
+        let now = Catalog::new(&self.session.client, &self.session.database)
+            .select(&self.session.config.wanted())
+            .await?;
+        if now.tables == self.session.tables {
+            return Ok(());
+        }
+        Err(Error::retry_msg(
+            "the tables have changed while the slot was created",
+        ))
+    }
+
+    /// Whether a signal is one to obey. Others are passed over here.
+    fn is_to_obey(&mut self, received: &Received) -> bool {
+        let source = &self.session.config.name;
+        let is_ours = received
+            .signal
+            .as_ref()
+            .is_ok_and(|signal| signal.is_for(source));
+        if !is_ours {
+            obey(received, source, self.progress.get_mut());
+        }
+        is_ours
+    }
+
+    /// Publishes rows, and with them what they leave to be read.
+    async fn publish(&mut self, mut batch: Batch) -> Result<(), Error> {
+        for advance in &batch.read {
+            let table = &advance.table;
+            let (monitor, name) = (&self.session.monitor, table.display_name());
+            monitor.rows_read(&table.topic, &name, advance.rows);
+            let Some(snapshot) = self.snapshot(&table.topic) else {
+                continue;
+            };
+            snapshot.rows += advance.rows;
+            if let Some(relation) = snapshot.relation_mut(advance.oid) {
+                relation.finish(advance.range);
+            }
+        }
+        for advance in &batch.read {
+            self.complete(&advance.table, &mut batch.outbox)?;
+        }
+        self.session.monitor.handed_over(&batch.outbox, 0);
+        self.session.monitor.observe(self.progress.get());
+        let position = self.progress.get().position;
+        let transaction = Transaction {
+            outbox: batch.outbox,
+            progress: self.progress.encode(position),
+            position,
+        };
+        self.publisher.ready().await?.send(transaction);
+        Ok(())
+    }
+
+    /// If all rows of a table are read, those that were there before and are not any more are gone.
+    fn complete(&mut self, table: &TableTopic, outbox: &mut Outbox) -> Result<(), Error> {
+        let point = self.point.clone();
+        let Some(progress) = self.progress.get_mut().tables.get_mut(&*table.topic) else {
+            return Ok(());
+        };
+        let Some(snapshot) = progress.snapshot.take_if(|snapshot| snapshot.is_complete()) else {
+            return Ok(());
+        };
+        let Some(below) = snapshot.below else {
+            return Ok(());
+        };
+        let change = point.change(Op::Truncate, None, now_ns());
+        table.append_gone_below(outbox, &change, below, || point.seq)
+    }
+
+    fn snapshot(&mut self, topic: &str) -> Option<&mut TableSnapshot> {
+        let table = self.progress.get_mut().tables.get_mut(topic)?;
+        table.snapshot.as_mut()
+    }
+}
