@@ -9,6 +9,7 @@
 //! The files hold what the server sends again to a new session: none of them outlives the session.
 
 mod directory;
+mod relations;
 mod replay;
 mod segment;
 
@@ -24,6 +25,7 @@ use tributary_schemas::Lsn;
 use crate::pgoutput::{COMMIT_BYTES, Streamed, decode_streamed};
 use crate::replication::Frame;
 use directory::Directory;
+use relations::Relations;
 use replay::Replay;
 use segment::{Block, Segment};
 
@@ -103,45 +105,6 @@ pub struct Spool {
     block: Option<Block>,
     replay: Option<Replay>,
     relations: Relations,
-}
-
-/// In which order relations were announced on the wire, which is not the order of commits.
-///
-/// The server takes a relation for known once it has sent it outside of a block, or in one of a transaction that
-/// was committed. Replaying an older announcement must not cover a newer one.
-#[derive(Debug, Default)]
-struct Relations {
-    /// How many announcements came in.
-    count: u64,
-    /// By OID the newest one, with its number, of those made while a streamed transaction was open.
-    newest: HashMap<u32, (u64, Vec<u8>)>,
-}
-
-impl Relations {
-    fn announced(&mut self, message: &[u8], keep: bool) -> u64 {
-        self.count += 1;
-        if keep {
-            self.remember(self.count, message);
-        }
-        self.count
-    }
-
-    fn remember(&mut self, number: u64, message: &[u8]) {
-        if let Some(oid) = relation_oid(message) {
-            let newest = self.newest.entry(oid).or_default();
-            if newest.0 < number {
-                *newest = (number, message.to_vec());
-            }
-        }
-    }
-}
-
-/// The OID in a Relation message of version 1.
-fn relation_oid(message: &[u8]) -> Option<u32> {
-    match message.split_first_chunk::<5>() {
-        Some(([b'R', oid @ ..], _)) => Some(u32::from_be_bytes(*oid)),
-        _ => None,
-    }
 }
 
 impl Spool {

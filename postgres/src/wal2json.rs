@@ -10,6 +10,7 @@ pub(crate) mod assembly;
 pub(crate) mod facts;
 mod modifier;
 mod options;
+mod problem;
 mod record;
 mod scan;
 mod shape;
@@ -20,6 +21,7 @@ pub use record::{Action, Column, Columns, Datum, Record, RowChange};
 
 use std::ops::Range;
 
+use problem::Problem;
 use record::{Field, Parts, Text};
 use scan::Scanner;
 
@@ -33,23 +35,6 @@ pub struct ReadError {
     problem: Problem,
     offset: usize,
     length: usize,
-}
-
-/// What is wrong at the offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum Problem {
-    #[error("it ends early")]
-    Truncated,
-    #[error("'{0}' is expected")]
-    Expected(char),
-    #[error("bytes follow its end")]
-    Trailing,
-    #[error("an escape sequence is not JSON's")]
-    Escape,
-    #[error("a value is not of the expected kind")]
-    Value,
-    #[error("{0} is missing or malformed")]
-    Part(&'static str),
 }
 
 /// Reads one record after the other; the buffers are reused.

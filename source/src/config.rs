@@ -1,6 +1,7 @@
 //! The source's configuration.
 
 mod slot;
+mod snapshot;
 mod stream;
 
 use serde::Deserialize;
@@ -22,6 +23,7 @@ pub(crate) use columns::pattern_of;
 pub use columns::{ColumnConfig, ColumnForm, IntervalForm, TypesConfig};
 
 pub use slot::{OnLimit, SlotConfig};
+pub use snapshot::{SnapshotConfig, SnapshotMode};
 pub use stream::PublishConfig;
 
 /// One source: a Postgres database and the tables of it that go into Kafka.
@@ -144,46 +146,6 @@ pub struct KafkaConfig {
     pub partitions: i32,
     /// Replicas of a new topic; the broker's default where absent.
     pub replication_factor: Option<i32>,
-}
-
-/// How existing rows are read.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SnapshotConfig {
-    /// Whether and when existing rows are read.
-    pub mode: SnapshotMode,
-    /// Connections that read at the same time.
-    pub workers: usize,
-    /// Size of one ctid chunk, in pages of 8 KiB.
-    pub chunk_pages: u32,
-    /// The most rows that are read in a second, by all connections together; no limit without it.
-    pub max_rows_per_second: Option<u64>,
-}
-
-/// Whether and when existing rows are read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SnapshotMode {
-    /// At the first start.
-    #[default]
-    Initial,
-    /// Not at all: the topics hold what changes from the first start on. A snapshot may still be asked for.
-    Never,
-    /// At the first start, and then the source ends and removes its slot.
-    Only,
-    /// At the first start, and again, sweeping, whenever changes are missing.
-    WhenNeeded,
-}
-
-impl Default for SnapshotConfig {
-    fn default() -> Self {
-        Self {
-            mode: SnapshotMode::Initial,
-            workers: 2,
-            chunk_pages: 2048,
-            max_rows_per_second: None,
-        }
-    }
 }
 
 impl TopicNames for SourceConfig {
@@ -370,5 +332,59 @@ impl SourceConfig {
         .map(|(key, range, _)| {
             Problem::new(format!("`{key}` is out of range")).remedy(format!("give it {range}"))
         })
+    }
+}
+
+impl SourceConfig {
+    /// The topic with the beginnings and ends of transactions.
+    pub fn transaction_topic(&self) -> String {
+        format!("{}.transaction", self.kafka.topic_prefix)
+    }
+
+    /// The topic with the logical messages.
+    pub fn message_topic(&self) -> String {
+        format!("{}.message", self.kafka.topic_prefix)
+    }
+
+    fn stream_problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.postgres.streaming && self.spool.dir.is_none() {
+            problems.push(
+                Problem::new("`postgres.streaming` is set, and `spool.dir` is not").remedy(
+                    "set spool.dir to a folder of the source's own on a local disk, or leave postgres.streaming out",
+                ),
+            );
+        }
+        if self.postgres.plugin != Plugin::Pgoutput {
+            for (key, wanted) in [
+                ("postgres.streaming", self.postgres.streaming),
+                ("publish.messages", self.publish.messages),
+            ] {
+                if wanted {
+                    problems.push(
+                        Problem::new(format!(
+                            "`{key}` needs pgoutput, and postgres.plugin is '{}'",
+                            self.postgres.plugin.name()
+                        ))
+                        .remedy(format!("leave {key} out")),
+                    );
+                }
+            }
+        }
+        if self.postgres.partitions == PartitionTopics::Leaf
+            && self.postgres.plugin != Plugin::Pgoutput
+        {
+            problems.push(
+                Problem::new("`postgres.partitions` is \"leaf\", which wal2json cannot carry")
+                    .remedy("set postgres.plugin = \"pgoutput\", or leave partitioned tables out"),
+            );
+        }
+        // Less would not hold one block of the server's (logical_decoding_work_mem, 64 MB by default).
+        if self.spool.max_bytes < 1 << 20 {
+            problems.push(
+                Problem::new("`spool.max_bytes` is out of range").remedy("give it 1 MiB or more"),
+            );
+        }
+        problems
     }
 }

@@ -28,13 +28,11 @@ use crate::sizes::wrong_size;
 use crate::workspace::{Member, members, root, sources};
 
 /// Crates with knots, to be untied; the fuzz targets share files with the source.
-const STILL_KNOTTED: [&str; 7] = [
-    "tributary-fuzz",
+const STILL_KNOTTED: [&str; 5] = [
     "tributary-runtime",
     "tributary-schemas",
     "tributary-sink-elastic",
     "tributary-sink-redshift",
-    "tributary-source",
     "tributary-tests",
 ];
 

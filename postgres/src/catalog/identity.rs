@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tokio_postgres::Client;
 use tributary_schemas::table::Column;
 
-use super::{LeafState, TableHead};
+use super::table::{LeafState, TableHead};
 
 /// A relation that holds rows of a partitioned table.
 #[derive(Debug)]
@@ -114,7 +114,8 @@ impl Identities {
 mod tests {
     use tributary_schemas::table::{Column, ColumnType};
 
-    use super::{Identities, Index, Leaf, LeafState};
+    use super::{Identities, Index, Leaf};
+    use crate::catalog::LeafState;
 
     fn index(table: u32, primary: bool, columns: &[&str]) -> Index {
         Index {

@@ -6,7 +6,9 @@ use std::collections::hash_map::Entry;
 use serde::Deserialize;
 use tributary_runtime::{Error, Problem};
 
-use super::{Catalog, CatalogTable, TableHead, TablePattern};
+use super::pattern::TablePattern;
+use super::read::Catalog;
+use super::table::{CatalogTable, TableHead};
 use crate::database::{identifier, qualified};
 
 /// Where the rows of a partitioned table go.

@@ -4,11 +4,12 @@ use std::str;
 
 use tributary_schemas::Lsn;
 
-use super::tuple::split_cell;
-use super::{
+use super::message::{
     Begin, Commit, Delete, Insert, LogicalMessage, Message, OldRow, Origin, Relation,
-    RelationColumn, ReplicaIdentity, Truncate, TupleData, Type, Update,
+    RelationColumn, ReplicaIdentity, Truncate, Type, Update,
 };
+use super::tuple::TupleData;
+use super::tuple::split_cell;
 use crate::replication::clock::unix_us;
 
 /// The bytes are no message of pgoutput's protocol version 1 or 2.

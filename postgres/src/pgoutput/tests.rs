@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use tributary_schemas::Lsn;
+
 use super::*;
 
 /// The messages of `recorded.txt`: transaction id and bytes.

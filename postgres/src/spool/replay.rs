@@ -8,8 +8,8 @@ use tributary_runtime::Error;
 use tributary_schemas::Lsn;
 
 use super::directory::Directory;
+use super::relations::{Relations, relation_oid};
 use super::segment::{HEADER, Segment};
-use super::{Relations, relation_oid};
 use crate::pgoutput::{COMMIT_BYTES, Streamed};
 use crate::replication::Frame;
 

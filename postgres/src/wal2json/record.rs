@@ -5,7 +5,8 @@ use std::str;
 
 use tributary_schemas::Lsn;
 
-use super::{Problem, timestamp};
+use super::problem::Problem;
+use super::timestamp;
 use crate::pgoutput::{Begin, Commit, LogicalMessage};
 
 const BYTEA: u32 = 17;

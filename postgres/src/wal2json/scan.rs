@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use memchr::{memchr, memchr2, memmem};
 
-use super::Problem;
+use super::problem::Problem;
 
 /// How deep a value that we skip may nest.
 const MAX_DEPTH: u32 = 16;

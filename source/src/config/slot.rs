@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use tributary_runtime::Problem;
 
-use super::SnapshotMode;
+use super::snapshot::SnapshotMode;
 
 /// How much the slot may hold on the server, and from when on somebody is to know.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -41,6 +41,13 @@ impl Outbox {
         self.bytes.len() >= MAX_BYTES || self.records.len() >= MAX_RECORDS
     }
 
+    /// Appends bytes. Where they are.
+    pub(crate) fn extend(&mut self, more: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(more);
+        start..self.bytes.len()
+    }
+
     /// The bytes of a range of this outbox.
     pub(crate) fn slice(&self, range: &Range<usize>) -> &[u8] {
         self.bytes.get(range.clone()).unwrap_or_default()

@@ -97,13 +97,7 @@ impl Session {
         carried: &Carried,
     ) -> Result<Self, Error> {
         let (database, client) = config.database().map_err(Error::stop)?.primary().await?;
-        if let Some(problem) = server::problems(&client, &database)
-            .await?
-            .into_iter()
-            .next()
-        {
-            return Err(problem);
-        }
+        none(server::problems(&client, &database).await?)?;
         let selection = Catalog::new(&client, &database)
             .select(&config.wanted())
             .await?;
@@ -117,18 +111,8 @@ impl Session {
         if first {
             selection.require()?;
         }
-        if let Some(problem) = limits::problems(
-            config.postgres.plugin,
-            &client,
-            &database,
-            &selection.tables,
-        )
-        .await?
-        .into_iter()
-        .next()
-        {
-            return Err(problem);
-        }
+        let (plugin, tables) = (config.postgres.plugin, &selection.tables);
+        none(limits::problems(plugin, &client, &database, tables).await?)?;
         for pattern in config.unused_column_patterns(&selection.tables) {
             tracing::warn!(pattern, "an entry of [[columns]] matches no column");
         }
@@ -233,6 +217,11 @@ impl Session {
             .await
             .map_err(|error| self.database.explain_replication(error))
     }
+}
+
+/// Stops with the first problem, if there is one.
+fn none(problems: Vec<Error>) -> Result<(), Error> {
+    problems.into_iter().next().map_or(Ok(()), Err)
 }
 
 /// The publications as the option `publication_names` wants them.

@@ -2,8 +2,12 @@
 
 mod chunks;
 mod commands;
+mod follow_tables;
 mod keyless;
+mod obey_signals;
 mod postponed;
+mod read_chunks;
+mod read_keyless;
 mod tables;
 
 use std::sync::Arc;

@@ -16,6 +16,7 @@ use tributary_runtime::{Error, Policy, ResultExt};
 use tributary_schemas::table::Table;
 
 use crate::change::completion::ServerSnapshot;
+use crate::change::translate::ReadRows;
 use crate::change::watermark::{WATERMARK_PREFIX, Watermark};
 use crate::failpoint;
 use crate::log::outbox::MAX_RECORDS;
@@ -61,11 +62,7 @@ pub(crate) enum Verdict {
 /// Rows up to a high watermark.
 pub(crate) struct Piece {
     pub(crate) high: Watermark,
-    pub(crate) table: Arc<TableTopic>,
-    /// What these rows were read under.
-    pub(crate) snapshot: ServerSnapshot,
-    /// As [`Row`] reads them.
-    pub(crate) rows: Vec<Bytes>,
+    pub(crate) read: ReadRows,
     /// How far the table is when they are in the log.
     pub(crate) state: TableSnapshot,
     pub(crate) verdict: oneshot::Sender<Verdict>,
@@ -405,9 +402,11 @@ impl Beside {
         let (verdict, answer) = oneshot::channel();
         let piece = Piece {
             high: high.clone(),
-            table: Arc::clone(table),
-            snapshot,
-            rows,
+            read: ReadRows {
+                table: Arc::clone(table),
+                snapshot,
+                rows,
+            },
             state: state.clone(),
             verdict,
         };

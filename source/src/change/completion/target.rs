@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use tokio_postgres::{Client, SimpleQueryRow};
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tributary_runtime::Error;
 
-use super::{Completer, Found, Incomplete, Key, query};
-use tributary_postgres::database::{identifier, literal, qualified};
+use super::incomplete::{Found, Incomplete, Key};
+use tributary_postgres::database::{Database, identifier, literal, qualified};
 
 /// The table as it is now: it may have been renamed since the change, and columns dropped.
 pub(super) struct Target {
@@ -42,13 +42,14 @@ const COLUMNS: &str = "
 impl Target {
     /// `None` if the table or a column of its key is gone.
     pub(super) async fn resolve(
-        completer: &Completer,
+        database: &Database,
         client: &Client,
         rows: &[&Incomplete],
     ) -> Result<Option<Self>, Error> {
         let table = &rows[0].table;
         let sql = format!("{COLUMNS}{}", table.table.oid);
-        let columns = completer.query(client, &sql).await?;
+        let columns = query(client, &sql).await;
+        let columns = columns.map_err(|e| database.explain(e))?;
         let Some(first) = columns.first() else {
             return Ok(None);
         };
@@ -177,4 +178,17 @@ fn value_literal(value: Option<&[u8]>) -> String {
         || "NULL".to_owned(),
         |text| literal(&String::from_utf8_lossy(text)),
     )
+}
+
+/// Runs a simple query. Its rows.
+pub(super) async fn query(
+    client: &Client,
+    sql: &str,
+) -> Result<Vec<SimpleQueryRow>, tokio_postgres::Error> {
+    let messages = client.simple_query(sql).await?.into_iter();
+    let rows = messages.filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    Ok(rows.collect())
 }

@@ -7,7 +7,9 @@ use tributary_schemas::Lsn;
 use tributary_schemas::encode::TransactionId;
 use tributary_schemas::record::Op;
 
-use super::{OpenTransaction, Origin, Translator, contradiction};
+use super::rows::contradiction;
+use super::translator::{OpenTransaction, Translator};
+use crate::change::origin::Origin;
 use crate::change::watermark::WATERMARK_PREFIX;
 use crate::log::metadata::{MessageTopic, MetadataTopics};
 use crate::log::progress::Position;

@@ -2,19 +2,30 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tributary_runtime::Error;
 use tributary_schemas::Lsn;
 use tributary_schemas::encode::{Change, Snapshot};
 use tributary_schemas::record::Op;
 use tributary_schemas::table::Cell;
 
+use super::rows::contradiction;
+use super::translator::Translator;
 use super::window::Window;
-use super::{Translator, contradiction};
+use crate::change::completion::ServerSnapshot;
 use crate::log::table_topic::TableTopic;
-use crate::snapshot::beside::Piece;
 use tributary_postgres::rows::Row;
 
-/// What became of a piece.
+/// Rows of a table that were read between two watermarks.
+pub(crate) struct ReadRows {
+    pub(crate) table: Arc<TableTopic>,
+    /// What these rows were read under.
+    pub(crate) snapshot: ServerSnapshot,
+    /// As [`Row`] reads them.
+    pub(crate) rows: Vec<Bytes>,
+}
+
+/// What became of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Merged {
     /// Its rows are in the outbox.
@@ -40,21 +51,21 @@ impl Translator {
     ///
     /// # Errors
     /// A value does not fit its column's form.
-    pub(crate) fn merge(&mut self, piece: &Piece) -> Result<Merged, Error> {
+    pub(crate) fn merge(&mut self, read: &ReadRows) -> Result<Merged, Error> {
         let Some(window) = self.window.take() else {
             return Ok(Merged::Unusable);
         };
-        let seen = |xid| piece.snapshot.sees(xid);
+        let seen = |xid| read.snapshot.sees(xid);
         if window.is_spoiled() || !self.streamed.all_seen(window.streamed_before, seen) {
             return Ok(Merged::Unusable);
         }
         let lsn = self.watermark_lsn()?;
         let mut row = Row::default();
-        for line in &piece.rows {
-            let (_, cells) = row.parse(line, &piece.table.table)?;
-            let key = piece.table.key_bytes(&cells)?;
+        for line in &read.rows {
+            let (_, cells) = row.parse(line, &read.table.table)?;
+            let key = read.table.key_bytes(&cells)?;
             if !key.as_ref().is_some_and(|key| window.has(key)) {
-                self.append_read(&piece.table, key.as_deref(), &cells, lsn)?;
+                self.append_read(&read.table, key.as_deref(), &cells, lsn)?;
             }
         }
         let full = window.is_full();

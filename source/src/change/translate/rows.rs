@@ -3,7 +3,6 @@
 use tributary_runtime::Error;
 use tributary_schemas::table::Cell;
 
-use super::contradiction;
 use crate::log::table_topic::TableTopic;
 use tributary_postgres::pgoutput;
 use tributary_postgres::pgoutput::{OldRow, TupleData};
@@ -86,4 +85,9 @@ fn same_width(tuple: &TupleData<'_>, table: &TableTopic) -> Result<(), Error> {
         table.display_name(),
         table.table.columns.len()
     )))
+}
+
+pub(super) fn contradiction(what: &str) -> Error {
+    Error::stop_msg(format!("the replication stream contradicts itself: {what}"))
+        .remedy("report it, with the server's version; the slot keeps the changes")
 }

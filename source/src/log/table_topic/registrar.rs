@@ -10,7 +10,8 @@ use tributary_schemas::avro;
 use tributary_schemas::encode::{EncodePlan, SourceIdentity};
 use tributary_schemas::table::Table;
 
-use super::{CONNECTOR, DeadLetters, TableTopic};
+use super::fault::DeadLetters;
+use super::table::{CONNECTOR, TableTopic};
 use crate::config::{OnKeyChange, SourceConfig};
 use crate::failpoint;
 use crate::log::progress::TableProgress;

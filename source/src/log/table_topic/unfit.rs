@@ -10,7 +10,8 @@ use tributary_schemas::record::Op;
 use tributary_schemas::table::Cell;
 use tributary_schemas::wire;
 
-use super::TableTopic;
+use super::fault::Fault;
+use super::table::TableTopic;
 use crate::config::pattern_of;
 use crate::log::outbox::{Outbox, Record};
 use crate::telemetry;
@@ -29,27 +30,6 @@ const SHOWN_CHARS: usize = 64;
 const TOPIC: &str = "tributary.dead-letter.topic";
 const ERROR: &str = "tributary.dead-letter.error";
 const SERVICE: &str = "tributary.dead-letter.service";
-
-/// Where changes go that cannot be published.
-#[derive(Debug, Clone)]
-pub(crate) struct DeadLetters {
-    pub(super) topic: Arc<str>,
-    /// The largest record batch that the topic takes.
-    pub(super) max_bytes: usize,
-    /// The source's name.
-    pub(super) service: String,
-}
-
-/// Why a change cannot be published.
-#[derive(Debug)]
-pub(super) enum Fault {
-    Value(ValueError),
-    /// The batch that the record alone makes, and the topic's `max.message.bytes`.
-    Size {
-        bytes: usize,
-        limit: usize,
-    },
-}
 
 impl TableTopic {
     /// Appends the value of a record whose key has `key_bytes`. On an error the outbox is as it was.
@@ -117,7 +97,7 @@ impl TableTopic {
             topic: Arc::clone(&letters.topic),
             partition: 0,
             key,
-            value: Some(super::extend(&mut outbox.bytes, value.as_bytes())),
+            value: Some(outbox.extend(value.as_bytes())),
             seq,
             headers,
         })

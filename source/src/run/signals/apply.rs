@@ -1,7 +1,8 @@
 //! What a signal changes in the progress record. Pure: the record is written in the Kafka transaction that also moves
 //! the signals' offset, so each signal counts exactly once.
 
-use super::{Action, Received, Request, Signal};
+use super::inbox::Received;
+use super::signal::{Action, Request, Signal};
 use crate::log::progress::Progress;
 use crate::log::progress::{SnapshotRequest, TableSnapshot};
 use crate::telemetry;

@@ -11,8 +11,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tributary_runtime::{Error, ResultExt, kafka};
 
+use super::signal::Signal;
 use crate::config::SourceConfig;
-use crate::run::signals::Signal;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(200);

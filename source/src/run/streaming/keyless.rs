@@ -8,43 +8,37 @@
 //! there on no transaction is let in until it is known; and none behind it, until the rows are read.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
-use tributary_runtime::{Error, Policy, ResultExt};
+use tributary_runtime::{Error, ResultExt};
 use tributary_schemas::Lsn;
 
-use super::Streaming;
 use crate::change::watermark::WATERMARK_PREFIX;
 use crate::log::table_topic::{Registrar, TableTopic};
-use crate::run::session::{STATUS_INTERVAL, Session};
+use crate::run::session::Session;
 use crate::snapshot::beside::Task;
 use crate::snapshot::relations::relations;
 use crate::snapshot::shape::have_their_files;
 use tributary_postgres::catalog::{Catalog, CatalogTable};
-use tributary_postgres::ctid::TidRange;
 use tributary_postgres::database::{Database, is_undefined, literal};
-use tributary_postgres::pgoutput::{Begin, Message};
+use tributary_postgres::pgoutput::Begin;
 use tributary_postgres::replication::ReplicationConnection;
-use tributary_postgres::rows::{Row, Rows};
 
-/// How long the stream waits for a slot, and for the rest of a preparation. A slot waits for all transactions that are
-/// open, which may be long; where commits wait for our confirmation, they and the slot would wait for each other.
-const MAX_HOLD: Duration = Duration::from_secs(5);
 /// How long the preparation waits for its lock before it lets a change of the table pass.
 const LOCK_TIMEOUT_MS: u32 = 2_000;
 
 /// A table without a key that is to be read.
 pub(super) struct Keyless {
     pub(super) topic: Arc<str>,
-    table: String,
+    pub(super) table: String,
     stage: watch::Receiver<Stage>,
-    preparing: Option<JoinHandle<Result<Option<Prepared>, Error>>>,
-    prepared: Option<Prepared>,
+    pub(super) preparing: Option<JoinHandle<Result<Option<Prepared>, Error>>>,
+    pub(super) prepared: Option<Prepared>,
     /// The stream has waited for long enough, and does not any more while the slot is being created.
-    released: bool,
+    pub(super) released: bool,
 }
 
 /// How far a preparation is. It is told before the server can send anything that comes behind.
@@ -70,17 +64,17 @@ pub(super) enum Preparing {
 }
 
 /// A transaction that sees all that was committed before a place in the WAL, and nothing behind it.
-struct Prepared {
-    client: Client,
-    table: TableTopic,
+pub(super) struct Prepared {
+    pub(super) client: Client,
+    pub(super) table: TableTopic,
     /// Their names, quoted.
-    relations: Vec<String>,
+    pub(super) relations: Vec<String>,
 }
 
 /// A transaction that has come in, and is not let in yet.
 pub(super) struct Held {
-    begin: Begin,
-    since: Instant,
+    pub(super) begin: Begin,
+    pub(super) since: Instant,
 }
 
 impl Held {
@@ -142,7 +136,7 @@ impl Keyless {
         }
     }
 
-    fn consistent_point(&self) -> Option<Lsn> {
+    pub(super) fn consistent_point(&self) -> Option<Lsn> {
         match *self.stage.borrow() {
             Stage::Created(point) => Some(point),
             Stage::Describing | Stage::Creating(_) => None,
@@ -260,149 +254,5 @@ impl Preparation {
 
     fn changed(&self) -> Error {
         Error::retry_msg("the table has changed while its snapshot began")
-    }
-}
-
-impl Streaming {
-    /// Takes over how far the preparation is.
-    pub(super) fn keyless_prepared(&mut self, preparing: Preparing) -> Result<(), Error> {
-        match preparing {
-            Preparing::Further | Preparing::Ready => {}
-            Preparing::Gone => self.gone(),
-            Preparing::Failed(error) if error.policy() == Policy::Retry => self.postpone(&error),
-            Preparing::Failed(error) => {
-                let table = self.chunks.keyless.as_ref().map(|it| it.table.clone());
-                let table = table.unwrap_or_default();
-                return Err(error.context(format!("prepare to read table {table}")));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the stream stands where a table without a key is to be read. Between two transactions.
-    pub(super) fn keyless_is_due(&mut self) -> bool {
-        let Some(keyless) = &self.chunks.keyless else {
-            return false;
-        };
-        let Some(point) = keyless.consistent_point() else {
-            return false;
-        };
-        if self.translator.begun() >= point {
-            // Its snapshot lacks what is in the log already.
-            self.postpone(&"the stream has passed the place of its snapshot");
-            return false;
-        }
-        let is_there = self.translator.position().confirm >= point
-            || self
-                .held
-                .as_ref()
-                .is_some_and(|held| held.begin.final_lsn >= point);
-        keyless.prepared.is_some() && is_there
-    }
-
-    /// Lets the transaction in that is held, if nothing keeps it out any more. Returns whether it did.
-    pub(super) fn let_in(&mut self) -> Result<bool, Error> {
-        let Some(held) = &self.held else {
-            return Ok(false);
-        };
-        let begin = held.begin;
-        if self.chunks.keyless_before(&begin) {
-            if held.since.elapsed() < MAX_HOLD {
-                return Ok(false);
-            }
-            self.hold_no_longer();
-        }
-        self.held = None;
-        self.translator.apply(&Message::Begin(begin), Lsn::ZERO)?;
-        Ok(true)
-    }
-
-    /// A slot that is not there yet may still be in time. Behind its consistent point the stream cannot go with it.
-    fn hold_no_longer(&mut self) {
-        let Some(keyless) = &mut self.chunks.keyless else {
-            return;
-        };
-        if keyless.consistent_point().is_some() {
-            self.postpone(&"its snapshot is not ready in time");
-            return;
-        }
-        keyless.released = true;
-        tracing::warn!(
-            table = keyless.table,
-            "the slot to read the table under waits for transactions that are open: the stream goes on meanwhile"
-        );
-    }
-
-    /// Puts all rows of the table into the log, while the stream stands still.
-    pub(super) async fn read_keyless(&mut self) -> Result<(), Error> {
-        let Some(prepared) = self
-            .chunks
-            .keyless
-            .take()
-            .and_then(|mut it| it.prepared.take())
-        else {
-            return Ok(());
-        };
-        let topic = Arc::clone(&prepared.table.topic);
-        let known = self.progress.get().tables.get(&*topic);
-        let Some(mut state) = known.and_then(|known| known.snapshot.clone()) else {
-            return Ok(());
-        };
-        let lsn = self.read_lsn();
-        let below = self.translator.position().seq + 1;
-        self.translator
-            .append_gone_below(&prepared.table, below, lsn)?;
-        let mut count = 0;
-        for relation in &prepared.relations {
-            count += self.read_relation(&prepared, relation, lsn).await?;
-        }
-        state.rows = count;
-        state.below = None;
-        state.relations = Some(Vec::new());
-        self.rows_are_read(&prepared.table, state, 0)
-    }
-
-    async fn read_relation(
-        &mut self,
-        prepared: &Prepared,
-        relation: &str,
-        lsn: Lsn,
-    ) -> Result<u64, Error> {
-        let table = &prepared.table;
-        let (client, database) = (&prepared.client, self.session.database.clone());
-        let what = (relation, TidRange::ALL);
-        let mut rows = Rows::read(client, &database, &table.table, what, None).await?;
-        let mut tick = tokio::time::interval(STATUS_INTERVAL);
-        let (mut row, mut count) = (Row::default(), 0);
-        loop {
-            let line = tokio::select! {
-                line = rows.next() => line.doing(|| format!("read table {}", table.display_name()))?,
-                _ = tick.tick() => { self.report().await?; continue; }
-            };
-            let Some(line) = line else { break };
-            let (_, cells) = row.parse(&line, &table.table)?;
-            self.translator.append_read(table, None, &cells, lsn)?;
-            count += 1;
-            if self.translator.is_full(usize::MAX) {
-                self.publish_rows().await?;
-            }
-        }
-        let (topic, name) = (&table.topic, table.display_name());
-        self.session.monitor.rows_read(topic, &name, count);
-        Ok(count)
-    }
-
-    /// Hands over what is there and waits for room for more.
-    async fn publish_rows(&mut self) -> Result<(), Error> {
-        self.hand_over().await?;
-        while !self.translator.is_empty() {
-            let committed = tokio::select! {
-                committed = self.publisher.committed() => committed?,
-                () = tokio::time::sleep(STATUS_INTERVAL) => { self.report().await?; continue; }
-            };
-            self.committed(committed);
-            self.hand_over().await?;
-        }
-        Ok(())
     }
 }

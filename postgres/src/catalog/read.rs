@@ -1,0 +1,154 @@
+//! Reads tables by their OIDs.
+
+use std::collections::HashMap;
+
+use tokio_postgres::Client;
+use tributary_runtime::Error;
+use tributary_schemas::table::{Column, ColumnType, Table};
+
+use super::identity::{Identities, Leaf};
+use super::pgtype::{self, TypeCatalog};
+use super::table::{CatalogTable, LeafState, TableHead};
+use crate::database::Database;
+
+const COLUMNS: &str = "
+    SELECT attrelid, attname, attnum, atttypid, atttypmod, attndims::int4
+    FROM pg_catalog.pg_attribute
+    WHERE attrelid = ANY($1) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+    ORDER BY attrelid, attnum";
+
+const LEAVES: &str = "
+    SELECT root.oid, leaf.oid, pg_catalog.pg_relation_filenode(leaf.oid), leaf.relreplident::text,
+        (SELECT pg_catalog.string_agg(link.xmin::text, ' ' ORDER BY link.inhrelid)
+         FROM pg_catalog.pg_partition_ancestors(leaf.oid) above(oid) JOIN pg_catalog.pg_inherits link ON link.inhrelid = above.oid)
+    FROM pg_catalog.unnest($1::oid[]) root(oid), pg_catalog.pg_partition_tree(root.oid) tree, pg_catalog.pg_class leaf
+    WHERE tree.isleaf AND leaf.oid = tree.relid AND leaf.relkind = 'r'";
+
+/// Reads the catalog through one connection.
+pub struct Catalog<'a> {
+    pub(super) client: &'a Client,
+    pub(super) database: &'a Database,
+    types: TypeCatalog,
+}
+
+impl<'a> Catalog<'a> {
+    /// The catalog of the database that this connection leads to.
+    pub fn new(client: &'a Client, database: &'a Database) -> Self {
+        Self {
+            client,
+            database,
+            types: TypeCatalog::default(),
+        }
+    }
+
+    /// One table by its OID; `None` if it is gone.
+    pub async fn table(&mut self, oid: u32) -> Result<Option<CatalogTable>, Error> {
+        let query = "SELECT n.nspname, c.relname, c.relkind = 'p', c.relreplident::text FROM pg_catalog.pg_class c
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1";
+        let row = self
+            .client
+            .query_opt(query, &[&oid])
+            .await
+            .map_err(|e| self.database.explain(e))?;
+        let Some(row) = row else { return Ok(None) };
+        let head = TableHead {
+            oid,
+            schema: row.get(0),
+            name: row.get(1),
+            partitioned: row.get(2),
+            identity: row.get(3),
+        };
+        Ok(self.complete(vec![head]).await?.pop())
+    }
+
+    /// Resolves types that a Relation message names and the catalog's columns do not have any more. Of an array's
+    /// dimensions the message says nothing.
+    pub async fn column_type(
+        &mut self,
+        oid: u32,
+        typmod: i32,
+        dimensions: usize,
+    ) -> Result<ColumnType, Error> {
+        self.types
+            .load(self.client, &[oid])
+            .await
+            .map_err(|e| self.database.explain(e))?;
+        Ok(self.types.resolve(oid, typmod, dimensions))
+    }
+
+    pub(super) async fn complete(
+        &mut self,
+        heads: Vec<TableHead>,
+    ) -> Result<Vec<CatalogTable>, Error> {
+        let oids: Vec<u32> = heads.iter().map(|head| head.oid).collect();
+        let columns = self
+            .client
+            .query(COLUMNS, &[&oids])
+            .await
+            .map_err(|e| self.database.explain(e))?;
+        let types: Vec<u32> = columns.iter().map(|row| row.get(3)).collect();
+        self.types
+            .load(self.client, &types)
+            .await
+            .map_err(|e| self.database.explain(e))?;
+        let leaves = self.leaves(&heads).await?;
+        let identities = Identities::read(self.client, &heads, &leaves)
+            .await
+            .map_err(|e| self.database.explain(e))?;
+        let mut by_table: HashMap<u32, Vec<Column>> = HashMap::new();
+        for row in &columns {
+            let (oid, attnum): (u32, i16) = (row.get(0), row.get(2));
+            by_table.entry(oid).or_default().push(Column {
+                name: row.get(1),
+                attnum,
+                column_type: self.types.resolve(
+                    row.get(3),
+                    row.get(4),
+                    pgtype::dimensions(row.get(5)),
+                ),
+                key_position: None,
+            });
+        }
+        let tables = heads.into_iter().map(|head| {
+            let mut columns = by_table.remove(&head.oid).unwrap_or_default();
+            identities.mark_key(head.oid, &mut columns);
+            let own = leaves.iter().filter(|leaf| leaf.table == head.oid);
+            CatalogTable {
+                full_identity: head.identity == "f",
+                partitioned: head.partitioned,
+                leaves: own.map(|leaf| (leaf.oid, leaf.state.clone())).collect(),
+                table: Table {
+                    columns,
+                    oid: head.oid,
+                    schema: head.schema,
+                    name: head.name,
+                },
+            }
+        });
+        Ok(tables.collect())
+    }
+
+    /// The relations that hold the rows of the partitioned ones of these tables.
+    async fn leaves(&self, heads: &[TableHead]) -> Result<Vec<Leaf>, Error> {
+        let roots = heads.iter().filter(|head| head.partitioned);
+        let roots: Vec<u32> = roots.map(|head| head.oid).collect();
+        if roots.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self
+            .client
+            .query(LEAVES, &[&roots])
+            .await
+            .map_err(|e| self.database.explain(e))?;
+        let leaves = rows.iter().map(|row| Leaf {
+            table: row.get(0),
+            oid: row.get(1),
+            identity: row.get(3),
+            state: LeafState {
+                filenode: row.get::<_, Option<u32>>(2).unwrap_or(0),
+                attached: row.get::<_, Option<String>>(4).unwrap_or_default(),
+            },
+        });
+        Ok(leaves.collect())
+    }
+}

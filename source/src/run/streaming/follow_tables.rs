@@ -1,0 +1,302 @@
+//! What the stream does about tables that appear, go and change.
+
+use super::Streaming;
+use crate::change::relation::RelationShape;
+use crate::config::SnapshotMode;
+use crate::log::progress::Followed;
+use crate::log::progress::SnapshotRequest;
+use crate::log::progress::TableProgress;
+use crate::log::table_topic::{TableTopic, topic_spec};
+use crate::run::session::{Session, keep_alive};
+use crate::run::watch::{Survey, Surveyed};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tributary_postgres::catalog::{CatalogTable, TopicNames};
+use tributary_runtime::{Error, Policy, ResultExt};
+
+/// How soon a table that could not be taken in is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// What is to be done about a table.
+enum Finding {
+    /// All its rows are read, for this reason.
+    Read(&'static str),
+    /// Its partitions are others than before.
+    Partitions,
+    /// Its types are: an enum has other labels.
+    Types,
+}
+
+impl Streaming {
+    /// Takes over what the catalog's watch has seen, once the stream has passed it.
+    pub(super) async fn attend_tables(&mut self) -> Result<(), Error> {
+        let again = self.tables.left.is_some_and(|at| at <= Instant::now());
+        let survey = match self.tables.watch.take(self.received) {
+            Some(survey) => survey,
+            None if again => match &self.tables.last {
+                Some(survey) => Arc::clone(survey),
+                None => return Ok(()),
+            },
+            None => return Ok(()),
+        };
+        self.tables.left = None;
+        if let Some(problem) = &survey.facts.fault {
+            return Err(problem.clone().into());
+        }
+        if let Some(publication) = &survey.facts.gone {
+            // What that means is for the next start to say, which compares.
+            return Err(Error::retry_msg(format!(
+                "publication '{publication}' is gone"
+            )));
+        }
+        self.miss_tables(&survey);
+        for (topic, surveyed) in &survey.facts.tables {
+            let renamed = self.tables.renamed.get(topic);
+            if renamed.is_some_and(|at| *at > survey.since) {
+                continue;
+            }
+            self.tables.renamed.remove(topic);
+            match self.finding(topic, surveyed) {
+                None => {}
+                Some(Finding::Read(why)) => self.take_in(topic, surveyed, why).await?,
+                Some(Finding::Partitions) => self.partitions_changed(topic, &surveyed.table),
+                Some(Finding::Types) => self.learn_again(topic, surveyed.table.table.oid).await?,
+            }
+        }
+        self.tables.last = Some(survey);
+        Ok(())
+    }
+
+    fn finding(&self, topic: &str, surveyed: &Surveyed) -> Option<Finding> {
+        let table = &surveyed.table;
+        let Some(known) = self.progress.get().tables.get(topic) else {
+            return Some(Finding::Read("it is new"));
+        };
+        let followed = &known.followed;
+        if known.oid != table.table.oid {
+            return Some(Finding::Read("it is another table of the same name"));
+        }
+        if followed.absent {
+            return Some(Finding::Read("it is back"));
+        }
+        if followed.place != surveyed.place {
+            return Some(Finding::Read(
+                "it was out of its publication for a while, or the publication was altered",
+            ));
+        }
+        if followed.key != table.key() {
+            return Some(Finding::Read("it has another key"));
+        }
+        if followed.leaves != table.leaves {
+            return Some(Finding::Partitions);
+        }
+        let last = self.tables.last.as_ref()?.facts.tables.get(topic)?;
+        let types = |table: &CatalogTable| {
+            let columns = table.table.columns.iter();
+            let types = columns.map(|column| (column.attnum, column.column_type.clone()));
+            types.collect::<Vec<_>>()
+        };
+        (types(&last.table) != types(table)).then_some(Finding::Types)
+    }
+
+    /// Marks the tables that are not there any more; their topics stay as they are.
+    fn miss_tables(&mut self, survey: &Survey) {
+        let facts = &survey.facts;
+        let tables = self.progress.get().tables.iter();
+        let missed = tables.filter(|(topic, known)| {
+            !known.followed.absent
+                && !facts.tables.contains_key(*topic)
+                && facts.untold.get(&known.oid) != Some(&known.table)
+        });
+        let missed: Vec<String> = missed.map(|(topic, _)| topic.clone()).collect();
+        for topic in missed {
+            self.lose(
+                &topic,
+                "dropped, renamed, out of its publication or not selected any more",
+            );
+        }
+    }
+
+    /// A table is not followed any more.
+    fn lose(&mut self, topic: &str, why: &str) {
+        self.chunks.abandon(topic);
+        if let Some(known) = self.progress.get_mut().tables.get_mut(topic) {
+            tracing::warn!(
+                table = known.table,
+                topic,
+                "the table is {why}: its topic stays as it is, and is brought up to date if a table of this name comes back"
+            );
+            known.followed.absent = true;
+            known.snapshot = None;
+        }
+    }
+
+    /// A Relation message names a table that is known by another name: under that one nothing more comes.
+    pub(super) fn renamed(&mut self, shape: &RelationShape) {
+        let config = &self.session.config;
+        let now = config.topic_of(shape.schema(), shape.name()).ok();
+        let tables = self.progress.get().tables.iter();
+        let before = tables.filter(|(topic, known)| {
+            known.oid == shape.oid && Some(*topic) != now.as_ref() && !known.followed.absent
+        });
+        let before: Vec<String> = before.map(|(topic, _)| topic.clone()).collect();
+        for topic in before {
+            self.lose(&topic, "renamed");
+            // A catalog that was looked at before the transaction's commit has the name of before.
+            let at = self.received.max(self.translator.begun());
+            self.tables.renamed.insert(topic, at);
+            // It may have its name back before anybody looks.
+            self.tables.watch.want();
+        }
+    }
+
+    /// A Relation message gives a table another key, and that is allowed: from here on its records have that one.
+    pub(super) fn key_changed(&mut self, table: &TableTopic) {
+        let Some(known) = self.progress.get().tables.get(&*table.topic) else {
+            return;
+        };
+        if !table.has_other_key(known) {
+            return;
+        }
+        let followed = known.followed.clone();
+        let mut now = table.progress();
+        now.followed = Followed {
+            key: now.followed.key,
+            rekeyed: true,
+            ..followed
+        };
+        tracing::warn!(
+            table = now.table,
+            "the table has another key: all its rows are read again under it, and those under the old one are gone then"
+        );
+        let tables = &mut self.progress.get_mut().tables;
+        tables.insert(table.topic.to_string(), now);
+        self.request_all(&table.topic, true);
+    }
+
+    /// Keeps what neither a later message nor a later catalog may say.
+    pub(super) fn remember_dimensions(&mut self, table: &TableTopic) {
+        let mut new = table.dimensions();
+        let Some(known) = self.progress.get().tables.get(&*table.topic) else {
+            return;
+        };
+        new.retain(|name, count| known.followed.dimensions.get(name) != Some(count));
+        if !new.is_empty()
+            && let Some(known) = self.progress.get_mut().tables.get_mut(&*table.topic)
+        {
+            known.followed.dimensions.extend(new);
+        }
+    }
+
+    /// Reads all rows of a table into its topic, which is created if it is new.
+    async fn take_in(&mut self, topic: &str, surveyed: &Surveyed, why: &str) -> Result<(), Error> {
+        let table = &surveyed.table;
+        let known = self.progress.get().tables.get(topic).cloned();
+        let work = prepare(&self.session, table, known.as_ref());
+        let prepared = keep_alive(
+            &mut self.stream,
+            &self.session.database,
+            self.durable.confirm,
+            work,
+        )
+        .await
+        .doing(|| format!("take table {}.{} in", table.table.schema, table.table.name));
+        let published = match prepared {
+            Ok(published) => published,
+            // A new table must not end what others need.
+            Err(error) if known.is_none() && error.policy() == Policy::Stop => {
+                self.tables.left = Some(Instant::now() + AGAIN);
+                if self.tables.told.insert(error.to_string()) {
+                    tracing::warn!(%error, topic, "a new table is left out; it is tried again");
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let mut now = published.progress();
+        now.followed.place(surveyed.place, table);
+        tracing::info!(table = now.table, topic, "taking the table in: {why}");
+        self.decoder.forget(&table.table.schema, &table.table.name);
+        self.progress.get_mut().tables.insert(topic.to_owned(), now);
+        if known.is_some() || self.session.config.snapshot.mode != SnapshotMode::Never {
+            self.request_all(topic, known.is_some());
+        }
+        self.learn_again(topic, table.table.oid).await
+    }
+
+    /// Partitions were attached, detached, dropped, truncated or rewritten, of which the stream says nothing.
+    fn partitions_changed(&mut self, topic: &str, table: &CatalogTable) {
+        let Some(known) = self.progress.get_mut().tables.get_mut(topic) else {
+            return;
+        };
+        let before = std::mem::replace(&mut known.followed.leaves, table.leaves.clone());
+        let added: Vec<String> = table
+            .leaves
+            .keys()
+            .filter(|oid| !before.contains_key(oid))
+            .map(u32::to_string)
+            .collect();
+        let only_added = before
+            .iter()
+            .all(|(oid, state)| table.leaves.get(oid) == Some(state));
+        let under_way = known
+            .snapshot
+            .as_ref()
+            .map(|snapshot| snapshot.below.is_some());
+        let keyless = known.key_schema_id.is_none();
+        let name = known.table.clone();
+        if only_added && under_way.is_none() && !keyless {
+            tracing::info!(
+                table = name,
+                partitions = added.len(),
+                "reading the rows of new partitions"
+            );
+            let filter = format!("tableoid IN ({})", added.join(", "));
+            let request = SnapshotRequest {
+                sweep: false,
+                filter: Some(filter),
+            };
+            self.request_snapshot(topic, request);
+            return;
+        }
+        tracing::warn!(
+            table = name,
+            "reading all rows of the table: partitions were attached, detached, dropped, truncated or rewritten"
+        );
+        self.request_all(topic, !only_added || keyless || under_way == Some(true));
+    }
+
+    fn request_all(&mut self, topic: &str, sweep: bool) {
+        let request = SnapshotRequest {
+            sweep,
+            filter: None,
+        };
+        self.request_snapshot(topic, request);
+    }
+
+    /// Looks a table up again whose shape the stream has told already: it will not tell it again.
+    async fn learn_again(&mut self, topic: &str, oid: u32) -> Result<(), Error> {
+        let Some(shape) = self.translator.shape(oid).cloned() else {
+            return Ok(());
+        };
+        // Behind a rename it does.
+        let named = self.session.config.topic_of(shape.schema(), shape.name());
+        if named.is_ok_and(|named| named == topic) {
+            self.learn(&shape).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a table ready to be published: its topic, its schemas.
+async fn prepare(
+    session: &Session,
+    table: &CatalogTable,
+    known: Option<&TableProgress>,
+) -> Result<TableTopic, Error> {
+    if known.is_none() {
+        let spec = topic_spec(&session.config, &table.table)?;
+        session.registrar.ensure_topics(&[spec]).await?;
+    }
+    session.registrar.publish(table.table.clone(), known).await
+}
