@@ -2,6 +2,8 @@
 
 mod answer;
 mod check;
+pub mod exit;
+mod service;
 mod status;
 mod supervise;
 
@@ -14,12 +16,8 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, ConfigError, Settings};
-use crate::health::Health;
-use crate::shutdown::Gate;
 use crate::telemetry::{self, Metrics};
 use crate::{Error, Problem};
 use answer::Format;
@@ -27,80 +25,7 @@ use check::Report;
 use supervise::Ending;
 
 pub use answer::Answer;
-
-/// The exit codes of every service.
-pub mod exit {
-    /// Done, or stopped by SIGTERM or SIGINT after an orderly shutdown.
-    pub const OK: u8 = 0;
-    /// Stopped by an error; its message is on stderr.
-    pub const STOPPED: u8 = 1;
-    /// The command line or the configuration is wrong; nothing was started.
-    pub const USAGE: u8 = 2;
-    /// `check` found problems; `status` found the service not alive, not ready, or with warnings.
-    pub const PROBLEMS: u8 = 3;
-    /// The shutdown did not end within `shutdown_timeout_ms`, or was cut short by a second signal.
-    pub const CUT_OFF: u8 = 4;
-    /// A command that destroys something has said what, and done nothing: `--yes` is missing.
-    pub const UNCONFIRMED: u8 = 5;
-}
-
-/// A service: what [`main`] needs to know of it.
-pub trait Service: Send + 'static {
-    /// The binary's name, `tributary-source`. The environment prefix is derived from it: `TRIBUTARY_SOURCE`.
-    const NAME: &'static str;
-    /// One line for `--help`.
-    const ABOUT: &'static str;
-    /// The port on 127.0.0.1 for `/metrics`, `/health` and `/ready` where `http.listen` is not set.
-    const DEFAULT_PORT: u16;
-    /// The service's own keys; `[log]`, `[http]` and `shutdown_timeout_ms` are not among them (see
-    /// [`Settings`]).
-    type Config: serde::de::DeserializeOwned + Send + Sync + 'static;
-
-    /// What is wrong with the values; pure.
-    fn validate(config: &Self::Config) -> Vec<Problem>;
-
-    /// Tries every connection and privilege, and changes nothing. Called with a valid configuration.
-    fn check(config: Self::Config) -> impl Future<Output = Vec<Problem>> + Send;
-
-    /// Runs until an error stops it or `context.shutdown` is cancelled; then it returns in an orderly way
-    /// within the configured time.
-    fn run(
-        config: Self::Config,
-        context: Context,
-    ) -> impl Future<Output = Result<(), Error>> + Send;
-
-    /// Flags of `run` that the service has beside the configuration, each without a value.
-    fn run_flags() -> Vec<Arg> {
-        Vec::new()
-    }
-
-    /// Takes over which of [`run_flags`](Self::run_flags) are given.
-    fn take_flags(config: &mut Self::Config, arguments: &ArgMatches) {
-        let _ = (config, arguments);
-    }
-
-    /// Commands of the service's own, beside `run`, `check` and `status`. Each gets `--config` and `--output`.
-    fn commands() -> Vec<Command> {
-        Vec::new()
-    }
-
-    /// Does one of [`commands`](Self::commands). Called with a valid configuration.
-    fn command(
-        config: Self::Config,
-        name: &str,
-        arguments: &ArgMatches,
-    ) -> impl Future<Output = Result<Answer, Error>> + Send {
-        let _ = (config, arguments);
-        let error = Error::stop_msg(format_args!("'{name}' is not a command"));
-        std::future::ready(Err(error))
-    }
-
-    /// What [`Health::set_details`](crate::health::Health::set_details) gave, for people; lines that end in a
-    /// newline.
-    fn details_text(details: &Value) -> String {
-        answer::lines(details)
-    }
-}
+pub use service::{Context, Service};
 
 /// The argument `--yes` of a command that destroys something; without it [`Answer::unconfirmed`] is the answer.
 pub fn yes() -> Arg {
@@ -108,17 +33,6 @@ pub fn yes() -> Arg {
         .long("yes")
         .action(ArgAction::SetTrue)
         .help("Do it; without this the command only says what it would do")
-}
-
-/// What [`Service::run`] is given.
-#[derive(Debug, Clone)]
-pub struct Context {
-    /// Cancelled by SIGTERM and SIGINT: stop taking work, finish what is begun, return.
-    pub shutdown: CancellationToken,
-    /// What `/health` and `/ready` say.
-    pub health: Health,
-    /// Tasks that must end before the process does enter here; a shutdown that takes too long names them.
-    pub gate: Gate,
 }
 
 /// The whole `main` of a service.

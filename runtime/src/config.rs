@@ -5,6 +5,7 @@
 
 mod document;
 mod fault;
+mod log;
 mod reader;
 mod secret;
 
@@ -18,6 +19,7 @@ use serde::de::DeserializeOwned;
 use crate::Problem;
 use document::{Finding, Node, Origin, Place, Table, Value};
 
+pub use log::{LogConfig, LogFormat};
 pub use secret::Secret;
 
 /// What every service's file may hold beside the service's own keys: `[log]`, `[http]` and
@@ -37,7 +39,7 @@ impl Settings {
     /// What is wrong with the values.
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        problems.extend(crate::telemetry::filter(&self.log.level).err());
+        problems.extend(self.log.filter().err());
         if self.shutdown_timeout_ms == 0 {
             let problem = Problem::new("`shutdown_timeout_ms` is 0");
             problems.push(problem.remedy("give the service time to finish what it has begun"));
@@ -59,35 +61,6 @@ impl Default for Settings {
             shutdown_timeout_ms: 30_000,
         }
     }
-}
-
-/// `[log]`: how the service logs, to stderr.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogConfig {
-    /// Lines for people, or one JSON object per line.
-    pub format: LogFormat,
-    /// A level, or a filter in the syntax of `RUST_LOG` (which overrides it).
-    pub level: String,
-}
-
-impl Default for LogConfig {
-    fn default() -> Self {
-        Self {
-            format: LogFormat::Text,
-            level: "info".to_owned(),
-        }
-    }
-}
-
-/// The shape of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 /// `[http]`: where the service serves `/metrics`, `/health` and `/ready`.

@@ -1,13 +1,11 @@
 //! What `/health`, `/ready` and `/status` say, and the server that says it.
 
-mod server;
+pub mod server;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-
-pub use server::Server;
 
 /// The service's own view of its state. Cheap to clone; all clones are one.
 ///

@@ -3,12 +3,9 @@
 mod process;
 mod terminal;
 
-use std::str::FromStr;
-
 use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
-use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
@@ -109,7 +106,7 @@ pub fn init_logging(config: &LogConfig) -> Result<(), Problem> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(level) if !level.is_empty() => EnvFilter::try_new(&level)
             .map_err(|error| Problem::new(format!("RUST_LOG: {error}")))?,
-        _ => filter(&config.level)?,
+        _ => config.filter()?,
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -125,26 +122,6 @@ pub fn init_logging(config: &LogConfig) -> Result<(), Problem> {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     Ok(())
-}
-
-/// The filter that `log.level` describes. A misspelt level would count as the name of a module, and
-/// silence everything: a word that stands alone must be a level.
-pub(crate) fn filter(level: &str) -> Result<EnvFilter, Problem> {
-    let wrong = |why: &str| {
-        Problem::new(format!("`log.level` is not a level: {why}")).remedy(
-            "write error, warn, info, debug or trace, with exceptions like \"info,rdkafka=debug\"",
-        )
-    };
-    let alone = level
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.contains(['=', '[']));
-    for word in alone {
-        if word.is_empty() || LevelFilter::from_str(word).is_err() {
-            return Err(wrong(&format!("\"{word}\"")));
-        }
-    }
-    EnvFilter::try_new(level).map_err(|error| wrong(&error.to_string()))
 }
 
 /// The metrics of the process, as `/metrics` shows them. Cheap to clone.
@@ -201,7 +178,7 @@ fn recorder() -> Result<PrometheusRecorder, BuildError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Metric, Metrics, describe, filter};
+    use super::{Metric, Metrics, describe};
 
     const EVENTS: &str = "tributary_test_events_total";
     const DELAY: &str = "tributary_test_delay_seconds";
@@ -233,19 +210,5 @@ mod tests {
             );
         }
         assert!(text.contains("\nprocess_resident_memory_bytes "), "{text}");
-    }
-
-    #[test]
-    fn a_misspelt_level_is_found() {
-        for level in ["info", "WARN", "info,rdkafka=debug", "off"] {
-            assert!(filter(level).is_ok(), "{level}");
-        }
-        for level in ["inof", "", "info,rdkafka", "info,rdkafka=loud"] {
-            let problem = filter(level).unwrap_err().to_string();
-            assert!(
-                problem.starts_with("`log.level` is not a level: "),
-                "{problem}"
-            );
-        }
     }
 }

@@ -7,6 +7,7 @@
 //! items of enum arrays may be null, and a scale that Avro's `decimal` cannot express is avoided.
 //! The same table gives the same text, byte for byte: the registry compares it.
 
+mod block;
 mod column;
 mod json;
 mod metadata;
@@ -16,6 +17,7 @@ use std::fmt::Write as _;
 
 use crate::name::avro_namespace;
 use crate::table::Table;
+use block::{SOURCE, TRANSACTION, optional, plain};
 use column::Role;
 use json::quoted;
 pub use metadata::{
@@ -82,39 +84,6 @@ pub fn truncate_key_schema(topic: &str) -> String {
     )
 }
 
-/// The `source` block. Its order is the order in which the encode plan writes.
-const SOURCE: &str = concat!(
-    r#"{"type":"record","name":"Source","namespace":"io.debezium.connector.postgresql","fields":["#,
-    r#"{"name":"version","type":"string"},"#,
-    r#"{"name":"connector","type":"string"},"#,
-    r#"{"name":"name","type":"string"},"#,
-    r#"{"name":"ts_ms","type":"long"},"#,
-    r#"{"name":"snapshot","type":[{"type":"string","connect.version":1,"connect.parameters":{"#,
-    r#""allowed":"true,first,first_in_data_collection,last_in_data_collection,last,false,incremental"},"#,
-    r#""connect.default":"false","connect.name":"io.debezium.data.Enum"},"null"],"default":"false"},"#,
-    r#"{"name":"db","type":"string"},"#,
-    r#"{"name":"sequence","type":["null","string"],"default":null},"#,
-    r#"{"name":"ts_us","type":["null","long"],"default":null},"#,
-    r#"{"name":"ts_ns","type":["null","long"],"default":null},"#,
-    r#"{"name":"schema","type":"string"},"#,
-    r#"{"name":"table","type":"string"},"#,
-    r#"{"name":"txId","type":["null","long"],"default":null},"#,
-    r#"{"name":"lsn","type":["null","long"],"default":null},"#,
-    r#"{"name":"xmin","type":["null","long"],"default":null},"#,
-    r#"{"name":"origin","type":["null","string"],"default":null},"#,
-    r#"{"name":"origin_lsn","type":["null","long"],"default":null},"#,
-    r#"{"name":"region","type":["null","string"],"default":null}],"#,
-    r#""connect.version":1,"connect.name":"io.debezium.connector.postgresql.Source"}"#,
-);
-
-const TRANSACTION: &str = concat!(
-    r#"{"type":"record","name":"block","namespace":"event","fields":["#,
-    r#"{"name":"id","type":"string"},"#,
-    r#"{"name":"total_order","type":"long"},"#,
-    r#"{"name":"data_collection_order","type":"long"}],"#,
-    r#""connect.version":1,"connect.name":"event.block"}"#,
-);
-
 fn connect_name(topic: &str, record: &str) -> String {
     let full_name = format!("{}.{record}", avro_namespace(topic));
     format!("\"connect.name\":{}", quoted(&full_name))
@@ -128,12 +97,4 @@ fn record(name: &str, namespace: Option<&str>, fields: &[String], annotations: &
     }
     let _ = write!(out, "\"fields\":[{}],{annotations}}}", fields.join(","));
     out
-}
-
-fn plain(name: &str, schema: &str) -> String {
-    format!("{{\"name\":\"{name}\",\"type\":{schema}}}")
-}
-
-fn optional(name: &str, schema: &str) -> String {
-    format!("{{\"name\":\"{name}\",\"type\":[\"null\",{schema}],\"default\":null}}")
 }

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 use tributary_runtime::{Error, Result};
 
-use crate::index::FORMAT;
-
+/// The version of what an index of ours says of itself (`_meta`).
+pub(crate) const FORMAT: u64 = 1;
 /// `index.gc_deletes` below this is raised.
 const GC_DELETES_SECONDS: f64 = 3600.0;
 

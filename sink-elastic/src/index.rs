@@ -12,15 +12,13 @@ use tributary_schemas::record::RecordType;
 use crate::client::{Client, Content, Reply};
 use crate::config::ElasticConfig;
 use crate::document::DocumentPlan;
-use crate::found::{self, Found};
+use crate::found::{self, FORMAT, Found};
 use crate::naming;
 
 /// How many row types are kept compiled: old and new ones alternate only while a change of schema passes.
 const PLANS: usize = 8;
 /// The engines' default for `index.mapping.total_fields.limit`.
 const DEFAULT_FIELDS: usize = 1000;
-/// The version of what [`meta`] writes.
-pub(crate) const FORMAT: u64 = 1;
 /// How long the version of a deleted document is remembered: far above every deadline of a request.
 pub(crate) const GC_DELETES: &str = "1h";
 

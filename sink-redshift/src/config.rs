@@ -70,7 +70,7 @@ impl Warehouse {
             );
         }
         if let Some(schema) = &self.schema
-            && let Err(error) = crate::postgres::identifier(schema)
+            && let Err(error) = crate::name::identifier(schema)
         {
             problems.push(
                 Problem::new(format!("`warehouse.schema`: {:#}", error.cause()))

@@ -6,6 +6,7 @@
 //! [`Destination`](tributary_runtime::sink::Destination).
 
 mod config;
+mod name;
 mod postgres;
 mod service;
 

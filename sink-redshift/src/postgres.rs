@@ -1,12 +1,13 @@
 //! The Postgres dialect: rows and offsets in one transaction, by `COPY FROM STDIN` and `INSERT … ON CONFLICT`.
 
+mod access;
 mod check;
 mod column;
 mod failure;
 mod ledger;
 mod load;
 mod metric;
-mod name;
+mod pool;
 mod row;
 mod session;
 mod stage;
@@ -15,7 +16,6 @@ mod warehouse;
 mod writer;
 
 pub(crate) use check::check;
-pub(crate) use name::identifier;
 pub use warehouse::PostgresWarehouse;
 pub use writer::PostgresWriter;
 

@@ -8,11 +8,13 @@ mod debezium;
 mod drain;
 mod reference;
 mod report;
+mod setting;
 mod topics;
 mod tributary;
 
-pub use drain::{Bench, Drain, Peer};
+pub use drain::{Drain, Peer};
 pub use report::{Report, Round};
+pub use setting::{Bench, Size};
 
 use std::fs;
 use std::path::Path;
@@ -20,27 +22,17 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::pipeline::Pipeline;
-use crate::stack::{Lifetime, Options, Part, Stack};
+use crate::stack::{Lifetime, Options, Stack};
 use backlog::Backlog;
 use debezium::Debezium;
 use reference::Reference;
+use setting::{PARTS, progress};
 use tributary::Source;
 
-/// The servers that a source needs.
-const PARTS: [Part; 3] = [Part::Postgres, Part::Kafka, Part::Registry];
 /// The memory that a source may take, whatever waits for it.
 const MEMORY_LIMIT_BYTES: u64 = 64_000_000;
 /// How much more it may take for the larger backlog: what the allocator and the clients' threads leave to chance.
 const MEMORY_GROWTH: f64 = 1.10;
-
-/// What is measured.
-#[derive(Debug, Clone, Copy)]
-pub struct Size {
-    /// pgbench's transactions in the first backlog; the second has twice as many. Each changes four rows.
-    pub transactions: u64,
-    /// pgbench's scale: 100,000 accounts each.
-    pub scale: u32,
-}
 
 /// Starts a stack in `dir`, drains two backlogs, prints a table and writes the report to `result`.
 ///
@@ -167,11 +159,6 @@ fn check_memory(report: &Report) -> Result<()> {
         );
     }
     Ok(())
-}
-
-#[allow(clippy::print_stderr, reason = "the bench tells people what it does")]
-fn progress(text: &str) {
-    eprintln!("bench: {text}");
 }
 
 #[allow(clippy::print_stdout, reason = "the table is what was asked for")]

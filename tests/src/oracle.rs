@@ -9,6 +9,7 @@ mod avro_text;
 mod avro_time;
 mod change_log;
 mod differences;
+mod event;
 mod fold;
 mod name;
 mod postgres_text;
@@ -20,24 +21,11 @@ mod warehouse;
 pub use audit::{install_audit, read_audit};
 pub use change_log::{ChangeLog, KeyColumns};
 pub use differences::compare_changes;
+pub use event::Event;
 pub use fold::{Fold, Lineage};
 pub use name::topic_name;
 pub use rows::{Row, TableRows};
 pub use search::compare_search;
-pub use topic::{Offsets, PlainRecord, TopicChange, TopicReader, TopicRecord};
+pub use topic::plain::PlainRecord;
+pub use topic::{Offsets, TopicChange, TopicReader, TopicRecord};
 pub use warehouse::compare_warehouse;
-
-use std::collections::BTreeMap;
-
-/// A change of one row in canonical text: what both sides are brought to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    /// `schema.table`
-    pub table: String,
-    /// The key's values, by column name.
-    pub key: BTreeMap<String, String>,
-    /// `c`, `u`, `d`, or `t` for a truncate, which has neither key nor row.
-    pub op: char,
-    /// The new row's values, without columns that the log does not carry (TOASTed and untouched); empty for `d`.
-    pub row: BTreeMap<String, Option<String>>,
-}

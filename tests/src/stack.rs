@@ -18,6 +18,7 @@ mod guard;
 mod launch;
 mod link;
 mod part;
+mod pinned;
 mod ports;
 mod postgres;
 mod process;
@@ -26,12 +27,12 @@ mod server;
 mod state;
 
 pub use cluster::Server;
-pub use control::Status;
 pub use link::Link;
 pub use part::{Engine, Part};
 pub use ports::Ports;
 pub use postgres::{Postgres, postgres_program};
 pub use server::installed;
+pub use state::Status;
 
 use guard::Guard;
 use process::Process;

@@ -27,15 +27,6 @@ use crate::names::arrows;
 use crate::sizes::wrong_size;
 use crate::workspace::{Member, members, root, sources};
 
-/// Crates with knots, to be untied; the fuzz targets share files with the source.
-const STILL_KNOTTED: [&str; 5] = [
-    "tributary-runtime",
-    "tributary-schemas",
-    "tributary-sink-elastic",
-    "tributary-sink-redshift",
-    "tributary-tests",
-];
-
 #[test]
 fn dependencies_point_one_way() -> Result<()> {
     let members = members()?;
@@ -73,9 +64,7 @@ fn files_and_functions_stay_readable() -> Result<()> {
 fn no_crate_has_a_knot() -> Result<()> {
     let mut faults = Vec::new();
     for member in members()?.iter().chain([&fuzz()]) {
-        if !STILL_KNOTTED.contains(&member.name.as_str()) {
-            faults.extend(knots_of(&member.folder)?);
-        }
+        faults.extend(knots_of(&member.folder)?);
     }
     none(&faults);
     Ok(())

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Format, Service, exit};
+use super::answer::Format;
+use super::exit;
+use super::service::Service;
 use crate::Problem;
 
 /// How long all the attempts of a check may take together.

@@ -7,7 +7,9 @@ use clap::{Arg, ArgMatches};
 use serde_json::Value;
 use url::Url;
 
-use super::{Answer, Service, exit};
+use super::answer::Answer;
+use super::exit;
+use super::service::Service;
 use crate::config::Settings;
 use crate::{Error, Result, ResultExt};
 

@@ -8,9 +8,10 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinError};
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Service};
+use super::service::{Context, Service};
 use crate::config::Settings;
-use crate::health::{Health, Server};
+use crate::health::Health;
+use crate::health::server::Server;
 use crate::shutdown::Gate;
 use crate::telemetry::Metrics;
 use crate::{Error, Result};

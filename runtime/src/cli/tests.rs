@@ -7,7 +7,8 @@ use tokio::sync::mpsc;
 use super::supervise::{self, Ending};
 use super::{Answer, Context, Service, execute, exit};
 use crate::config::{Secret, Settings};
-use crate::health::{Health, Server};
+use crate::health::Health;
+use crate::health::server::Server;
 use crate::telemetry::Metrics;
 use crate::{Error, Problem, Result};
 

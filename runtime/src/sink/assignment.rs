@@ -1,22 +1,18 @@
-//! One assignment of a partition to this instance: opened, written, let go.
+//! One assignment of a partition to this instance.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::retry::Backoff;
 use crate::sink::batch::Source;
 use crate::sink::inbox::{Budget, Inbox};
-use crate::sink::instance::Instance;
-use crate::sink::membership::GroupClient;
 use crate::sink::metrics::RETRIES;
 use crate::sink::position::Position;
-use crate::sink::start;
 use crate::sink::status::Status;
 use crate::sink::topics::table_of;
-use crate::sink::writer::Writer;
-use crate::sink::{BatchConfig, Destination, Start, TopicPartition};
-use crate::{Error, Policy, Result, ResultExt};
+use crate::sink::{BatchConfig, TopicPartition};
+use crate::{Error, Policy, Result};
 
 /// What the poll thread and the task of one assignment share.
 #[derive(Debug)]
@@ -45,19 +41,6 @@ impl Assignment {
 
     pub(super) fn partition(&self) -> &TopicPartition {
         &self.source.partition
-    }
-
-    /// The assignment's whole life. An error stops the instance.
-    pub(super) async fn run<D: Destination>(
-        self: Arc<Self>,
-        instance: Arc<Instance<D>>,
-        client: Weak<GroupClient>,
-    ) {
-        let who = self.partition().to_string();
-        if let Err(error) = self.work(&instance, &client).await {
-            instance.failure.stop_with(error);
-        }
-        instance.status.clear(&who);
     }
 
     /// After an error that passes by itself: says so and waits.
@@ -91,53 +74,6 @@ impl Assignment {
                 Err(Error::interrupted(format_args!("write {}", self.partition())))
             }
             value = wait => Ok(value),
-        }
-    }
-
-    async fn work<D: Destination>(
-        self: &Arc<Self>,
-        instance: &Arc<Instance<D>>,
-        client: &Weak<GroupClient>,
-    ) -> Result<()> {
-        let (writer, start) = self.open(instance).await?;
-        let start = self.find_start(instance, client, start).await?;
-        tracing::info!(partition = %self.partition(), offset = start, "begins");
-        self.position.open_at(start);
-        Writer::new(Arc::clone(self), Arc::clone(instance), writer, start)
-            .run()
-            .await
-    }
-
-    async fn open<D: Destination>(&self, instance: &Instance<D>) -> Result<(D::Writer, Start)> {
-        let mut backoff = Backoff::default();
-        loop {
-            let opening = instance
-                .destination
-                .open(self.partition(), &self.source.table);
-            let opened = self.unless_drained(opening).await?;
-            match opened.doing(|| format!("open the target of {}", self.partition())) {
-                Ok(opened) => return Ok(opened),
-                Err(error) => self.back_off(error, &instance.status, &mut backoff).await?,
-            }
-        }
-    }
-
-    async fn find_start<D: Destination>(
-        &self,
-        instance: &Instance<D>,
-        client: &Weak<GroupClient>,
-        start: Start,
-    ) -> Result<i64> {
-        let mut backoff = Backoff::default();
-        loop {
-            let finding = start::find(client, self.partition(), start);
-            match self.unless_drained(finding).await? {
-                Ok(offset) => {
-                    instance.status.clear(&self.partition().to_string());
-                    return Ok(offset);
-                }
-                Err(error) => self.back_off(error, &instance.status, &mut backoff).await?,
-            }
         }
     }
 }

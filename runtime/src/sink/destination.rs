@@ -1,34 +1,10 @@
 //! What a sink must bring: where its target stands, and how a batch gets there.
 
-use std::fmt;
 use std::future::Future;
 
 use crate::error::Error;
-use crate::sink::Batch;
-
-/// A partition of a topic.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TopicPartition {
-    /// The topic.
-    pub topic: String,
-    /// The partition, counted from 0.
-    pub partition: i32,
-}
-
-impl fmt::Display for TopicPartition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[{}]", self.topic, self.partition)
-    }
-}
-
-/// The table that a topic carries: the topic's last two segments, escapes undone.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TableName {
-    /// The table's schema in the source; `public` where the topic has one segment only.
-    pub schema: String,
-    /// The table's name in the source.
-    pub table: String,
-}
+use crate::sink::batch::Batch;
+use crate::sink::topics::{TableName, TopicPartition};
 
 /// Where reading a partition begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

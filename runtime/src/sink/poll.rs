@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use crate::sink::assignment::Assignment;
 use crate::sink::holdings::{Holding, Holdings};
 use crate::sink::instance::{GROUP, Instance};
+use crate::sink::life::live;
 use crate::sink::membership::{GroupClient, Rebalance};
 use crate::sink::metrics::{BUFFERED, BYTES, PARTITIONS, RECORDS};
 use crate::sink::{Destination, TopicPartition, commit, start};
@@ -221,10 +222,11 @@ impl<D: Destination> Poll<D> {
                 self.instance.config.batch,
                 &self.instance.budget,
             ));
-            let task = self.runtime.spawn(
-                Arc::clone(&assignment)
-                    .run(Arc::clone(&self.instance), Arc::downgrade(&self.client)),
-            );
+            let task = self.runtime.spawn(live(
+                Arc::clone(&assignment),
+                Arc::clone(&self.instance),
+                Arc::downgrade(&self.client),
+            ));
             if let Some(earlier) = self.holdings.insert(Holding::new(assignment, task)) {
                 earlier.task.abort();
             }

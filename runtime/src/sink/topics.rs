@@ -1,9 +1,10 @@
 //! Which topics a sink reads, and which table a topic carries.
 
+use std::fmt;
+
 use tributary_schemas::name;
 
 use crate::Problem;
-use crate::sink::TableName;
 
 /// The last part of the two-part names that the source keeps for itself (`<prefix>.progress`, …).
 const INTERNAL: [&str; 4] = ["progress", "signals", "transaction", "message"];
@@ -15,6 +16,30 @@ pub(super) const BLACKLIST: &str =
 
 /// The longest name that Kafka accepts.
 const MAX_TOPIC_BYTES: usize = 249;
+
+/// A partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicPartition {
+    /// The topic.
+    pub topic: String,
+    /// The partition, counted from 0.
+    pub partition: i32,
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.topic, self.partition)
+    }
+}
+
+/// The table that a topic carries: the topic's last two segments, escapes undone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableName {
+    /// The table's schema in the source; `public` where the topic has one segment only.
+    pub schema: String,
+    /// The table's name in the source.
+    pub table: String,
+}
 
 /// The topics of a sink, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! As Debezium names them (`SchemaFactory`, `PostgresSchemaFactory` of 3.x), in the form in which Kafka Connect's
 //! Avro converters write them.
 
-use super::{SOURCE, TRANSACTION, optional, plain};
+use super::block::{SOURCE, TRANSACTION, optional, plain};
 
 /// The schema of the keys of `<prefix>.transaction`: the transaction's id.
 pub const TRANSACTION_KEY_SCHEMA: &str = concat!(

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use super::binary;
-use super::form::Form;
 use super::misfit::Misfit;
 use crate::table::ColumnType;
 
@@ -23,10 +22,9 @@ enum Item<'a> {
     Nested(&'a [u8]),
 }
 
-/// How an array, or one dimension of it, becomes Avro.
-#[derive(Debug, Clone)]
-pub(super) struct ArrayForm {
-    item: Box<Form>,
+/// How the items of an array, or of one dimension of it, stand in its text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
     delimiter: u8,
     items: Items,
 }
@@ -40,10 +38,10 @@ enum Items {
     Values,
 }
 
-impl ArrayForm {
+impl Layout {
+    /// The layout of an array of such items.
     pub(super) fn of(item: &ColumnType) -> Self {
         Self {
-            item: Box::new(Form::of(item)),
             delimiter: item.array_delimiter(),
             items: if matches!(item, ColumnType::Array(_)) {
                 Items::Dimension
@@ -53,15 +51,13 @@ impl ArrayForm {
         }
     }
 
-    pub(super) fn canonical(self) -> Self {
-        Self {
-            item: Box::new(self.item.canonical()),
-            ..self
-        }
-    }
-
-    /// Appends the array as one block of items.
-    pub(super) fn append(&self, text: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit> {
+    /// Appends the array as one block of items; `append_value` appends one that is not null.
+    pub(super) fn append(
+        self,
+        text: &[u8],
+        out: &mut Vec<u8>,
+        append_value: impl Fn(&[u8], &mut Vec<u8>) -> Result<(), Misfit>,
+    ) -> Result<(), Misfit> {
         // Avro wants the number of items before the first of them.
         let mut count = 0;
         for item in Walk::of(text, self.delimiter)? {
@@ -71,39 +67,45 @@ impl ArrayForm {
         if count > 0 {
             binary::long(count, out);
             for item in Walk::of(text, self.delimiter)? {
-                self.append_item(&item?, out)?;
+                match self.value(&item?)? {
+                    None => out.push(binary::NULL),
+                    Some(text) => {
+                        out.push(binary::VALUE);
+                        append_value(&text, out)?;
+                    }
+                }
             }
         }
         out.push(0);
         Ok(())
     }
 
-    fn append_item(&self, item: &Item<'_>, out: &mut Vec<u8>) -> Result<(), Misfit> {
+    /// The text of an item's value, if it has one.
+    fn value<'a>(self, item: &Item<'a>) -> Result<Option<Cow<'a, [u8]>>, Misfit> {
         if matches!(item, Item::Nested(_)) != (self.items == Items::Dimension) {
             return Err(DIMENSIONS);
         }
-        let text = match *item {
-            Item::Null => {
-                out.push(binary::NULL);
-                return Ok(());
-            }
-            Item::Plain(text) | Item::Nested(text) => Cow::Borrowed(text),
-            Item::Quoted(text) => unescaped(text),
-        };
-        out.push(binary::VALUE);
-        self.item.append(&text, out)
+        Ok(match *item {
+            Item::Null => None,
+            Item::Plain(text) | Item::Nested(text) => Some(Cow::Borrowed(text)),
+            Item::Quoted(text) => Some(unescaped(text)),
+        })
     }
 }
 
-/// Appends pgvector's `[1,2.5]`, whose items are never null.
-pub(super) fn vector(form: &Form, text: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit> {
+/// Appends pgvector's `[1,2.5]`, whose items are never null; `append_value` appends one.
+pub(super) fn vector(
+    text: &[u8],
+    out: &mut Vec<u8>,
+    append_value: impl Fn(&[u8], &mut Vec<u8>) -> Result<(), Misfit>,
+) -> Result<(), Misfit> {
     let [b'[', body @ .., b']'] = text else {
         return Err(NO_VECTOR);
     };
     let count = memchr::memchr_iter(b',', body).count() + 1;
     binary::long(i64::try_from(count).map_err(|_| NO_VECTOR)?, out);
     for item in body.split(|byte| *byte == b',') {
-        form.append(item, out)?;
+        append_value(item, out)?;
     }
     out.push(0);
     Ok(())

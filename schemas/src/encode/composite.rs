@@ -3,20 +3,24 @@
 use std::borrow::Cow;
 
 use super::binary;
-use super::form::Form;
 use super::misfit::Misfit;
 
 const NO_RECORD: Misfit = Misfit::text("it is not the text of a composite value");
 const OTHER_ATTRIBUTES: Misfit =
     Misfit::altered("the composite value has another number of attributes than the schema says");
 
-/// Appends the record.
-pub(super) fn append(attributes: &[Form], text: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit> {
+/// Appends the record; `append_value` appends the value of an attribute that is not null.
+pub(super) fn append<A>(
+    attributes: &[A],
+    text: &[u8],
+    out: &mut Vec<u8>,
+    append_value: impl Fn(&A, &[u8], &mut Vec<u8>) -> Result<(), Misfit>,
+) -> Result<(), Misfit> {
     let [b'(', body @ .., b')'] = text else {
         return Err(NO_RECORD);
     };
     let mut rest = Some(body);
-    for form in attributes {
+    for attribute in attributes {
         // The text of one attribute that is null is that of none at all.
         let (value, after) = first(rest.ok_or(OTHER_ATTRIBUTES)?)?;
         rest = after;
@@ -24,7 +28,7 @@ pub(super) fn append(attributes: &[Form], text: &[u8], out: &mut Vec<u8>) -> Res
             None => out.push(binary::NULL),
             Some(value) => {
                 out.push(binary::VALUE);
-                form.append(&value, out)?;
+                append_value(attribute, &value, out)?;
             }
         }
     }

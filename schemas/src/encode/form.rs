@@ -46,7 +46,10 @@ pub(super) enum Form {
     },
     /// As many bytes as bits.
     CountedBits,
-    Array(array::ArrayForm),
+    Array {
+        item: Box<Form>,
+        layout: array::Layout,
+    },
     /// A composite, by its attributes.
     Composite(Box<[Form]>),
     Point,
@@ -98,7 +101,10 @@ impl Form {
             | ColumnType::Box
             | ColumnType::Enum { .. }
             | ColumnType::TextForm { .. } => Self::Text,
-            ColumnType::Array(item) => Self::Array(array::ArrayForm::of(item)),
+            ColumnType::Array(item) => Self::Array {
+                item: Box::new(Self::of(item)),
+                layout: array::Layout::of(item),
+            },
             ColumnType::ArrayDomain(array) => Self::of(array),
             ColumnType::Composite { attributes, .. } => {
                 let attributes = attributes.iter();
@@ -126,7 +132,10 @@ impl Form {
             Self::Float8 { .. } => Self::Float8 { canonical: true },
             Self::VariableDecimal { .. } => Self::VariableDecimal { canonical: true },
             Self::Bits { .. } => Self::CountedBits,
-            Self::Array(array) => Self::Array(array.canonical()),
+            Self::Array { item, layout } => Self::Array {
+                item: Box::new(item.canonical()),
+                layout,
+            },
             Self::Composite(attributes) => {
                 Self::Composite(attributes.into_iter().map(Self::canonical).collect())
             }
@@ -186,11 +195,15 @@ impl Form {
             Self::Bit => out.push(bits::single(text)?),
             Self::Bits { length } => bits::fixed(text, *length, out)?,
             Self::CountedBits => bits::counted(text, out)?,
-            Self::Array(array) => array.append(text, out)?,
-            Self::Composite(attributes) => composite::append(attributes, text, out)?,
+            Self::Array { item, layout } => {
+                layout.append(text, out, |text, out| item.append(text, out))?;
+            }
+            Self::Composite(attributes) => composite::append(attributes, text, out, Self::append)?,
             Self::Point => geometry::point(text, out)?,
             Self::Ewkb => geometry::ewkb(text, out)?,
-            Self::Vector { item } => array::vector(item, text, out)?,
+            Self::Vector { item } => {
+                array::vector(text, out, |text, out| item.append(text, out))?;
+            }
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! Records that are no row's: where transactions begin and end, and logical messages.
 
-use super::{
-    Change, SourceIdentity, SourceParts, TransactionId, append_source, append_transaction, binary,
-};
+use super::binary;
+use super::change::{Change, SourceIdentity, TransactionId};
+use super::source::{SourceParts, append_source, append_transaction};
 
 impl TransactionId {
     /// Appends the key of its BEGIN and its END, record `TransactionMetadataKey`.

@@ -1,6 +1,6 @@
 //! Bit strings: Debezium's `Bits` are little-endian, the last character is the lowest bit.
 
-use super::RenderError;
+use super::error::RenderError;
 
 /// The longest bit string that Postgres holds (`varbit.h`, `VARBITMAXLEN`); a `bit varying` without a length says
 /// more.

@@ -1,6 +1,6 @@
 //! Exact decimals: big-endian two's complement, times ten to the minus scale.
 
-use super::RenderError;
+use super::error::RenderError;
 use crate::sentinel;
 
 /// Digits in front of the point and behind it that Postgres' `numeric` has

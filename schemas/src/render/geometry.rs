@@ -1,6 +1,7 @@
 //! Debezium's geometric records, as Postgres and PostGIS print them.
 
-use super::{RenderError, postgres};
+use super::error::RenderError;
+use super::float;
 use crate::record::Datum;
 
 /// The bit of EWKB's type that says that the spatial reference follows.
@@ -19,9 +20,9 @@ pub(super) fn point(fields: &[Datum<'_>], out: &mut Vec<u8>) -> Result<(), Rende
         });
     }
     out.push(b'(');
-    postgres::float(*x, x.is_finite(), out);
+    float::write(*x, x.is_finite(), out);
     out.push(b',');
-    postgres::float(*y, y.is_finite(), out);
+    float::write(*y, y.is_finite(), out);
     out.push(b')');
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! The JSON that a search engine reads.
 
 use super::calendar::{Day, Finite, TimeOfDay, Unit, timestamp};
-use super::{RenderError, bits, decimal};
+use super::error::RenderError;
+use super::{bits, decimal};
 use crate::record::{Datum, Field, FieldType, RecordType};
 
 pub(super) fn value(

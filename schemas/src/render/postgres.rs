@@ -1,7 +1,9 @@
 //! The text that Postgres reads.
 
 use super::calendar::{Day, Finite, TimeOfDay, Unit, timestamp};
-use super::{RenderError, bits, decimal, geometry, json};
+use super::error::RenderError;
+use super::json::value as json;
+use super::{bits, decimal, float, geometry};
 use crate::record::{Datum, Field, FieldType, Geometric};
 
 /// The first day that Postgres holds, 4714-11-24 BC, and the ones behind the last date
@@ -21,8 +23,8 @@ pub(super) fn text(
         (FieldType::Int32 | FieldType::Int64, Datum::Int(value)) => {
             out.extend_from_slice(itoa::Buffer::new().format(*value).as_bytes());
         }
-        (FieldType::Float32, Datum::Float(value)) => float(*value, value.is_finite(), out),
-        (FieldType::Float64, Datum::Double(value)) => float(*value, value.is_finite(), out),
+        (FieldType::Float32, Datum::Float(value)) => float::write(*value, value.is_finite(), out),
+        (FieldType::Float64, Datum::Double(value)) => float::write(*value, value.is_finite(), out),
         (FieldType::Decimal { scale, .. }, Datum::Bytes(unscaled)) => {
             decimal::write(unscaled, *scale, out)?;
         }
@@ -61,9 +63,9 @@ pub(super) fn text(
         (FieldType::Struct(record), Datum::Struct(fields)) => match record.geometric() {
             Some(Geometric::Point) => geometry::point(fields, out)?,
             Some(Geometric::Ewkb) => geometry::ewkb(fields, out)?,
-            None => json::value(field_type, datum, out)?,
+            None => json(field_type, datum, out)?,
         },
-        (FieldType::Map(_), Datum::Array(_)) => json::value(field_type, datum, out)?,
+        (FieldType::Map(_), Datum::Array(_)) => json(field_type, datum, out)?,
         _ => return Err(RenderError::Mismatch),
     }
     Ok(())
@@ -75,25 +77,6 @@ fn string(text: &str, out: &mut Vec<u8>) -> Result<(), RenderError> {
     }
     out.extend_from_slice(text.as_bytes());
     Ok(())
-}
-
-/// The shortest text that reads back as the same number.
-pub(super) fn float<F: ryu::Float + PartialOrd + Default>(
-    value: F,
-    finite: bool,
-    out: &mut Vec<u8>,
-) {
-    let mut buffer = ryu::Buffer::new();
-    let text = if finite {
-        buffer.format_finite(value)
-    } else if value > F::default() {
-        "Infinity"
-    } else if value < F::default() {
-        "-Infinity"
-    } else {
-        "NaN"
-    };
-    out.extend_from_slice(text.as_bytes());
 }
 
 fn date(days: i64, out: &mut Vec<u8>) -> Result<(), RenderError> {

@@ -7,10 +7,11 @@ use tributary_runtime::{Error, Problem};
 use tributary_schemas::name::unescape;
 
 use crate::config::Warehouse;
+use crate::name::{Qualified, Quoted};
 use crate::postgres::failure::{Attempt, Failure};
 use crate::postgres::ledger::{Ledger, OWN_SCHEMA};
-use crate::postgres::name::{Qualified, Quoted};
-use crate::postgres::session::{Pool, Session};
+use crate::postgres::pool::Pool;
+use crate::postgres::session::Session;
 use crate::postgres::target::use_grant;
 use crate::postgres::warehouse::pool;
 

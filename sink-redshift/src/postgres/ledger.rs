@@ -7,8 +7,8 @@ use tokio_postgres::types::Type;
 use tributary_runtime::Error;
 use tributary_runtime::sink::TopicPartition;
 
+use crate::name::{Qualified, Quoted, literal};
 use crate::postgres::failure::{Attempt, Failure};
-use crate::postgres::name::{Qualified, Quoted, literal};
 use crate::postgres::session::Session;
 
 /// Where the ledger is kept unless the configuration names a schema for all tables.

@@ -8,11 +8,11 @@ use tokio_postgres::CopyInSink;
 use tributary_runtime::sink::{Action, Change};
 use tributary_schemas::render::RenderError;
 
+use crate::name::Qualified;
 use crate::postgres::failure::{Attempt, Failure, classify, copy_failure};
-use crate::postgres::name::Qualified;
 use crate::postgres::row::{Plan, record_types};
 use crate::postgres::session::Session;
-use crate::postgres::stage::Stage;
+use crate::postgres::stage::{Stage, Stages};
 use crate::postgres::target::{Target, Wanted, lock_definition, use_grant};
 
 /// How many bytes of lines are gathered before they are sent.
@@ -34,7 +34,8 @@ pub(crate) struct Tally {
 /// Takes changes one by one. Changes that the table cannot take yet end the running segment: it is merged,
 /// the table grows, and the next segment begins, all in the one transaction.
 pub(crate) struct Load<'s, 'a> {
-    session: &'s mut Session,
+    session: &'s Session,
+    stages: &'s mut Stages,
     name: &'s Qualified,
     partition: i32,
     target: Option<Target>,
@@ -58,7 +59,8 @@ impl<'s, 'a> Load<'s, 'a> {
     /// A load into the table `name`, whose present form is `target`. `staged` is left with the offsets of the
     /// segment that an error comes from.
     pub(crate) fn new(
-        session: &'s mut Session,
+        session: &'s Session,
+        stages: &'s mut Stages,
         name: &'s Qualified,
         partition: i32,
         target: Option<Target>,
@@ -67,6 +69,7 @@ impl<'s, 'a> Load<'s, 'a> {
         staged.clear();
         Self {
             session,
+            stages,
             name,
             partition,
             target,
@@ -165,7 +168,7 @@ impl<'s, 'a> Load<'s, 'a> {
 
     /// Creates the table or lets it grow, unless another partition's writer was faster.
     async fn adapt(&mut self, wanted: &Wanted) -> Result<(), Failure> {
-        let (session, name) = (&*self.session, self.name);
+        let (session, name) = (self.session, self.name);
         lock_definition(session, name).await?;
         match Target::read(session, name).await? {
             Some(target) => {
@@ -184,7 +187,7 @@ impl<'s, 'a> Load<'s, 'a> {
         let Some(target) = &self.target else {
             return Ok(());
         };
-        let stage = self.session.stage(target).await?;
+        let stage = self.stages.stage(self.session, target).await?;
         let copy = self
             .session
             .client
@@ -231,7 +234,7 @@ impl<'s, 'a> Load<'s, 'a> {
             .finish()
             .await
             .map_err(|error| copy_failure(&error, &stage.name, columns))?;
-        let session = &*self.session;
+        let session = self.session;
         let run = async |statement: String| {
             let rows = session.client.execute_typed(&statement, &[]).await;
             rows.attempt(

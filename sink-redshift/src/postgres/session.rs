@@ -1,32 +1,21 @@
-//! Connections: a small bounded pool, each with its settings pinned and its temporary tables remembered.
+//! A connection, its settings pinned.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::{Client, Config, NoTls};
 use tributary_runtime::Error;
 
+use crate::name::Quoted;
 use crate::postgres::failure::{Attempt, Failure};
-use crate::postgres::name::Quoted;
-use crate::postgres::stage::Stages;
 
 /// How long a transaction waits for a lock of another one.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the server keeps a transaction whose sink has gone silent.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_RETRIES: u32 = 3;
-/// How long sent bytes may stay unacknowledged before the connection counts as lost.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connection with what it knows about itself.
 pub(crate) struct Session {
     pub(crate) client: Client,
-    /// The temporary tables of this connection.
-    pub(crate) stages: Stages,
     /// Who we are there, for the statements that a message proposes.
     pub(crate) user: String,
     /// Where we are.
@@ -72,7 +61,6 @@ impl Session {
             .attempt(doing, String::new)?;
         Ok(Self {
             client,
-            stages: Stages::default(),
             user: row.get(0),
             database: row.get(1),
         })
@@ -116,85 +104,4 @@ fn settings(statement_timeout: Duration) -> String {
         LOCK_TIMEOUT.as_millis(),
         IDLE_TIMEOUT.as_millis(),
     )
-}
-
-/// A bounded number of connections, shared by all partitions.
-pub(crate) struct Pool {
-    config: Config,
-    statement_timeout: Duration,
-    permits: Arc<Semaphore>,
-    idle: Mutex<Vec<Session>>,
-}
-
-impl Pool {
-    /// Makes the pool; connections are opened when they are asked for.
-    pub(crate) fn new(mut config: Config, connections: usize, statement_timeout: Duration) -> Self {
-        config
-            .connect_timeout(CONNECT_TIMEOUT)
-            .keepalives_idle(KEEPALIVE_IDLE)
-            .keepalives_interval(KEEPALIVE_INTERVAL)
-            .keepalives_retries(KEEPALIVE_RETRIES)
-            .tcp_user_timeout(TCP_USER_TIMEOUT);
-        Self {
-            config,
-            statement_timeout,
-            permits: Arc::new(Semaphore::new(connections)),
-            idle: Mutex::new(Vec::new()),
-        }
-    }
-
-    /// The longest that one statement may take.
-    pub(crate) const fn statement_timeout(&self) -> Duration {
-        self.statement_timeout
-    }
-
-    /// Waits for a free place, then takes an idle connection or opens one.
-    ///
-    /// # Errors
-    /// As [`Session::connect`].
-    pub(crate) async fn lease(&self) -> Result<Lease<'_>, Error> {
-        let permit = Arc::clone(&self.permits)
-            .acquire_owned()
-            .await
-            .map_err(Error::stop)?;
-        let idle = self.take_idle();
-        let session = match idle {
-            Some(session) => session,
-            None => Session::connect(&self.config, self.statement_timeout).await?,
-        };
-        Ok(Lease {
-            session,
-            pool: self,
-            _permit: permit,
-        })
-    }
-
-    fn take_idle(&self) -> Option<Session> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(session) = idle.pop() {
-            if !session.client.is_closed() {
-                return Some(session);
-            }
-        }
-        None
-    }
-}
-
-/// A connection taken from the pool. Dropped, it is closed, and the server rolls back what was open: only
-/// who ended its transaction in order gives it back.
-pub(crate) struct Lease<'a> {
-    pub(crate) session: Session,
-    pool: &'a Pool,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Lease<'_> {
-    /// Gives the connection back, no transaction being open on it.
-    pub(crate) fn give_back(self) {
-        self.pool
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(self.session);
-    }
 }

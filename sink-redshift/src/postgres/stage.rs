@@ -2,8 +2,8 @@
 
 use tokio_postgres::Statement;
 
+use crate::name::{Quoted, quoted_list};
 use crate::postgres::failure::{Attempt, Failure};
-use crate::postgres::name::{Quoted, quoted_list};
 use crate::postgres::session::Session;
 use crate::postgres::target::{DELETED, Target};
 
@@ -28,10 +28,14 @@ pub(crate) struct Stage {
     pub(crate) copy: Statement,
 }
 
-impl Session {
+impl Stages {
     /// The temporary table for `target`, made where there is none or where the target has changed.
-    pub(crate) async fn stage(&mut self, target: &Target) -> Result<Stage, Failure> {
-        let kept = &mut self.stages.kept;
+    pub(crate) async fn stage(
+        &mut self,
+        session: &Session,
+        target: &Target,
+    ) -> Result<Stage, Failure> {
+        let kept = &mut self.kept;
         if let Some(found) = kept
             .iter()
             .position(|stage| stage.target.name == target.name)
@@ -41,33 +45,34 @@ impl Session {
                 kept.push(stage.clone());
                 return Ok(stage);
             }
-            self.drop_stage(&stage).await?;
+            drop_stage(session, &stage).await?;
         } else if kept.len() >= KEPT {
             let oldest = kept.remove(0);
-            self.drop_stage(&oldest).await?;
+            drop_stage(session, &oldest).await?;
         }
-        let stage = self.make_stage(target).await?;
-        self.stages.kept.push(stage.clone());
+        let stage = self.make(session, target).await?;
+        self.kept.push(stage.clone());
         Ok(stage)
     }
 
-    async fn make_stage(&mut self, target: &Target) -> Result<Stage, Failure> {
-        self.stages.made += 1;
-        let name = format!("_tributary_stage_{}", self.stages.made);
+    async fn make(&mut self, session: &Session, target: &Target) -> Result<Stage, Failure> {
+        self.made += 1;
+        let name = format!("_tributary_stage_{}", self.made);
         let columns: String = target
             .columns
             .iter()
             .map(|column| format!("{} {}, ", Quoted(&column.name), column.sql_type))
             .collect();
         let doing = || format!("create a temporary table for {}", target.name);
-        self.client
+        session
+            .client
             .batch_execute(&format!(
                 "CREATE TEMPORARY TABLE {name} ({columns}{DELETED} boolean) ON COMMIT DELETE ROWS"
             ))
             .await
-            .attempt(doing, || self.grant_on_database("TEMPORARY"))?;
+            .attempt(doing, || session.grant_on_database("TEMPORARY"))?;
         let names = quoted_list(target.columns.iter().map(|column| column.name.as_str()));
-        let copy = self
+        let copy = session
             .client
             .prepare(&format!(
                 "COPY pg_temp.{name} ({names}, {DELETED}) FROM STDIN"
@@ -79,16 +84,6 @@ impl Session {
             target: target.clone(),
             copy,
         })
-    }
-
-    async fn drop_stage(&self, stage: &Stage) -> Result<(), Failure> {
-        self.client
-            .batch_execute(&format!("DROP TABLE pg_temp.{}", stage.name))
-            .await
-            .attempt(
-                || format!("drop the temporary table {}", stage.name),
-                String::new,
-            )
     }
 }
 
@@ -131,4 +126,15 @@ impl Stage {
             equal.join(" AND ")
         )
     }
+}
+
+async fn drop_stage(session: &Session, stage: &Stage) -> Result<(), Failure> {
+    session
+        .client
+        .batch_execute(&format!("DROP TABLE pg_temp.{}", stage.name))
+        .await
+        .attempt(
+            || format!("drop the temporary table {}", stage.name),
+            String::new,
+        )
 }

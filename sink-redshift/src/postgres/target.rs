@@ -4,9 +4,9 @@ use tokio_postgres::types::Type;
 use tributary_runtime::Error;
 use tributary_schemas::record::RecordType;
 
+use crate::name::{Qualified, Quoted, identifier, literal, quoted_list};
 use crate::postgres::column::{Fit, fit, sql_type};
 use crate::postgres::failure::{Attempt, Failure};
-use crate::postgres::name::{Qualified, Quoted, identifier, literal, quoted_list};
 use crate::postgres::session::Session;
 
 /// The row's version, in every target table.
@@ -368,7 +368,7 @@ mod tests {
     use tributary_schemas::record::{Field, FieldType, RecordType};
 
     use super::{SEQ, Target, TargetColumn, Wanted, create_statement};
-    use crate::postgres::name::Qualified;
+    use crate::name::Qualified;
 
     fn record(fields: &[(&str, FieldType)]) -> RecordType {
         RecordType {

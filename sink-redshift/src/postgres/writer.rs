@@ -8,14 +8,14 @@ use tributary_runtime::sink::{
     Batch, Change, PartitionWriter, Progress, Rejection, TopicPartition, WriteError,
 };
 
+use crate::name::Qualified;
+use crate::postgres::access::Shared;
 use crate::postgres::failure::Failure;
 use crate::postgres::ledger::Entry;
 use crate::postgres::load::{Load, Tally};
 use crate::postgres::metric;
-use crate::postgres::name::Qualified;
-use crate::postgres::session::Session;
+use crate::postgres::pool::Lease;
 use crate::postgres::target::Target;
-use crate::postgres::warehouse::Shared;
 
 /// All offsets that a record can have.
 const ALL: RangeInclusive<i64> = 0..=i64::MAX;
@@ -148,7 +148,7 @@ impl PostgresWriter {
         staged: &mut Vec<i64>,
     ) -> Result<(), Failure> {
         let mut lease = self.shared.pool.lease().await?;
-        let writing = self.write_batch(&mut lease.session, batch, range, end, staged);
+        let writing = self.write_batch(&mut lease, batch, range, end, staged);
         let tally = tokio::time::timeout(self.shared.deadline(), Box::pin(writing))
             .await
             .map_err(|_| self.shared.overdue("write", &self.partition))??;
@@ -165,12 +165,13 @@ impl PostgresWriter {
     /// this fails is not used again, so nothing is rolled back here.
     async fn write_batch(
         &self,
-        session: &mut Session,
+        lease: &mut Lease<'_>,
         batch: &impl Changes,
         range: RangeInclusive<i64>,
         end: End,
         staged: &mut Vec<i64>,
     ) -> Result<Option<Tally>, Failure> {
+        let session = &lease.session;
         let (begun, locked, target) = tokio::join!(
             biased;
             session.begin(),
@@ -193,6 +194,7 @@ impl PostgresWriter {
         }
         let mut load = Load::new(
             session,
+            &mut lease.stages,
             &self.target,
             self.partition.partition,
             target,

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::drain::Bench;
+use super::setting::{Bench, progress};
 use crate::stack::postgres_program;
 
 /// pgbench's connections while it makes a backlog.
@@ -35,7 +35,7 @@ pub struct Backlog {
 /// # Errors
 /// pgbench fails.
 pub(super) async fn create_tables(bench: &Bench<'_>, scale: u32) -> Result<()> {
-    super::progress(&format!("creating pgbench's tables, scale {scale}"));
+    progress(&format!("creating pgbench's tables, scale {scale}"));
     pgbench(bench, &["-i", "-q", "-s", &scale.to_string()]).await?;
     // Every backlog is made behind a checkpoint, so that all hold whole pages in like measure.
     bench.client.batch_execute("CHECKPOINT").await?;

@@ -3,22 +3,9 @@
 use anyhow::Result;
 use futures::future::BoxFuture;
 use serde::Serialize;
-use tokio_postgres::Client;
 
 use super::backlog::Backlog;
-use crate::pipeline::Pipeline;
-use crate::stack::Stack;
-
-/// Where it all happens.
-#[derive(Debug)]
-pub struct Bench<'a> {
-    /// The servers.
-    pub stack: &'a Stack,
-    /// The database with pgbench's tables, and the topics' prefix.
-    pub pipeline: &'a Pipeline,
-    /// A connection to the database.
-    pub client: Client,
-}
+use super::setting::Bench;
 
 /// Something that reads a database's changes. Another one is measured beside the others by an entry in
 /// [`super::run`].

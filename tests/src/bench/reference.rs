@@ -8,7 +8,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::backlog::Backlog;
-use super::drain::{Bench, Drain, Peer};
+use super::drain::{Drain, Peer};
+use super::setting::Bench;
 use super::tributary::slot;
 use crate::stack::postgres_program;
 

@@ -9,8 +9,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::Size;
-use super::drain::{Bench, Drain, count};
+use super::drain::{Drain, count};
+use super::setting::{Bench, PARTS, Size};
 
 /// One backlog, drained by each peer.
 #[derive(Debug, Clone, Serialize)]
@@ -68,7 +68,7 @@ impl Report {
                 .to_owned(),
             servers: servers
                 .into_iter()
-                .filter(|(part, _)| super::PARTS.contains(part))
+                .filter(|(part, _)| PARTS.contains(part))
                 .map(|(part, version)| (part.name(), version))
                 .collect(),
             scale: size.scale,

@@ -8,7 +8,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::backlog::{Backlog, TABLES};
-use super::drain::{Bench, Drain, Peer, count};
+use super::drain::{Drain, Peer, count};
+use super::setting::Bench;
 use super::topics;
 use crate::pipeline::Pipeline;
 use crate::service::{Kind, Service};

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config};
 
-use super::{java, peer};
+use super::java::{java, peer};
 use crate::stack::Stack;
 
 const POLL: Duration = Duration::from_millis(50);

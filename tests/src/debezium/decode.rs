@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::connect::registry_api;
-use super::java;
+use super::java::java;
 use crate::stack::Stack;
 
 /// Some topics, decoded.

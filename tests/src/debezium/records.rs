@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{Difference, Record};
+use super::decode::Record;
+use super::difference::Difference;
 
 /// What Debezium writes for a TOASTed value that an update left untouched.
 const UNAVAILABLE: &str = "__debezium_unavailable_value";

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value as Json, json};
 
-use super::Difference;
+use super::difference::Difference;
 
 /// What a schema says of itself, other than of what is inside.
 const ATTRIBUTES: [&str; 7] = [

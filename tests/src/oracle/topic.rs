@@ -1,6 +1,6 @@
 //! Reads topics to their end with `read_committed`, decoding with apache-avro.
 
-mod plain;
+pub(super) mod plain;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -17,7 +17,6 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value as Json;
 
 use super::avro_text::{self, Meaning, Named};
-pub use plain::PlainRecord;
 
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// How long one answer of the broker may take.

@@ -1,7 +1,6 @@
 //! Starting and ending the parts of a stack, one by one and all together.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,30 +8,13 @@ use anyhow::{Context, Result, bail};
 
 use super::part::Part;
 use super::process::Process;
-use super::state::{PartState, State};
+use super::state::{PartState, State, Status};
 use super::{Stack, launch, ports, readiness, server};
 
 /// How long a server may take to end by itself, in which time Postgres writes a checkpoint and Kafka its segments.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// How long the kernel may take to end a killed process.
 const KILL_LIMIT: Duration = Duration::from_secs(20);
-
-/// What is known of one part.
-#[derive(Debug, Clone)]
-pub struct Status {
-    /// The part.
-    pub part: Part,
-    /// Whether it serves now.
-    pub up: bool,
-    /// Where it listens.
-    pub url: String,
-    /// The version of the server.
-    pub version: String,
-    /// Its process, if that lives.
-    pub pid: Option<i32>,
-    /// The log of all its runs.
-    pub log: PathBuf,
-}
 
 impl Stack {
     /// Starts a part that does not run, with its old data on its old port, and waits until it serves.

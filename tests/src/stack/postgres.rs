@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::launch::{Account, cached, configure, run};
+use super::pinned::pinned;
 use super::process::is_unreaped;
-use super::server::pinned;
 
 /// A major version of PostgreSQL: Debian's, which has wal2json and the client programs, or another one, which has the
 /// server only.

@@ -8,10 +8,10 @@ use anyhow::{Context, Result, bail};
 
 use super::launch::{Account, cached, configure, run};
 use super::part::{Engine, Part};
+use super::pinned::pinned;
 use super::postgres::Postgres;
 use super::state::{Folder, State};
 
-const VERSIONS: &str = include_str!("../../stack/versions.env");
 const FIND_JDK: &str = include_str!("../../stack/jdk.sh");
 
 /// The version of a part that this machine would run.
@@ -236,16 +236,6 @@ impl Jdk {
             home: home.into(),
         })
     }
-}
-
-/// A version from `versions.env`.
-pub(super) fn pinned(name: &str) -> Result<String> {
-    VERSIONS
-        .lines()
-        .filter_map(|line| line.split_once('='))
-        .find(|(key, _)| *key == name)
-        .map(|(_, version)| version.to_owned())
-        .with_context(|| format!("tests/stack/versions.env has no {name}"))
 }
 
 #[cfg(test)]

@@ -26,6 +26,23 @@ pub(super) struct State {
     pub(super) parts: BTreeMap<Part, PartState>,
 }
 
+/// What is known of one part.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// The part.
+    pub part: Part,
+    /// Whether it serves now.
+    pub up: bool,
+    /// Where it listens.
+    pub url: String,
+    /// The version of the server.
+    pub version: String,
+    /// Its process, if that lives.
+    pub pid: Option<i32>,
+    /// The log of all its runs.
+    pub log: PathBuf,
+}
+
 /// One part's entry. All parts have one, also those that were never started.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct PartState {
