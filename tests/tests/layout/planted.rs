@@ -13,7 +13,7 @@ fn found(files: &[(&str, &str)]) -> Vec<String> {
             .find(|(name, _)| Path::new("src").join(name) == path);
         file.map(|(_, text)| (*text).to_owned())
     };
-    let arrows = arrows(Path::new("src/lib.rs"), &text).unwrap();
+    let arrows = arrows(Path::new("src/lib.rs"), &text).expect("the planted crate can be read");
     knots("src", &arrows)
 }
 
