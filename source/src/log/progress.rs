@@ -53,7 +53,7 @@ impl Progress {
 
     /// Whether the slot's consistent point is known: before that nothing is in the log.
     pub(crate) fn has_begun(&self) -> bool {
-        self.position.confirm > Lsn::ZERO
+        self.position.confirm() > Lsn::ZERO
     }
 
     /// Whether all rows of all tables are in the log.
@@ -69,7 +69,7 @@ impl Progress {
 
     /// Asks for all rows of a table; a request before is replaced. Returns whether there is such a topic.
     pub(crate) fn request_snapshot(&mut self, topic: &str, request: SnapshotRequest) -> bool {
-        let next_seq = self.position.seq + 1;
+        let next_seq = self.position.seq() + 1;
         let Some(table) = self.tables.get_mut(topic) else {
             return false;
         };
@@ -192,14 +192,9 @@ mod tests {
     use tributary_schemas::Lsn;
 
     fn progress() -> Progress {
-        let position = Position {
-            commit_lsn: Lsn(5),
-            ordinal: 7,
-            complete: false,
-            confirm: Lsn(3),
-            seq: u64::MAX >> 1,
-            looked_up: Lsn(9),
-        };
+        let mut position = Position::at_consistent_point(Lsn(3), u64::MAX >> 1);
+        position.advance(Lsn(5), 7).unwrap();
+        position.look_up_to(Lsn(9));
         let table = TableProgress {
             table: "a.b".to_owned(),
             oid: 9,

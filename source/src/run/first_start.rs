@@ -95,7 +95,7 @@ async fn to_begin(
     before: Option<Progress>,
     tables: &mut Tables,
 ) -> Result<(Progress, Inbox), Error> {
-    let seq = before.as_ref().map_or(0, |before| before.position.seq);
+    let seq = before.as_ref().map_or(0, |before| before.position.seq());
     let mut progress = Progress::new(
         identity.system_id,
         identity.timeline,

@@ -171,9 +171,9 @@ pub(crate) fn lineage(identity: &SystemIdentity, progress: &Progress) -> Result<
 pub(crate) fn find(offer: &Offer<'_>, progress: &Progress) -> Result<Lsn, Gap> {
     let (identity, position) = (offer.identity, &progress.position);
     lineage(identity, progress)?;
-    let mut confirm = position.confirm;
+    let mut confirm = position.confirm();
     if identity.timeline == progress.timeline {
-        let position = position.confirm.max(position.commit_lsn);
+        let position = position.confirm().max(position.commit_lsn());
         if identity.xlogpos < position {
             let end = identity.xlogpos;
             return Err(Gap::Rewound { end, position });
@@ -187,11 +187,11 @@ pub(crate) fn find(offer: &Offer<'_>, progress: &Progress) -> Result<Lsn, Gap> {
             .values()
             .any(|table| table.snapshot.is_some());
         let newest = if reading {
-            position.commit_lsn.max(position.confirm)
+            position.commit_lsn().max(position.confirm())
         } else {
-            position.commit_lsn
+            position.commit_lsn()
         };
-        let newest = newest.max(position.looked_up);
+        let newest = newest.max(position.looked_up());
         match left {
             Some(left) if newest < left => confirm = confirm.min(left),
             left => {
@@ -223,18 +223,16 @@ mod tests {
     use super::{Gap, Lsn, Offer, Progress, SystemIdentity, TimelineHistory, find};
     use crate::log::progress::Position;
 
-    const POSITION: Position = Position {
-        commit_lsn: Lsn(0x50),
-        ordinal: 1,
-        complete: true,
-        confirm: Lsn(0x60),
-        seq: 7,
-        looked_up: Lsn::ZERO,
-    };
+    fn position() -> Position {
+        let mut position = Position::at_consistent_point(Lsn::ZERO, 7);
+        position.advance(Lsn(0x50), 1).unwrap();
+        position.commit(Lsn(0x50), 1, Lsn(0x60));
+        position
+    }
 
     /// Progress on timeline 2, its last commit at 0/50, confirmed to 0/60; the server on `timeline`.
     fn compare(timeline: u32, history: &str, confirmed: Option<u64>, end: u64) -> Result<Lsn, Gap> {
-        compare_with(POSITION, timeline, history, confirmed, end)
+        compare_with(position(), timeline, history, confirmed, end)
     }
 
     fn compare_with(
@@ -305,9 +303,10 @@ mod tests {
 
     #[test]
     fn a_value_from_behind_the_switch_has_diverged() {
-        let looked_up = |lsn| Position {
-            looked_up: Lsn(lsn),
-            ..POSITION
+        let looked_up = |lsn| {
+            let mut position = position();
+            position.look_up_to(Lsn(lsn));
+            position
         };
         let compare = |lsn| compare_with(looked_up(lsn), 3, "2 0/70", Some(0x10), 0x90);
         assert_eq!(compare(0x6F), Ok(Lsn(0x60)));

@@ -161,7 +161,7 @@ impl Session {
                     );
                 }
                 progress.timeline = identity.timeline;
-                progress.position.confirm = confirm;
+                progress.position.confirm_at_most(confirm);
                 remember_ids(&mut progress, topic_ids);
                 Ok(Way::On(progress))
             }
@@ -276,7 +276,7 @@ impl Session {
         (identity, mut connection): (&SystemIdentity, ReplicationConnection),
         stale: bool,
     ) -> Result<Begun, Error> {
-        let unknown = Position::at_consistent_point(Lsn::ZERO, before.position.seq);
+        let unknown = Position::at_consistent_point(Lsn::ZERO, before.position.seq());
         let mut progress = self.sweeping(before, identity, unknown).await?;
         // Before the slot, as at a first start: with what the log said before, a new slot would be a gap of its own, and
         // nobody would be there any more who has decided about this one.
@@ -353,7 +353,7 @@ impl Session {
         let mut progress = Progress::new(identity.system_id.clone(), identity.timeline, position);
         progress.signals_offset = before.signals_offset;
         progress.snapshots_paused = before.snapshots_paused;
-        progress.tables = first_start::unread_again(self, before, position.seq + 1).await?;
+        progress.tables = first_start::unread_again(self, before, position.seq() + 1).await?;
         Ok(progress)
     }
 

@@ -182,10 +182,10 @@ impl Monitor {
         let state = self.lock();
         let position = state.position.map(|position| {
             json!({
-                "lsn": position.commit_lsn.to_string(),
-                "ordinal": position.ordinal,
-                "confirmed_lsn": position.confirm.to_string(),
-                "seq": position.seq,
+                "lsn": position.commit_lsn().to_string(),
+                "ordinal": position.ordinal(),
+                "confirmed_lsn": position.confirm().to_string(),
+                "seq": position.seq(),
             })
         });
         let slot = state.slot.as_ref().map(|SlotView { state, lag_seconds }| {

@@ -62,7 +62,7 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
     let (inbox, signals_offset) = keep_alive(
         &mut stream,
         &session.database,
-        progress.position.confirm,
+        progress.position.confirm(),
         Inbox::start(&session.config, progress.signals_offset),
     )
     .await?;
@@ -83,7 +83,7 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
         session,
         decoding: Lsn::ZERO,
         durable: progress.position,
-        received: progress.position.confirm,
+        received: progress.position.confirm(),
         progress: ProgressLog::new(progress),
         chunks: Chunks::default(),
         held: None,
@@ -317,7 +317,7 @@ impl Streaming {
         let resolved = keep_alive(
             &mut self.stream,
             &self.session.database,
-            self.durable.confirm,
+            self.durable.confirm(),
             work,
         )
         .await
@@ -342,7 +342,7 @@ impl Streaming {
         keep_alive(
             &mut self.stream,
             &self.session.database,
-            self.durable.confirm,
+            self.durable.confirm(),
             work,
         )
         .await
@@ -350,7 +350,7 @@ impl Streaming {
 
     /// Hands over what came in, if the producer is free.
     async fn hand_over(&mut self) -> Result<(), Error> {
-        let heartbeat = self.translator.position().confirm > self.durable.confirm
+        let heartbeat = self.translator.position().confirm() > self.durable.confirm()
             && self.published_at.elapsed() >= HEARTBEAT;
         let nothing = self.translator.is_empty() && !self.progress.has_changed();
         if self.in_flight.is_some() || (nothing && !heartbeat) {
@@ -367,7 +367,7 @@ impl Streaming {
         let looked_up = keep_alive(
             &mut self.stream,
             &self.session.database,
-            self.durable.confirm,
+            self.durable.confirm(),
             work,
         )
         .await?;
@@ -410,7 +410,7 @@ impl Streaming {
         self.session.monitor.observe(self.progress.get());
         #[expect(clippy::cast_precision_loss, reason = "a gauge")]
         metrics::gauge!(telemetry::LAG_BYTES)
-            .set(self.received.bytes_since(self.durable.confirm) as f64);
+            .set(self.received.bytes_since(self.durable.confirm()) as f64);
         let silent = self.stream.silence() > MAX_SILENCE;
         if silent {
             return Err(Error::retry_msg(format!(
@@ -420,7 +420,7 @@ impl Streaming {
         }
         // The answer to a status is what tells a silent server from a dead one.
         let ask = self.stream.silence() > MAX_SILENCE / 3;
-        let confirm = self.durable.confirm;
+        let confirm = self.durable.confirm();
         failpoint::hit(failpoint::CONFIRMING);
         self.session.caught_up_to(self.received);
         let positions = (self.received.max(confirm), confirm);
@@ -441,7 +441,7 @@ impl Streaming {
             self.hand_over().await?;
         }
         self.report().await?;
-        tracing::info!(confirmed = %self.durable.confirm, "flushed, confirmed and stopped");
+        tracing::info!(confirmed = %self.durable.confirm(), "flushed, confirmed and stopped");
         self.stream
             .close()
             .await

@@ -12,7 +12,6 @@ use super::translator::{OpenTransaction, Translator};
 use crate::change::origin::Origin;
 use crate::change::watermark::WATERMARK_PREFIX;
 use crate::log::metadata::{MessageTopic, MetadataTopics};
-use crate::log::progress::Position;
 use tributary_postgres::pgoutput::LogicalMessage;
 
 impl Translator {
@@ -116,12 +115,8 @@ impl Translator {
             place: None,
         };
         self.publish_message(message, origin);
-        self.position = Position {
-            commit_lsn: message.lsn,
-            ordinal: 1,
-            complete: true,
-            ..self.position
-        };
+        self.position.advance(message.lsn, 1)?;
+        self.position.commit(message.lsn, 1, Lsn::ZERO);
         Ok(())
     }
 

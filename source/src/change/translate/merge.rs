@@ -86,8 +86,7 @@ impl Translator {
         lsn: Lsn,
     ) -> Result<(), Error> {
         let change = self.read_change(Op::Read, Some(cells), lsn);
-        self.position.seq += 1;
-        let seq = self.position.seq;
+        let seq = self.position.next_seq(Lsn::ZERO);
         table.append(&mut self.outbox, key, Some(&change), seq, Vec::new())
     }
 
@@ -99,10 +98,9 @@ impl Translator {
         lsn: Lsn,
     ) -> Result<(), Error> {
         let change = self.read_change(Op::Truncate, None, lsn);
-        let seq = &mut self.position.seq;
+        let position = &mut self.position;
         table.append_gone_below(&mut self.outbox, &change, below, || {
-            *seq += 1;
-            *seq
+            position.next_seq(Lsn::ZERO)
         })
     }
 
@@ -128,7 +126,7 @@ impl Translator {
             return Err(contradiction("a watermark outside a transaction"));
         };
         let lsn = open.begin.final_lsn;
-        self.position.seq = self.position.seq.max(lsn.0.saturating_sub(1));
+        self.position.reach_seq(lsn);
         Ok(lsn)
     }
 }

@@ -150,12 +150,12 @@ fn seq_is_the_commit_lsn_or_one_more_than_the_last() {
     let position = translator.position();
     assert_eq!(
         (
-            position.commit_lsn,
-            position.ordinal,
-            position.complete,
-            position.confirm
+            position.commit_lsn(),
+            position.ordinal(),
+            position.published_of(Lsn(201)),
+            position.confirm()
         ),
-        (Lsn(201), 1, true, Lsn(209))
+        (Lsn(201), 1, None, Lsn(209))
     );
 }
 
@@ -213,15 +213,15 @@ fn of_a_transaction_that_is_cut_only_its_predecessor_is_confirmed() {
     );
     let position = translator.position();
     assert_eq!(
-        (position.commit_lsn, position.complete, position.confirm),
-        (Lsn(300), false, Lsn(208))
+        (position.published_of(Lsn(300)), position.confirm()),
+        (Some(1), Lsn(208))
     );
     // A keepalive in the middle of a transaction says nothing about it.
     translator.skip_to(Lsn(400));
-    assert_eq!(translator.position().confirm, Lsn(208));
+    assert_eq!(translator.position().confirm(), Lsn(208));
     feed(&mut translator, &[commit(300)]);
     translator.skip_to(Lsn(400));
-    assert_eq!(translator.position().confirm, Lsn(400));
+    assert_eq!(translator.position().confirm(), Lsn(400));
 }
 
 #[test]

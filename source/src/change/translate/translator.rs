@@ -107,7 +107,7 @@ impl Translator {
 
     /// Values were looked up, as new as this.
     pub(crate) fn looked_up(&mut self, newest: Lsn) {
-        self.position.looked_up = self.position.looked_up.max(newest);
+        self.position.look_up_to(newest);
     }
 
     /// When the newest transaction that came in was committed: microseconds since 1970.
@@ -132,8 +132,8 @@ impl Translator {
 
     /// Between transactions: the WAL up to here holds nothing for us.
     pub(crate) fn skip_to(&mut self, lsn: Lsn) {
-        if self.open.is_none() && lsn > self.position.confirm {
-            self.position.confirm = lsn;
+        if self.open.is_none() {
+            self.position.confirm_to(lsn);
         }
     }
 
@@ -228,15 +228,9 @@ impl Translator {
             return Ok(());
         }
         self.end(&open);
-        // A transaction without a change for us moves only what may be confirmed.
-        if open.ordinal > 0 {
-            self.position.commit_lsn = open.begin.final_lsn;
-            self.position.ordinal = open.ordinal;
-        }
-        if open.begin.final_lsn == self.position.commit_lsn {
-            self.position.complete = true;
-        }
-        self.position.confirm = self.position.confirm.max(commit.end_lsn);
+        let commit_lsn = open.begin.final_lsn;
+        self.position
+            .commit(commit_lsn, open.ordinal, commit.end_lsn);
         Ok(())
     }
 
@@ -275,10 +269,7 @@ impl Translator {
         }
         apply(self, origin)?;
         self.newest_commit_us = origin.commit_time_us;
-        self.position.commit_lsn = open.begin.final_lsn;
-        self.position.ordinal = open.ordinal;
-        self.position.complete = false;
-        Ok(())
+        self.position.advance(open.begin.final_lsn, open.ordinal)
     }
 
     /// The table of a change; `None` for one that is not ours.
@@ -355,18 +346,12 @@ impl Translator {
                 window.truncated(&table.topic);
             }
             let origin = self.event(|| table.display_name(), origin);
-            let below = (self.position.seq + 1).max(origin.commit_lsn.0);
+            let below = self.position.following_seq(origin.commit_lsn);
             let change = origin.change(Op::Truncate, None, None);
-            let mut seq = below;
-            let mut outbox = std::mem::take(&mut self.outbox);
-            let appended = table.append_gone_below(&mut outbox, &change, below, || {
-                let this = seq;
-                seq += 1;
-                this
-            });
-            self.outbox = outbox;
-            appended?;
-            self.position.seq = seq - 1;
+            let (outbox, position) = (&mut self.outbox, &mut self.position);
+            table.append_gone_below(outbox, &change, below, || {
+                position.next_seq(origin.commit_lsn)
+            })?;
         }
         Ok(())
     }

@@ -196,7 +196,7 @@ impl Streaming {
         let prepared = keep_alive(
             &mut self.stream,
             &self.session.database,
-            self.durable.confirm,
+            self.durable.confirm(),
             work,
         )
         .await

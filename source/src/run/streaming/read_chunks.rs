@@ -201,6 +201,6 @@ impl Streaming {
 
     /// Where rows that are read between two transactions stand.
     pub(super) fn read_lsn(&self) -> Lsn {
-        self.translator.position().confirm
+        self.translator.position().confirm()
     }
 }

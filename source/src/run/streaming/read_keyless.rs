@@ -44,7 +44,7 @@ impl Streaming {
             self.postpone(&"the stream has passed the place of its snapshot");
             return false;
         }
-        let is_there = self.translator.position().confirm >= point
+        let is_there = self.translator.position().confirm() >= point
             || self
                 .held
                 .as_ref()
@@ -101,7 +101,7 @@ impl Streaming {
             return Ok(());
         };
         let lsn = self.read_lsn();
-        let below = self.translator.position().seq + 1;
+        let below = self.translator.position().seq() + 1;
         self.translator
             .append_gone_below(&prepared.table, below, lsn)?;
         let mut count = 0;
