@@ -1,15 +1,26 @@
-//! The schema registry, by its Confluent API.
+//! The schema registry, by its Confluent API. The requests are schema_registry_converter's; what their answers mean
+//! to a service, and the few that the crate lacks, are ours (docs/adr/0005-registry-client.md).
 
-mod transport;
+mod answer;
+mod fault;
 
+use std::fmt;
 use std::time::Duration;
 
-use reqwest::Method;
+use reqwest::{Method, header};
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
+use schema_registry_converter::async_impl::schema_registry::{
+    SrSettings, get_schema_by_id, get_schema_by_subject_and_version, perform_sr_call, post_schema,
+};
+use schema_registry_converter::schema_registry_common::{SchemaType, SrCall, SuppliedSchema};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
+use url::Url;
 
+use crate::http::{client_builder, printable};
 use crate::{Error, Result, ResultExt};
-use transport::{Answer, Transport};
+use fault::{Fault, Kind};
 
 /// The compatibility that value subjects are set to: every newer schema reads what any older one wrote.
 pub const BACKWARD_TRANSITIVE: &str = "BACKWARD_TRANSITIVE";
@@ -22,15 +33,30 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a whole request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// The media type of the Confluent API.
+const JSON: &str = "application/vnd.schemaregistry.v1+json";
+
 /// A client of the registry. Cheap to clone; every request has a bounded time. It tries each request
 /// once: [`until_ok`](crate::retry::until_ok) is for the rest.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Registry {
-    transport: Transport,
+    settings: SrSettings,
+    /// For what the crate has no call for: the compatibility of a subject.
+    client: ClientWithMiddleware,
+    base: Url,
+    /// The base as it may stand in a message.
+    shown: String,
+}
+
+/// Only where it is: the settings hold the password.
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Registry").field(&self.shown).finish()
+    }
 }
 
 /// The newest version of a subject.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Latest {
     /// The schema's id, as on the wire.
     pub id: u32,
@@ -38,19 +64,6 @@ pub struct Latest {
     pub version: u32,
     /// The schema as JSON text.
     pub schema: String,
-}
-
-#[derive(Deserialize)]
-struct Id {
-    id: u32,
-}
-
-#[derive(Deserialize)]
-struct Schema {
-    schema: String,
-    /// Absent for Avro.
-    #[serde(rename = "schemaType")]
-    kind: Option<String>,
 }
 
 /// The API reads a level as `compatibilityLevel` and writes it as `compatibility`.
@@ -70,44 +83,50 @@ impl Registry {
         Self::with_timeouts(url, CONNECT_TIMEOUT, REQUEST_TIMEOUT)
     }
 
-    /// [`new`](Self::new) with time-outs of one's own.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    pub fn with_timeouts(url: &str, connect: Duration, total: Duration) -> Result<Self> {
-        let transport = Transport::new(url, connect, total)?;
-        Ok(Self { transport })
+    fn with_timeouts(url: &str, connect: Duration, total: Duration) -> Result<Self> {
+        if let Some(problem) = crate::config::http_url_problems("kafka.registry", url).pop() {
+            return Err(problem.into());
+        }
+        let base = Url::parse(url).map_err(Error::stop)?;
+        let shown = printable(&base);
+        let doing = || format!("set up the client of the registry {shown}");
+        let builder = || client_builder(&base, connect, total);
+        let client = builder().build().map_err(Error::stop).doing(doing)?;
+        let settings = SrSettings::new_builder(base.as_str().trim_end_matches('/').to_owned())
+            .set_timeout(total)
+            .with_middleware(answer::read)
+            .build_with(builder())
+            .map_err(|error| Error::stop_msg(error.cause.unwrap_or(error.error)))
+            .doing(doing)?;
+        let client = ClientBuilder::new(client).with(answer::read).build();
+        Ok(Self {
+            settings,
+            client,
+            base,
+            shown,
+        })
     }
 
-    /// Registers an Avro schema under a subject and returns its id; the same id when it is there already.
+    /// Registers an Avro schema under a subject, byte for byte as given, and returns its id; the same id when it is
+    /// there already.
     ///
     /// # Errors
     /// Stop: incompatible with what the subject has, invalid, not allowed; retry: not reachable.
     pub async fn register(&self, subject: &str, schema: &str) -> Result<u32> {
         let doing = || format!("register a schema under subject '{subject}'");
-        let answer = self
-            .transport
-            .send(
-                Method::POST,
-                &["subjects", subject, "versions"],
-                Some(&json!({ "schema": schema })),
-            )
-            .await
-            .doing(doing)?;
-        if let Answer::Conflict(message) = answer {
-            // Of two registrations at the same moment Apicurio refuses the second one.
-            if let Some(id) = self.lookup(subject, schema).await? {
-                return Ok(id);
-            }
-            let what = format!("the registry says that it is incompatible: {message}");
-            let remedy = format!(
-                "undo the change of the table; or set the compatibility of subject '{subject}' to NONE and start the \
-                 source, which sets it back"
-            );
-            return Err(Error::stop_msg(what).remedy(remedy)).doing(doing);
+        let supplied = SuppliedSchema::new(None, SchemaType::Avro, schema.to_owned());
+        let fault = match post_schema(&self.settings, self.segment(subject), supplied).await {
+            Ok(registered) => return Ok(registered.id),
+            Err(error) => Fault::from(error),
+        };
+        if fault.kind != Kind::Conflict {
+            return Err(self.error(fault)).doing(doing);
         }
-        let id: Id = self.transport.expect(answer).doing(doing)?;
-        Ok(id.id)
+        // Of two registrations at the same moment Apicurio refuses the second one.
+        match self.lookup(subject, schema).await? {
+            Some(id) => Ok(id),
+            None => Err(fault.incompatible(subject)).doing(doing),
+        }
     }
 
     /// The schema with an id; `None` if the registry has none.
@@ -116,17 +135,17 @@ impl Registry {
     /// Stop: not allowed, or not an Avro schema; retry: not reachable.
     pub async fn schema(&self, id: u32) -> Result<Option<String>> {
         let doing = || format!("read the schema with id {id}");
-        let path = ["schemas", "ids", &id.to_string()];
-        let answer = self.transport.get(&path).await.doing(doing)?;
-        let found: Option<Schema> = self.transport.find(answer).doing(doing)?;
+        let found = get_schema_by_id(id, &self.settings).await;
+        let found = self.found(found.map_err(Fault::from)).doing(doing)?;
         match found {
-            Some(Schema {
-                kind: Some(kind), ..
-            }) if kind != "AVRO" => {
-                let what = format!("the registry says that it is a {kind} schema, not an Avro one");
+            None => Ok(None),
+            Some(found) if found.schema_type == SchemaType::Avro => Ok(Some(found.schema)),
+            Some(found) => {
+                let kind = found.schema_type;
+                let what =
+                    format!("the registry says that it is a {kind:?} schema, not an Avro one");
                 Err(Error::stop_msg(what)).doing(doing)
             }
-            found => Ok(found.map(|found| found.schema)),
         }
     }
 
@@ -136,14 +155,14 @@ impl Registry {
     /// As [`schema`](Self::schema).
     pub async fn lookup(&self, subject: &str, schema: &str) -> Result<Option<u32>> {
         let doing = || format!("look a schema up under subject '{subject}'");
-        let body = json!({ "schema": schema });
-        let answer = self
-            .transport
-            .send(Method::POST, &["subjects", subject], Some(&body))
-            .await
-            .doing(doing)?;
-        let found: Option<Id> = self.transport.find(answer).doing(doing)?;
-        Ok(found.map(|found| found.id))
+        let subject = self.segment(subject);
+        let body = json!({ "schema": schema, "schemaType": "AVRO" }).to_string();
+        let call = SrCall::PostForVersion(&subject, &body);
+        let found = perform_sr_call(&self.settings, call).await;
+        let found = found
+            .map_err(Fault::from)
+            .and_then(|found| found.id.ok_or_else(Fault::foreign));
+        self.found(found).doing(doing)
     }
 
     /// The newest version of a subject; `None` if there is no such subject.
@@ -152,9 +171,16 @@ impl Registry {
     /// As [`schema`](Self::schema).
     pub async fn latest(&self, subject: &str) -> Result<Option<Latest>> {
         let doing = || format!("read the newest schema of subject '{subject}'");
-        let path = ["subjects", subject, "versions", "latest"];
-        let answer = self.transport.get(&path).await.doing(doing)?;
-        self.transport.find(answer).doing(doing)
+        let subject = self.segment(subject);
+        let found = get_schema_by_subject_and_version(&self.settings, &subject, None).await;
+        let found = found.map_err(Fault::from).and_then(|found| {
+            Ok(Latest {
+                id: found.id,
+                version: found.version.ok_or_else(Fault::foreign)?,
+                schema: found.schema,
+            })
+        });
+        self.found(found).doing(doing)
     }
 
     /// A subject's own compatibility; `None` if it has none and the registry's general one holds.
@@ -163,12 +189,8 @@ impl Registry {
     /// As [`schema`](Self::schema).
     pub async fn compatibility(&self, subject: &str) -> Result<Option<String>> {
         let doing = || format!("read the compatibility of subject '{subject}'");
-        let answer = self
-            .transport
-            .get(&["config", subject])
-            .await
-            .doing(doing)?;
-        let found: Option<Compatibility> = self.transport.find(answer).doing(doing)?;
+        let found = self.ask(Method::GET, &["config", subject], None).await;
+        let found: Option<Compatibility> = self.found(found).doing(doing)?;
         Ok(found.map(|found| found.level))
     }
 
@@ -182,15 +204,12 @@ impl Registry {
         if self.compatibility(subject).await?.as_deref() == Some(level) {
             return Ok(());
         }
-        let doing = || format!("set the compatibility of subject '{subject}' to {level}");
-        let body = json!({ "compatibility": level });
-        let answer = self
-            .transport
-            .send(Method::PUT, &["config", subject], Some(&body))
+        let body = json!({ "compatibility": level }).to_string();
+        self.ask(Method::PUT, &["config", subject], Some(body))
             .await
-            .doing(doing)?;
-        let _: serde_json::Value = self.transport.expect(answer).doing(doing)?;
-        Ok(())
+            .map(|_: serde_json::Value| ())
+            .map_err(|fault| self.error(fault))
+            .doing(|| format!("set the compatibility of subject '{subject}' to {level}"))
     }
 
     /// Asks whether the registry answers and lets us in; changes nothing.
@@ -198,10 +217,57 @@ impl Registry {
     /// # Errors
     /// As [`schema`](Self::schema).
     pub async fn check(&self) -> Result<()> {
-        let doing = || "ask the schema registry for its settings".to_owned();
-        let answer = self.transport.get(&["config"]).await.doing(doing)?;
-        let _: Compatibility = self.transport.expect(answer).doing(doing)?;
-        Ok(())
+        self.ask(Method::GET, &["config"], None)
+            .await
+            .map(|_: Compatibility| ())
+            .map_err(|fault| self.error(fault))
+            .doing(|| "ask the schema registry for its settings")
+    }
+
+    /// One request that the crate has no call for.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<String>,
+    ) -> Result<T, Fault> {
+        let mut request = self
+            .client
+            .request(method, self.url(path))
+            .header(header::ACCEPT, JSON);
+        if let Some(body) = body {
+            request = request.header(header::CONTENT_TYPE, JSON).body(body);
+        }
+        let answer = request.send().await?;
+        answer.json().await.map_err(|_| Fault::foreign())
+    }
+
+    fn url(&self, path: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        url
+    }
+
+    /// A subject as it stands in a path. Names of tables are arbitrary, and the crate encodes slashes alone.
+    fn segment(&self, subject: &str) -> String {
+        let url = self.url(&[subject]);
+        let last = url.path().rsplit('/').next();
+        last.unwrap_or_default().to_owned()
+    }
+
+    /// What was found, or `None` for what the registry says it does not have.
+    fn found<T>(&self, found: Result<T, Fault>) -> Result<Option<T>> {
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(fault) if fault.kind == Kind::Missing => Ok(None),
+            Err(fault) => Err(self.error(fault)),
+        }
+    }
+
+    fn error(&self, fault: Fault) -> Error {
+        fault.into_error(&self.shown)
     }
 }
 
