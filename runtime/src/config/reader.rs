@@ -250,24 +250,27 @@ fn visit_integer<'de, V: Visitor<'de>>(integer: i128, visitor: V) -> Result<V::V
     }
 }
 
-macro_rules! integers {
-    ($($method:ident)*) => {$(
+/// Methods of a deserializer that read one kind of number.
+macro_rules! numbers {
+    ($($read:ident: $($method:ident)*;)*) => {$($(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-            self.integer(visitor)
+            self.$read(visitor)
         }
-    )*};
+    )*)*};
 }
 
 impl<'de> Deserializer<'de> for Reader<'_> {
     type Error = Fault;
 
-    integers! {
-        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
-        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+    numbers! {
+        integer: deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+            deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128;
+        float: deserialize_f32 deserialize_f64;
     }
 
+    // No configuration has a tuple.
     forward_to_deserialize_any! {
-        char str string bytes byte_buf unit unit_struct identifier ignored_any
+        char str string bytes byte_buf unit unit_struct identifier ignored_any tuple tuple_struct
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -280,14 +283,6 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             Value::Table(table) => visitor.visit_map(self.entries(table)),
             Value::SecretFile(_) => Err(Fault::no_secret()),
         }
-    }
-
-    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        self.float(visitor)
-    }
-
-    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        self.float(visitor)
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -336,23 +331,6 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             }
             _ => Err(self.wrong_type(&visitor)),
         }
-    }
-
-    fn deserialize_tuple<V: Visitor<'de>>(
-        self,
-        _length: usize,
-        visitor: V,
-    ) -> Result<V::Value, Fault> {
-        self.deserialize_seq(visitor)
-    }
-
-    fn deserialize_tuple_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        _length: usize,
-        visitor: V,
-    ) -> Result<V::Value, Fault> {
-        self.deserialize_seq(visitor)
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {

@@ -18,6 +18,8 @@ struct Config {
     batch: Batch,
     #[serde(default)]
     columns: BTreeMap<String, Column>,
+    #[serde(default)]
+    rules: Vec<Column>,
 }
 
 #[derive(Debug, Deserialize, PartialEq)]
@@ -143,8 +145,23 @@ fn the_environment_sets_what_the_field_wants() {
 }
 
 #[test]
+fn a_secret_from_the_environment_is_taken_as_it_is() {
+    for password in [
+        "\"x\"", " x ", "0012345", "10.50", "1e400", "true", "[x]", "a,b", "{ x",
+    ] {
+        let config = read(BASE, &[("POSTGRES__PASSWORD", password)]).unwrap();
+        assert_eq!(config.postgres.password.unwrap().expose(), password);
+    }
+}
+
+#[test]
 fn a_section_from_the_environment_as_one_value() {
-    let config = read(BASE, &[("BATCH", "{ rows = 7, mode = 'fast' }")]).unwrap();
+    let env = [
+        ("BATCH", "{ rows = 7, mode = 'fast' }"),
+        ("RULES", "[{ as = 'text' }, { as = 'json' }]"),
+    ];
+    let config = read(BASE, &env).unwrap();
+    assert_eq!(config.rules.len(), 2);
     assert_eq!(config.batch.rows, Some(7));
     assert_eq!(config.batch.mode, Some(Mode::Fast));
 }
