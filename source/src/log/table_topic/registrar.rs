@@ -13,6 +13,7 @@ use tributary_schemas::table::Table;
 use super::fault::DeadLetters;
 use super::table::{CONNECTOR, TableTopic};
 use crate::config::{OnKeyChange, SourceConfig};
+use tributary_postgres::catalog::{KEY_REMEDY, without_key};
 use crate::failpoint;
 use crate::log::progress::TableProgress;
 use crate::log::topics::{TopicSpec, Topics};
@@ -245,9 +246,8 @@ impl Registrar {
 
 fn warn_of_missing_key(table: &Table) {
     tracing::warn!(
-        table = format!("{}.{}", table.schema, table.name),
-        "the table has no usable key: only its inserts and truncates are published, as rows to append; updates and \
-         deletes are not. To do: give it a primary key, or ALTER TABLE … REPLICA IDENTITY USING INDEX"
+        "{}; to do: {KEY_REMEDY}",
+        without_key(&format!("{}.{}", table.schema, table.name))
     );
 }
 
