@@ -242,6 +242,11 @@ impl Registrar {
     pub(crate) async fn register(&self, subject: &str, schema: &str) -> Result<u32, Error> {
         self.registry.register(subject, schema).await
     }
+    /// The largest batch that a topic takes.
+    pub(crate) async fn max_batch_bytes(&self, topic: &str) -> Result<usize, Error> {
+        self.topics.max_record_bytes(topic).await
+    }
+
 }
 
 fn warn_of_missing_key(table: &Table) {

@@ -160,6 +160,7 @@ impl TableTopic {
             value: None,
             seq,
             headers,
+            max_batch_bytes: self.max_record_bytes,
         };
         if let Some(change) = change {
             match self.try_append_value(outbox, change, record.key_bytes(), &record.headers) {
@@ -228,6 +229,7 @@ impl TableTopic {
                 value: Some(value.clone()),
                 seq: next_seq(),
                 headers: vec![below],
+                max_batch_bytes: self.max_record_bytes,
             });
         }
         Ok(())
