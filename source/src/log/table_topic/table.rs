@@ -159,8 +159,8 @@ impl TableTopic {
             key,
             value: None,
             seq,
-            headers,
             max_batch_bytes: self.max_record_bytes,
+            headers,
         };
         if let Some(change) = change {
             match self.try_append_value(outbox, change, record.key_bytes(), &record.headers) {
@@ -228,8 +228,8 @@ impl TableTopic {
                 key: Some(key.clone()),
                 value: Some(value.clone()),
                 seq: next_seq(),
-                headers: vec![below],
                 max_batch_bytes: self.max_record_bytes,
+                headers: vec![below],
             });
         }
         Ok(())

@@ -144,7 +144,10 @@ impl TableTopic {
             self.describe_key(row),
             error.what
         ))
-        .remedy(self.value_remedy(error, None))
+        .remedy(format!(
+            "{}; a key in another form is another key: postgres.on_key_change = \"resnapshot\" reads all rows again under it",
+            self.value_remedy(error, None)
+        ))
     }
 
     fn value_remedy(&self, error: &ValueError, row: Option<&[Cell<'_>]>) -> String {
