@@ -69,6 +69,27 @@ impl Outbox {
         self.bytes.get(range.clone()).unwrap_or_default()
     }
 
+    /// Moves the records from this one on, with their bytes, behind those of another outbox.
+    pub(crate) fn move_tail(&mut self, first: usize, to: &mut Self) {
+        // Records that share a key or a value are neighbours.
+        let mut last: [Option<(Range<usize>, Range<usize>)>; 2] = [None, None];
+        for mut record in self.records.drain(first.min(self.records.len())..) {
+            let parts = [record.key.as_mut(), record.value.as_mut()];
+            for (part, last) in parts.into_iter().zip(&mut last) {
+                let Some(part) = part else { continue };
+                let moved = match last {
+                    Some((from, moved)) if from == part => moved.clone(),
+                    _ => {
+                        let bytes = self.bytes.get(part.clone()).unwrap_or_default();
+                        to.extend(bytes)
+                    }
+                };
+                *last = Some((std::mem::replace(part, moved.clone()), moved));
+            }
+            to.records.push(record);
+        }
+    }
+
     /// Empties it; the buffers stay, unless one huge row had grown them.
     pub(crate) fn clear(&mut self) {
         self.records.clear();
@@ -84,4 +105,60 @@ pub(crate) fn record_bytes(key_and_value: usize, headers: &[(&'static str, Vec<u
         .map(|(name, value)| name.len() + value.len() + HEADER_OVERHEAD)
         .sum();
     BATCH_OVERHEAD + SEQ_HEADER + key_and_value + headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Outbox, Record};
+
+    fn record(outbox: &mut Outbox, key: &str, value: Option<&str>) -> Record {
+        Record {
+            topic: "t".into(),
+            partition: 0,
+            key: Some(outbox.extend(key.as_bytes())),
+            value: value.map(|value| outbox.extend(value.as_bytes())),
+            seq: 0,
+            max_batch_bytes: usize::MAX,
+            headers: Vec::new(),
+        }
+    }
+
+    fn told(outbox: &Outbox) -> Vec<(&[u8], Option<&[u8]>)> {
+        let records = outbox.records.iter();
+        records
+            .map(|record| {
+                let key = record.key.as_ref().map(|range| outbox.slice(range));
+                let value = record.value.as_ref().map(|range| outbox.slice(range));
+                (key.unwrap_or_default(), value)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_tail_moves_with_its_bytes_and_what_it_shares() {
+        let (mut outbox, mut next) = (Outbox::default(), Outbox::default());
+        for (key, value) in [("a", Some("one")), ("b", None), ("c", Some("three"))] {
+            let record = record(&mut outbox, key, value);
+            outbox.records.push(record);
+        }
+        for _ in 0..3 {
+            let last = &outbox.records[2];
+            let again = Record {
+                topic: "t".into(),
+                key: last.key.clone(),
+                value: last.value.clone(),
+                headers: Vec::new(),
+                ..*last
+            };
+            outbox.records.push(again);
+        }
+        outbox.move_tail(1, &mut next);
+        assert_eq!(told(&outbox), [(&b"a"[..], Some(&b"one"[..]))]);
+        let shared = (&b"c"[..], Some(&b"three"[..]));
+        assert_eq!(
+            told(&next),
+            [(&b"b"[..], None), shared, shared, shared, shared]
+        );
+        assert_eq!(next.bytes, b"bcthree", "what is shared is there once");
+    }
 }
