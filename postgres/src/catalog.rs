@@ -10,4 +10,4 @@ mod table;
 pub use pattern::TablePattern;
 pub use read::Catalog;
 pub use selection::{PartitionTopics, Selection, TopicNames, Unusable, Wanted};
-pub use table::{CatalogTable, LeafState};
+pub use table::{CatalogTable, KEY_REMEDY, LeafState, without_key};

@@ -18,6 +18,9 @@ pub struct Health {
 /// Makes the service's own part of `/status`.
 type Details = Arc<dyn Fn() -> Value + Send + Sync>;
 
+/// Makes the notes.
+type Notes = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
 struct State {
     phase: String,
     /// Why it is not ready.
@@ -27,6 +30,7 @@ struct State {
     /// What somebody should look at although the work goes on, by subject.
     warnings: BTreeMap<&'static str, String>,
     details: Option<Details>,
+    notes: Option<Notes>,
 }
 
 impl std::fmt::Debug for State {
@@ -50,6 +54,7 @@ impl Health {
                 stopping: false,
                 warnings: BTreeMap::new(),
                 details: None,
+                notes: None,
             })),
         }
     }
@@ -108,6 +113,18 @@ impl Health {
         // Called without the lock: it may look at this state itself.
         let details = self.lock().details.clone();
         details.map_or(Value::Null, |details| details())
+    }
+
+    /// Says how to make the notes: what somebody should know although nothing is wrong, as long as the service is set up
+    /// as it is. Called for each request, so it must not wait.
+    pub fn set_notes(&self, notes: impl Fn() -> Vec<String> + Send + Sync + 'static) {
+        self.lock().notes = Some(Arc::new(notes));
+    }
+
+    /// The notes; none where the service has none.
+    pub fn notes(&self) -> Vec<String> {
+        let notes = self.lock().notes.clone();
+        notes.map_or_else(Vec::new, |notes| notes())
     }
 
     /// The shutdown has begun: neither alive nor ready from here on.

@@ -9,6 +9,9 @@ pub struct Problem {
     pub what: String,
     /// What to do: a setting, an SQL statement, an ACL.
     pub remedy: Option<String>,
+    /// Nothing that keeps the service from running: somebody should know it all the same.
+    #[serde(skip)]
+    pub is_note: bool,
 }
 
 impl Problem {
@@ -17,6 +20,15 @@ impl Problem {
         Self {
             what: what.to_string(),
             remedy: None,
+            is_note: false,
+        }
+    }
+
+    /// A finding that keeps nothing from running.
+    pub fn note(what: impl fmt::Display) -> Self {
+        Self {
+            is_note: true,
+            ..Self::new(what)
         }
     }
 
@@ -44,6 +56,7 @@ impl From<&crate::Error> for Problem {
         Self {
             what: format!("{:#}", error.cause()),
             remedy: error.remedy_text().map(str::to_owned),
+            is_note: false,
         }
     }
 }

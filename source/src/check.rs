@@ -102,6 +102,7 @@ async fn postgres(
     )
     .await?;
     problems.extend(limits.iter().map(Problem::from));
+    problems.extend(selection.tables.iter().filter_map(CatalogTable::note));
     Ok(selection.tables)
 }
 

@@ -80,6 +80,10 @@ impl Service for Source {
             let monitor = Arc::clone(&monitor);
             move || monitor.details()
         });
+        context.health.set_notes({
+            let monitor = Arc::clone(&monitor);
+            move || monitor.notes()
+        });
         let watch = SlotWatch::new(
             Arc::clone(&config),
             Arc::clone(&monitor),

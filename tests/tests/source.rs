@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "source/keyless.rs"]
+mod keyless;
 #[path = "source/operate.rs"]
 mod operate;
 #[path = "source/slot_care.rs"]

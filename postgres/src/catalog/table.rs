@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use tributary_runtime::Problem;
 use tributary_schemas::table::Table;
 
 /// A table together with what the source must know to publish it.
@@ -18,6 +19,20 @@ pub struct CatalogTable {
     /// Of a partitioned table: the relations that hold its rows. Empty for any other.
     pub leaves: BTreeMap<u32, LeafState>,
 }
+
+/// What a table without a key lacks in its topic. Its publication has inserts and truncates only, so what else happens
+/// to it is not sent, and cannot be counted.
+pub fn without_key(table: &str) -> String {
+    format!(
+        "table {table} has no key that identifies a row: its INSERT and TRUNCATE are published, its UPDATE and DELETE are \
+         not, and how many they are the source does not learn"
+    )
+}
+
+/// What to do about a table without a key.
+pub const KEY_REMEDY: &str = "nothing, if its rows are only ever inserted; or give it a primary key, or a unique index over NOT NULL columns \
+     and ALTER TABLE … REPLICA IDENTITY USING INDEX …; REPLICA IDENTITY FULL is none: it logs whole rows, and equal ones \
+     cannot be told apart. If its topic exists, rename the table in the same transaction: that begins a topic with keys";
 
 /// What tells a partition that stayed from one that was rewritten, or was taken out and put back.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +56,18 @@ impl CatalogTable {
     /// `schema.table`, for messages.
     pub fn display_name(&self) -> String {
         format!("{}.{}", self.table.schema, self.table.name)
+    }
+
+    /// What somebody should know of a table whose rows cannot be told apart.
+    pub fn note(&self) -> Option<Problem> {
+        self.is_keyless().then(|| {
+            let full = if self.full_identity {
+                "; its REPLICA IDENTITY FULL changes nothing about that"
+            } else {
+                ""
+            };
+            Problem::note(format!("{}{full}", without_key(&self.display_name()))).remedy(KEY_REMEDY)
+        })
     }
 
     /// The names of the key's columns, in key order.

@@ -18,6 +18,8 @@ pub(super) struct Report {
     version: &'static str,
     ok: bool,
     problems: Vec<Problem>,
+    /// What somebody should know although nothing is wrong.
+    notes: Vec<Problem>,
     /// The connections were not tried: the configuration is wrong.
     #[serde(skip)]
     misconfigured: bool,
@@ -36,12 +38,14 @@ pub(super) async fn tried<S: Service>(config: S::Config) -> Report {
 }
 
 impl Report {
-    pub(super) fn tried(service: &'static str, problems: Vec<Problem>) -> Self {
+    pub(super) fn tried(service: &'static str, found: Vec<Problem>) -> Self {
+        let (notes, problems): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| one.is_note);
         Self {
             service,
             version: env!("CARGO_PKG_VERSION"),
             ok: problems.is_empty(),
             problems,
+            notes,
             misconfigured: false,
         }
     }
@@ -77,8 +81,10 @@ impl Report {
         if self.ok {
             text.push_str("ok: every connection and privilege is there\n");
         }
-        for problem in &self.problems {
-            text.push_str(&format!("problem: {}\n", problem.what));
+        let problems = self.problems.iter().map(|problem| ("problem", problem));
+        let notes = self.notes.iter().map(|note| ("note", note));
+        for (kind, problem) in problems.chain(notes) {
+            text.push_str(&format!("{kind}: {}\n", problem.what));
             if let Some(remedy) = &problem.remedy {
                 text.push_str(&format!("  to do: {}\n", remedy.replace('\n', "\n  ")));
             }

@@ -123,6 +123,7 @@ async fn render_status(State(state): State<Shared>) -> Response {
         "ready": ready.is_none(),
         "reason": alive.or(ready),
         "warnings": state.health.warnings(),
+        "notes": state.health.notes(),
         "details": state.health.details(),
     });
     let content_type = [(header::CONTENT_TYPE, "application/json")];
@@ -140,6 +141,7 @@ impl Shared {
             question: not.is_none(),
             "reason": not,
             "warnings": self.health.warnings(),
+            "notes": self.health.notes(),
             "phase": self.health.phase(),
             "service": self.service,
             "version": env!("CARGO_PKG_VERSION"),

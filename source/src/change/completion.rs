@@ -2,9 +2,10 @@
 
 mod completer;
 mod incomplete;
+mod lookups;
 mod target;
 mod visibility;
 
 pub(crate) use completer::Completer;
-pub(crate) use incomplete::Incomplete;
+pub(crate) use incomplete::{Cut, Incomplete};
 pub(crate) use visibility::ServerSnapshot;

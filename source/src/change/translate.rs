@@ -7,6 +7,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod translator;
+mod waiting;
 mod window;
 
 pub(crate) use merge::{Merged, ReadRows};

@@ -29,6 +29,10 @@ pub(super) async fn run(config: &SourceConfig) -> Result<Answer, Error> {
     for subject in &subjects {
         plan.text.push_str(&format!("subject:  {subject}\n"));
     }
+    let notes: Vec<Problem> = tables.iter().filter_map(CatalogTable::note).collect();
+    for note in &notes {
+        plan.text.push_str(&format!("note:     {note}\n"));
+    }
     for problem in &plan.problems {
         plan.text.push_str(&format!("problem:  {problem}\n"));
     }
@@ -43,6 +47,7 @@ pub(super) async fn run(config: &SourceConfig) -> Result<Answer, Error> {
         "topics": topics,
         "subjects": subjects,
         "problems": plan.problems,
+        "notes": notes,
     });
     Ok(Answer {
         text: plan.text,

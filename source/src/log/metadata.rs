@@ -72,6 +72,7 @@ struct Target {
     topic: Arc<str>,
     key_schema_id: u32,
     value_schema_id: u32,
+    max_batch_bytes: usize,
 }
 
 impl Target {
@@ -83,6 +84,7 @@ impl Target {
         Ok(Self {
             key_schema_id: registrar.register(&format!("{topic}-key"), key).await?,
             value_schema_id: registrar.register(&format!("{topic}-value"), value).await?,
+            max_batch_bytes: registrar.max_batch_bytes(&topic).await?,
             topic: topic.into(),
         })
     }
@@ -110,6 +112,7 @@ impl Target {
             key: Some(start..middle),
             value: Some(middle..outbox.bytes.len()),
             seq,
+            max_batch_bytes: self.max_batch_bytes,
             headers: Vec::new(),
         });
     }
@@ -158,6 +161,7 @@ impl TransactionTopic {
             topic: "p.transaction".into(),
             key_schema_id: 11,
             value_schema_id: 12,
+            max_batch_bytes: usize::MAX,
         })
     }
 }
@@ -203,6 +207,7 @@ impl MessageTopic {
                 topic: "p.message".into(),
                 key_schema_id: 21,
                 value_schema_id: 22,
+                max_batch_bytes: usize::MAX,
             },
             plan: MessagePlan::compile(&identity),
         }

@@ -1,6 +1,7 @@
 //! The one transactional producer of a source, on a thread of its own.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,11 +20,17 @@ use crate::failpoint;
 use crate::log::outbox::{Outbox, Record};
 use crate::log::progress::Position;
 use crate::telemetry;
+use limits::Limits;
+
+mod limits;
 
 /// After this the broker aborts a transaction that its producer left open: a dead source holds readers back
 /// no longer.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
 const INIT_TIMEOUT: Duration = Duration::from_secs(30);
+const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one attempt to abort waits for reports that nobody takes meanwhile.
+const ABORT_STEP: Duration = Duration::from_millis(20);
 /// The pause between two looks at what is in flight. `flush` and `commit_transaction` poll in steps of
 /// 100 ms, which would be every commit's latency.
 const FLUSH_POLL: Duration = Duration::from_micros(200);
@@ -37,6 +44,9 @@ pub(crate) struct Transaction {
     /// What the record says; handed back once it is committed.
     pub(crate) position: Position,
 }
+
+/// The most bytes that the client puts into a batch of several records, before compression.
+const BATCH_BYTES: usize = 1_000_000;
 
 /// A committed transaction.
 #[derive(Debug)]
@@ -72,6 +82,7 @@ impl Publisher {
             )
             .set("linger.ms", "0")
             .set("compression.type", "lz4")
+            .set("batch.size", BATCH_BYTES.to_string())
             .set("queue.buffering.max.messages", "0")
             .set("message.max.bytes", "1000000000");
         let progress = ProgressKey {
@@ -81,9 +92,10 @@ impl Publisher {
         // Capacity 1: while one transaction is committed the next one is filled, and no more.
         let (transactions, input) = mpsc::channel(1);
         let (output, mut results) = mpsc::channel(2);
+        let limits = Limits::new(config);
         thread::Builder::new()
             .name("publisher".to_owned())
-            .spawn(move || run(&client, &progress, input, &output))
+            .spawn(move || run(&client, &progress, &limits, input, &output))
             .map_err(Error::retry)?;
         match results.recv().await {
             Some(Ok(_)) => Ok(Self {
@@ -129,6 +141,12 @@ struct Deliveries {
     failed: Mutex<Option<(String, usize, RDKafkaErrorCode)>>,
 }
 
+impl Deliveries {
+    fn failed(&self) -> MutexGuard<'_, Option<(String, usize, RDKafkaErrorCode)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl ClientContext for Deliveries {
     fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
         kafka::LogContext.log(level, facility, message);
@@ -140,7 +158,7 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((KafkaError::MessageProduction(code), message)) = result {
-            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut failed = self.failed();
             let bytes = message.payload_len() + message.key_len();
             // A purged message is the consequence of an abort, not its reason.
             if !matches!(
@@ -156,6 +174,7 @@ impl ProducerContext for Deliveries {
 fn run(
     client: &ClientConfig,
     progress: &ProgressKey,
+    limits: &Limits,
     mut input: mpsc::Receiver<Transaction>,
     output: &mpsc::Sender<Result<Committed, Error>>,
 ) {
@@ -175,7 +194,8 @@ fn run(
         return;
     }
     while let Some(mut transaction) = input.blocking_recv() {
-        let result = publish(&producer, progress, &transaction).map(|()| {
+        let sent = publish(&producer, progress, &transaction, limits);
+        let result = sent.map(|()| {
             metrics::counter!(telemetry::TRANSACTIONS).increment(1);
             metrics::counter!(telemetry::EVENTS).increment(transaction.outbox.records.len() as u64);
             transaction.outbox.clear();
@@ -202,11 +222,13 @@ fn start(client: &ClientConfig) -> Result<BaseProducer<Deliveries>, Error> {
 }
 
 /// Commits one transaction, or aborts it. After an error the producer is not used again: its state is unknown
-/// (a transaction that timed out reports "fenced" too), and the start order finds out what is in the log.
+/// (a transaction that timed out reports "fenced" too; behind a refused batch it skips sequence numbers), and the start
+/// order finds out what is in the log.
 fn publish(
     producer: &BaseProducer<Deliveries>,
     progress: &ProgressKey,
     transaction: &Transaction,
+    limits: &Limits,
 ) -> Result<(), Error> {
     producer
         .begin_transaction()
@@ -216,14 +238,33 @@ fn publish(
         .and_then(|()| commit(producer, deadline))
         .inspect(|()| failpoint::hit(failpoint::COMMITTED));
     committed.map_err(|error| {
-        if let Err(abort) = producer.abort_transaction(Duration::from_secs(5)) {
+        if let Err(abort) = abort(producer) {
             tracing::debug!(error = %abort, "the failed Kafka transaction is left to the broker to abort");
         }
-        match producer.context().failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some((topic, bytes, code)) => undelivered(&topic, bytes, code),
+        let failed = producer.context().failed().take();
+        match failed {
+            Some((topic, bytes, code)) => {
+                let changed = limits.changed(&topic, code, transaction);
+                changed.unwrap_or_else(|| undelivered(&topic, bytes, code))
+            }
             None => error,
         }
     })
+}
+
+/// Aborts the transaction. The client waits until the reports of what it throws away are taken, and does not take them.
+fn abort(producer: &BaseProducer<Deliveries>) -> Result<(), KafkaError> {
+    let deadline = Instant::now() + ABORT_TIMEOUT;
+    loop {
+        match producer.abort_transaction(ABORT_STEP) {
+            Err(KafkaError::Transaction(error))
+                if error.is_retriable() && Instant::now() < deadline =>
+            {
+                producer.poll(Duration::ZERO);
+            }
+            aborted => return aborted,
+        }
+    }
 }
 
 /// What an error of the producer means. Being fenced, or a producer that is beyond repair, is no reason to
@@ -263,7 +304,20 @@ fn produce(
     transaction: &Transaction,
     deadline: Instant,
 ) -> Result<(), Error> {
+    // A topic's limit is one of batches, which hold whatever was sent to a partition since nothing was in flight.
+    let mut batches: HashMap<(&str, i32), usize> = HashMap::new();
     for record in &transaction.outbox.records {
+        let limit = record.max_batch_bytes;
+        if limit < BATCH_BYTES {
+            let place = (&*record.topic, record.partition);
+            let bytes = record.batch_bytes();
+            let before = batches.get(&place).copied().unwrap_or_default();
+            if before > 0 && before + bytes > limit {
+                drain(producer, deadline)?;
+                batches.clear();
+            }
+            *batches.entry(place).or_default() += bytes;
+        }
         send(producer, &transaction.outbox, record, deadline)?;
     }
     let record = BaseRecord::<str, [u8]>::to(&progress.topic)
@@ -324,18 +378,13 @@ fn send(
     }
 }
 
-fn commit(producer: &BaseProducer<Deliveries>, deadline: Instant) -> Result<(), Error> {
+/// Waits until nothing is in flight.
+fn drain(producer: &BaseProducer<Deliveries>, deadline: Instant) -> Result<(), Error> {
     while producer.in_flight_count() > 0 {
         // A flush without a wait hands lingering records to the broker threads; the poll takes the reports.
         let _ = producer.flush(Duration::ZERO);
         producer.poll(Duration::ZERO);
-        if producer
-            .context()
-            .failed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_some()
-        {
+        if producer.context().failed().is_some() {
             return Err(Error::retry_msg("a record could not be delivered"));
         }
         if Instant::now() >= deadline {
@@ -346,6 +395,11 @@ fn commit(producer: &BaseProducer<Deliveries>, deadline: Instant) -> Result<(), 
         }
         thread::sleep(FLUSH_POLL);
     }
+    Ok(())
+}
+
+fn commit(producer: &BaseProducer<Deliveries>, deadline: Instant) -> Result<(), Error> {
+    drain(producer, deadline)?;
     failpoint::hit(failpoint::PRODUCED);
     producer
         .commit_transaction(

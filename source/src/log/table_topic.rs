@@ -1,6 +1,7 @@
 //! A table as it is published: its topic, its schemas' ids, its encode plan.
 
 mod fault;
+mod forms;
 mod registrar;
 mod table;
 mod unfit;

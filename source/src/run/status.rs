@@ -14,6 +14,7 @@ use tributary_runtime::telemetry::{Bar, Bars};
 
 use crate::log::outbox::Outbox;
 use crate::log::progress::{Position, Progress};
+use tributary_postgres::catalog::{KEY_REMEDY, without_key};
 use crate::telemetry;
 pub(crate) use estimate::Extent;
 use estimate::Pace;
@@ -64,6 +65,8 @@ struct TableState {
     last_change_ms: Option<i64>,
     /// While its rows are on their way into the log.
     snapshot: Option<TableReading>,
+    /// Its updates and deletes are not published.
+    without_key: bool,
 }
 
 /// A table of which not all rows are in the log.
@@ -152,6 +155,7 @@ impl Monitor {
         for (topic, table) in &progress.tables {
             let counted = state.table(topic);
             table.table.clone_into(&mut counted.table);
+            counted.without_key = table.key_schema_id.is_none();
             counted.snapshot = table.snapshot.as_ref().map(|snapshot| {
                 let (pages, pages_left) = snapshot.pages();
                 TableReading {
@@ -175,6 +179,15 @@ impl Monitor {
     /// There is no slot, or nobody can say.
     pub(crate) fn slot_unknown(&self) {
         self.lock().slot = None;
+    }
+
+    /// What somebody should know as long as the tables are as they are.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let state = self.lock();
+        let tables = state.tables.values().filter(|table| table.without_key);
+        let notes =
+            tables.map(|table| format!("{}; to do: {KEY_REMEDY}", without_key(&table.table)));
+        notes.collect()
     }
 
     /// The source's part of `/status`.

@@ -175,6 +175,7 @@ impl Streaming {
                     continue;
                 }
                 Pause::Watermark(mark) => {
+                    self.complete_first().await?;
                     self.watermark(&mark)?;
                     continue;
                 }
@@ -216,6 +217,7 @@ impl Streaming {
     async fn between_transactions(&mut self) -> Result<(), Error> {
         self.attend_tables().await?;
         if self.keyless_is_due() {
+            self.complete_first().await?;
             self.read_keyless().await?;
         }
         self.obey();
@@ -356,23 +358,25 @@ impl Streaming {
         if self.in_flight.is_some() || (nothing && !heartbeat) {
             return Ok(());
         }
-        let newest_commit_us = self.translator.newest_commit_us();
-        let is_new =
-            std::mem::replace(&mut self.newest_commit_us, newest_commit_us) != newest_commit_us;
-        let (mut outbox, incomplete) = self.translator.take(std::mem::take(&mut self.spare));
-        self.session.monitor.handed_over(&outbox, newest_commit_us);
+        let (mut outbox, mut incomplete) = self.translator.take(std::mem::take(&mut self.spare));
         let work = self
             .completer
             .complete(&self.session.client, &mut outbox, &incomplete);
-        let looked_up = keep_alive(
+        let completed = keep_alive(
             &mut self.stream,
             &self.session.database,
             self.durable.confirm(),
             work,
         )
         .await?;
-        self.translator.looked_up(looked_up);
-        let position = self.translator.position();
+        self.translator.looked_up(completed.newest);
+        let newest_commit_us = self.translator.newest_commit_us();
+        let rest = incomplete.split_off(completed.rows);
+        // The newest change is in the log when all that came in is.
+        let is_new = rest.is_empty()
+            && std::mem::replace(&mut self.newest_commit_us, newest_commit_us) != newest_commit_us;
+        let position = self.translator.give_back(&mut outbox, rest);
+        self.session.monitor.handed_over(&outbox, newest_commit_us);
         let transaction = Transaction {
             outbox,
             progress: self.progress.encode(position),
@@ -386,6 +390,14 @@ impl Streaming {
             signals_offset: self.progress.get().signals_offset,
         });
         self.published_at = started;
+        Ok(())
+    }
+
+    /// Publishes what came in, if rows of it wait for their columns: see [`Translator::has_incomplete`].
+    async fn complete_first(&mut self) -> Result<(), Error> {
+        if self.translator.has_incomplete() {
+            self.publish_rows().await?;
+        }
         Ok(())
     }
 

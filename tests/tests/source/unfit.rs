@@ -1,8 +1,10 @@
 //! What a topic's form or size cannot hold: it stops the source, or is put aside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -10,21 +12,24 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value as Json;
+use tributary_tests::http;
+use tributary_tests::oracle::TopicRecord;
 use tributary_tests::pipeline::Pipeline;
 use tributary_tests::service::Kind;
 use tributary_tests::stack::Stack;
 
 use super::{PATIENCE, pipeline, records, source};
 
-/// A topic of a table, as the source would create it, but for larger records.
-async fn create_large_topic(stack: &Stack, topic: &str) {
+/// A topic of a table, as the source would create it, but for records of another size.
+pub(super) async fn create_topic(stack: &Stack, topic: &str, max_message_bytes: usize) {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
         .set("bootstrap.servers", stack.kafka())
         .create()
         .unwrap();
+    let limit = max_message_bytes.to_string();
     let topic = NewTopic::new(topic, 3, TopicReplication::Fixed(1))
         .set("cleanup.policy", "compact")
-        .set("max.message.bytes", "41943040");
+        .set("max.message.bytes", &limit);
     let created = admin
         .create_topics([&topic], &AdminOptions::new())
         .await
@@ -37,7 +42,7 @@ async fn ten_megabytes_arrive_where_the_topic_takes_them() {
     let sql = "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, name text, raw bytea);
         ALTER TABLE s.t ALTER name SET STORAGE EXTERNAL, ALTER raw SET STORAGE EXTERNAL";
     let (stack, pipeline, client) = pipeline("large", sql).await;
-    create_large_topic(&stack, &pipeline.topic("s.t")).await;
+    create_topic(&stack, &pipeline.topic("s.t"), 40 << 20).await;
     let insert = |id: u32| {
         format!(
             "INSERT INTO s.t SELECT {id}, string_agg(md5(g::text), ''),
@@ -202,4 +207,149 @@ async fn a_record_larger_than_its_topic_takes_stops_the_source() {
         &pipeline.source_config(),
         &[what, &limit, &remedy],
     );
+}
+
+async fn set_limit(stack: &Stack, topic: &str, max_message_bytes: usize) {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", stack.kafka())
+        .create()
+        .unwrap();
+    let limit = max_message_bytes.to_string();
+    let alter = AlterConfig::new(ResourceSpecifier::Topic(topic))
+        .set("cleanup.policy", "compact")
+        .set("max.message.bytes", &limit);
+    let altered = admin
+        .alter_configs([&alter], &AdminOptions::new())
+        .await
+        .unwrap();
+    assert!(altered[0].is_ok(), "{altered:?}");
+}
+
+/// Rows of 1 KB that do not compress.
+fn random_rows(first: u32, last: u32) -> String {
+    format!(
+        "INSERT INTO s.t SELECT g, (SELECT string_agg(sha512((g * 100 + h)::text::bytea), '') FROM generate_series(1, 16) h)
+         FROM generate_series({first}, {last}) g"
+    )
+}
+
+/// A topic's limit is one of batches. Each record fits, so it is for the source to make batches that do.
+#[tokio::test(flavor = "multi_thread")]
+async fn batch_larger_than_the_topics_limit() {
+    let sql = "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, raw bytea)";
+    let (stack, pipeline, client) = pipeline("batch_limit", sql).await;
+    let topic = pipeline.topic("s.t");
+    create_topic(&stack, &topic, 100_000).await;
+    client.batch_execute(&random_rows(1, 2_000)).await.unwrap();
+    let mut source = source(&pipeline);
+    source.wait_ready(PATIENCE).unwrap();
+    client
+        .batch_execute(&random_rows(2_001, 4_000))
+        .await
+        .unwrap();
+    pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
+    // The limit is lowered below a batch that passed a moment ago.
+    set_limit(&stack, &topic, 20_000).await;
+    client
+        .batch_execute(&random_rows(4_001, 6_000))
+        .await
+        .unwrap();
+    pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
+    let read = records(&stack, &pipeline, "s.t").await;
+    let ids: BTreeSet<&str> = read.iter().map(|record| &*record.key["id"]).collect();
+    assert_eq!((read.len(), ids.len()), (6_000, 6_000));
+
+    // One that is too large for the lowered limit is told with its own size and its key.
+    set_limit(&stack, &topic, 1_000).await;
+    client
+        .batch_execute(&random_rows(7_000, 7_000))
+        .await
+        .unwrap();
+    assert_eq!(source.wait(PATIENCE).unwrap().code(), Some(1));
+    let tail = source.log_tail();
+    let what = "table s.t, key (id) = (7000): a record of 1";
+    let limit = format!("bytes, where topic '{topic}' takes 1000 (max.message.bytes)");
+    assert!(tail.contains(what) && tail.contains(&limit), "{tail}");
+}
+
+/// The newest `ts` of each row, in the order of their keys.
+fn newest(read: &[TopicRecord]) -> Vec<Option<String>> {
+    let mut rows = BTreeMap::new();
+    for record in read {
+        match (&record.change, record.key.get("id")) {
+            (Some(change), Some(id)) => {
+                rows.insert(id, (record.seq, change.after["ts"].clone()));
+            }
+            (_, None) => rows.retain(|_, (seq, _)| Some(*seq) >= record.below),
+            (None, Some(_)) => {}
+        }
+    }
+    rows.into_values().map(|(_, ts)| ts).collect()
+}
+
+/// The remedy that the message names, followed to the letter: one remedy, one start.
+#[tokio::test(flavor = "multi_thread")]
+async fn remedy_for_a_value_that_does_not_fit_works_at_once() {
+    let sql = "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, ts timestamp);
+        CREATE TABLE s.filled (id int PRIMARY KEY, ts timestamp);
+        INSERT INTO s.t VALUES (1, '294276-12-31 23:59:59.999999')";
+    let (stack, pipeline, client) = pipeline("remedy", sql).await;
+    let config = pipeline.source_config();
+    let remedy = |table: &str| format!("[[columns]] with match = 's.{table}.ts' and as = \"text\"");
+    stops_with(&pipeline, &config, &[&remedy("t")]);
+    let with = |tables: &[&str]| {
+        let columns = tables
+            .iter()
+            .map(|table| format!("[[columns]]\nmatch = 's.{table}.ts'\nas = \"text\"\n"));
+        format!("{config}{}", columns.collect::<String>())
+    };
+    let mut source = pipeline
+        .service(Kind::Source, "remedied", &with(&["t"]))
+        .unwrap();
+    source.start().unwrap();
+    source.wait_ready(PATIENCE).unwrap();
+    // The same where typed values are in the log already, and the value comes through the stream.
+    client
+        .batch_execute("INSERT INTO s.filled VALUES (1, '2026-01-02 03:04:05')")
+        .await
+        .unwrap();
+    pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
+    client
+        .batch_execute("INSERT INTO s.filled VALUES (2, '294276-12-31 23:59:59.999999')")
+        .await
+        .unwrap();
+    assert_eq!(source.wait(PATIENCE).unwrap().code(), Some(1));
+    let tail = source.log_tail();
+    assert!(tail.contains(&remedy("filled")), "{tail}");
+    let mut source = pipeline
+        .service(Kind::Source, "remedied_again", &with(&["t", "filled"]))
+        .unwrap();
+    source.start().unwrap();
+    source.wait_ready(PATIENCE).unwrap();
+    // The subject goes on as before: a column more is no fault, and is not read anew.
+    client
+        .batch_execute(
+            "ALTER TABLE s.filled ADD more text; INSERT INTO s.filled VALUES (3, NULL, 'more')",
+        )
+        .await
+        .unwrap();
+    pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
+    let last = "294276-12-31 23:59:59.999999";
+    let read = records(&stack, &pipeline, "s.t").await;
+    assert_eq!(newest(&read), [Some(last.to_owned())]);
+    let read = records(&stack, &pipeline, "s.filled").await;
+    let expected = [
+        Some("2026-01-02 03:04:05".to_owned()),
+        Some(last.to_owned()),
+        None,
+    ];
+    assert_eq!(newest(&read), expected);
+    // What the subject had to let pass, it does not let pass for good.
+    for table in ["s.t", "s.filled"] {
+        let subject = format!("{}-value", pipeline.topic(table));
+        let url = format!("{}/config/{subject}", stack.registry_url());
+        let answer = http::client().get(url).send().await.unwrap();
+        let level: Json = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        assert_eq!(level["compatibilityLevel"], "BACKWARD", "{table}");
+    }
 }

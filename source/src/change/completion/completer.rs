@@ -10,6 +10,7 @@ use tributary_schemas::table::{Cell, Column, ColumnType};
 use tributary_schemas::{Lsn, header};
 
 use super::incomplete::{Found, Incomplete, Key};
+use super::lookups::Lookups;
 use super::target::{Target, query};
 use super::visibility::ServerSnapshot;
 use crate::log::outbox::{MAX_BYTES, Outbox};
@@ -23,6 +24,18 @@ const POLL: Duration = Duration::from_millis(2);
 const FLUSH_POLLS: u32 = 5;
 const FIRST_MAX_ROWS: usize = 64;
 const MAX_ROWS: usize = 1000;
+/// Of a size that is estimated, how much more may be read at once than there is room for.
+pub(super) const SLACK: usize = 2;
+
+/// How much was completed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Completed {
+    /// What was read is in the server's WAL for good up to here, where other transactions than the rows' own have a part
+    /// in it.
+    pub(crate) newest: Lsn,
+    /// How many rows have their values; those behind are for a later transaction.
+    pub(crate) rows: usize,
+}
 
 /// Looks rows up and completes their records.
 pub(crate) struct Completer {
@@ -38,14 +51,14 @@ impl Completer {
         }
     }
 
-    /// How many incomplete rows one transaction may hold: follows the size of the values that were found, so
-    /// that the completed rows stay within the transaction's bound.
+    /// How many incomplete rows one transaction may hold: follows the size of the values that were found last. Where
+    /// the next ones are larger, [`complete`](Self::complete) leaves rows for later.
     pub(crate) const fn max_rows(&self) -> usize {
         self.max_rows
     }
 
-    /// Gives every incomplete record its value. What was read is in the server's WAL for good when this returns: up to
-    /// the position returned, where other transactions than the rows' own have a part in it.
+    /// Gives incomplete records their values, in order, as long as the outbox stays within its bound; the first one in
+    /// any case. What was read is in the server's WAL for good when this returns.
     ///
     /// # Errors
     /// The server is away, or a commit stays invisible for too long.
@@ -54,46 +67,41 @@ impl Completer {
         client: &Client,
         outbox: &mut Outbox,
         incomplete: &[Incomplete],
-    ) -> Result<Lsn, Error> {
-        let mut newest = Lsn::ZERO;
-        if incomplete.is_empty() {
-            return Ok(newest);
+    ) -> Result<Completed, Error> {
+        let rows = &incomplete[..incomplete.len().min(self.max_rows)];
+        let mut completed = Completed {
+            newest: Lsn::ZERO,
+            rows: rows.len(),
+        };
+        if rows.is_empty() {
+            return Ok(completed);
         }
         let before = outbox.bytes.len();
-        let mut read_up_to = Lsn::ZERO;
-        // By the table's shape, not its OID: it may have changed within the transaction.
-        let mut by_table: HashMap<usize, Vec<&Incomplete>> = HashMap::new();
-        for row in incomplete {
-            by_table
-                .entry(Arc::as_ptr(&row.table).addr())
-                .or_default()
-                .push(row);
-        }
-        let by_table: Vec<_> = by_table.into_values().collect();
-        for rows in by_table {
-            let (found, insert_lsn) = self.look_up(client, &rows).await?;
-            read_up_to = read_up_to.max(insert_lsn);
-            for row in rows {
-                let found = found.get(&row.key());
-                if found.and_then(|found| found.xmin) != Some(row.origin.xid) {
-                    newest = newest.max(insert_lsn);
-                }
-                fill(outbox, row, found)?;
+        let room = MAX_BYTES.saturating_sub(before);
+        let lookups = Lookups::of(self, client, rows, room).await?;
+        completed.rows = lookups.rows();
+        for row in &rows[..completed.rows] {
+            let (found, insert_lsn) = lookups.found(row);
+            if found.and_then(|found| found.xmin) != Some(row.origin.xid) {
+                completed.newest = completed.newest.max(insert_lsn);
             }
+            fill(outbox, row, found)?;
         }
-        self.wait_until_flushed(client, read_up_to).await?;
-        let bytes_per_row = (outbox.bytes.len() - before) / incomplete.len() + 1;
+        self.wait_until_flushed(client, lookups.read_up_to())
+            .await?;
+        let bytes_per_row = (outbox.bytes.len() - before) / completed.rows + 1;
         self.max_rows = (MAX_BYTES / bytes_per_row).clamp(1, MAX_ROWS);
-        metrics::counter!(crate::telemetry::ROWS_COMPLETED).increment(incomplete.len() as u64);
-        Ok(newest)
+        metrics::counter!(crate::telemetry::ROWS_COMPLETED).increment(completed.rows as u64);
+        Ok(completed)
     }
 
     /// Reads the missing columns of these rows (all of one table) in a snapshot that sees all their
-    /// transactions.
-    async fn look_up(
+    /// transactions; of rows larger than `share` their size only.
+    pub(super) async fn look_up(
         &self,
         client: &Client,
         rows: &[&Incomplete],
+        share: Option<usize>,
     ) -> Result<(HashMap<Key, Found>, Lsn), Error> {
         let deadline = Instant::now() + VISIBILITY_TIMEOUT;
         loop {
@@ -102,7 +110,7 @@ impl Completer {
                 .batch_execute(begin)
                 .await
                 .map_err(|e| self.database.explain(e))?;
-            let result = self.look_up_once(client, rows).await;
+            let result = self.look_up_once(client, rows, share).await;
             client
                 .batch_execute("COMMIT")
                 .await
@@ -129,6 +137,7 @@ impl Completer {
         &self,
         client: &Client,
         rows: &[&Incomplete],
+        share: Option<usize>,
     ) -> Result<Option<(HashMap<Key, Found>, Lsn)>, Error> {
         let state = "SELECT pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_insert_lsn()::text";
         let state = self.query(client, state).await?;
@@ -150,7 +159,7 @@ impl Completer {
         let Some(target) = Target::resolve(&self.database, client, rows).await? else {
             return Ok(Some((HashMap::new(), insert_lsn)));
         };
-        match target.read(client, rows).await {
+        match target.read(client, rows, share).await {
             Ok(found) => Ok(Some((found, insert_lsn))),
             // The statement has waited for a lock, and behind it the names were others.
             Err(error) if is_undefined(&error) => Ok(None),
@@ -213,7 +222,7 @@ fn fill(outbox: &mut Outbox, row: &Incomplete, found: Option<&Found>) -> Result<
     for &index in &row.unchanged {
         let column = &row.table.table.columns[index];
         let name = column.name.as_str();
-        match found.and_then(|found| found.columns.get(&index)) {
+        match found.and_then(|found| found.columns.as_ref()?.get(&index)) {
             Some(Some(value)) => {
                 cells[index] = Some(value);
                 completed.push(name);

@@ -1,12 +1,18 @@
 //! The statement that looks rows up by their keys.
 
 use std::collections::HashMap;
+use std::pin::pin;
 
+use futures::TryStreamExt;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tributary_runtime::Error;
 
 use super::incomplete::{Found, Incomplete, Key};
 use tributary_postgres::database::{Database, identifier, literal, qualified};
+use crate::log::outbox::MAX_BYTES;
+
+/// What is kept of the rows that one statement brings: their sizes were estimated before they came.
+const MAX_READ_BYTES: usize = 4 * MAX_BYTES;
 
 /// The table as it is now: it may have been renamed since the change, and columns dropped.
 pub(super) struct Target {
@@ -14,6 +20,8 @@ pub(super) struct Target {
     /// Key columns first, then the missing ones: index in our table, and the name now.
     key: Vec<(usize, String)>,
     missing: Vec<(usize, String)>,
+    /// The bytes of the missing columns as text, estimated without reading them.
+    size: String,
     /// How the key's columns are compared, where that has to be said: an operator is looked for in `pg_catalog` alone, and
     /// a record is compared with no literal but of its own type.
     comparisons: Option<Vec<Comparison>>,
@@ -33,7 +41,11 @@ const COLUMNS: &str = "
                 JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace
                 WHERE o.oprname = '=' AND o.oprleft = o.oprright AND s.nspname <> 'pg_catalog'
                   AND o.oprleft IN (t.oid, t.typbasetype) LIMIT 1),
-            (SELECT '=' FROM pg_catalog.pg_type r WHERE r.typtype = 'c' AND r.oid IN (t.oid, t.typbasetype) LIMIT 1))
+            (SELECT '=' FROM pg_catalog.pg_type r WHERE r.typtype = 'c' AND r.oid IN (t.oid, t.typbasetype) LIMIT 1)),
+        CASE WHEN CASE t.typbasetype WHEN 0 THEN t.oid ELSE t.typbasetype END IN (
+                'pg_catalog.text'::pg_catalog.regtype, 'pg_catalog.varchar'::pg_catalog.regtype,
+                'pg_catalog.bpchar'::pg_catalog.regtype, 'pg_catalog.bytea'::pg_catalog.regtype)
+            THEN 'pg_catalog.octet_length' ELSE '4 * pg_catalog.pg_column_size' END
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
@@ -95,62 +107,99 @@ impl Target {
             operator: row.get(6).unwrap_or("=").to_owned(),
             type_name: row.get(5).unwrap_or_default().to_owned(),
         };
+        let missing: Vec<_> = missing.into_iter().filter_map(name_now).collect();
+        let sizes = missing.iter().map(|(index, name)| {
+            let measure = now(*index).and_then(|row| row.get(7)).unwrap_or_default();
+            format!(" + coalesce({measure}({})::int8, 0)", identifier(name))
+        });
         Ok(Some(Self {
             relation,
             key,
             comparisons: is_to_be_said.then(|| key_columns.map(comparison).collect()),
-            missing: missing.into_iter().filter_map(name_now).collect(),
+            size: format!("0{}", sizes.collect::<String>()),
+            missing,
         }))
     }
 
-    /// The rows that are there, by their keys.
+    /// The rows that are there, by their keys. Of those larger than `share`, and of those behind which more would come
+    /// than is to be held, the size only.
     pub(super) async fn read(
         &self,
         client: &Client,
         rows: &[&Incomplete],
+        share: Option<usize>,
     ) -> Result<HashMap<Key, Found>, tokio_postgres::Error> {
-        let names = |columns: &[(usize, String)]| {
-            columns
-                .iter()
-                .map(|(_, name)| identifier(name))
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
+        let mut found = HashMap::new();
+        let mut kept = 0;
+        // As they come: the server sends no faster than they are taken.
+        let mut messages = pin!(
+            client
+                .simple_query_raw(&self.statement(rows, share))
+                .await?
+        );
+        while let Some(message) = messages.try_next().await? {
+            let SimpleQueryMessage::Row(row) = message else {
+                continue;
+            };
+            let own = |index: usize| row.get(2 + index).map(|text| Box::from(text.as_bytes()));
+            let size = row.get(1).and_then(|size| size.parse().ok());
+            let missing = self.key.len()..self.key.len() + self.missing.len();
+            let bytes = missing
+                .clone()
+                .filter_map(|at| row.get(2 + at))
+                .map(str::len)
+                .sum();
+            let is_whole = share.zip(size).is_none_or(|(share, size)| size <= share);
+            let is_kept = is_whole && (kept == 0 || kept + bytes <= MAX_READ_BYTES);
+            if is_kept {
+                kept += bytes;
+            }
+            let columns = missing.zip(&self.missing);
+            let one = Found {
+                xmin: row.get(0).and_then(|xmin| xmin.parse().ok()),
+                columns: is_kept
+                    .then(|| columns.map(|(at, (index, _))| (*index, own(at))).collect()),
+                bytes: if is_whole {
+                    bytes
+                } else {
+                    size.unwrap_or_default()
+                },
+            };
+            found.insert((0..self.key.len()).map(own).collect(), one);
+        }
+        Ok(found)
+    }
+
+    fn statement(&self, rows: &[&Incomplete], share: Option<usize>) -> String {
         let mut keys: Vec<Key> = rows.iter().map(|row| row.key()).collect();
         keys.sort_unstable();
         keys.dedup();
-        let columns: Vec<_> = self.key.iter().chain(&self.missing).cloned().collect();
+        let key_names: Vec<String> = self.key.iter().map(|(_, name)| identifier(name)).collect();
+        let key_names = key_names.join(", ");
         let condition = match &self.comparisons {
             None => {
                 let keys: Vec<String> = keys.iter().map(key_literal).collect();
-                format!("({}) IN ({})", names(&self.key), keys.join(", "))
+                format!("({key_names}) IN ({})", keys.join(", "))
             }
             Some(comparisons) => {
                 let keys = keys.iter().map(|key| self.is_key(comparisons, key));
                 keys.collect::<Vec<_>>().join(" OR ")
             }
         };
-        let sql = format!(
-            "SELECT xmin, {} FROM {} WHERE {condition}",
-            names(&columns),
+        let missing = self.missing.iter().map(|(_, name)| match share {
+            None => format!(", {}", identifier(name)),
+            Some(share) => format!(
+                ", CASE WHEN {} <= {share} THEN {} END",
+                self.size,
+                identifier(name)
+            ),
+        });
+        format!(
+            "SELECT xmin, {}, {key_names}{} FROM {} WHERE {condition}",
+            if share.is_some() { &self.size } else { "NULL" },
+            missing.collect::<String>(),
             self.relation,
-        );
-        let own = |row: &SimpleQueryRow, index: usize| {
-            let text = row.get(1 + index);
-            text.map(|text: &str| Box::from(text.as_bytes()))
-        };
-        let found = query(client, &sql).await?;
-        let read = |row: &SimpleQueryRow| {
-            let key = (0..self.key.len()).map(|index| own(row, index)).collect();
-            let missing = self.missing.iter().enumerate();
-            let columns = missing.map(|(at, (index, _))| (*index, own(row, self.key.len() + at)));
-            let found = Found {
-                xmin: row.get(0).and_then(|xmin| xmin.parse().ok()),
-                columns: columns.collect(),
-            };
-            (key, found)
-        };
-        Ok(found.iter().map(read).collect())
+        )
     }
 
     /// The condition that finds the row with this key.

@@ -76,12 +76,12 @@ impl Translator {
         }
         let position = self.position;
         let (bytes, records) = (self.outbox.bytes.len(), self.outbox.records.len());
-        let incomplete = self.incomplete.len();
+        let waiting = self.waiting.len();
         apply(self, origin)?;
         self.position = position;
         self.outbox.bytes.truncate(bytes);
         self.outbox.records.truncate(records);
-        self.incomplete.truncate(incomplete);
+        self.waiting.truncate(waiting);
         Ok(())
     }
 

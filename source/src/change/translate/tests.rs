@@ -296,6 +296,37 @@ fn an_untouched_column_keeps_its_record_waiting() {
 }
 
 #[test]
+fn a_transaction_may_end_before_a_row_that_waits() {
+    let untouched = || change(b'U', &[(b'N', &[Some("1"), Some("")])]);
+    let messages = [
+        begin(200),
+        insert("1"),
+        untouched(),
+        insert("2"),
+        untouched(),
+        insert("3"),
+        commit(200),
+    ];
+    let mut whole = translator(start());
+    feed(&mut whole, &messages);
+    let end = whole.position();
+    let (mut outbox, mut incomplete) = whole.take(Outbox::default());
+    let position = whole.give_back(&mut outbox, incomplete.split_off(1));
+    assert_eq!(outbox.records.len(), 3);
+    assert_eq!((position.ordinal, position.complete), (3, false));
+    assert_eq!(position.seq, outbox.records[2].seq);
+    assert!(whole.has_incomplete() && whole.position() == end);
+    // What is left is what the stream brings again behind that position.
+    let mut again = translator(position);
+    feed(&mut again, &messages);
+    assert_eq!(again.position(), end);
+    assert_eq!(seqs(&take(&mut whole)), seqs(&take(&mut again)));
+    assert!(!whole.has_incomplete());
+    let nothing = whole.give_back(&mut Outbox::default(), Vec::new());
+    assert_eq!(nothing, end);
+}
+
+#[test]
 fn a_stream_that_contradicts_itself_is_an_error() {
     for messages in [vec![insert("1")], vec![commit(1)], vec![begin(1), begin(2)]] {
         let mut translator = translator(start());

@@ -8,7 +8,7 @@ use tributary_schemas::record::Op;
 use tributary_schemas::table::Cell;
 use tributary_schemas::{Lsn, header};
 
-use crate::change::completion::Incomplete;
+use crate::change::completion::{Cut, Incomplete};
 use crate::change::origin::Origin;
 use crate::change::relation::RelationShape;
 use crate::change::watermark::{WATERMARK_PREFIX, Watermark};
@@ -22,6 +22,7 @@ use tributary_postgres::pgoutput::{
 
 use super::rows::{NewRow, contradiction, old_cells};
 use super::tally::Tally;
+use super::waiting::Waiting;
 use super::window::{Streamed, Window};
 
 /// Applies the stream's messages, one after the other, to an outbox.
@@ -34,7 +35,9 @@ pub(crate) struct Translator {
     pub(super) begun: Lsn,
     pub(super) previous_commit: Option<Lsn>,
     pub(super) outbox: Outbox,
-    pub(super) incomplete: Vec<Incomplete>,
+    pub(super) waiting: Waiting,
+    /// Before the change that is being applied.
+    before: Cut,
     pub(super) now_ns: i64,
     pub(super) newest_commit_us: i64,
     pub(super) window: Option<Window>,
@@ -80,7 +83,11 @@ impl Translator {
             begun: Lsn::ZERO,
             previous_commit: None,
             outbox: Outbox::default(),
-            incomplete: Vec::new(),
+            waiting: Waiting::default(),
+            before: Cut {
+                records: 0,
+                position,
+            },
             now_ns: 0,
             newest_commit_us: 0,
             window: None,
@@ -120,11 +127,6 @@ impl Translator {
         self.outbox.records.is_empty()
     }
 
-    /// Whether what came in should be published before more is read.
-    pub(crate) fn is_full(&self, max_incomplete: usize) -> bool {
-        self.outbox.is_full() || self.incomplete.len() >= max_incomplete
-    }
-
     /// Sets the time that the next records carry as the one when they were handled.
     pub(crate) const fn set_now_ns(&mut self, now_ns: i64) {
         self.now_ns = now_ns;
@@ -135,14 +137,6 @@ impl Translator {
         if self.open.is_none() {
             self.position.confirm_to(lsn);
         }
-    }
-
-    /// Takes out what came in; `empty` is used next.
-    pub(crate) fn take(&mut self, empty: Outbox) -> (Outbox, Vec<Incomplete>) {
-        (
-            std::mem::replace(&mut self.outbox, empty),
-            std::mem::take(&mut self.incomplete),
-        )
     }
 
     /// Learns a table's shape; its rows follow. `None` for a table that is not ours.
@@ -267,6 +261,10 @@ impl Translator {
         if open.ordinal <= published {
             return self.recount(origin, apply);
         }
+        self.before = Cut {
+            records: self.outbox.records.len(),
+            position: self.position,
+        };
         apply(self, origin)?;
         self.newest_commit_us = origin.commit_time_us;
         self.position.advance(open.begin.final_lsn, open.ordinal)
@@ -409,14 +407,9 @@ impl Translator {
         // The record keeps its place; its value comes from the look-up.
         let record = self.outbox.records.len();
         table.append(&mut self.outbox, row.key.as_deref(), None, seq, headers)?;
-        self.incomplete.push(Incomplete::new(
-            record,
-            table,
-            op,
-            &row.cells,
-            &row.unchanged,
-            origin,
-        ));
+        let place = (record, self.before);
+        let waiting = Incomplete::new(place, table, op, &row.cells, &row.unchanged, origin);
+        self.waiting.push(waiting);
         Ok(())
     }
 }

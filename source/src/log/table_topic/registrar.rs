@@ -11,15 +11,17 @@ use tributary_schemas::encode::{EncodePlan, SourceIdentity};
 use tributary_schemas::table::Table;
 
 use super::fault::DeadLetters;
+use super::forms::TextColumns;
 use super::table::{CONNECTOR, TableTopic};
 use crate::config::{OnKeyChange, SourceConfig};
+use tributary_postgres::catalog::{KEY_REMEDY, without_key};
 use crate::failpoint;
 use crate::log::progress::TableProgress;
 use crate::log::topics::{TopicSpec, Topics};
 
 /// Turns catalog tables into published ones: registers their schemas.
 pub(crate) struct Registrar {
-    registry: Registry,
+    pub(super) registry: Registry,
     topics: Topics,
     identity: SourceIdentity,
     config: Arc<SourceConfig>,
@@ -90,7 +92,9 @@ impl Registrar {
         mut table: Table,
         known: Option<&TableProgress>,
     ) -> Result<TableTopic, Error> {
+        let typed = table.clone();
         self.config.apply_forms(&mut table);
+        let text = TextColumns::new(typed, &table);
         let topic = self.config.topic_name(&table)?;
         let key_columns = table.key_columns();
         failpoint::hit(failpoint::REGISTERING);
@@ -101,10 +105,11 @@ impl Registrar {
             // A column of the key is never null, one outside may be: no schema reads both generations.
             self.set_compatibility(&value_subject, "NONE").await?;
         }
+        let reformed = self.allow_text(&topic, &table, &text).await?;
         let value_schema_id = self
             .register(&value_subject, &avro::value_schema(&topic, &table))
             .await?;
-        let compatibility = if rekeyed {
+        let compatibility = if rekeyed || reformed {
             BACKWARD
         } else {
             BACKWARD_TRANSITIVE
@@ -196,7 +201,7 @@ impl Registrar {
         Ok((Some(id), changed))
     }
 
-    async fn set_compatibility(&self, subject: &str, level: &str) -> Result<(), Error> {
+    pub(super) async fn set_compatibility(&self, subject: &str, level: &str) -> Result<(), Error> {
         self.registry.set_compatibility(subject, level).await
     }
 
@@ -237,6 +242,11 @@ impl Registrar {
             .remedy(format!("set postgres.on_key_change = \"resnapshot\" to read all rows again under the new key into topic '{topic}', or start over with a new kafka.topic_prefix; a registry that has lost its store is to be restored")))
     }
 
+    /// The largest batch that a topic takes.
+    pub(crate) async fn max_batch_bytes(&self, topic: &str) -> Result<usize, Error> {
+        self.topics.max_record_bytes(topic).await
+    }
+
     /// Registers a schema; its id.
     pub(crate) async fn register(&self, subject: &str, schema: &str) -> Result<u32, Error> {
         self.registry.register(subject, schema).await
@@ -245,9 +255,8 @@ impl Registrar {
 
 fn warn_of_missing_key(table: &Table) {
     tracing::warn!(
-        table = format!("{}.{}", table.schema, table.name),
-        "the table has no usable key: only its inserts and truncates are published, as rows to append; updates and \
-         deletes are not. To do: give it a primary key, or ALTER TABLE … REPLICA IDENTITY USING INDEX"
+        "{}; to do: {KEY_REMEDY}",
+        without_key(&format!("{}.{}", table.schema, table.name))
     );
 }
 

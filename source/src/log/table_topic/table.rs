@@ -159,6 +159,7 @@ impl TableTopic {
             key,
             value: None,
             seq,
+            max_batch_bytes: self.max_record_bytes,
             headers,
         };
         if let Some(change) = change {
@@ -227,6 +228,7 @@ impl TableTopic {
                 key: Some(key.clone()),
                 value: Some(value.clone()),
                 seq: next_seq(),
+                max_batch_bytes: self.max_record_bytes,
                 headers: vec![below],
             });
         }

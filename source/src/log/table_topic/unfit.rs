@@ -13,16 +13,8 @@ use tributary_schemas::wire;
 use super::fault::Fault;
 use super::table::TableTopic;
 use crate::config::pattern_of;
-use crate::log::outbox::{Outbox, Record};
+use crate::log::outbox::{Outbox, Record, record_bytes};
 use crate::telemetry;
-
-/// Bytes of a batch that holds one record, beside its key, value and headers: 61 of the batch, and no more than 40
-/// of lengths and deltas (KIP-98).
-const BATCH_OVERHEAD: usize = 101;
-/// Bytes that each header adds to its name and value: two lengths.
-const HEADER_OVERHEAD: usize = 10;
-/// The header that every record has: name and eight bytes.
-const SEQ_HEADER: usize = tributary_schemas::header::SEQ.len() + 8 + HEADER_OVERHEAD;
 
 /// Characters of one key column's value in a message.
 const SHOWN_CHARS: usize = 64;
@@ -99,6 +91,7 @@ impl TableTopic {
             key,
             value: Some(outbox.extend(value.as_bytes())),
             seq,
+            max_batch_bytes: letters.max_bytes,
             headers,
         })
     }
@@ -151,7 +144,10 @@ impl TableTopic {
             self.describe_key(row),
             error.what
         ))
-        .remedy(self.value_remedy(error, None))
+        .remedy(format!(
+            "{}; a key in another form is another key: postgres.on_key_change = \"resnapshot\" reads all rows again under it",
+            self.value_remedy(error, None)
+        ))
     }
 
     fn value_remedy(&self, error: &ValueError, row: Option<&[Cell<'_>]>) -> String {
@@ -277,15 +273,6 @@ impl TableTopic {
             _ => None,
         }
     }
-}
-
-/// The bytes of a batch with this record alone, at most.
-fn record_bytes(key_and_value: usize, headers: &[(&'static str, Vec<u8>)]) -> usize {
-    let headers: usize = headers
-        .iter()
-        .map(|(name, value)| name.len() + value.len() + HEADER_OVERHEAD)
-        .sum();
-    BATCH_OVERHEAD + SEQ_HEADER + key_and_value + headers
 }
 
 fn shortened(text: &str) -> String {

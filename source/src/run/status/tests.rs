@@ -30,6 +30,7 @@ fn outbox(count: usize) -> Outbox {
         key: Some(0..0),
         value,
         seq: 1,
+        max_batch_bytes: usize::MAX,
         headers: Vec::new(),
     };
     let records = (0..count).flat_map(|_| [record(Some(0..0)), record(None)]);

@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use tributary_postgres::catalog::KEY_REMEDY;
+
 /// The source's part of `/status` as lines.
 pub(crate) fn details_text(details: &Value) -> String {
     let mut text = String::new();
@@ -104,13 +106,21 @@ fn tables(tables: &Value, text: &mut String) -> std::fmt::Result {
             Value::Null => String::new(),
             snapshot => format!("  reading: {} %", snapshot["percent"]),
         };
+        let without_key = if table["without_key"] == true {
+            "  no key: UPDATE and DELETE are not published"
+        } else {
+            ""
+        };
         writeln!(
             text,
-            "{:width$}  {:>12}  {:>12}  {ago}{reading}",
+            "{:width$}  {:>12}  {:>12}  {ago}{reading}{without_key}",
             name(table),
             table["rows_snapshotted"],
             table["changes"]
         )?;
+    }
+    if tables.iter().any(|table| table["without_key"] == true) {
+        writeln!(text, "tables without a key: {KEY_REMEDY}")?;
     }
     Ok(())
 }

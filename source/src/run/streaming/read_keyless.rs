@@ -145,7 +145,7 @@ impl Streaming {
     }
 
     /// Hands over what is there and waits for room for more.
-    async fn publish_rows(&mut self) -> Result<(), Error> {
+    pub(super) async fn publish_rows(&mut self) -> Result<(), Error> {
         self.hand_over().await?;
         while !self.translator.is_empty() {
             let committed = tokio::select! {
