@@ -3,6 +3,7 @@
 mod completer;
 mod incomplete;
 mod lookups;
+mod reader;
 mod target;
 mod visibility;
 

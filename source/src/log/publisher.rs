@@ -21,8 +21,10 @@ use crate::log::outbox::{Outbox, Record};
 use crate::log::progress::Position;
 use crate::telemetry;
 use limits::Limits;
+pub(crate) use transaction::Transaction;
 
 mod limits;
+mod transaction;
 
 /// After this the broker aborts a transaction that its producer left open: a dead source holds readers back
 /// no longer.
@@ -34,16 +36,6 @@ const ABORT_STEP: Duration = Duration::from_millis(20);
 /// The pause between two looks at what is in flight. `flush` and `commit_transaction` poll in steps of
 /// 100 ms, which would be every commit's latency.
 const FLUSH_POLL: Duration = Duration::from_micros(200);
-
-/// What the publisher commits in one transaction.
-#[derive(Debug)]
-pub(crate) struct Transaction {
-    pub(crate) outbox: Outbox,
-    /// The progress record that covers the records.
-    pub(crate) progress: Vec<u8>,
-    /// What the record says; handed back once it is committed.
-    pub(crate) position: Position,
-}
 
 /// The most bytes that the client puts into a batch of several records, before compression.
 const BATCH_BYTES: usize = 1_000_000;

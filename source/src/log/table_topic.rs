@@ -1,5 +1,6 @@
 //! A table as it is published: its topic, its schemas' ids, its encode plan.
 
+mod allow_text;
 mod fault;
 mod forms;
 mod registrar;

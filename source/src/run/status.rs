@@ -14,11 +14,11 @@ use tributary_runtime::telemetry::{Bar, Bars};
 
 use crate::log::outbox::Outbox;
 use crate::log::progress::{Position, Progress};
-use tributary_postgres::catalog::{KEY_REMEDY, without_key};
 use crate::telemetry;
 pub(crate) use estimate::Extent;
 use estimate::Pace;
 pub(crate) use text::details_text;
+use tributary_postgres::catalog::{KEY_REMEDY, without_key};
 use tributary_postgres::slot::Slot;
 
 /// How often the log says how far the snapshots are.

@@ -7,8 +7,11 @@ use tokio_postgres::Client;
 use tributary_runtime::Error;
 use tributary_schemas::Lsn;
 
-use super::completer::{Completer, SLACK};
 use super::incomplete::{Found, Incomplete, Key};
+use super::reader::RowReader;
+
+/// Of a size that is estimated, how much more may be read at once than there is room for.
+const SLACK: usize = 2;
 
 /// What was found of rows, as far as a transaction has room for them.
 ///
@@ -22,7 +25,7 @@ pub(super) struct Lookups {
 impl Lookups {
     /// Looks rows up until they fill the room. The first one is among them, however large it is.
     pub(super) async fn of(
-        completer: &Completer,
+        reader: &RowReader,
         client: &Client,
         rows: &[Incomplete],
         room: usize,
@@ -33,7 +36,7 @@ impl Lookups {
         };
         let share = (rows.len() > 1).then(|| SLACK * room / rows.len());
         let all: Vec<&Incomplete> = rows.iter().collect();
-        lookups.look_up(completer, client, &all, share).await?;
+        lookups.look_up(reader, client, &all, share).await?;
         lookups.rows = lookups.that_fit(rows, room);
         loop {
             let rows = &rows[..lookups.rows];
@@ -41,7 +44,7 @@ impl Lookups {
             if left.is_empty() {
                 return Ok(lookups);
             }
-            lookups.look_up(completer, client, &left, None).await?;
+            lookups.look_up(reader, client, &left, None).await?;
             // The estimate was too low, or a row has grown since: what is still left out comes later, and the first row
             // alone.
             if let Some(first) = rows.iter().position(|row| lookups.is_left(row)) {
@@ -71,7 +74,7 @@ impl Lookups {
 
     async fn look_up(
         &mut self,
-        completer: &Completer,
+        reader: &RowReader,
         client: &Client,
         rows: &[&Incomplete],
         share: Option<usize>,
@@ -82,7 +85,7 @@ impl Lookups {
         }
         let by_table: Vec<_> = by_table.into_values().collect();
         for rows in by_table {
-            let (mut found, lsn) = completer.look_up(client, &rows, share).await?;
+            let (mut found, lsn) = reader.look_up(client, &rows, share).await?;
             for row in &rows {
                 self.found.remove(&place(row));
             }

@@ -8,8 +8,8 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use tributary_runtime::Error;
 
 use super::incomplete::{Found, Incomplete, Key};
-use tributary_postgres::database::{Database, identifier, literal, qualified};
 use crate::log::outbox::MAX_BYTES;
+use tributary_postgres::database::{Database, identifier, literal, qualified};
 
 /// What is kept of the rows that one statement brings: their sizes were estimated before they came.
 const MAX_READ_BYTES: usize = 4 * MAX_BYTES;

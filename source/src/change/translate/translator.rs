@@ -13,7 +13,7 @@ use crate::change::origin::Origin;
 use crate::change::relation::RelationShape;
 use crate::change::watermark::{WATERMARK_PREFIX, Watermark};
 use crate::log::metadata::MetadataTopics;
-use crate::log::outbox::Outbox;
+use crate::log::outbox::{MAX_BYTES, Outbox};
 use crate::log::progress::Position;
 use crate::log::table_topic::TableTopic;
 use tributary_postgres::pgoutput::{
@@ -37,7 +37,7 @@ pub(crate) struct Translator {
     pub(super) outbox: Outbox,
     pub(super) waiting: Waiting,
     /// Before the change that is being applied.
-    before: Cut,
+    pub(super) before: Cut,
     pub(super) now_ns: i64,
     pub(super) newest_commit_us: i64,
     pub(super) window: Option<Window>,
@@ -411,5 +411,48 @@ impl Translator {
         let waiting = Incomplete::new(place, table, op, &row.cells, &row.unchanged, origin);
         self.waiting.push(waiting);
         Ok(())
+    }
+}
+
+impl Translator {
+    /// Whether rows wait for their columns. Until they have them, nothing joins the outbox but the stream's changes: a
+    /// transaction may end before any of the rows, and its progress record tells everything but the position as it is
+    /// then.
+    pub(crate) const fn has_incomplete(&self) -> bool {
+        self.waiting.len() > 0
+    }
+
+    /// Whether what came in should be published before more is read.
+    pub(crate) fn is_full(&self, max_incomplete: usize) -> bool {
+        self.outbox.is_full()
+            || self.waiting.len() >= max_incomplete
+            || self.outbox.bytes.len() + self.waiting.bytes >= MAX_BYTES
+    }
+
+    /// Takes out what came in; `empty` is used next.
+    pub(crate) fn take(&mut self, empty: Outbox) -> (Outbox, Vec<Incomplete>) {
+        (
+            std::mem::replace(&mut self.outbox, empty),
+            std::mem::take(&mut self.waiting).rows,
+        )
+    }
+
+    /// Takes back what was taken out, from the change of the first of these rows on: it is the beginning of the next
+    /// outbox. Nothing may have come in meanwhile. Returns the position behind what stays in `outbox`.
+    pub(crate) fn give_back(&mut self, outbox: &mut Outbox, rows: Vec<Incomplete>) -> Position {
+        let Some(Cut {
+            records,
+            mut position,
+        }) = rows.first().map(Incomplete::cut)
+        else {
+            return self.position;
+        };
+        outbox.move_tail(records, &mut self.outbox);
+        for mut row in rows {
+            row.move_forward(records);
+            self.waiting.push(row);
+        }
+        position.look_up_to(self.position.looked_up());
+        position
     }
 }

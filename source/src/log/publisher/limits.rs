@@ -4,8 +4,8 @@ use rdkafka::error::RDKafkaErrorCode;
 use tokio::runtime::Handle;
 use tributary_runtime::Error;
 
+use super::transaction::Transaction;
 use crate::config::SourceConfig;
-use super::Transaction;
 use crate::log::topics::Topics;
 
 /// Finds out what a refused batch means.

@@ -1,20 +1,15 @@
 //! A column's form that the configuration demands where the subject has another one.
 
 use serde_json::Value as Json;
-use tributary_runtime::Error;
-use tributary_runtime::registry::BACKWARD_TRANSITIVE;
-use tributary_schemas::avro;
 use tributary_schemas::name::escape_avro;
 use tributary_schemas::table::{ColumnType, Table};
-
-use super::registrar::Registrar;
 
 /// A table's columns that travel as text because `[[columns]]` says so.
 #[derive(Debug)]
 pub(super) struct TextColumns {
     /// The table as it would travel without.
     typed: Table,
-    columns: Vec<usize>,
+    pub(super) columns: Vec<usize>,
 }
 
 impl TextColumns {
@@ -30,7 +25,7 @@ impl TextColumns {
     }
 
     /// The table in the forms that this schema of its values has; `None` if they are those that are wanted.
-    fn as_in(&self, schema: &str, table: &Table) -> Option<Table> {
+    pub(super) fn as_in(&self, schema: &str, table: &Table) -> Option<Table> {
         let schema: Json = serde_json::from_str(schema).ok()?;
         let fields = schema["fields"][0]["type"][1]["fields"].as_array()?;
         let mut before = table.clone();
@@ -54,48 +49,6 @@ fn is_text(field: &Json) -> bool {
         plain => plain,
     };
     plain == "string" || plain["type"] == "string" && plain["connect.name"].is_null()
-}
-
-impl Registrar {
-    /// Prepares a subject for a schema in which columns travel as text. The registry would refuse it where the subject has
-    /// them in their types' forms: and it may have them there because of rows that came before the one that does not fit,
-    /// or for no row at all. So it is told not to compare, if the form is all that differs from what the subject has.
-    ///
-    /// Returns whether versions from before the form are in the subject: no schema reads both, and the newer ones are
-    /// compared with the one before them only.
-    pub(super) async fn allow_text(
-        &self,
-        topic: &str,
-        table: &Table,
-        text: &TextColumns,
-    ) -> Result<bool, Error> {
-        if text.columns.is_empty() {
-            return Ok(false);
-        }
-        let subject = format!("{topic}-value");
-        let Some(latest) = self.registry.latest(&subject).await? else {
-            return Ok(false);
-        };
-        if let Some(before) = text.as_in(&latest.schema, table) {
-            let before = avro::value_schema(topic, &before);
-            if self.registry.lookup(&subject, &before).await?.is_some() {
-                self.set_compatibility(&subject, "NONE").await?;
-                let columns = text
-                    .columns
-                    .iter()
-                    .map(|index| &*table.columns[*index].name);
-                tracing::warn!(
-                    table = format!("{}.{}", table.schema, table.name),
-                    columns = columns.collect::<Vec<_>>().join(", "),
-                    topic,
-                    "columns travel as text from here on, as `columns` says; records before this have them in their types' forms"
-                );
-                return Ok(true);
-            }
-        }
-        let level = self.registry.compatibility(&subject).await?;
-        Ok(level.is_some_and(|level| level != BACKWARD_TRANSITIVE))
-    }
 }
 
 #[cfg(test)]

@@ -14,10 +14,10 @@ use super::fault::DeadLetters;
 use super::forms::TextColumns;
 use super::table::{CONNECTOR, TableTopic};
 use crate::config::{OnKeyChange, SourceConfig};
-use tributary_postgres::catalog::{KEY_REMEDY, without_key};
 use crate::failpoint;
 use crate::log::progress::TableProgress;
 use crate::log::topics::{TopicSpec, Topics};
+use tributary_postgres::catalog::{KEY_REMEDY, without_key};
 
 /// Turns catalog tables into published ones: registers their schemas.
 pub(crate) struct Registrar {

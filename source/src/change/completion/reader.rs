@@ -1,0 +1,133 @@
+//! Reads rows as they are now, once they hold what the stream has told.
+
+use super::incomplete::{Found, Incomplete, Key};
+use super::target::{Target, query};
+use super::visibility::ServerSnapshot;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+use tokio_postgres::{Client, SimpleQueryRow};
+use tributary_postgres::database::{Database, is_undefined};
+use tributary_runtime::{Error, ResultExt};
+use tributary_schemas::Lsn;
+
+/// How long a commit that is in the WAL may stay invisible (a synchronous standby is awaited) before the
+/// session begins again.
+const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(2);
+/// Looks at the flush position before a flush is forced.
+const FLUSH_POLLS: u32 = 5;
+
+/// Reads rows by their keys.
+pub(super) struct RowReader {
+    pub(super) database: Database,
+}
+
+impl RowReader {
+    /// Reads the missing columns of these rows (all of one table) in a snapshot that sees all their
+    /// transactions; of rows larger than `share` their size only.
+    pub(super) async fn look_up(
+        &self,
+        client: &Client,
+        rows: &[&Incomplete],
+        share: Option<usize>,
+    ) -> Result<(HashMap<Key, Found>, Lsn), Error> {
+        let deadline = Instant::now() + VISIBILITY_TIMEOUT;
+        loop {
+            let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+            client
+                .batch_execute(begin)
+                .await
+                .map_err(|e| self.database.explain(e))?;
+            let result = self.look_up_once(client, rows, share).await;
+            client
+                .batch_execute("COMMIT")
+                .await
+                .map_err(|e| self.database.explain(e))?;
+            match result.doing(|| {
+                format!(
+                    "look up unchanged columns of table {}",
+                    rows[0].table.display_name()
+                )
+            })? {
+                Some(found) => return Ok(found),
+                None if Instant::now() >= deadline => {
+                    return Err(Error::retry_msg(format!(
+                        "a committed transaction is still invisible after {} s: is a synchronous standby away?",
+                        VISIBILITY_TIMEOUT.as_secs()
+                    )));
+                }
+                None => tokio::time::sleep(POLL).await,
+            }
+        }
+    }
+
+    async fn look_up_once(
+        &self,
+        client: &Client,
+        rows: &[&Incomplete],
+        share: Option<usize>,
+    ) -> Result<Option<(HashMap<Key, Found>, Lsn)>, Error> {
+        let state = "SELECT pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_insert_lsn()::text";
+        let state = self.query(client, state).await?;
+        let text = |row: Option<&SimpleQueryRow>, index| {
+            row.and_then(|row| row.get(index).map(str::to_owned))
+        };
+        let (Some(snapshot), Some(insert_lsn)) = (text(state.first(), 0), text(state.first(), 1))
+        else {
+            return Err(Error::retry_msg("the server does not tell its snapshot"));
+        };
+        let (Some(snapshot), Ok(insert_lsn)) =
+            (ServerSnapshot::parse(&snapshot), insert_lsn.parse::<Lsn>())
+        else {
+            return Err(Error::stop_msg("the server's snapshot has an unknown form"));
+        };
+        if !rows.iter().all(|row| snapshot.sees(row.origin.xid)) {
+            return Ok(None);
+        }
+        let Some(target) = Target::resolve(&self.database, client, rows).await? else {
+            return Ok(Some((HashMap::new(), insert_lsn)));
+        };
+        match target.read(client, rows, share).await {
+            Ok(found) => Ok(Some((found, insert_lsn))),
+            // The statement has waited for a lock, and behind it the names were others.
+            Err(error) if is_undefined(&error) => Ok(None),
+            Err(error) => Err(self.database.explain(error)),
+        }
+    }
+
+    /// With `synchronous_commit = off` a visible row may still be lost in a crash: waits until the WAL up to
+    /// here is flushed, and forces it if nobody else does.
+    pub(super) async fn wait_until_flushed(&self, client: &Client, lsn: Lsn) -> Result<(), Error> {
+        let flushed = format!("SELECT pg_catalog.pg_current_wal_flush_lsn() >= '{lsn}'::pg_lsn");
+        let deadline = Instant::now() + VISIBILITY_TIMEOUT;
+        let mut polls = 0;
+        loop {
+            let rows = self.query(client, &flushed).await?;
+            if rows.first().and_then(|row| row.get(0)) == Some("t") {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::retry_msg(format!(
+                    "the server does not flush its WAL up to {lsn}"
+                )));
+            }
+            polls += 1;
+            if polls == FLUSH_POLLS {
+                // The commit of a transaction of our own flushes all WAL before it.
+                let flush = "BEGIN; SET LOCAL synchronous_commit = local;
+                    SELECT pg_catalog.pg_logical_emit_message(true, 'tributary', ''); COMMIT";
+                client
+                    .batch_execute(flush)
+                    .await
+                    .map_err(|e| self.database.explain(e))?;
+            } else {
+                tokio::time::sleep(POLL).await;
+            }
+        }
+    }
+
+    async fn query(&self, client: &Client, sql: &str) -> Result<Vec<SimpleQueryRow>, Error> {
+        let rows = query(client, sql).await;
+        rows.map_err(|e| self.database.explain(e))
+    }
+}
