@@ -11,18 +11,23 @@ use tributary_runtime::{Error, Policy};
 use tributary_schemas::Lsn;
 
 use crate::keepalive::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, UNACKNOWLEDGED};
-use crate::replication::{ReplicationConfig, ReplicationError};
+use crate::replication::{ReplicationConfig, ReplicationConnection, ReplicationError};
 
-/// Settings that decide how values print, pinned on every connection of ours; `row_security=off` makes a
-/// policy that would hide rows an error.
+/// Settings that decide how values print, and the time-outs, pinned on every connection of ours, whatever role and
+/// database say; `row_security=off` makes a policy that would hide rows an error. Where our host is gone without a word,
+/// the server finds out by its keepalives.
 const PINNED: &str = "-c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c extra_float_digits=3 \
-    -c bytea_output=hex -c lc_monetary=C -c search_path= -c row_security=off -c statement_timeout=0 \
-    -c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off";
+    -c bytea_output=hex -c lc_monetary=C -c search_path= -c row_security=off -c statement_timeout=0 -c lock_timeout=0 \
+    -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off \
+    -c default_transaction_isolation=read\\ committed -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 \
+    -c tcp_keepalives_count=3";
 
-/// What [`PINNED`] cannot have: only version 17 and later know it.
-pub const NO_TRANSACTION_TIMEOUT: &str =
-    "SELECT pg_catalog.set_config('transaction_timeout', '0', false)
-    WHERE pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL";
+/// What [`PINNED`] cannot have, since a server that does not know it would refuse the connection: `transaction_timeout`
+/// is there from 17 on, and not every platform can notice that a client is gone while it makes it wait.
+const PINNED_WHERE_KNOWN: &str = "SELECT pg_catalog.set_config('transaction_timeout', '0', false)
+    WHERE pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL;
+    SELECT pg_catalog.set_config('client_connection_check_interval', '2s', false)
+    WHERE pg_catalog.version() ~ 'linux'";
 
 /// How long connecting and logging in may take, where the URL has no `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,6 +76,11 @@ pub enum UrlError {
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct UndefinedObject(ReplicationError);
+
+/// Somebody else holds the slot: another instance of this source, or what the server has left of one.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ObjectInUse(String);
 
 impl UndefinedObject {
     /// The server's message, in its language.
@@ -230,7 +240,7 @@ impl Database {
                 tracing::debug!(%error, "a Postgres connection ends");
             }
         });
-        let set = client.batch_execute(NO_TRANSACTION_TIMEOUT).await;
+        let set = client.batch_execute(PINNED_WHERE_KNOWN).await;
         set.map_err(|error| self.explain(error))?;
         Ok(client)
     }
@@ -240,8 +250,22 @@ impl Database {
         configured.copied().unwrap_or(CONNECT_TIMEOUT)
     }
 
+    /// Opens a replication connection to this host, with the settings of every connection of ours.
+    ///
+    /// # Errors
+    /// As [`ReplicationConnection::connect`].
+    pub async fn connect_replication(&self) -> Result<ReplicationConnection, Error> {
+        let explain = |error| self.explain_replication(error);
+        let mut connection = ReplicationConnection::connect(&self.replication())
+            .await
+            .map_err(explain)?;
+        let set = connection.simple_query(PINNED_WHERE_KNOWN).await;
+        set.map_err(explain)?;
+        Ok(connection)
+    }
+
     /// What the replication connection needs: the host that [`Self::primary`] has found.
-    pub fn replication(&self) -> ReplicationConfig {
+    fn replication(&self) -> ReplicationConfig {
         let (host, port) = host_port(&self.config);
         ReplicationConfig {
             host,
@@ -403,8 +427,7 @@ pub fn classify(code: &SqlState, message: &str, user: &str) -> Error {
         "42501" => Error::stop_msg(text)
             .remedy(format!("give user '{user}' what is missing: REPLICATION, and USAGE on the schemas and SELECT on the tables (run `tributary-source check` for the statements)")),
         "3D000" => Error::stop_msg(text).remedy("correct the database in postgres.url"),
-        // Another instance holds the slot, or its server process has not noticed yet that it is gone.
-        "55006" => Error::retry_msg(text).remedy("nothing, while another instance of this source runs"),
+        "55006" => Error::retry(ObjectInUse(text)),
         // 23505 as well is what two instances get that create one publication at the same moment.
         "42710" | "23505" | "42704" | "40001" | "40P01" | "55P03" => Error::retry_msg(text),
         state if state.starts_with("08") || state.starts_with("53") || state.starts_with("57P") => Error::retry_msg(text),

@@ -1,5 +1,6 @@
 //! The replication slot on the server.
 
+mod creation;
 mod drop;
 
 use serde::Deserialize;
@@ -8,7 +9,8 @@ use tributary_runtime::{Error, ResultExt};
 use tributary_schemas::Lsn;
 
 use crate::plugin::Plugin;
-pub use drop::{drop_free, drop_held};
+pub use creation::{Awaited, Reminder, SlotCreation};
+pub use drop::{drop_free, drop_held, end_left_over};
 
 use crate::database::{Database, literal};
 
@@ -84,6 +86,14 @@ impl Slot {
         lsn.map_or(0, |lsn| end.bytes_since(lsn))
     }
 
+    /// The server process that is only creating it, if one is: if that fails, the slot is gone.
+    pub fn half_made_by(&self) -> Option<i32> {
+        match self.confirmed_flush {
+            None => self.active_pid,
+            Some(_) => None,
+        }
+    }
+
     /// Refuses a slot that is not ours.
     ///
     /// # Errors
@@ -99,7 +109,8 @@ impl Slot {
             ))
             .remedy("give this source another `name`, or drop that slot"));
         }
-        if found != plugin.name() {
+        // One that is being created has none for a moment.
+        if found != plugin.name() && !found.is_empty() {
             return Err(Error::stop_msg(format!(
                 "slot '{name}' was created for plug-in '{found}', postgres.plugin is '{}': a slot keeps its plug-in",
                 plugin.name()
@@ -152,6 +163,15 @@ mod tests {
             r#"{"wal_status": "extended", "confirmed_flush_lsn": "0/10", "invalidation_reason": null}"#,
         );
         assert_eq!(healthy.lost(), None);
+        assert_eq!(healthy.half_made_by(), None);
         assert_eq!(healthy.confirmed_flush.unwrap().0, 0x10);
+    }
+
+    #[test]
+    fn a_slot_that_is_being_created_confirms_nothing_yet() {
+        let held = r#"{"wal_status": "reserved", "active": true, "active_pid": 7, "confirmed_flush_lsn": null}"#;
+        assert_eq!(slot(held).half_made_by(), Some(7));
+        let made = r#"{"active_pid": 7, "confirmed_flush_lsn": "0/10"}"#;
+        assert_eq!(slot(made).half_made_by(), None);
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod first_start;
 pub(crate) mod gap;
+pub(crate) mod hold;
 pub(crate) mod session;
 pub(crate) mod signals;
 pub(crate) mod slot_care;
@@ -34,14 +35,15 @@ pub(crate) async fn session(
     metrics::counter!(crate::telemetry::SESSIONS).increment(1);
     context.health.set_phase("connecting");
     let mut session = tokio::select! {
-        session = Session::prepare(config, monitor, streaming, carried) => session?,
+        session = Session::prepare(config, monitor, streaming, &context.health, carried) => session?,
         () = context.shutdown.cancelled() => return Ok(()),
     };
     let begun = tokio::select! {
-        begun = session.begin(context) => begun?,
+        begun = session.begin() => begun?,
         () = context.shutdown.cancelled() => return Ok(()),
     };
     // The slot is a new one.
     carried.publication_gone = None;
+    carried.waiting.is_over();
     Box::pin(streaming::run(session, begun, context)).await
 }

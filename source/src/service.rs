@@ -14,7 +14,7 @@ use crate::config::SourceConfig;
 use crate::run::session::Carried;
 use crate::run::slot_care::SlotWatch;
 use crate::run::status::Monitor;
-use crate::run::{self, status};
+use crate::run::{self, hold, status};
 use crate::{check, commands};
 use tributary_postgres::spool::StreamingSwitch;
 
@@ -110,10 +110,20 @@ impl Service for Source {
             if started.elapsed() > HEALTHY {
                 backoff.reset();
             }
+            // That is no fault: the next session waits until the slot is free, and says so.
+            let is_held = hold::is_held_by_another(&error);
+            if is_held {
+                backoff.reset();
+            }
             let pause = backoff.next_delay();
+            let pause_ms = pause.as_millis();
+            if is_held {
+                tracing::debug!(%error, pause_ms, "another instance was faster");
+            } else {
+                tracing::warn!(%error, pause_ms, "the session ended; trying again");
+            }
             context.health.set_phase("waiting");
             context.health.set_ready(false, error.to_string());
-            tracing::warn!(%error, pause_ms = pause.as_millis(), "the session ended; trying again");
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = context.shutdown.cancelled() => return Ok(()),

@@ -6,6 +6,8 @@
 mod keyless;
 #[path = "source/operate.rs"]
 mod operate;
+#[path = "source/sessions.rs"]
+mod sessions;
 #[path = "source/slot_care.rs"]
 mod slot_care;
 #[path = "source/unfit.rs"]

@@ -32,7 +32,7 @@ pub struct ReplicationConfig {
 /// What pgoutput's text form depends on, and what must not cut a long replication session short.
 ///
 /// The start-up packet outranks the settings of role and database.
-const SESSION: [(&str, &str); 13] = [
+const SESSION: [(&str, &str); 16] = [
     ("client_encoding", "UTF8"),
     ("DateStyle", "ISO, MDY"),
     ("IntervalStyle", "postgres"),
@@ -47,6 +47,10 @@ const SESSION: [(&str, &str); 13] = [
     // An exported snapshot is a transaction that idles.
     ("idle_in_transaction_session_timeout", "0"),
     ("idle_session_timeout", "0"),
+    // A client whose host is gone without a word is found out while the server makes it wait, too.
+    ("tcp_keepalives_idle", "10"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
 ];
 
 impl ReplicationConfig {

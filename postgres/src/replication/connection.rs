@@ -109,9 +109,22 @@ impl ReplicationConnection {
         identity.ok_or_else(|| unusable_answer(COMMAND))
     }
 
+    /// The server process of this connection.
+    ///
+    /// # Errors
+    /// As [`Self::simple_query`], and an answer of another form.
+    pub async fn backend_pid(&mut self) -> Result<i32, ReplicationError> {
+        const QUERY: &str = "SELECT pg_catalog.pg_backend_pid()";
+        let pid = only_row::<1>(self.simple_query(QUERY).await?)
+            .and_then(|[pid]| pid?.parse::<i32>().ok());
+        pid.ok_or_else(|| unusable_answer(QUERY))
+    }
+
     /// Creates a logical slot and exports the snapshot that its stream continues.
     ///
-    /// Waits for all transactions that are running to end.
+    /// Waits for all transactions that are running to end. Meanwhile the server notices that we are gone only if
+    /// `client_connection_check_interval` is set, and an SQL query has come just before: a replication command does not
+    /// start that clock.
     ///
     /// # Errors
     /// As [`Self::simple_query`]: 42710 the slot exists, 53400 no slot is free, 55000 `wal_level` is not

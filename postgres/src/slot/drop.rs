@@ -31,6 +31,31 @@ pub async fn drop_held(client: &Client, database: &Database, name: &str) -> Resu
     give_up(client, database, name, Some(TERMINATE)).await
 }
 
+/// Ends the server process that creates a slot for an instance of this source that was killed, if it is one: it may wait
+/// for a transaction for long before it notices, and its slot goes with it. Returns whether it did.
+///
+/// A living instance has had another connection since before it began to create a slot, and it connects by the same name
+/// as we do; the server ends those of a killed one at once, since they wait for nothing.
+///
+/// # Errors
+/// The server refuses.
+pub async fn end_left_over(
+    client: &Client,
+    database: &Database,
+    process: i32,
+) -> Result<bool, Error> {
+    let query = "SELECT pg_catalog.pg_terminate_backend(w.pid)
+        FROM pg_catalog.pg_stat_activity w, pg_catalog.pg_stat_activity me
+        WHERE w.pid = $1 AND w.backend_type = 'walsender' AND me.pid = pg_catalog.pg_backend_pid()
+            AND w.usesysid = me.usesysid AND w.application_name = me.application_name
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity other
+                WHERE other.usesysid = w.usesysid AND other.application_name = w.application_name
+                    AND other.backend_type = 'client backend' AND other.backend_start <= w.backend_start)";
+    let ended = client.query_opt(query, &[&process]).await;
+    let ended = ended.map_err(|e| database.explain(e))?;
+    Ok(ended.is_some_and(|row| row.get(0)))
+}
+
 async fn give_up(
     client: &Client,
     database: &Database,

@@ -7,7 +7,7 @@ use tributary_runtime::{Error, Policy, ResultExt};
 
 use crate::config::SourceConfig;
 use tributary_postgres::database::{Database, identifier};
-use tributary_postgres::slot::Slot;
+use tributary_postgres::slot::{Slot, drop_free, end_left_over};
 
 /// Says what would go, and with `yes` lets it go.
 pub(super) async fn run(config: &SourceConfig, yes: bool) -> Result<Answer, Error> {
@@ -16,16 +16,26 @@ pub(super) async fn run(config: &SourceConfig, yes: bool) -> Result<Answer, Erro
     let name = config.slot_name();
     let slot = Slot::read(&client, &database, &name).await?;
     if let Some(slot) = &slot {
-        ours(slot, &name, &database)?;
+        of_this_database(slot, &name, &database)?;
+        let is_left_over = match slot.half_made_by() {
+            Some(process) if yes => end_left_over(&client, &database, process).await?,
+            half_made => half_made.is_some(),
+        };
+        if !is_left_over {
+            unused(slot, &name)?;
+        }
     }
     let publications = publications(&client, &database, config).await?;
 
     let mut text = String::new();
     if let Some(slot) = &slot {
         let (held, unread) = (slot.retained_bytes(), slot.lag_bytes());
-        text.push_str(&format!(
-            "slot {name}, which holds {held} bytes of WAL, {unread} of them not in the topics yet\n"
-        ));
+        text.push_str(&match slot.half_made_by() {
+            Some(_) => format!("slot {name}, which a first start was creating\n"),
+            None => format!(
+                "slot {name}, which holds {held} bytes of WAL, {unread} of them not in the topics yet\n"
+            ),
+        });
     }
     for publication in &publications {
         text.push_str(&format!("publication {publication}\n"));
@@ -50,11 +60,7 @@ pub(super) async fn run(config: &SourceConfig, yes: bool) -> Result<Answer, Erro
     }
     // The slot first: it is what holds WAL.
     if slot.is_some() {
-        client
-            .execute("SELECT pg_catalog.pg_drop_replication_slot($1)", &[&name])
-            .await
-            .map_err(|e| stop(database.explain(e)))
-            .doing(|| format!("drop slot '{name}'"))?;
+        drop_free(&client, &database, &name).await.map_err(stop)?;
     }
     for publication in &publications {
         let statement = format!("DROP PUBLICATION IF EXISTS {}", identifier(publication));
@@ -69,8 +75,8 @@ pub(super) async fn run(config: &SourceConfig, yes: bool) -> Result<Answer, Erro
     Ok(Answer::ok(format!("dropped:\n{text}"), json))
 }
 
-/// A slot of that name that somebody uses, or that is not this source's, is left alone.
-fn ours(slot: &Slot, name: &str, database: &Database) -> Result<(), Error> {
+/// A slot of that name that is not this source's is left alone.
+fn of_this_database(slot: &Slot, name: &str, database: &Database) -> Result<(), Error> {
     if slot.database.as_deref() != Some(database.name()) {
         return Err(Error::stop_msg(format!(
             "slot '{name}' exists, but in database '{}'",
@@ -78,6 +84,11 @@ fn ours(slot: &Slot, name: &str, database: &Database) -> Result<(), Error> {
         ))
         .remedy("correct postgres.url, or `name`"));
     }
+    Ok(())
+}
+
+/// So is one that somebody uses.
+fn unused(slot: &Slot, name: &str) -> Result<(), Error> {
     if slot.active {
         let pid = slot
             .active_pid

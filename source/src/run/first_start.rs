@@ -22,6 +22,7 @@ use crate::run::signals::{Inbox, Received, obey};
 use crate::snapshot::parallel::{Batch, SnapshotPoint, Workers};
 use tributary_postgres::catalog::Catalog;
 use tributary_postgres::replication::{CreatedSlot, ReplicationConnection, SystemIdentity};
+use tributary_postgres::slot::{Awaited, Reminder, SlotCreation};
 
 type Tables = Vec<Arc<TableTopic>>;
 
@@ -41,10 +42,12 @@ pub(crate) async fn run(
     let (mut progress, mut inbox) = to_begin(session, identity, before, &mut tables).await?;
     // Before the slot: a slot without any progress would be a gap.
     publish_progress(&mut publisher, &progress).await?;
+    session.monitor.observe(&progress);
 
     failpoint::hit(failpoint::CREATING_SLOT);
     let created = create_slot(session, &mut connection).await?;
     failpoint::hit(failpoint::CREATED_SLOT);
+    session.health.set_phase("snapshot");
     let seq = progress.position.next_seq(created.consistent_point);
     progress.position = Position::at_consistent_point(created.consistent_point, seq);
     let point = SnapshotPoint {
@@ -126,9 +129,25 @@ pub(crate) async fn create_slot(
     let slot = session.config.slot_name();
     let plugin = session.config.postgres.plugin.name();
     tracing::info!(slot, "creating the slot; running transactions are awaited");
-    connection
-        .create_slot_exporting_snapshot(&slot, plugin)
-        .await
+    session.health.set_phase("creating the slot");
+    session.health.set_ready(false, "creating the slot");
+    let creation = SlotCreation {
+        client: &session.client,
+        name: &slot,
+        plugin,
+        temporary: false,
+    };
+    let mut reminder = Reminder::default();
+    let told = |awaited: &Awaited| {
+        if reminder.is_due(awaited) {
+            tracing::warn!(slot, "creating the slot waits for {awaited}");
+        }
+        let reason = format!("creating the slot waits for {awaited}");
+        session.health.set_ready(false, reason);
+    };
+    let created = creation.run(connection, told).await;
+    session.health.set_ready(false, "not streaming");
+    created
         .map_err(|error| match error.sqlstate() {
             // Elsewhere it is a file of the server's own, and passes.
             Some("58P01") => Error::stop(error).remedy(format!(

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 use tributary_runtime::Error;
+use tributary_runtime::health::Health;
 use tributary_schemas::Lsn;
 
 use crate::change::relation::Resolver;
@@ -15,10 +16,11 @@ use crate::log::metadata::MetadataTopics;
 use crate::log::progress::{Followed, Progress};
 use crate::log::publisher::Publisher;
 use crate::log::table_topic::Registrar;
+use crate::run::hold::{self, Waiting};
 use crate::run::status::Monitor;
 use crate::snapshot::throttle::Throttle;
 use tributary_postgres::catalog::{Catalog, CatalogTable};
-use tributary_postgres::database::{Database, NO_TRANSACTION_TIMEOUT};
+use tributary_postgres::database::Database;
 use tributary_postgres::decoder::StreamRequest;
 use tributary_postgres::decoder::limits;
 use tributary_postgres::publication;
@@ -40,6 +42,7 @@ pub(crate) struct Session {
     pub(crate) registrar: Arc<Registrar>,
     pub(crate) tables: Vec<CatalogTable>,
     pub(crate) monitor: Arc<Monitor>,
+    pub(crate) health: Health,
     /// How fast snapshots are read.
     pub(crate) throttle: Arc<Throttle>,
     pub(crate) metadata: Arc<MetadataTopics>,
@@ -51,7 +54,7 @@ pub(crate) struct Session {
     pub(super) publication_gone: Option<String>,
     /// See [`Carried`].
     adopt: Arc<AtomicBool>,
-    /// The end of the server's WAL when the session began.
+    /// The end of the server's WAL when the session began, or when it got the slot.
     wal_end: Lsn,
 }
 
@@ -63,6 +66,7 @@ pub(crate) struct Carried {
     adopt: Arc<AtomicBool>,
     /// The stream has come to a place at which this publication did not exist.
     pub(super) publication_gone: Option<String>,
+    pub(super) waiting: Waiting,
 }
 
 impl Carried {
@@ -70,6 +74,7 @@ impl Carried {
         Self {
             adopt: Arc::new(AtomicBool::new(adopt)),
             publication_gone: None,
+            waiting: Waiting::default(),
         }
     }
 
@@ -94,10 +99,15 @@ impl Session {
         config: &Arc<SourceConfig>,
         monitor: &Arc<Monitor>,
         streaming: &StreamingSwitch,
-        carried: &Carried,
+        health: &Health,
+        carried: &mut Carried,
     ) -> Result<Self, Error> {
         let (database, client) = config.database().map_err(Error::stop)?.primary().await?;
         none(server::problems(&client, &database).await?)?;
+        // Before all that costs the server more than a look at the slot.
+        let waiting = &mut carried.waiting;
+        let slot = hold::wait_until_free(&client, &database, config, health, waiting).await?;
+        health.set_phase("starting");
         let selection = Catalog::new(&client, &database)
             .select(&config.wanted())
             .await?;
@@ -105,9 +115,7 @@ impl Session {
             tracing::warn!(%problem, "a table is left out");
         }
         // Later a table that cannot be had must not keep the others from going on.
-        let first = Slot::read(&client, &database, &config.slot_name())
-            .await?
-            .is_none();
+        let first = slot.is_none();
         if first {
             selection.require()?;
         }
@@ -135,6 +143,7 @@ impl Session {
             registrar,
             tables: selection.tables,
             monitor: Arc::clone(monitor),
+            health: health.clone(),
             throttle: Arc::new(Throttle::new(config.snapshot.max_rows_per_second)),
             metadata,
             streaming: streaming.clone(),
@@ -159,6 +168,20 @@ impl Session {
         }
     }
 
+    /// Asks anew, now that we hold the slot, what progress is compared with: the slot, and the end of the server's WAL.
+    /// Until just now another instance may have streamed, and what it has published and confirmed meanwhile would look
+    /// like a gap. The timeline cannot change while the connection lasts.
+    pub(super) async fn look_behind_the_slot(
+        &mut self,
+        identity: &mut SystemIdentity,
+    ) -> Result<Slot, Error> {
+        identity.xlogpos = self.database.flush_lsn(&self.client).await?;
+        self.wal_end = identity.xlogpos;
+        let name = self.config.slot_name();
+        let slot = Slot::read(&self.client, &self.database, &name).await?;
+        slot.ok_or_else(|| Error::retry_msg(format!("slot '{name}' is not there any more")))
+    }
+
     /// Whether somebody has told us to go on where we would stop.
     pub(super) fn adopts(&self) -> bool {
         self.adopt.load(Ordering::Relaxed)
@@ -179,15 +202,12 @@ impl Session {
         &self,
     ) -> Result<(SystemIdentity, ReplicationConnection), Error> {
         let explain = |error| self.database.explain_replication(error);
-        let mut connection = ReplicationConnection::connect(&self.database.replication())
-            .await
-            .map_err(explain)?;
-        let identity = connection.identify_system().await.map_err(explain)?;
+        let mut connection = self.database.connect_replication().await?;
         // Of the connection that will stream: since PG 16 a standby decodes as well, and the host may have become one.
+        // First: a standby that is promoted just now would still tell the timeline before.
         let recovery = "SELECT pg_catalog.pg_is_in_recovery()";
         let recovery = connection.simple_query(recovery).await.map_err(explain)?;
-        let set = connection.simple_query(NO_TRANSACTION_TIMEOUT).await;
-        set.map_err(explain)?;
+        let identity = connection.identify_system().await.map_err(explain)?;
         match recovery.first().and_then(|row| row.first()) {
             Some(Some(no)) if no == "f" => Ok((identity, connection)),
             _ => Err(Error::retry_msg(format!(

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tributary_runtime::Error;
-use tributary_runtime::cli::Context;
 use tributary_schemas::Lsn;
 
 use super::session::{Begun, Session, keep_alive};
@@ -47,31 +46,31 @@ enum Way {
 }
 
 impl Session {
-    pub(super) async fn begin(&mut self, context: &Context) -> Result<Begun, Error> {
+    pub(super) async fn begin(&mut self) -> Result<Begun, Error> {
         let name = self.config.slot_name();
         let Some(slot) = Slot::read(&self.client, &self.database, &name).await? else {
-            return self.begin_without_slot(None, context).await;
+            return self.begin_without_slot(None).await;
         };
         slot.ours(&name, self.config.postgres.plugin, &self.database)?;
         match slot.lost() {
-            None => self.resume(&slot, context).await,
+            None => self.resume(&slot).await,
             // Nobody can hold it any more.
             Some(reason) => {
                 let reason = reason.to_owned();
                 let lost = Gap::SlotLost { slot: name, reason };
-                self.begin_without_slot(Some(lost), context).await
+                self.begin_without_slot(Some(lost)).await
             }
         }
     }
 
     /// There is a slot: holding it comes first. An instance that waits for it must not touch the producer,
     /// which would fence the healthy one.
-    async fn resume(&mut self, slot: &Slot, context: &Context) -> Result<Begun, Error> {
-        context.health.set_phase("waiting for the slot");
-        let (identity, mut connection) = self.connect_replication().await?;
+    async fn resume(&mut self, slot: &Slot) -> Result<Begun, Error> {
+        let (mut identity, mut connection) = self.connect_replication().await?;
         let history = self.history(&mut connection, &identity).await?;
         self.let_standbys_keep(slot, &mut connection).await?;
         let mut stream = self.start_replication(connection, Lsn::ZERO).await?;
+        let slot = &self.look_behind_the_slot(&mut identity).await?;
         let work = async {
             let mut taken = self.take_log().await?;
             let before = taken.progress.take();
@@ -100,9 +99,7 @@ impl Session {
             let (identity, connection) = self.connect_replication().await?;
             let server = (identity, connection);
             let before = Some(progress);
-            return self
-                .begin_anew(publisher, before, server, true, context)
-                .await;
+            return self.begin_anew(publisher, before, server, true).await;
         }
         Ok(Begun {
             stream,
@@ -186,11 +183,7 @@ impl Session {
     }
 
     /// There is no slot, or one that is of no use: a first start, or a gap.
-    async fn begin_without_slot(
-        &mut self,
-        lost: Option<Gap>,
-        context: &Context,
-    ) -> Result<Begun, Error> {
+    async fn begin_without_slot(&mut self, lost: Option<Gap>) -> Result<Begun, Error> {
         let taken = self.take_log().await?;
         self.unless_done(taken.progress.as_ref())?;
         let (identity, mut connection) = self.connect_replication().await?;
@@ -210,7 +203,7 @@ impl Session {
             progress => progress,
         };
         let server = (identity, connection);
-        self.begin_anew(taken.publisher, before, server, lost.is_some(), context)
+        self.begin_anew(taken.publisher, before, server, lost.is_some())
             .await
     }
 
@@ -251,7 +244,6 @@ impl Session {
         before: Option<Progress>,
         (identity, connection): (SystemIdentity, ReplicationConnection),
         stale: bool,
-        context: &Context,
     ) -> Result<Begun, Error> {
         match before {
             // That, too, for a sweep that was decided on, and killed before its slot was there.
@@ -262,7 +254,6 @@ impl Session {
             before => {
                 drop(connection);
                 self.make_room(stale).await?;
-                context.health.set_phase("snapshot");
                 first_start::run(self, publisher, before).await
             }
         }
@@ -281,6 +272,7 @@ impl Session {
         // Before the slot, as at a first start: with what the log said before, a new slot would be a gap of its own, and
         // nobody would be there any more who has decided about this one.
         first_start::publish_progress(&mut publisher, &progress).await?;
+        self.monitor.observe(&progress);
         failpoint::hit(failpoint::CREATING_SLOT);
         self.make_room(stale).await?;
         let created = first_start::create_slot(self, &mut connection).await?;

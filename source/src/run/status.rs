@@ -150,7 +150,9 @@ impl Monitor {
     /// or so while rows are read.
     pub(crate) fn observe(&self, progress: &Progress) {
         let mut state = self.lock();
-        state.position.get_or_insert(progress.position);
+        if progress.has_begun() {
+            state.position.get_or_insert(progress.position);
+        }
         state.paused = progress.snapshots_paused;
         for (topic, table) in &progress.tables {
             let counted = state.table(topic);

@@ -8,6 +8,7 @@ mod obey_signals;
 mod postponed;
 mod read_chunks;
 mod read_keyless;
+mod silence;
 mod tables;
 
 use std::sync::Arc;
@@ -35,16 +36,16 @@ use crate::telemetry;
 use chunks::Chunks;
 use commands::Commands;
 use keyless::Held;
+use silence::Silence;
 use tables::Tables;
 use tributary_postgres::decoder::{Decoded, Decoder};
 use tributary_postgres::pgoutput::{Begin, Message};
 use tributary_postgres::replication::{Frame, ReplicationStream};
+use tributary_postgres::slot::Slot;
 use tributary_postgres::spool::{Spool, Taken};
 
 /// How long an idle database's slot may stand still: then a progress record alone moves it.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// A server that has been silent for so long is gone, whatever TCP says.
-const MAX_SILENCE: Duration = Duration::from_secs(20);
 /// So many frames of a spooled transaction are read before something else gets its turn.
 const REPLAYED_AT_ONCE: usize = 10_000;
 
@@ -67,7 +68,10 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
     )
     .await?;
     progress.signals_offset = Some(signals_offset);
+    let name = session.config.slot_name();
+    let slot = Slot::read(&session.client, &session.database, &name).await?;
     let mut streaming = Streaming {
+        silence: Silence::of(slot.as_ref()),
         tables: Tables::begin(&session, &progress),
         stream,
         publisher,
@@ -104,6 +108,7 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
 struct Streaming {
     session: Session,
     stream: ReplicationStream,
+    silence: Silence,
     /// Where streamed transactions wait for their commit.
     spool: Option<Spool>,
     publisher: Publisher,
@@ -423,15 +428,9 @@ impl Streaming {
         #[expect(clippy::cast_precision_loss, reason = "a gauge")]
         metrics::gauge!(telemetry::LAG_BYTES)
             .set(self.received.bytes_since(self.durable.confirm()) as f64);
-        let silent = self.stream.silence() > MAX_SILENCE;
-        if silent {
-            return Err(Error::retry_msg(format!(
-                "Postgres has been silent for {} s",
-                MAX_SILENCE.as_secs()
-            )));
-        }
-        // The answer to a status is what tells a silent server from a dead one.
-        let ask = self.stream.silence() > MAX_SILENCE / 3;
+        let silence = self.stream.silence();
+        self.silence.endure(silence, &self.session).await?;
+        let ask = Silence::asks_for_an_answer(silence);
         let confirm = self.durable.confirm();
         failpoint::hit(failpoint::CONFIRMING);
         self.session.caught_up_to(self.received);

@@ -1,9 +1,10 @@
-//! A way between two servers that can be cut.
+//! A way between two servers that can be cut, or that is slow.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -38,6 +39,14 @@ impl Link {
     /// # Errors
     /// No port is free.
     pub fn to(target: u16) -> Result<Self> {
+        Self::slow(target, Duration::ZERO)
+    }
+
+    /// A link on which every byte takes so long, in both directions.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub fn slow(target: u16, delay: Duration) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
         let shared = Arc::new(Shared::default());
@@ -50,7 +59,7 @@ impl Link {
                         return;
                     }
                     // A connection that fails is the servers' business: they try again.
-                    let _ = client.and_then(|client| forward(&accepting, client, target));
+                    let _ = client.and_then(|client| forward(&accepting, client, target, delay));
                 }
             })?;
         Ok(Self { port, shared })
@@ -71,22 +80,45 @@ impl Link {
     }
 }
 
-fn forward(shared: &Shared, client: TcpStream, target: u16) -> io::Result<()> {
+fn forward(shared: &Shared, client: TcpStream, target: u16, delay: Duration) -> io::Result<()> {
     let server = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, target)))?;
     let mut state = shared.lock();
     if state.is_cut {
         return Ok(());
     }
-    for (mut from, mut to) in [
+    for (from, to) in [
         (client.try_clone()?, server.try_clone()?),
         (server.try_clone()?, client.try_clone()?),
     ] {
         thread::spawn(move || {
-            let _ = io::copy(&mut from, &mut to);
+            let _ = copy(from, &to, delay);
             let _ = to.shutdown(Shutdown::Write);
         });
     }
     state.sockets.extend([client, server]);
+    Ok(())
+}
+
+/// Copies to the end; what is under way does not keep what comes behind it from being taken.
+fn copy(mut from: TcpStream, mut to: &TcpStream, delay: Duration) -> io::Result<()> {
+    if delay.is_zero() {
+        return io::copy(&mut from, &mut to).map(drop);
+    }
+    to.set_nodelay(true)?;
+    let (sender, under_way) = mpsc::channel::<(Instant, Vec<u8>)>();
+    thread::spawn(move || {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            let due = Instant::now() + delay;
+            if sender.send((due, buffer[..read].to_vec())).is_err() {
+                return;
+            }
+        }
+    });
+    for (due, bytes) in under_way {
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        to.write_all(&bytes)?;
+    }
     Ok(())
 }
 
@@ -101,8 +133,6 @@ impl Drop for Link {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
-
     use super::*;
 
     #[test]
@@ -119,5 +149,22 @@ mod tests {
         assert_eq!(server.read(&mut five).unwrap(), 0);
         let mut refused = TcpStream::connect((Ipv4Addr::LOCALHOST, link.port())).unwrap();
         assert_eq!(refused.read(&mut five).unwrap_or_default(), 0);
+    }
+
+    #[test]
+    fn a_slow_link_delays_both_ways() {
+        let delay = Duration::from_millis(30);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let link = Link::slow(listener.local_addr().unwrap().port(), delay).unwrap();
+        let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, link.port())).unwrap();
+        let sent = Instant::now();
+        client.write_all(b"there").unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let mut five = [0; 5];
+        server.read_exact(&mut five).unwrap();
+        server.write_all(&five).unwrap();
+        client.read_exact(&mut five).unwrap();
+        assert_eq!(&five, b"there");
+        assert!(sent.elapsed() >= 2 * delay);
     }
 }

@@ -12,7 +12,7 @@ pub(crate) fn details_text(details: &Value) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = slot(details, &mut text)
-        .and_then(|()| snapshot(&details["snapshot"], &mut text))
+        .and_then(|()| snapshot(details, &mut text))
         .and_then(|()| tables(&details["tables"], &mut text));
     text
 }
@@ -58,7 +58,11 @@ fn slot(details: &Value, text: &mut String) -> std::fmt::Result {
     )
 }
 
-fn snapshot(snapshot: &Value, text: &mut String) -> std::fmt::Result {
+fn snapshot(details: &Value, text: &mut String) -> std::fmt::Result {
+    let snapshot = &details["snapshot"];
+    if snapshot.is_null() && details["position"].is_null() {
+        return writeln!(text, "snapshot  not known: the source has not begun");
+    }
     if snapshot.is_null() {
         return writeln!(text, "snapshot  none: every table is read");
     }

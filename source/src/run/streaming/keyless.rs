@@ -26,6 +26,7 @@ use tributary_postgres::catalog::{Catalog, CatalogTable};
 use tributary_postgres::database::{Database, is_undefined, literal};
 use tributary_postgres::pgoutput::Begin;
 use tributary_postgres::replication::ReplicationConnection;
+use tributary_postgres::slot::{Awaited, Reminder, SlotCreation};
 
 /// How long the preparation waits for its lock before it lets a change of the table pass.
 const LOCK_TIMEOUT_MS: u32 = 2_000;
@@ -236,16 +237,29 @@ impl Preparation {
         client: &Client,
         slot: &str,
     ) -> Result<(String, ReplicationConnection), Error> {
-        let explain = |error| self.database.explain_replication(error);
-        let mut connection = ReplicationConnection::connect(&self.database.replication())
-            .await
-            .map_err(explain)?;
+        let mut connection = self.database.connect_replication().await?;
         let since = self.database.insert_lsn(client).await?;
         self.stage.send_replace(Stage::Creating(since));
-        let created = connection
-            .create_temporary_slot_exporting_snapshot(slot, self.plugin)
+        let creation = SlotCreation {
+            client,
+            name: slot,
+            plugin: self.plugin,
+            temporary: true,
+        };
+        let mut reminder = Reminder::default();
+        let told = |awaited: &Awaited| {
+            if reminder.is_due(awaited) {
+                let table = &self.task.known.table;
+                tracing::warn!(
+                    table,
+                    "the slot to read the table under waits for {awaited}"
+                );
+            }
+        };
+        let created = creation
+            .run(&mut connection, told)
             .await
-            .map_err(explain)
+            .map_err(|error| self.database.explain_replication(error))
             .doing(|| "create a temporary slot")?;
         self.stage
             .send_replace(Stage::Created(created.consistent_point));
