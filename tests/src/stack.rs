@@ -32,7 +32,7 @@ pub use link::Link;
 pub use part::{Engine, Part};
 pub use ports::Ports;
 pub use postgres::{Postgres, postgres_program};
-pub use server::installed;
+pub use server::{connect, debezium};
 pub use state::Status;
 
 use choice::{Choice, Wish};

@@ -164,7 +164,7 @@ main() {
     kafka_version=$(line KAFKA "${TRIBUTARY_KAFKA_VERSION:-$KAFKA}" TRIBUTARY_KAFKA_VERSION)
     registry_version=$(line REGISTRY "$registry_line" TRIBUTARY_REGISTRY_VERSION)
     local components=(kafka "$kafka_version" registry "$registry_version" "$engine" "${!engine_version}")
-    [ -z "$peer" ] || components+=(debezium "$DEBEZIUM")
+    [ -z "$peer" ] || components+=(debezium "$DEBEZIUM" kafka "$(line KAFKA "$CONNECT" CONNECT)")
     local postgres_major version
     for postgres_major in "${postgres[@]}"; do
         version=POSTGRES_$postgres_major

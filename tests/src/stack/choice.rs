@@ -111,14 +111,6 @@ impl Wish {
     }
 }
 
-/// The line of Kafka that a new stack would have, by whose libraries the peer runs.
-///
-/// # Errors
-/// `TRIBUTARY_KAFKA_VERSION` names what there is not.
-pub(super) fn kafka_line() -> Result<String> {
-    line_from_env("KAFKA")?.map_or_else(|| pinned("KAFKA"), Ok)
-}
-
 fn default_registry() -> Result<String> {
     pinned(&format!("REGISTRY_{}", Jdk::newest()?.family()))
 }

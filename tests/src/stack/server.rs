@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::choice::{Choice, kafka_line};
+use super::choice::Choice;
 use super::launch::{Account, cached, configure, run};
 use super::part::{Engine, Part};
 use super::pinned::{of_line, pinned, pinned_lines};
@@ -44,16 +44,20 @@ pub(super) fn command(part: Part, folder: &Folder, state: &State) -> Result<Comm
     }
 }
 
-/// Where `install.sh` put what the stack itself does not run; `name` is a component of it, such as `kafka`.
+/// Where `install.sh` put the peer that the tests compare us with.
 ///
 /// # Errors
 /// It is not installed.
-pub fn installed(name: &str) -> Result<PathBuf> {
-    let version = match name {
-        "kafka" => of_line("KAFKA", &kafka_line()?)?,
-        _ => pinned(&name.to_uppercase())?,
-    };
-    cached(name, &version)
+pub fn debezium() -> Result<PathBuf> {
+    cached("debezium", &pinned("DEBEZIUM")?)
+}
+
+/// Where `install.sh` put the Kafka by whose Connect the peer runs.
+///
+/// # Errors
+/// It is not installed.
+pub fn connect() -> Result<PathBuf> {
+    cached("kafka", &of_line("KAFKA", &pinned("CONNECT")?)?)
 }
 
 fn kafka(folder: &Folder, state: &State) -> Result<Command> {
