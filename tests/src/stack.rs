@@ -16,6 +16,7 @@ mod choice;
 mod cluster;
 mod control;
 mod guard;
+mod jdk;
 mod launch;
 mod link;
 mod part;
@@ -100,7 +101,7 @@ impl Stack {
     pub fn up(dir: &Path, options: &Options) -> Result<Self> {
         let folder = Folder::create(dir)?;
         let lock = folder.lock()?;
-        let wish = Wish::read(options)?;
+        let wish = Wish::read(options.engine, options.postgres)?;
         let mut known = match folder.read()? {
             Some(state) => {
                 wish.is_met_by(&state.choice, folder.path())?;

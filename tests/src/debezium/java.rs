@@ -9,10 +9,7 @@ use crate::stack;
 
 /// A Java program that has Kafka's jars, a logger, and what else is named, on its class path.
 pub(super) fn java(options: &[&str], more: Option<&str>) -> Result<Command> {
-    let mut path = vec![
-        stack::connect()?.join("jars/*"),
-        peer()?.join("logging/*"),
-    ];
+    let mut path = vec![stack::connect()?.join("jars/*"), peer()?.join("logging/*")];
     if let Some(more) = more {
         path.insert(0, peer()?.join(more));
     }

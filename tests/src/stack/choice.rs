@@ -5,11 +5,10 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::Options;
+use super::jdk::Jdk;
 use super::part::Engine;
-use super::postgres::Postgres;
 use super::pinned::{pinned, pinned_lines};
-use super::server::Jdk;
+use super::postgres::Postgres;
 
 /// What a stack runs. As a registry does not start with a store of another line, nor every server with older data, a
 /// stack keeps its lines when the default ones change.
@@ -45,14 +44,12 @@ fn first_registry() -> String {
 }
 
 impl Wish {
-    /// What the options name, else `TRIBUTARY_ENGINE`, `TRIBUTARY_POSTGRES`, `TRIBUTARY_KAFKA_VERSION` and
-    /// `TRIBUTARY_REGISTRY_VERSION`.
+    /// What is given, else what `TRIBUTARY_ENGINE`, `TRIBUTARY_POSTGRES`, `TRIBUTARY_KAFKA_VERSION` and
+    /// `TRIBUTARY_REGISTRY_VERSION` name.
     ///
     /// # Errors
     /// A variable names what there is not.
-    pub(super) fn read(options: &Options) -> Result<Self> {
-        let engine = options.engine;
-        let postgres = options.postgres;
+    pub(super) fn read(engine: Option<Engine>, postgres: Option<Postgres>) -> Result<Self> {
         Ok(Self {
             engine: engine.map_or_else(Engine::from_env, |engine| Ok(Some(engine)))?,
             postgres: postgres.map_or_else(Postgres::from_env, |postgres| Ok(Some(postgres)))?,

@@ -7,12 +7,11 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::choice::Choice;
+use super::jdk::Jdk;
 use super::launch::{Account, cached, configure, run};
 use super::part::{Engine, Part};
-use super::pinned::{of_line, pinned, pinned_lines};
+use super::pinned::{of_line, pinned};
 use super::state::{Folder, State};
-
-const FIND_JDK: &str = include_str!("../../stack/jdk.sh");
 
 /// The version of a part that this machine would run.
 ///
@@ -235,44 +234,9 @@ fn elasticsearch(server: &mut Command, installed: &Path, config: &Path) {
         .arg("Launcher");
 }
 
-/// A Java development kit.
-pub(super) struct Jdk {
-    major: u32,
-    home: PathBuf,
-}
-
-impl Jdk {
-    /// Which of the versions that `versions.env` names by JDK it runs.
-    pub(super) const fn family(&self) -> &'static str {
-        if self.major >= 21 { "JDK21" } else { "JDK17" }
-    }
-
-    /// The newest one of this machine.
-    pub(super) fn newest() -> Result<Self> {
-        let output = Command::new("sh")
-            .args(["-c", FIND_JDK])
-            .output()
-            .context("cannot run sh")?;
-        if !output.status.success() {
-            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        let text = String::from_utf8_lossy(&output.stdout);
-        let (major, home) = text
-            .trim()
-            .split_once(' ')
-            .context("jdk.sh printed no JDK")?;
-        let major = major
-            .parse()
-            .with_context(|| format!("'{major}' is no JDK version"))?;
-        Ok(Self {
-            major,
-            home: home.into(),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::pinned::pinned_lines;
     use super::*;
 
     #[test]
@@ -301,12 +265,5 @@ mod tests {
         }
         let error = pinned("MYSQL").unwrap_err().to_string();
         assert_eq!(error, "tests/stack/versions.env has no MYSQL");
-    }
-
-    #[test]
-    fn the_jdk_found_has_a_compiler() {
-        let jdk = Jdk::newest().unwrap();
-        assert!(jdk.major >= 17);
-        assert!(jdk.home.join("bin/javac").exists());
     }
 }
