@@ -11,22 +11,25 @@ PORTS := $(or $(TRIBUTARY_STACK_PORTS),conventional)
 
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= pgoutput wal2json values
-MATRIX := 14 15 16 17 18
+# PostgreSQL, and where they are not the default ones the release lines of Kafka and of the registry.
+MATRIX := 14 15 16 17 18 15/4.1/2.6
 # What holds on every version, and needs no wal2json.
 CORE := --test source --test failover --test evolution
 
+matrix_row = IFS=/ read -r TRIBUTARY_POSTGRES TRIBUTARY_KAFKA_VERSION TRIBUTARY_REGISTRY_VERSION <<< "$$row"; \
+	    export TRIBUTARY_POSTGRES TRIBUTARY_KAFKA_VERSION TRIBUTARY_REGISTRY_VERSION
 install := tests/stack/install.sh
 stack := cargo run --quiet -p tributary-tests --bin stack -- --dir $(STACK_DIR)
-# A stack of its own, which ends with the command however that ends; $$$$ is the shell's process id, $$major that of the
+# A stack of its own, which ends with the command however that ends; $$$$ is the shell's process id, $$row that of the
 # matrix.
-with_stack = TRIBUTARY_BIN_DIR=$(TARGET)/debug $(TARGET)/debug/stack --dir target/test-stack-$$$$$${major:+-$$major} run
+with_stack = TRIBUTARY_BIN_DIR=$(TARGET)/debug $(TARGET)/debug/stack --dir target/test-stack-$$$$$${row:+-$${row//\//-}} run
 
 .PHONY: help up down status build release test test-long test-matrix fuzz fuzz-seeds lint fmt demo bench clean-stack
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
-up: ## Install and start the local stack: PostgreSQL, Kafka, registry, search engine (TRIBUTARY_STACK_PORTS, TRIBUTARY_ENGINE)
+up: ## Install and start the local stack: PostgreSQL, Kafka, registry, search engine (TRIBUTARY_STACK_PORTS; versions: CONTRIBUTING.md)
 	$(install)
 	$(stack) up --ports $(PORTS)
 
@@ -68,13 +71,13 @@ fuzz-seeds: ## Record fuzz/seeds anew, from what a real server sends
 $(CACHE)/tools/bin/cargo-fuzz:
 	cargo install --root $(CACHE)/tools --locked cargo-fuzz
 
-test-matrix: ## Run the core of the suite on PostgreSQL 14, 15, 16, 17 and 18
-	$(install) $(addprefix postgres-,$(MATRIX))
+test-matrix: ## Run the core of the suite on PostgreSQL 14 to 18, and on Kafka 4.1 with Apicurio 2.6 (MATRIX="17 15/4.1/2.6")
+	for row in $(MATRIX); do $(matrix_row); $(install) postgres-17; done
 	cargo build --workspace --bins
 	cargo test --workspace $(CORE) --no-run
-	failed= report=; for major in $(MATRIX); do \
-	    if TRIBUTARY_POSTGRES=$$major $(with_stack) cargo test --workspace $(CORE); then result=ok; else result=FAILED; failed=1; fi; \
-	    report+="PostgreSQL $$major: $$result"$$'\n'; \
+	failed= report=; for row in $(MATRIX); do $(matrix_row); \
+	    if $(with_stack) cargo test --workspace $(CORE); then result=ok; else result=FAILED; failed=1; fi; \
+	    report+="PostgreSQL $$row: $$result"$$'\n'; \
 	done; printf '%s' "$$report"; [ -z "$$failed" ]
 
 lint: $(CACHE)/tools/bin/cargo-deny ## Check format, lints, documentation, licences and dependencies

@@ -1,5 +1,7 @@
 //! Ordinary connections to the source database, and what an error of theirs means.
 
+pub mod output_plugins;
+
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -283,6 +285,13 @@ impl Database {
     pub fn explain_replication(&self, error: ReplicationError) -> Error {
         if error.is_connection_lost() {
             return Error::retry(error);
+        }
+        let refused = error.server().and_then(|error| {
+            let hint = error.hint.as_deref().unwrap_or_default();
+            output_plugins::remedy(&error.sqlstate, &error.message, hint)
+        });
+        if let Some(remedy) = refused {
+            return Error::stop(error).remedy(remedy);
         }
         match error.sqlstate().map(SqlState::from_code) {
             Some(code) => classify(&code, &error.to_string(), self.user()),

@@ -24,7 +24,7 @@ pub async fn problems(client: &Client, database: &Database) -> Result<Vec<Error>
             .remedy("upgrade to 14 or later"),
         );
     }
-    if facts.wal_level != "logical" {
+    if !facts.can_decode() {
         problems.push(
             Error::stop_msg(format!(
                 "wal_level is '{}' on {}",
@@ -55,8 +55,22 @@ pub async fn problems(client: &Client, database: &Database) -> Result<Vec<Error>
 struct ServerFacts {
     version_num: i32,
     wal_level: String,
+    /// Only PostgreSQL 19 and later have it.
+    effective_wal_level: Option<String>,
     may_replicate: bool,
     in_recovery: bool,
+}
+
+impl ServerFacts {
+    /// Whether the WAL holds what a logical slot needs, or will: where there is an `effective_wal_level`, it rises from
+    /// `replica` to `logical` with the first logical slot.
+    fn can_decode(&self) -> bool {
+        match self.wal_level.as_str() {
+            "logical" => true,
+            "replica" => self.effective_wal_level.is_some(),
+            _ => false,
+        }
+    }
 }
 
 /// Reads [`ServerFacts`].
@@ -65,14 +79,38 @@ async fn server_facts(client: &Client) -> Result<ServerFacts, tokio_postgres::Er
         .query_one(
             "SELECT current_setting('server_version_num')::int, current_setting('wal_level'),
                 (SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
-                pg_catalog.pg_is_in_recovery()",
+                pg_catalog.pg_is_in_recovery(), current_setting('effective_wal_level', true)",
             &[],
         )
         .await?;
     Ok(ServerFacts {
         version_num: row.get(0),
         wal_level: row.get(1),
+        effective_wal_level: row.get(4),
         may_replicate: row.get(2),
         in_recovery: row.get(3),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ServerFacts;
+
+    #[test]
+    fn a_server_that_raises_its_wal_level_by_itself_can_decode() {
+        let can_decode = |wal_level: &str, effective: Option<&str>| {
+            let facts = ServerFacts {
+                version_num: 190_000,
+                wal_level: wal_level.to_owned(),
+                effective_wal_level: effective.map(str::to_owned),
+                may_replicate: true,
+                in_recovery: false,
+            };
+            facts.can_decode()
+        };
+        assert!(can_decode("logical", None) && can_decode("logical", Some("logical")));
+        assert!(can_decode("replica", Some("replica")) && can_decode("replica", Some("logical")));
+        assert!(!can_decode("replica", None));
+        assert!(!can_decode("minimal", Some("minimal")));
+    }
 }

@@ -1,6 +1,7 @@
 //! `check`: tries everything that `run` needs, changes nothing, and reports all that is wrong at once.
 
 mod failover;
+mod plugin;
 
 use tokio_postgres::Client;
 use tributary_runtime::registry::Registry;
@@ -103,6 +104,7 @@ async fn postgres(
     .await?;
     problems.extend(limits.iter().map(Problem::from));
     problems.extend(selection.tables.iter().filter_map(CatalogTable::note));
+    problems.extend(plugin::refused(config, &client, &database).await?);
     Ok(selection.tables)
 }
 

@@ -12,9 +12,11 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
 
+mod choice;
 mod cluster;
 mod control;
 mod guard;
+mod jdk;
 mod launch;
 mod link;
 mod part;
@@ -31,9 +33,10 @@ pub use link::Link;
 pub use part::{Engine, Part};
 pub use ports::Ports;
 pub use postgres::{Postgres, postgres_program};
-pub use server::installed;
+pub use server::{connect, debezium};
 pub use state::Status;
 
+use choice::{Choice, Wish};
 use guard::Guard;
 use process::Process;
 use readiness::say;
@@ -94,41 +97,18 @@ impl Stack {
     /// Starts the parts wanted that do not run, and waits until each of them serves.
     ///
     /// # Errors
-    /// Something is not installed, a port is taken, the stack has another engine, or a server does not start (with the end of its log).
+    /// Something is not installed, a port is taken, the stack has other versions than those asked for, or a server does not start (with the end of its log).
     pub fn up(dir: &Path, options: &Options) -> Result<Self> {
         let folder = Folder::create(dir)?;
         let lock = folder.lock()?;
-        let wanted = options
-            .engine
-            .map_or_else(Engine::from_env, |engine| Ok(Some(engine)))?;
-        let postgres = options
-            .postgres
-            .map_or_else(Postgres::from_env, |postgres| Ok(Some(postgres)))?;
+        let wish = Wish::read(options.engine, options.postgres)?;
         let mut known = match folder.read()? {
-            Some(state) => state,
-            None => new_state(
-                &folder,
-                options,
-                wanted.unwrap_or_default(),
-                postgres.unwrap_or_default(),
-            )?,
+            Some(state) => {
+                wish.is_met_by(&state.choice, folder.path())?;
+                state
+            }
+            None => new_state(&folder, options, wish.or_default()?)?,
         };
-        if let Some(postgres) = postgres.filter(|postgres| *postgres != known.postgres) {
-            let (dir, old, new) = (
-                folder.path().display(),
-                known.postgres.major(),
-                postgres.major(),
-            );
-            bail!(
-                "the stack in {dir} has PostgreSQL {old}, not {new}: use another folder, or remove this one (`make clean-stack`)"
-            );
-        }
-        if let Some(engine) = wanted.filter(|engine| *engine != known.engine) {
-            let (dir, old, new) = (folder.path().display(), known.engine.name(), engine.name());
-            bail!(
-                "the stack in {dir} has {old}, not {new}: use another folder, or remove this one (`make clean-stack`)"
-            );
-        }
         known.renew_versions(server::version)?;
         folder.write(&known)?;
         let guard = match options.lifetime {
@@ -206,12 +186,12 @@ impl Stack {
 
     /// What serves as the search engine.
     pub fn engine(&self) -> Engine {
-        self.known.engine
+        self.known.choice.engine
     }
 
     /// The version of PostgreSQL.
     pub fn postgres(&self) -> Postgres {
-        self.known.postgres
+        self.known.choice.postgres
     }
 
     /// The version of each server.
@@ -311,13 +291,8 @@ impl Drop for Stack {
     }
 }
 
-fn new_state(
-    folder: &Folder,
-    options: &Options,
-    engine: Engine,
-    postgres: Postgres,
-) -> Result<State> {
-    let mut state = State::new(engine, postgres, options.postgres_settings.clone());
+fn new_state(folder: &Folder, options: &Options, choice: Choice) -> Result<State> {
+    let mut state = State::new(choice, options.postgres_settings.clone());
     for (part, ports) in ports::choose(&options.ports)? {
         let port = ports.port;
         let url = match part {
@@ -328,7 +303,7 @@ fn new_state(
         };
         let (inner_port, version, log) = (
             ports.inner_port,
-            server::version(part, engine, postgres)?,
+            server::version(part, &state.choice)?,
             folder.log(part),
         );
         state.parts.insert(

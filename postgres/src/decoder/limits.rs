@@ -1,10 +1,10 @@
-//! What wal2json cannot carry: refused at the start, and named by `check`.
+//! An output plug-in that the server refuses, and what wal2json cannot carry: refused at the start, and named by `check`.
 
 use tokio_postgres::Client;
 use tributary_runtime::Error;
 
 use crate::catalog::CatalogTable;
-use crate::database::{Database, qualified};
+use crate::database::{Database, output_plugins, qualified};
 use crate::plugin::Plugin;
 
 const USE_PGOUTPUT: &str = "set postgres.plugin = \"pgoutput\" (with a new slot)";
@@ -17,7 +17,8 @@ const DOUBTFUL: &str = "
                        'pg_catalog.numeric'::pg_catalog.regtype)
     ORDER BY attrelid, attnum";
 
-/// Everything about the database and its tables that wal2json cannot carry faithfully; nothing for another plug-in.
+/// The server's refusal of the plug-in, and everything about the database and its tables that wal2json cannot carry
+/// faithfully.
 ///
 /// # Errors
 /// The server is away.
@@ -27,11 +28,12 @@ pub async fn problems(
     database: &Database,
     tables: &[CatalogTable],
 ) -> Result<Vec<Error>, Error> {
+    let refusal = output_plugins::refusal(client, database, plugin.name()).await?;
+    let mut problems = Vec::from_iter(refusal);
     if plugin != Plugin::Wal2json {
-        return Ok(Vec::new());
+        return Ok(problems);
     }
     let explain = |error| database.explain(error);
-    let mut problems = Vec::new();
     let row = client
         .query_one("SELECT pg_catalog.current_setting('server_encoding')", &[])
         .await

@@ -133,7 +133,7 @@ fn sum(ends: &Offsets) -> u64 {
 }
 
 fn version() -> Result<String> {
-    let folder = crate::stack::installed("debezium")?;
+    let folder = crate::stack::debezium()?;
     let name = folder.file_name().context("no folder")?;
     Ok(name.to_string_lossy().into_owned())
 }

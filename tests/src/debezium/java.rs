@@ -5,14 +5,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::stack::installed;
+use crate::stack;
 
 /// A Java program that has Kafka's jars, a logger, and what else is named, on its class path.
 pub(super) fn java(options: &[&str], more: Option<&str>) -> Result<Command> {
-    let mut path = vec![
-        installed("kafka")?.join("jars/*"),
-        peer()?.join("logging/*"),
-    ];
+    let mut path = vec![stack::connect()?.join("jars/*"), peer()?.join("logging/*")];
     if let Some(more) = more {
         path.insert(0, peer()?.join(more));
     }
@@ -28,5 +25,5 @@ pub(super) fn java(options: &[&str], more: Option<&str>) -> Result<Command> {
 
 /// Where `install.sh` put Debezium.
 pub(super) fn peer() -> Result<PathBuf> {
-    installed("debezium").context("Debezium is not installed: run tests/stack/install.sh debezium")
+    stack::debezium().context("Debezium is not installed: run tests/stack/install.sh debezium")
 }

@@ -13,6 +13,9 @@ use super::launch::{Account, cached, configure, run};
 use super::pinned::pinned;
 use super::process::is_unreaped;
 
+/// The list of what may be named as an output plug-in: of 14.24, 15.20, 16.15, 17.11, 18.6 and later.
+const PLUGINS: &str = "output_plugin_libraries";
+
 /// A major version of PostgreSQL: Debian's, which has wal2json and the client programs, or another one, which has the
 /// server only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -75,6 +78,7 @@ impl Postgres {
             self.make_cluster(home, &data, account)?;
         }
         let mut template = include_str!("../../stack/postgres/postgresql.conf").to_owned();
+        template.push_str(&self.allowed_plugins()?);
         for (name, value) in settings {
             // The last one of a name counts.
             template.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
@@ -84,6 +88,23 @@ impl Postgres {
         let mut server = account.command(self.program("postgres")?);
         server.arg("-D").arg(&data).current_dir(home);
         Ok(server)
+    }
+
+    /// The line by which a server lets wal2json be used; none where it has no such list, as it would not start with it.
+    fn allowed_plugins(self) -> Result<String> {
+        if self != Self::DEBIAN {
+            return Ok(String::new());
+        }
+        let mut server = Command::new(self.program("postgres")?);
+        let output = server.arg("--describe-config").output()?;
+        if !output.status.success() {
+            bail!("{server:?} does not describe its settings");
+        }
+        let described = String::from_utf8_lossy(&output.stdout);
+        let allowed = default_plugins(&described);
+        Ok(allowed.map_or_else(String::new, |allowed| {
+            format!("{PLUGINS} = '{allowed}, wal2json'\n")
+        }))
     }
 
     fn make_cluster(self, home: &Path, data: &Path, account: Account) -> Result<()> {
@@ -147,6 +168,13 @@ pub fn postgres_program(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// What `postgres --describe-config` prints as the default of the list: one setting a line, its fields parted by tabs,
+/// the name first and the default fifth.
+fn default_plugins(described: &str) -> Option<&str> {
+    let mut settings = described.lines().map(|line| line.split('\t'));
+    settings.find_map(|mut fields| (fields.next() == Some(PLUGINS)).then(|| fields.nth(3))?)
+}
+
 /// Removes the lock files of a postmaster that was killed and that its parent has not collected yet: Postgres asks
 /// kill(2) whether the process exists, takes it for alive, and would refuse to start.
 fn forget_dead_postmaster(home: &Path, port: u16) -> Result<()> {
@@ -194,6 +222,15 @@ mod tests {
         forget_dead_postmaster(dir.path(), 5432).unwrap();
         assert!(!locks.iter().any(|lock| lock.exists()));
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn the_list_of_plugins_is_found_where_there_is_one() {
+        let old = "wal_level\tpostmaster\tWrite-Ahead Log / Settings\tENUM\treplica\t\t\t\t\n";
+        assert_eq!(default_plugins(old), None);
+        let new = "output_plugin_libraries\tsuperuser\tReplication / Sending Servers\tSTRING\tpgoutput, test_decoding\t\t\tLists libraries.\t\n";
+        let both = format!("{old}{new}");
+        assert_eq!(default_plugins(&both), Some("pgoutput, test_decoding"));
     }
 
     #[test]

@@ -6,30 +6,25 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::choice::Choice;
+use super::jdk::Jdk;
 use super::launch::{Account, cached, configure, run};
 use super::part::{Engine, Part};
-use super::pinned::pinned;
-use super::postgres::Postgres;
+use super::pinned::{of_line, pinned};
 use super::state::{Folder, State};
-
-const FIND_JDK: &str = include_str!("../../stack/jdk.sh");
 
 /// The version of a part that this machine would run.
 ///
 /// # Errors
 /// What it needs (Debian's package, a JDK) is not installed.
-pub(super) fn version(part: Part, engine: Engine, postgres: Postgres) -> Result<String> {
+pub(super) fn version(part: Part, choice: &Choice) -> Result<String> {
     match part {
-        Part::Postgres => postgres.version(),
-        Part::Kafka => pinned("KAFKA"),
-        Part::Registry => pinned("REGISTRY"),
+        Part::Postgres => choice.postgres.version(),
+        Part::Kafka => of_line("KAFKA", &choice.kafka),
+        Part::Registry => of_line("REGISTRY", &choice.registry),
         Part::Search => {
-            let jdk = if Jdk::newest()?.major >= 21 {
-                "JDK21"
-            } else {
-                "JDK17"
-            };
-            pinned(&format!("{}_{jdk}", engine.name().to_uppercase()))
+            let engine = choice.engine.name().to_uppercase();
+            pinned(&format!("{engine}_{}", Jdk::newest()?.family()))
         }
     }
 }
@@ -37,7 +32,7 @@ pub(super) fn version(part: Part, engine: Engine, postgres: Postgres) -> Result<
 /// Prepares the data and configuration of a part where they are missing, and returns the command that runs it.
 pub(super) fn command(part: Part, folder: &Folder, state: &State) -> Result<Command> {
     match part {
-        Part::Postgres => state.postgres.command(
+        Part::Postgres => state.choice.postgres.command(
             &folder.of(Part::Postgres),
             state.part(Part::Postgres)?.port,
             &state.postgres_settings,
@@ -48,12 +43,20 @@ pub(super) fn command(part: Part, folder: &Folder, state: &State) -> Result<Comm
     }
 }
 
-/// Where `install.sh` put what the stack itself does not run; `name` is a component of it, such as `kafka`.
+/// Where `install.sh` put the peer that the tests compare us with.
 ///
 /// # Errors
 /// It is not installed.
-pub fn installed(name: &str) -> Result<PathBuf> {
-    cached(name, &pinned(&name.to_uppercase())?)
+pub fn debezium() -> Result<PathBuf> {
+    cached("debezium", &pinned("DEBEZIUM")?)
+}
+
+/// Where `install.sh` put the Kafka by whose Connect the peer runs.
+///
+/// # Errors
+/// It is not installed.
+pub fn connect() -> Result<PathBuf> {
+    cached("kafka", &of_line("KAFKA", &pinned("CONNECT")?)?)
 }
 
 fn kafka(folder: &Folder, state: &State) -> Result<Command> {
@@ -110,20 +113,44 @@ fn registry(folder: &Folder, state: &State) -> Result<Command> {
     fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
     // H2 would write a commit half a second later; a schema that was answered must outlive a kill.
     let url = format!("jdbc:h2:file:{}/store;WRITE_DELAY=0", home.display());
-    let mut server = Command::new("java");
+    let (java, jar) = registry_program(&entry.version)?;
+    let mut server = Command::new(java);
     server
         .arg("-Xmx384m")
         .arg("-jar")
-        .arg(cached("registry", &entry.version)?.join("runner.jar"));
-    // The store is in memory unless both are set.
-    server
-        .env("REGISTRY_DATASOURCE_URL", &url)
-        .env("QUARKUS_DATASOURCE_JDBC_URL", &url);
+        .arg(cached("registry", &entry.version)?.join(jar));
+    // The store is in memory unless all that a line reads are set: 3.x the first, 2.x the others.
+    for name in [
+        "APICURIO_DATASOURCE_URL",
+        "REGISTRY_DATASOURCE_URL",
+        "QUARKUS_DATASOURCE_JDBC_URL",
+    ] {
+        server.env(name, &url);
+    }
     server
         .env("QUARKUS_HTTP_HOST", "127.0.0.1")
         .env("QUARKUS_HTTP_PORT", entry.port.to_string());
+    // 3.x serves health and metrics beside, by default on port 9000 of every interface: any free port does.
+    server
+        .env("QUARKUS_MANAGEMENT_HOST", "127.0.0.1")
+        .env("QUARKUS_MANAGEMENT_PORT", "0");
     server.current_dir(&home);
     Ok(server)
+}
+
+/// Which java runs which jar. 2.x was made for older JDKs than the newest.
+fn registry_program(version: &str) -> Result<(PathBuf, &'static str)> {
+    if version.starts_with("2.") {
+        return Ok((PathBuf::from("java"), "runner.jar"));
+    }
+    let jdk = Jdk::newest()?;
+    if jdk.major < 21 {
+        let major = jdk.major;
+        bail!(
+            "Apicurio {version} needs JDK 21, and the newest one found is {major}: set TRIBUTARY_REGISTRY_VERSION=2.6"
+        );
+    }
+    Ok((jdk.home.join("bin/java"), "quarkus-run.jar"))
 }
 
 fn search(folder: &Folder, state: &State) -> Result<Command> {
@@ -140,7 +167,7 @@ fn search(folder: &Folder, state: &State) -> Result<Command> {
         ("data", &data.display()),
         ("logs", &home.display()),
     ];
-    let engine = state.engine.name();
+    let engine = state.choice.engine.name();
     configure(
         &config.join(format!("{engine}.yml")),
         include_str!("../../stack/search/engine.yml"),
@@ -161,7 +188,7 @@ fn search(folder: &Folder, state: &State) -> Result<Command> {
         "-Dio.netty.noKeySetOptimization=true",
     ]);
     server.arg("-Dio.netty.recycler.maxCapacityPerThread=0");
-    match state.engine {
+    match state.choice.engine {
         Engine::OpenSearch => opensearch(&mut server, &installed, &config),
         Engine::Elasticsearch => elasticsearch(&mut server, &installed, &config),
     }
@@ -207,46 +234,23 @@ fn elasticsearch(server: &mut Command, installed: &Path, config: &Path) {
         .arg("Launcher");
 }
 
-/// A Java development kit.
-struct Jdk {
-    major: u32,
-    home: PathBuf,
-}
-
-impl Jdk {
-    /// The newest one of this machine.
-    fn newest() -> Result<Self> {
-        let output = Command::new("sh")
-            .args(["-c", FIND_JDK])
-            .output()
-            .context("cannot run sh")?;
-        if !output.status.success() {
-            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        let text = String::from_utf8_lossy(&output.stdout);
-        let (major, home) = text
-            .trim()
-            .split_once(' ')
-            .context("jdk.sh printed no JDK")?;
-        let major = major
-            .parse()
-            .with_context(|| format!("'{major}' is no JDK version"))?;
-        Ok(Self {
-            major,
-            home: home.into(),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::pinned::pinned_lines;
     use super::*;
 
     #[test]
     fn every_java_server_has_a_pinned_version() {
+        assert!(pinned_lines("KAFKA").contains(&pinned("KAFKA").unwrap()));
+        for jdk in ["JDK17", "JDK21"] {
+            let line = pinned(&format!("REGISTRY_{jdk}")).unwrap();
+            assert!(pinned_lines("REGISTRY").contains(&line));
+        }
         for name in [
-            "KAFKA",
-            "REGISTRY",
+            "KAFKA_4_1",
+            "KAFKA_4_4",
+            "REGISTRY_2_6",
+            "REGISTRY_3_3",
             "OPENSEARCH_JDK21",
             "OPENSEARCH_JDK17",
             "ELASTICSEARCH_JDK21",
@@ -261,12 +265,5 @@ mod tests {
         }
         let error = pinned("MYSQL").unwrap_err().to_string();
         assert_eq!(error, "tests/stack/versions.env has no MYSQL");
-    }
-
-    #[test]
-    fn the_jdk_found_has_a_compiler() {
-        let jdk = Jdk::newest().unwrap();
-        assert!(jdk.major >= 17);
-        assert!(jdk.home.join("bin/javac").exists());
     }
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::part::{Engine, Part};
-use super::postgres::Postgres;
+use super::choice::Choice;
+use super::part::Part;
 use super::process::Process;
 
 const FORMAT: u32 = 1;
@@ -17,10 +17,8 @@ const FORMAT: u32 = 1;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct State {
     format: u32,
-    pub(super) engine: Engine,
-    /// The version of PostgreSQL.
-    #[serde(default)]
-    pub(super) postgres: Postgres,
+    #[serde(flatten)]
+    pub(super) choice: Choice,
     /// Settings of Postgres beside the stack's own.
     pub(super) postgres_settings: BTreeMap<String, String>,
     pub(super) parts: BTreeMap<Part, PartState>,
@@ -56,15 +54,10 @@ pub(super) struct PartState {
 }
 
 impl State {
-    pub(super) fn new(
-        engine: Engine,
-        postgres: Postgres,
-        postgres_settings: BTreeMap<String, String>,
-    ) -> Self {
+    pub(super) fn new(choice: Choice, postgres_settings: BTreeMap<String, String>) -> Self {
         Self {
             format: FORMAT,
-            engine,
-            postgres,
+            choice,
             postgres_settings,
             parts: BTreeMap::new(),
         }
@@ -73,11 +66,11 @@ impl State {
     /// Notes which version a part that does not run would have now: what is installed may have changed since.
     pub(super) fn renew_versions(
         &mut self,
-        version: impl Fn(Part, Engine, Postgres) -> Result<String>,
+        version: impl Fn(Part, &Choice) -> Result<String>,
     ) -> Result<()> {
         for (part, entry) in &mut self.parts {
             if !entry.process.is_some_and(Process::is_alive) {
-                entry.version = version(*part, self.engine, self.postgres)?;
+                entry.version = version(*part, &self.choice)?;
             }
         }
         Ok(())
@@ -210,7 +203,8 @@ mod tests {
     fn an_unknown_format_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::create(dir.path()).unwrap();
-        let mut state = State::new(Engine::OpenSearch, Postgres::DEBIAN, BTreeMap::new());
+        let choice = serde_json::from_str(r#"{"engine": "opensearch"}"#).unwrap();
+        let mut state = State::new(choice, BTreeMap::new());
         folder.write(&state).unwrap();
         assert!(folder.read().unwrap().is_some());
         state.format = 2;

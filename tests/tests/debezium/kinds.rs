@@ -19,6 +19,7 @@ CREATE EXTENSION citext;
 CREATE EXTENSION ltree;
 CREATE SCHEMA kinds;
 CREATE TYPE kinds.mood AS ENUM ('sad', 'ok', 'so so', 'größe');
+ALTER TYPE kinds.mood ADD VALUE 'furious' BEFORE 'sad';
 CREATE DOMAIN kinds.percent AS numeric(5,2) CHECK (VALUE <= 100);
 CREATE DOMAIN kinds.days AS date[];
 CREATE TYPE kinds.place AS (name text, "the point" point, tags text[]);
@@ -35,7 +36,7 @@ CREATE TABLE kinds.scalar (
     c_inet inet, c_cidr cidr, c_macaddr macaddr, c_macaddr8 macaddr8,
     c_hstore hstore, c_ltree ltree, c_tsvector tsvector,
     c_int4range int4range, c_int8range int8range, c_numrange numrange, c_daterange daterange, c_tsrange tsrange,
-    c_tstzrange tstzrange
+    c_tstzrange tstzrange, c_varbit1 varbit(1)
 );
 CREATE TABLE kinds.list (
     id integer PRIMARY KEY,
@@ -84,6 +85,7 @@ INSERT INTO kinds.scalar VALUES
         '2001:db8::1', '2001:db8::/32', '00:00:00:00:00:00', '00:00:00:00:00:00:00:00', '"q\"uote"=>"a\\b"', 'a', 'x',
         '(,5]', '[-9223372036854775808,5]', '(,0]', '[,2024-02-01]', '(2024-01-01 00:00:00.5,]', NULL);
 INSERT INTO kinds.scalar (id) VALUES (4);
+UPDATE kinds.scalar SET c_varbit1 = CASE id WHEN 1 THEN B'1'::varbit WHEN 2 THEN B'0'::varbit WHEN 3 THEN B''::varbit END;
 INSERT INTO kinds.list VALUES
     (1, '{t,NULL,f}', '{1,NULL}', '{1,NULL}', '{1,NULL}', '{1,NULL}', '{1.5,NULL}', '{1.5,NULL}', '{1.50,NULL}', '{1.50,NULL,10}',
         '{a,NULL,"b,c"}', '{a,NULL}', '{a,NULL}', '{Aa,NULL}', '{"\\x00ff",NULL}', '{2024-02-29,NULL}', '{12:34:56.789,NULL}',
