@@ -225,14 +225,15 @@ impl Reading<'_> {
     ) -> Result<(), Error> {
         self.unchanged_tables().await?;
         let planned = workers.plan(tables).await?;
-        for (table, relations) in tables.iter().zip(planned) {
+        for (table, relations) in tables.iter().zip(&planned) {
             if let Some(snapshot) = self.snapshot(&table.topic) {
-                snapshot.reconcile(relations);
+                let ranges = relations.iter().map(|relation| relation.ranges.clone());
+                snapshot.reconcile(ranges.collect());
             }
         }
         let (output, mut batches) = mpsc::channel(1);
         let chunk_pages = self.session.config.snapshot.chunk_pages;
-        let mut reading = Some(Box::pin(workers.read(tables, chunk_pages, output)));
+        let mut reading = Some(Box::pin(workers.read(tables, planned, chunk_pages, output)));
         let mut in_flight = 0_usize;
         loop {
             let closed = batches.is_closed() && batches.is_empty();
