@@ -16,6 +16,7 @@ use crate::log::progress::{Position, Progress, ProgressLog, TableProgress};
 use crate::log::progress::{SnapshotRequest, TableSnapshot};
 use crate::log::publisher::Publisher;
 use crate::log::publisher::Transaction;
+use crate::log::steps::{self, Counter};
 use crate::log::table_topic::TableTopic;
 use crate::run::session::{Begun, Session, keep_alive};
 use crate::run::signals::{Inbox, Received, obey};
@@ -179,10 +180,15 @@ async fn publish_tables(session: &Session, before: Option<&Progress>) -> Result<
     for table in &session.tables {
         let topic = session.config.topic_name(&table.table)?;
         let known = before.and_then(|before| before.tables.get(&topic));
-        let published = session.registrar.publish(table.table.clone(), known);
-        tables.push(Arc::new(published.await?));
+        tables.push((&table.table, known));
     }
-    Ok(tables)
+    let publish = async |counter: Counter| session.registrar.publish_all(&tables, &counter).await;
+    steps::during(
+        &session.health,
+        "registering the schemas of tables",
+        publish,
+    )
+    .await
 }
 
 /// Puts progress into the log, on its own.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 use tributary_runtime::Error;
+use tributary_runtime::health::Health;
 use tributary_schemas::Lsn;
 
 use crate::change::relation::Resolver;
@@ -40,6 +41,7 @@ pub(crate) struct Session {
     pub(crate) registrar: Arc<Registrar>,
     pub(crate) tables: Vec<CatalogTable>,
     pub(crate) monitor: Arc<Monitor>,
+    pub(crate) health: Health,
     /// How fast snapshots are read.
     pub(crate) throttle: Arc<Throttle>,
     pub(crate) metadata: Arc<MetadataTopics>,
@@ -93,6 +95,7 @@ impl Session {
     pub(super) async fn prepare(
         config: &Arc<SourceConfig>,
         monitor: &Arc<Monitor>,
+        health: &Health,
         streaming: &StreamingSwitch,
         carried: &Carried,
     ) -> Result<Self, Error> {
@@ -135,6 +138,7 @@ impl Session {
             registrar,
             tables: selection.tables,
             monitor: Arc::clone(monitor),
+            health: health.clone(),
             throttle: Arc::new(Throttle::new(config.snapshot.max_rows_per_second)),
             metadata,
             streaming: streaming.clone(),
