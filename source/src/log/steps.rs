@@ -41,13 +41,15 @@ impl fmt::Display for Counter {
     }
 }
 
-/// Does a step and tells how far it is. `name` says what is done to what: `registering the schemas of tables`.
+/// Does a step and tells how far it is; behind it, what was told before holds again. `name` says what is done to what:
+/// `registering the schemas of tables`.
 pub(crate) async fn during<F: Future>(
     health: &Health,
     name: &str,
     step: impl FnOnce(Counter) -> F,
 ) -> F::Output {
     let (counter, began) = (Counter::default(), Instant::now());
+    let before = (health.phase(), health.not_ready());
     let mut work = std::pin::pin!(step(counter.clone()));
     let mut show = tokio::time::interval(SHOW_INTERVAL);
     let mut logged = began;
@@ -56,6 +58,8 @@ pub(crate) async fn during<F: Future>(
             biased;
             done = &mut work => {
                 tracing::debug!(ms = began.elapsed().as_millis(), "{name}: {counter}, done");
+                health.set_phase(before.0);
+                health.set_ready(before.1.is_none(), before.1.unwrap_or_default());
                 return done;
             }
             _ = show.tick() => {
@@ -91,5 +95,7 @@ mod tests {
         let (phase, reason) = told.await;
         assert_eq!(phase, "counting sheep: 2 of 3");
         assert_eq!(reason, Some(phase));
+        assert_eq!(health.phase(), "starting");
+        assert_eq!(health.not_ready().as_deref(), Some("starting"));
     }
 }

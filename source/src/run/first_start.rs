@@ -37,9 +37,15 @@ pub(crate) async fn run(
     mut publisher: Publisher,
     before: Option<Progress>,
 ) -> Result<Begun, Error> {
-    let mut tables = publish_tables(session, before.as_ref()).await?;
-    let (identity, mut connection) = session.connect_replication().await?;
-    let (mut progress, mut inbox) = to_begin(session, identity, before, &mut tables).await?;
+    let known = before.as_ref().and_then(|before| before.signals_offset);
+    // None of the three needs another one.
+    let (mut tables, (identity, mut connection), (mut inbox, signals_offset)) = tokio::try_join!(
+        publish_tables(session, before.as_ref()),
+        session.connect_replication(),
+        Inbox::start(&session.config, known),
+    )?;
+    let mut progress = to_begin(session, identity, before, &mut tables);
+    progress.signals_offset = Some(signals_offset);
     // Before the slot: a slot without any progress would be a gap.
     publish_progress(&mut publisher, &progress).await?;
 
@@ -72,6 +78,8 @@ pub(crate) async fn run(
         progress: ProgressLog::new(progress),
         point,
     };
+    let health = &reading.session.health;
+    health.set_ready(false, "reading the tables for the first time");
     let work = reading.run(workers, &tables, &mut inbox);
     keep_alive(&mut stream, &session.database, Lsn::ZERO, work).await?;
     let progress = reading.progress.into_inner();
@@ -88,23 +96,19 @@ pub(crate) async fn run(
     })
 }
 
-/// What progress says before the slot is there, and the signals from there on. With `snapshot.mode` "never" no table is
-/// to be read.
-async fn to_begin(
+/// What progress says before the slot is there. With `snapshot.mode` "never" no table is to be read.
+fn to_begin(
     session: &Session,
     identity: SystemIdentity,
     before: Option<Progress>,
     tables: &mut Tables,
-) -> Result<(Progress, Inbox), Error> {
+) -> Progress {
     let seq = before.as_ref().map_or(0, |before| before.position.seq());
     let mut progress = Progress::new(
         identity.system_id,
         identity.timeline,
         Position::at_consistent_point(Lsn::ZERO, seq),
     );
-    let known = before.as_ref().and_then(|before| before.signals_offset);
-    let (inbox, signals_offset) = Inbox::start(&session.config, known).await?;
-    progress.signals_offset = Some(signals_offset);
     progress.snapshots_paused = before
         .as_ref()
         .is_some_and(|before| before.snapshots_paused);
@@ -116,7 +120,7 @@ async fn to_begin(
             table.snapshot = None;
         }
     }
-    Ok((progress, inbox))
+    progress
 }
 
 /// Creates the slot, with the snapshot that its stream continues.
