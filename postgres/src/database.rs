@@ -1,7 +1,5 @@
 //! Ordinary connections to the source database, and what an error of theirs means.
 
-pub mod output_plugins;
-
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -13,6 +11,7 @@ use tributary_runtime::{Error, Policy};
 use tributary_schemas::Lsn;
 
 use crate::keepalive::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, UNACKNOWLEDGED};
+use crate::output_plugins;
 use crate::replication::{ReplicationConfig, ReplicationConnection, ReplicationError};
 
 /// Settings that decide how values print, and the time-outs, pinned on every connection of ours, whatever role and
@@ -443,26 +442,6 @@ pub fn classify(code: &SqlState, message: &str, user: &str) -> Error {
         state if state.starts_with("58") || state == "57014" => Error::retry_msg(text),
         _ => Error::stop_msg(text),
     }
-}
-
-/// An SQL string literal.
-pub fn literal(text: &str) -> String {
-    let escaped = text.replace('\'', "''");
-    if escaped.contains('\\') {
-        format!(" E'{}'", escaped.replace('\\', "\\\\"))
-    } else {
-        format!("'{escaped}'")
-    }
-}
-
-/// A quoted SQL identifier.
-pub fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A quoted `schema.table`.
-pub fn qualified(schema: &str, table: &str) -> String {
-    format!("{}.{}", identifier(schema), identifier(table))
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use tributary_runtime::Error;
 use tributary_schemas::table::{Cell, Table};
 
 use crate::ctid::{Tid, TidRange};
-use crate::database::{Database, identifier};
+use crate::database::Database;
+use crate::quote::identifier;
 use copy_text::CopyRow;
 
 /// The statement that reads a range. TID range scans exist since PG14.

@@ -1,9 +1,12 @@
 //! What about a server decides whether a source can run.
 
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 use tributary_runtime::{Error, ResultExt};
 
-use crate::database::{Database, identifier};
+use crate::database::Database;
+use crate::output_plugins::{SETTING, entries, statement};
+use crate::quote::identifier;
 
 /// What about the server keeps a source from running.
 ///
@@ -112,5 +115,47 @@ mod tests {
         assert!(can_decode("replica", Some("replica")) && can_decode("replica", Some("logical")));
         assert!(!can_decode("replica", None));
         assert!(!can_decode("minimal", Some("minimal")));
+    }
+}
+
+/// What is wrong where the list lacks the plug-in; nothing where there is no list, or we do not see it.
+///
+/// # Errors
+/// The server is away.
+pub async fn plugin_refusal(
+    client: &Client,
+    database: &Database,
+    plugin: &str,
+) -> Result<Option<Error>, Error> {
+    // It has no row for who may not see the list; an error would be logged by the server at each of our starts.
+    let query = "SELECT setting FROM pg_catalog.pg_settings WHERE name = $1";
+    let row = client.query_opt(query, &[&SETTING]).await;
+    let Some(row) = row.map_err(|error| database.explain(error))? else {
+        return Ok(None);
+    };
+    let (list, entries): (&str, _) = (row.get(0), entries(row.get(0)));
+    if entries.iter().any(|entry| entry == plugin) {
+        return Ok(None);
+    }
+    let refused = Error::stop_msg(format!(
+        "{} does not let the output plug-in {plugin} be used: {SETTING} is '{list}'",
+        database.address()
+    ));
+    Ok(Some(refused.remedy(format!(
+        "as a superuser: {}",
+        statement(plugin, &entries)
+    ))))
+}
+
+/// Whether there is a list that only superusers and members of `pg_read_all_settings` see, of which we are none.
+///
+/// # Errors
+/// The server is away.
+pub async fn plugin_list_is_hidden(client: &Client, database: &Database) -> Result<bool, Error> {
+    let query = "SELECT pg_catalog.current_setting($1, true)";
+    match client.query_one(query, &[&SETTING]).await {
+        Ok(_) => Ok(false),
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(true),
+        Err(error) => Err(database.explain(error)),
     }
 }

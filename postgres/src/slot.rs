@@ -12,7 +12,8 @@ use crate::plugin::Plugin;
 pub use creation::{Awaited, Reminder, SlotCreation};
 pub use drop::{drop_free, drop_held, end_left_over};
 
-use crate::database::{Database, literal};
+use crate::database::Database;
+use crate::quote::literal;
 
 /// A replication slot as `pg_replication_slots` shows it, and where the server's WAL ends.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]

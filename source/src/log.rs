@@ -7,5 +7,6 @@ pub(crate) mod outbox;
 pub(crate) mod progress;
 pub(crate) mod publisher;
 pub(crate) mod specs;
+pub(crate) mod steps;
 pub(crate) mod table_topic;
 pub(crate) mod topics;

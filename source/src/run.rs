@@ -35,7 +35,7 @@ pub(crate) async fn session(
     metrics::counter!(crate::telemetry::SESSIONS).increment(1);
     context.health.set_phase("connecting");
     let mut session = tokio::select! {
-        session = Session::prepare(config, monitor, streaming, &context.health, carried) => session?,
+        session = Session::prepare(config, monitor, &context.health, streaming, carried) => session?,
         () = context.shutdown.cancelled() => return Ok(()),
     };
     let begun = tokio::select! {

@@ -17,10 +17,13 @@ const COLUMNS: &str = "
     WHERE attrelid = ANY($1) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
     ORDER BY attrelid, attnum";
 
+// The ancestors of each leaf are looked up one by one: a join with them would be planned for a thousand.
 const LEAVES: &str = "
     SELECT root.oid, leaf.oid, pg_catalog.pg_relation_filenode(leaf.oid), leaf.relreplident::text,
-        (SELECT pg_catalog.string_agg(link.xmin::text, ' ' ORDER BY link.inhrelid)
-         FROM pg_catalog.pg_partition_ancestors(leaf.oid) above(oid) JOIN pg_catalog.pg_inherits link ON link.inhrelid = above.oid)
+        (SELECT pg_catalog.string_agg(
+            (SELECT pg_catalog.min(link.xmin::text) FROM pg_catalog.pg_inherits link WHERE link.inhrelid = above.oid),
+            ' ' ORDER BY above.oid)
+         FROM pg_catalog.pg_partition_ancestors(leaf.oid) above(oid))
     FROM pg_catalog.unnest($1::oid[]) root(oid), pg_catalog.pg_partition_tree(root.oid) tree, pg_catalog.pg_class leaf
     WHERE tree.isleaf AND leaf.oid = tree.relid AND leaf.relkind = 'r'";
 

@@ -9,7 +9,7 @@ use tributary_runtime::{Error, Problem};
 use super::pattern::TablePattern;
 use super::read::Catalog;
 use super::table::{CatalogTable, TableHead};
-use crate::database::{identifier, qualified};
+use crate::quote::{identifier, qualified};
 
 /// Where the rows of a partitioned table go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -86,18 +86,25 @@ impl Selection {
     }
 }
 
-// A partition is told by its root; each that cannot be read or is not in the WAL spoils its table.
+// A partition is told by its root; each that cannot be read or is not in the WAL spoils its table. What is below the roots
+// is gathered in one pass: a look at the catalog for each table would cost as much as there are tables, squared.
 const TABLES: &str = "
+    WITH whole AS MATERIALIZED (
+        SELECT CASE WHEN p.relispartition THEN pg_catalog.pg_partition_root(p.oid)::oid ELSE p.oid END AS root,
+            pg_catalog.min(p.relname::text) FILTER (WHERE p.relpersistence <> 'p') AS unlogged,
+            pg_catalog.array_agg(pg_catalog.format('%I.%I', pn.nspname, p.relname) ORDER BY p.oid)
+                FILTER (WHERE NOT pg_catalog.has_table_privilege(p.oid, 'SELECT')) AS unreadable
+        FROM pg_catalog.pg_class p JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
+        WHERE p.relkind IN ('r', 'p', 'f') AND pn.nspname <> 'information_schema' AND pn.nspname !~ '^pg_'
+        GROUP BY 1)
     SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', c.relreplident::text, c.relispartition, rn.nspname, r.relname,
-        (SELECT pg_catalog.min(p.relname::text) FROM pg_catalog.pg_class p
-         WHERE p.relpersistence <> 'p'
-           AND (p.oid = c.oid OR c.relkind = 'p' AND p.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)))),
+        CASE WHEN NOT c.relispartition THEN whole.unlogged WHEN c.relpersistence <> 'p' THEN c.relname::text END,
         pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
-        (SELECT pg_catalog.array_agg(pg_catalog.format('%I.%I', pn.nspname, p.relname) ORDER BY p.oid)
-         FROM pg_catalog.pg_class p JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
-         WHERE NOT pg_catalog.has_table_privilege(p.oid, 'SELECT')
-           AND (p.oid = c.oid OR c.relkind = 'p' AND p.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid))))
+        CASE WHEN NOT c.relispartition THEN whole.unreadable
+            WHEN NOT pg_catalog.has_table_privilege(c.oid, 'SELECT')
+            THEN ARRAY[pg_catalog.format('%I.%I', n.nspname, c.relname)] END
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN whole ON whole.root = c.oid
     LEFT JOIN pg_catalog.pg_class r ON c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)
     LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
     WHERE c.relkind IN ('r', 'p') AND (n.nspname = ANY($1) OR rn.nspname = ANY($1))

@@ -4,8 +4,10 @@ use tokio_postgres::Client;
 use tributary_runtime::Error;
 
 use crate::catalog::CatalogTable;
-use crate::database::{Database, output_plugins, qualified};
+use crate::database::Database;
 use crate::plugin::Plugin;
+use crate::quote::qualified;
+use crate::server;
 
 const USE_PGOUTPUT: &str = "set postgres.plugin = \"pgoutput\" (with a new slot)";
 
@@ -28,7 +30,7 @@ pub async fn problems(
     database: &Database,
     tables: &[CatalogTable],
 ) -> Result<Vec<Error>, Error> {
-    let refusal = output_plugins::refusal(client, database, plugin.name()).await?;
+    let refusal = server::plugin_refusal(client, database, plugin.name()).await?;
     let mut problems = Vec::from_iter(refusal);
     if plugin != Plugin::Wal2json {
         return Ok(problems);

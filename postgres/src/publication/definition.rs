@@ -4,8 +4,9 @@ use tokio_postgres::Client;
 use tributary_runtime::{Error, Policy, Problem, ResultExt};
 
 use crate::catalog::CatalogTable;
-use crate::database::{Database, UndefinedObject, identifier, qualified};
+use crate::database::{Database, UndefinedObject};
 use crate::plugin::Plugin;
+use crate::quote::{identifier, qualified};
 
 /// The names of a source's two publications.
 #[derive(Debug, Clone)]

@@ -8,7 +8,8 @@ use tributary_runtime::{Error, Problem};
 
 use super::definition::{PublicationNames, change};
 use crate::catalog::{CatalogTable, Selection};
-use crate::database::{Database, identifier, qualified};
+use crate::database::Database;
+use crate::quote::{identifier, qualified};
 
 /// A table's place in one of our publications.
 #[derive(Debug, Clone, PartialEq, Eq)]

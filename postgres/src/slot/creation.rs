@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
-use crate::database::literal;
+use crate::quote::literal;
 use crate::replication::{CreatedSlot, ReplicationConnection, ReplicationError};
 
 /// How often it is asked what the server waits for.

@@ -4,8 +4,9 @@ use tokio_postgres::Client;
 use tributary_runtime::{Error, Problem};
 
 use crate::config::SourceConfig;
-use tributary_postgres::database::{Database, output_plugins};
+use tributary_postgres::database::Database;
 use tributary_postgres::plugin::Plugin;
+use tributary_postgres::{output_plugins, server};
 
 /// A slot that goes with its connection.
 const TRY: &str = "SELECT pg_catalog.pg_create_logical_replication_slot(
@@ -23,7 +24,7 @@ pub(super) async fn refused(
     database: &Database,
 ) -> Result<Option<Problem>, Error> {
     if config.postgres.plugin != Plugin::Wal2json
-        || !output_plugins::list_is_hidden(client, database).await?
+        || !server::plugin_list_is_hidden(client, database).await?
     {
         return Ok(None);
     }

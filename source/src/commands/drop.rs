@@ -6,7 +6,8 @@ use tributary_runtime::cli::Answer;
 use tributary_runtime::{Error, Policy, ResultExt};
 
 use crate::config::SourceConfig;
-use tributary_postgres::database::{Database, identifier};
+use tributary_postgres::database::Database;
+use tributary_postgres::quote::identifier;
 use tributary_postgres::slot::{Slot, drop_free, end_left_over};
 
 /// Says what would go, and with `yes` lets it go.

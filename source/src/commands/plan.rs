@@ -136,9 +136,11 @@ impl Plan {
         for error in admin.contradictions(&specs).await? {
             self.problem(&error);
         }
+        let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
+        let described = admin.described(&names).await?;
         let mut topics = Vec::new();
         for spec in &specs {
-            let exists = admin.partitions(&spec.name).await?.is_some();
+            let exists = described.contains_key(&spec.name);
             let (name, partitions) = (&spec.name, spec.partitions);
             let policy = spec.cleanup.policy();
             let what = format!("topic {name} ({partitions} partitions, cleanup.policy={policy})");

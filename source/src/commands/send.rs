@@ -20,7 +20,8 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// Writes one signal.
 pub(super) async fn run(config: &SourceConfig, signal: &Signal) -> Result<Answer, Error> {
     let topic = config.signals_topic();
-    if Topics::new(config)?.partitions(&topic).await?.is_none() {
+    let topics = std::slice::from_ref(&topic);
+    if Topics::new(config)?.described(topics).await?.is_empty() {
         return Err(Error::stop_msg(format!("topic '{topic}' does not exist"))
             .remedy("start the source: it creates the topic. Or correct kafka.topic_prefix"));
     }

@@ -1,9 +1,11 @@
 //! What stands at the end of the log: the last progress record, and the highest `seq` given.
 
+use std::collections::{BTreeSet, HashMap};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use tributary_runtime::Error;
@@ -12,13 +14,27 @@ use tributary_schemas::header;
 
 use crate::config::SourceConfig;
 use crate::log::progress::Progress;
+use crate::log::steps::Counter;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long reading may take in all. Another source's open transaction on the same topic holds us back for
-/// its time-out at the most.
+/// How long reading may take without coming to the end of any partition. Another source's open transaction on the same
+/// topic holds us back for its time-out at the most.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// The newest record is near the end: the search begins there and goes back in growing steps.
-const FIRST_STEP: i64 = 1_000;
+/// The newest record is near the end: the search begins there and goes back in growing steps. The last offset is
+/// mostly a transaction's marker.
+const FIRST_STEP: i64 = 16;
+/// How much larger each step is than the one before.
+const GROWTH: i64 = 4;
+/// So many partitions are asked about in one request: librdkafka compares each with each.
+const ASKED_AT_ONCE: usize = 1_000;
+/// So many are read at the same time.
+const READ_AT_ONCE: usize = 250;
+/// The pause before a topic that was just created is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(200);
+
+/// A topic's name, and the number of a partition of it.
+type Partition<'a> = (&'a str, i32);
 
 /// The last committed progress record of this source; `None` if there is none.
 ///
@@ -29,32 +45,42 @@ const FIRST_STEP: i64 = 1_000;
 pub(crate) fn progress(config: &SourceConfig) -> Result<Option<Progress>, Error> {
     let topic = config.progress_topic();
     let key = config.name.as_bytes();
-    let end = PartitionEnd::new(config, &topic, 0)?;
-    let found = end.last(|message| match message.key() {
+    let mut found = None;
+    let pick = |message: &BorrowedMessage<'_>| match message.key() {
         Some(found) if found == key => message.payload().map(<[u8]>::to_vec),
         _ => None,
-    })?;
+    };
+    let end = LogEnd::new(config)?;
+    end.last(&[(&topic, 0)], pick, |value| found = Some(value))?;
+    end.close();
     found
         .map(|value| Progress::parse(&value, &topic))
         .transpose()
 }
 
 /// The highest `tributary.seq` in topics with these numbers of partitions; `None` if they hold no record with one.
+/// `counter` counts the partitions.
 ///
 /// # Errors
 /// Kafka does not answer.
 pub(crate) fn highest_seq(
     config: &SourceConfig,
     topics: &[(String, i32)],
+    counter: &Counter,
 ) -> Result<Option<u64>, Error> {
+    let partitions = topics
+        .iter()
+        .flat_map(|(topic, count)| (0..*count).map(move |partition| (topic.as_str(), partition)));
+    let partitions: Vec<Partition<'_>> = partitions.collect();
+    counter.expect(partitions.len());
+    let end = LogEnd::new(config)?;
     let mut highest = None;
-    for (topic, partitions) in topics {
-        for partition in 0..*partitions {
-            let end = PartitionEnd::new(config, topic, partition)?;
-            // In a partition it never falls: the last record has the highest.
-            highest = highest.max(end.last(seq)?);
-        }
+    for some in partitions.chunks(ASKED_AT_ONCE) {
+        // In a partition it never falls: the last record has the highest.
+        end.last(some, seq, |seq| highest = highest.max(Some(seq)))?;
+        counter.add(some.len());
     }
+    end.close();
     Ok(highest)
 }
 
@@ -64,100 +90,270 @@ fn seq(message: &BorrowedMessage<'_>) -> Option<u64> {
     Some(u64::from_be_bytes(value.try_into().ok()?))
 }
 
-/// A partition that is read from its end.
-struct PartitionEnd<'a> {
-    consumer: BaseConsumer,
-    topic: &'a str,
-    partition: i32,
-    low: i64,
-    high: i64,
+/// Reads partitions from their ends: any number of them with the same two clients.
+struct LogEnd {
+    /// To a reader of committed records the partition ends before the first transaction that is open, another source's
+    /// maybe: our own records may be behind it.
+    uncommitted: BaseConsumer<kafka::LogContext>,
+    committed: BaseConsumer<kafka::LogContext>,
 }
 
-impl<'a> PartitionEnd<'a> {
-    fn new(config: &SourceConfig, topic: &'a str, partition: i32) -> Result<Self, Error> {
-        let mut client = kafka::client_config(&config.kafka_client(), &config.slot_name());
+/// What is left to be read of a partition.
+#[derive(Debug, Clone, Copy)]
+struct Rest<'a> {
+    partition: Partition<'a>,
+    low: i64,
+    /// All from here on is read.
+    end: i64,
+    step: i64,
+}
+
+impl Rest<'_> {
+    /// Where the next step begins.
+    fn begin(&self) -> i64 {
+        (self.end - self.step).max(self.low)
+    }
+
+    /// What is left behind that step, in which nothing was found.
+    fn next(self) -> Option<Self> {
+        let end = self.begin();
+        (end > self.low).then_some(Self {
+            end,
+            step: self.step.saturating_mul(GROWTH),
+            ..self
+        })
+    }
+}
+
+impl LogEnd {
+    fn new(config: &SourceConfig) -> Result<Self, Error> {
+        let mut client = kafka::consumer_config(&config.kafka_client(), &config.slot_name());
         client
-            .set("group.id", config.slot_name())
+            .set("client.id", config.slot_name())
             .set("enable.partition.eof", "true")
-            .set("enable.auto.commit", "false")
-            .set("auto.offset.reset", "error");
-        let mut consumer = |isolation: &str| -> Result<BaseConsumer, Error> {
+            // The end of a partition is told by an empty answer, for which the broker would wait.
+            .set("fetch.wait.max.ms", "10");
+        let mut consumer = |isolation: &str| {
             client.set("isolation.level", isolation);
-            client.create().map_err(|e| reading(topic, &e))
+            let created = client.create_with_context(kafka::LogContext);
+            created.map_err(|e| kafka::classify(&e))
         };
-        // To the others the partition ends before the first transaction that is open, another source's maybe: our own
-        // records may be behind it.
-        let (low, high) = consumer("read_uncommitted")?
-            .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
-            .map_err(|e| reading(topic, &e))?;
-        let consumer = consumer("read_committed")?;
         Ok(Self {
-            consumer,
-            topic,
-            partition,
-            low,
-            high,
+            uncommitted: consumer("read_uncommitted")?,
+            committed: consumer("read_committed")?,
         })
     }
 
-    /// What `pick` takes from the last record that it takes something from.
-    fn last<T>(
-        &self,
-        pick: impl Fn(&BorrowedMessage<'_>) -> Option<T>,
-    ) -> Result<Option<T>, Error> {
-        let deadline = Instant::now() + READ_TIMEOUT;
-        let (mut end, mut step) = (self.high, FIRST_STEP);
-        while end > self.low {
-            let begin = (end - step).max(self.low);
-            if let Some(found) = self.last_in(begin..end, &pick, deadline)? {
-                return Ok(Some(found));
-            }
-            end = begin;
-            step = step.saturating_mul(4);
-        }
-        Ok(None)
+    /// Lets go of the clients. That takes 100 ms, for which nobody waits.
+    fn close(self) {
+        thread::spawn(move || drop(self));
     }
 
+    /// Gives what `pick` takes from the last record of each partition that it takes something from.
+    fn last<T>(
+        &self,
+        partitions: &[Partition<'_>],
+        pick: impl Fn(&BorrowedMessage<'_>) -> Option<T>,
+        mut give: impl FnMut(T),
+    ) -> Result<(), Error> {
+        let mut rests = self.filled(partitions)?;
+        while !rests.is_empty() {
+            let mut left = Vec::new();
+            for some in rests.chunks(READ_AT_ONCE) {
+                for (rest, found) in some.iter().zip(self.last_in(some, &pick)?) {
+                    match found {
+                        Some(value) => give(value),
+                        None => left.extend(rest.next()),
+                    }
+                }
+            }
+            rests = left;
+        }
+        Ok(())
+    }
+
+    /// The partitions that have offsets, and which.
+    fn filled<'a>(&self, partitions: &[Partition<'a>]) -> Result<Vec<Rest<'a>>, Error> {
+        let ends = self.offsets(partitions, Offset::End)?;
+        let ends = partitions.iter().copied().zip(ends);
+        let filled: Vec<_> = ends.filter(|(_, end)| *end > 0).collect();
+        let names: Vec<Partition<'a>> = filled.iter().map(|(partition, _)| *partition).collect();
+        let lows = self.offsets(&names, Offset::Beginning)?;
+        let rests = filled
+            .into_iter()
+            .zip(lows)
+            .map(|((partition, end), low)| Rest {
+                partition,
+                low,
+                end,
+                step: FIRST_STEP,
+            });
+        Ok(rests.filter(|rest| rest.end > rest.low).collect())
+    }
+
+    /// The first or last offsets of partitions, in their order.
+    fn offsets(&self, partitions: &[Partition<'_>], which: Offset) -> Result<Vec<i64>, Error> {
+        let Some(first) = partitions.first() else {
+            return Ok(Vec::new());
+        };
+        let asked = list(partitions.iter().map(|partition| (*partition, which)))?;
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        let answer = loop {
+            match self
+                .uncommitted
+                .offsets_for_times(asked.clone(), REQUEST_TIMEOUT)
+            {
+                Ok(answer) => break answer,
+                // A topic that was just created has no leader for a moment, or its leader does not know of it yet.
+                Err(error) if is_electing(&error) && Instant::now() < deadline => {
+                    thread::sleep(LOOK_AGAIN);
+                }
+                Err(error) => return Err(reading(*first, &error)),
+            }
+        };
+        let offset = |partition: &Partition<'_>| {
+            let refused = |e: &KafkaError| reading(*partition, e);
+            let found = answer.find_partition(partition.0, partition.1);
+            let Some(found) = found else {
+                return Err(refused(&KafkaError::OffsetFetch(
+                    RDKafkaErrorCode::UnknownPartition,
+                )));
+            };
+            found.error().map_err(|e| refused(&e))?;
+            match found.offset() {
+                Offset::Offset(offset) => Ok(offset),
+                // So librdkafka reads the offset 0 of a list that it filled, or -1: nothing is there.
+                _ => Ok(0),
+            }
+        };
+        partitions.iter().map(offset).collect()
+    }
+
+    /// What `pick` takes from the last record in the next step of each partition; in their order.
     fn last_in<T>(
         &self,
-        range: std::ops::Range<i64>,
+        rests: &[Rest<'_>],
         pick: &impl Fn(&BorrowedMessage<'_>) -> Option<T>,
-        deadline: Instant,
-    ) -> Result<Option<T>, Error> {
-        let (topic, partition) = (self.topic, self.partition);
-        let mut assignment = TopicPartitionList::new();
-        assignment
-            .add_partition_offset(topic, partition, Offset::Offset(range.start))
-            .map_err(|e| reading(topic, &e))?;
-        self.consumer
-            .assign(&assignment)
-            .map_err(|e| reading(topic, &e))?;
-        let mut found = None;
-        loop {
+    ) -> Result<Vec<Option<T>>, Error> {
+        let begin = rests
+            .iter()
+            .map(|rest| (rest.partition, Offset::Offset(rest.begin())));
+        let assigned = self.committed.assign(&list(begin)?);
+        assigned.map_err(|e| reading(rests[0].partition, &e))?;
+        let mut unread = Unread::new(rests);
+        let mut found: Vec<Option<T>> = rests.iter().map(|_| None).collect();
+        let mut deadline = Instant::now() + READ_TIMEOUT;
+        while let Some(first) = unread.first() {
             if Instant::now() >= deadline {
                 return Err(Error::retry_msg(format!(
-                    "the end of topic '{topic}' could not be read within {} s: another producer's transaction is open there",
+                    "the end of topic '{}' could not be read within {} s: another producer's transaction is open there",
+                    first.0,
                     READ_TIMEOUT.as_secs()
                 )));
             }
-            match self.consumer.poll(Duration::from_millis(200)) {
-                Some(Ok(message)) if message.offset() >= range.end => return Ok(found),
-                Some(Ok(message)) => found = pick(&message).or(found),
-                // The end of what is committed; the range's end may lie behind an open transaction.
-                Some(Err(KafkaError::PartitionEOF(_))) | None => {}
-                Some(Err(error)) => return Err(reading(topic, &error)),
+            let before = unread.count();
+            match self.committed.poll(POLL) {
+                Some(Ok(message)) => {
+                    let Some(at) = unread.place(message.topic(), message.partition()) else {
+                        continue;
+                    };
+                    if message.offset() < rests[at].end
+                        && let Some(value) = pick(&message)
+                    {
+                        found[at] = Some(value);
+                    }
+                    unread.reached(at, message.offset() + 1);
+                }
+                // The end of what is committed, of some partition; the step's end may lie behind an open transaction.
+                Some(Err(KafkaError::PartitionEOF(_))) | None => {
+                    let positions = self.committed.position();
+                    for reached in positions.map_err(|e| reading(first, &e))?.elements() {
+                        if let Offset::Offset(offset) = reached.offset()
+                            && let Some(at) = unread.place(reached.topic(), reached.partition())
+                        {
+                            unread.reached(at, offset);
+                        }
+                    }
+                }
+                Some(Err(error)) => return Err(reading(first, &error)),
             }
-            let position = self.consumer.position().map_err(|e| reading(topic, &e))?;
-            let reached = position
-                .find_partition(topic, partition)
-                .map(|found| found.offset());
-            if matches!(reached, Some(Offset::Offset(offset)) if offset >= range.end) {
-                return Ok(found);
+            if unread.count() < before {
+                deadline = Instant::now() + READ_TIMEOUT;
             }
+        }
+        Ok(found)
+    }
+}
+
+/// The partitions of a step that are not read to its end.
+struct Unread<'a> {
+    rests: &'a [Rest<'a>],
+    /// Places in `rests`.
+    left: BTreeSet<usize>,
+    /// The same by topic and partition, of all.
+    places: HashMap<&'a str, HashMap<i32, usize>>,
+}
+
+impl<'a> Unread<'a> {
+    fn new(rests: &'a [Rest<'a>]) -> Self {
+        let mut places: HashMap<&str, HashMap<i32, usize>> = HashMap::new();
+        for (at, rest) in rests.iter().enumerate() {
+            let (topic, partition) = rest.partition;
+            places.entry(topic).or_default().insert(partition, at);
+        }
+        Self {
+            rests,
+            left: (0..rests.len()).collect(),
+            places,
+        }
+    }
+
+    fn first(&self) -> Option<Partition<'a>> {
+        let first = self.left.first()?;
+        Some(self.rests[*first].partition)
+    }
+
+    fn count(&self) -> usize {
+        self.left.len()
+    }
+
+    fn place(&self, topic: &str, partition: i32) -> Option<usize> {
+        let at = self.places.get(topic)?.get(&partition)?;
+        self.left.contains(at).then_some(*at)
+    }
+
+    /// All of a partition before this offset is read.
+    fn reached(&mut self, at: usize, offset: i64) {
+        if offset >= self.rests[at].end {
+            self.left.remove(&at);
         }
     }
 }
 
-fn reading(topic: &str, error: &KafkaError) -> Error {
+fn list<'a>(
+    partitions: impl Iterator<Item = (Partition<'a>, Offset)>,
+) -> Result<TopicPartitionList, Error> {
+    let mut list = TopicPartitionList::new();
+    for ((topic, partition), offset) in partitions {
+        let added = list.add_partition_offset(topic, partition, offset);
+        added.map_err(|e| reading((topic, partition), &e))?;
+    }
+    Ok(list)
+}
+
+/// Whether a partition's leader is about to be known.
+fn is_electing(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition
+        )
+    )
+}
+
+fn reading((topic, _): Partition<'_>, error: &KafkaError) -> Error {
     kafka::classify(error).context(format!("read the end of topic '{topic}'"))
 }

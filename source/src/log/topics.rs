@@ -3,16 +3,29 @@
 mod identity;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
 };
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tributary_runtime::kafka;
 use tributary_runtime::{Error, ResultExt};
 
 use crate::config::SourceConfig;
+use crate::log::steps::Counter;
+
+pub(crate) use identity::Described;
+
+/// So many topics are described in one request.
+const DESCRIBED_AT_ONCE: usize = 500;
+/// The settings of so many are: a broker tells some thirty of each.
+const SETTINGS_AT_ONCE: usize = 100;
+/// So many are created in one request, with so many partitions in all. Kafka's controller takes 10,000 records for one
+/// request, and a topic is one for itself, one for each partition and one for each setting.
+const CREATED_AT_ONCE: usize = 100;
+const PARTITIONS_AT_ONCE: i32 = 2_000;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// The pause before topics that were just created are looked for again.
@@ -58,9 +71,21 @@ impl Cleanup {
     }
 }
 
+/// What is needed to know of a topic that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TopicFacts {
+    /// A topic that was deleted and created again has another one. A broker without ids gives none.
+    pub(crate) id: Option<String>,
+    /// The largest record batch that it takes; none if the broker that was asked does not know the topic yet.
+    pub(crate) max_record_bytes: Option<usize>,
+}
+
+/// By topic; none for one that does not exist.
+type Settings = BTreeMap<String, Option<ConfigResource>>;
+
 /// Creates and inspects topics.
 pub(crate) struct Topics {
-    admin: AdminClient<kafka::LogContext>,
+    admin: Arc<AdminClient<kafka::LogContext>>,
     options: AdminOptions,
     replication_factor: Option<i32>,
 }
@@ -72,7 +97,7 @@ impl Topics {
             .request_timeout(Some(TIMEOUT))
             .operation_timeout(Some(TIMEOUT));
         Ok(Self {
-            admin,
+            admin: Arc::new(admin),
             options,
             replication_factor: config.kafka.replication_factor,
         })
@@ -80,48 +105,96 @@ impl Topics {
 
     /// What speaks against using these topics, per topic; those that are missing speak for nothing.
     pub(crate) async fn contradictions(&self, specs: &[TopicSpec]) -> Result<Vec<Error>, Error> {
-        let mut found = Vec::new();
-        for spec in specs {
-            if let Some(partitions) = self.partitions(&spec.name).await?
-                && let Err(error) = self.agrees(spec, partitions).await
-            {
-                found.push(error);
-            }
+        let described = self.described(&names(specs)).await?;
+        let existing = specs.iter().map(|spec| spec.name.as_str());
+        let existing: Vec<_> = existing
+            .filter(|name| described.contains_key(*name))
+            .collect();
+        let mut settings = BTreeMap::new();
+        for some in existing.chunks(SETTINGS_AT_ONCE) {
+            settings.extend(self.settings(some).await?);
         }
-        Ok(found)
+        let existing = specs
+            .iter()
+            .filter_map(|spec| Some((spec, described.get(&spec.name)?)));
+        let found = existing.filter_map(|(spec, topic)| {
+            let settings = settings.get(&spec.name).and_then(Option::as_ref);
+            agrees(spec, topic.partitions, settings).err()
+        });
+        Ok(found.collect())
     }
 
-    /// Creates the topics that are missing, and compares those that exist.
-    pub(crate) async fn ensure(&self, specs: &[TopicSpec]) -> Result<(), Error> {
-        for spec in specs {
-            match self.partitions(&spec.name).await? {
-                Some(partitions) => self.agrees(spec, partitions).await?,
-                None => self
-                    .create(spec)
-                    .await
-                    .doing(|| format!("create topic '{}'", spec.name))?,
-            }
-        }
-        Ok(())
-    }
-
-    /// The ids of these topics; one that was deleted and created again has another one. A broker without ids gives
-    /// none. Waits for topics that were just created: not every broker knows them at once.
+    /// Creates the topics that are missing, and compares those that exist. Returns what is to be known of each.
     ///
     /// # Errors
-    /// The brokers do not answer, refuse, or one of the topics does not appear.
-    pub(crate) async fn ids(&self, topics: &[String]) -> Result<BTreeMap<String, String>, Error> {
+    /// The brokers do not answer, refuse, or a topic contradicts its spec.
+    pub(crate) async fn ensure(
+        &self,
+        specs: &[TopicSpec],
+        counter: &Counter,
+    ) -> Result<BTreeMap<String, TopicFacts>, Error> {
+        counter.expect(specs.len());
+        let described = self.described(&names(specs)).await?;
+        let (existing, missing): (Vec<_>, Vec<_>) = specs
+            .iter()
+            .partition(|spec| described.contains_key(&spec.name));
+        let mut facts = BTreeMap::new();
+        for some in existing.chunks(SETTINGS_AT_ONCE) {
+            let settings = self.settings(&topics(some)).await?;
+            for spec in some {
+                let settings = settings.get(&spec.name).and_then(Option::as_ref);
+                let partitions = described
+                    .get(&spec.name)
+                    .map_or(0, |topic| topic.partitions);
+                agrees(spec, partitions, settings)?;
+            }
+            facts.extend(together(&described, &settings));
+            counter.add(some.len());
+        }
+        for some in batches(&missing) {
+            self.create(some).await?;
+            let described = self.appeared(some).await?;
+            let settings = self.settings(&topics(some)).await?;
+            facts.extend(together(&described, &settings));
+            counter.add(some.len());
+        }
+        Ok(facts)
+    }
+
+    /// Those of these topics that exist.
+    ///
+    /// # Errors
+    /// The brokers do not answer, or refuse.
+    pub(crate) async fn described(
+        &self,
+        topics: &[String],
+    ) -> Result<BTreeMap<String, Described>, Error> {
+        let mut described = BTreeMap::new();
+        for some in topics.chunks(DESCRIBED_AT_ONCE) {
+            let (admin, some) = (Arc::clone(&self.admin), some.to_vec());
+            let asking = tokio::task::spawn_blocking(move || {
+                identity::describe(admin.inner(), &some, TIMEOUT)
+            });
+            let answer = asking.await.map_err(Error::stop)?;
+            described.extend(answer.map_err(|undescribed| {
+                let error = kafka::classify(&undescribed.error);
+                match undescribed.topic {
+                    Some(topic) => error.context(format!("look topic '{topic}' up")),
+                    None => error.context("look the topics up"),
+                }
+            })?);
+        }
+        Ok(described)
+    }
+
+    /// Topics that were just created: not every broker knows them at once.
+    async fn appeared(&self, specs: &[&TopicSpec]) -> Result<BTreeMap<String, Described>, Error> {
+        let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
         let deadline = Instant::now() + TIMEOUT;
         loop {
-            let ids = tokio::task::block_in_place(|| {
-                identity::topic_ids(self.admin.inner(), topics, TIMEOUT)
-            })
-            .map_err(|e| kafka::classify(&e).context("look the topics' ids up"))?;
-            match topics.iter().find(|topic| !ids.contains_key(*topic)) {
-                None => {
-                    let ids = ids.into_iter();
-                    return Ok(ids.filter_map(|(topic, id)| Some((topic, id?))).collect());
-                }
+            let described = self.described(&names).await?;
+            match names.iter().find(|topic| !described.contains_key(*topic)) {
+                None => return Ok(described),
                 Some(missing) if Instant::now() >= deadline => {
                     return Err(Error::retry_msg(format!(
                         "topic '{missing}' does not appear"
@@ -132,126 +205,202 @@ impl Topics {
         }
     }
 
-    /// A topic's partition count; `None` if there is no such topic.
-    pub(crate) async fn partitions(&self, topic: &str) -> Result<Option<i32>, Error> {
-        let metadata =
-            tokio::task::block_in_place(|| self.admin.inner().fetch_metadata(Some(topic), TIMEOUT))
-                .map_err(|e| kafka::classify(&e).context(format!("look topic '{topic}' up")))?;
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
-            return Ok(None);
-        };
-        match found.error().map(RDKafkaErrorCode::from) {
-            None => Ok(i32::try_from(found.partitions().len()).ok()),
-            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-                Ok(None)
-            }
-            Some(code) => Err(
-                kafka::classify(&rdkafka::error::KafkaError::MetadataFetch(code))
-                    .context(format!("look topic '{topic}' up")),
-            ),
-        }
+    /// The largest record batch that a topic takes; Kafka's default for one that does not exist.
+    pub(crate) async fn max_record_bytes(&self, topic: &str) -> Result<usize, Error> {
+        let settings = self.settings(&[topic]).await?;
+        let settings = settings.get(topic).and_then(Option::as_ref);
+        Ok(settings.map_or(DEFAULT_MAX_MESSAGE_BYTES, max_record_bytes))
     }
 
-    async fn agrees(&self, spec: &TopicSpec, partitions: i32) -> Result<(), Error> {
-        // More are harmless: keys are spread over the count that progress remembers.
-        if partitions < spec.partitions {
-            return Err(Error::stop_msg(format!(
-                "topic '{}' has {partitions} partitions, not {}",
-                spec.name, spec.partitions
-            ))
-            .remedy(
-                "set kafka.partitions to what the topic has, or choose another kafka.topic_prefix",
-            ));
+    /// The settings of topics, the broker's defaults where a topic has none of its own; `None` for one that does not
+    /// exist.
+    async fn settings(&self, topics: &[&str]) -> Result<Settings, Error> {
+        if topics.is_empty() {
+            return Ok(BTreeMap::new());
         }
-        let settings = self.settings(&spec.name).await?;
-        let setting = |name| value(settings.as_ref()?, name);
-        let policy = setting("cleanup.policy");
-        // What is kept for ever need not be compacted: a table that had no key when its topic began, say.
-        let kept = policy == Some("delete")
-            && ["retention.ms", "retention.bytes"].map(setting) == [Some("-1"); 2];
-        if policy != Some(spec.cleanup.policy()) && !kept {
-            return Err(Error::stop_msg(format!(
-                "topic '{}' has cleanup.policy={}, this table needs {}",
-                spec.name,
-                policy.unwrap_or("(unknown)"),
-                spec.cleanup.policy()
-            ))
-            .remedy(format!(
-                "set cleanup.policy={} on the topic, or choose another kafka.topic_prefix",
-                spec.cleanup.policy()
-            )));
+        let resources = topics.iter().copied().map(ResourceSpecifier::Topic);
+        let resources: Vec<_> = resources.collect();
+        let explain = |e, topic: &str| {
+            kafka::classify(&e).context(format!("read the settings of topic '{topic}'"))
+        };
+        let described = self.admin.describe_configs(&resources, &self.options);
+        let described = described.await.map_err(|e| explain(e, topics[0]))?;
+        // In the order of what was asked.
+        let mut answers = described.into_iter();
+        let mut settings = BTreeMap::new();
+        for topic in topics {
+            let found = match answers.next() {
+                Some(Ok(found)) => Some(found),
+                Some(Err(
+                    RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic,
+                )) => None,
+                Some(Err(code)) => return Err(explain(KafkaError::AdminOp(code), topic)),
+                None => {
+                    return Err(Error::retry_msg(format!(
+                        "the broker does not describe topic '{topic}'"
+                    )));
+                }
+            };
+            settings.insert((*topic).to_owned(), found);
+        }
+        Ok(settings)
+    }
+
+    /// Creates topics, in one request.
+    async fn create(&self, specs: &[&TopicSpec]) -> Result<(), Error> {
+        let topics: Vec<NewTopic<'_>> = specs
+            .iter()
+            .map(|spec| new_topic(spec, self.replication_factor))
+            .collect();
+        let doing = |name: &str| format!("create topic '{name}'");
+        let created = self.admin.create_topics(&topics, &self.options).await;
+        let created = created
+            .map_err(|e| kafka::classify(&e))
+            .doing(|| doing(&specs[0].name))?;
+        // In the order of what was asked.
+        let mut answers = created.into_iter();
+        for spec in specs {
+            match answers.next() {
+                Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
+                    tracing::info!(
+                        topic = spec.name,
+                        partitions = spec.partitions,
+                        "created the topic"
+                    );
+                }
+                Some(Err((_, code))) => {
+                    let refused = kafka::classify(&KafkaError::AdminOp(code));
+                    return Err(refused.context(doing(&spec.name)));
+                }
+                None => return Err(Error::retry_msg("the broker did not answer")),
+            }
         }
         Ok(())
     }
+}
 
-    /// The largest record batch that a topic takes; Kafka's default for one that does not exist.
-    pub(crate) async fn max_record_bytes(&self, topic: &str) -> Result<usize, Error> {
-        let settings = self.settings(topic).await?;
-        let limit = settings
-            .as_ref()
-            .and_then(|settings| value(settings, "max.message.bytes"));
-        Ok(limit
-            .and_then(|limit| limit.parse().ok())
-            .unwrap_or(DEFAULT_MAX_MESSAGE_BYTES))
-    }
+fn names(specs: &[TopicSpec]) -> Vec<String> {
+    specs.iter().map(|spec| spec.name.clone()).collect()
+}
 
-    /// The settings of a topic, the broker's defaults where the topic has none of its own; `None` if there is no
-    /// such topic.
-    async fn settings(&self, topic: &str) -> Result<Option<ConfigResource>, Error> {
-        let resource = ResourceSpecifier::Topic(topic);
-        let described = self
-            .admin
-            .describe_configs([&resource], &self.options)
-            .await;
-        let explain =
-            |e| kafka::classify(&e).context(format!("read the settings of topic '{topic}'"));
-        match described.map_err(explain)?.into_iter().next() {
-            Some(Ok(settings)) => Ok(Some(settings)),
-            Some(Err(
-                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic,
-            )) => Ok(None),
-            Some(Err(code)) => Err(explain(rdkafka::error::KafkaError::AdminOp(code))),
-            None => Err(Error::retry_msg(format!(
-                "the broker does not describe topic '{topic}'"
-            ))),
-        }
-    }
+fn topics<'a>(specs: &[&'a TopicSpec]) -> Vec<&'a str> {
+    specs.iter().map(|spec| spec.name.as_str()).collect()
+}
 
-    async fn create(&self, spec: &TopicSpec) -> Result<(), Error> {
-        let replication = TopicReplication::Fixed(self.replication_factor.unwrap_or(-1));
-        let mut topic = NewTopic::new(&spec.name, spec.partitions, replication)
-            .set("cleanup.policy", spec.cleanup.policy());
-        topic = match spec.cleanup {
-            Cleanup::Compact => topic.set("delete.retention.ms", DELETE_RETENTION_MS),
-            Cleanup::KeepAll => topic.set("retention.ms", "-1").set("retention.bytes", "-1"),
-            Cleanup::KeepLarge => topic
-                .set("retention.ms", "-1")
-                .set("retention.bytes", "-1")
-                .set("max.message.bytes", MAX_LETTER_BYTES),
-            Cleanup::Expire => topic.set("retention.ms", SIGNAL_RETENTION_MS),
+/// What is to be known of the topics whose settings were read.
+fn together<'a>(
+    described: &'a BTreeMap<String, Described>,
+    settings: &'a Settings,
+) -> impl Iterator<Item = (String, TopicFacts)> + 'a {
+    settings.iter().filter_map(|(topic, settings)| {
+        let facts = TopicFacts {
+            id: described.get(topic)?.id.clone(),
+            max_record_bytes: settings.as_ref().map(max_record_bytes),
         };
-        let created = self
-            .admin
-            .create_topics([&topic], &self.options)
-            .await
-            .map_err(|e| kafka::classify(&e))?;
-        match created.into_iter().next() {
-            Some(Ok(_)) | Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
-                tracing::info!(
-                    topic = spec.name,
-                    partitions = spec.partitions,
-                    "created the topic"
-                );
-                Ok(())
-            }
-            Some(Err((_, code))) => {
-                Err(kafka::classify(&rdkafka::error::KafkaError::AdminOp(code)))
-            }
-            None => Err(Error::retry_msg("the broker did not answer")),
-        }
+        Some((topic.clone(), facts))
+    })
+}
+
+/// Topics in the batches in which they are created.
+fn batches<'a, 'b>(mut specs: &'a [&'b TopicSpec]) -> Vec<&'a [&'b TopicSpec]> {
+    let mut batches = Vec::new();
+    while !specs.is_empty() {
+        let mut partitions = 0;
+        let fit = specs.iter().take(CREATED_AT_ONCE).take_while(|spec| {
+            partitions += spec.partitions;
+            partitions <= PARTITIONS_AT_ONCE
+        });
+        // One that is larger goes alone.
+        let (batch, rest) = specs.split_at(fit.count().max(1));
+        batches.push(batch);
+        specs = rest;
     }
+    batches
+}
+
+fn new_topic(spec: &TopicSpec, replication_factor: Option<i32>) -> NewTopic<'_> {
+    let replication = TopicReplication::Fixed(replication_factor.unwrap_or(-1));
+    let topic = NewTopic::new(&spec.name, spec.partitions, replication)
+        .set("cleanup.policy", spec.cleanup.policy());
+    match spec.cleanup {
+        Cleanup::Compact => topic.set("delete.retention.ms", DELETE_RETENTION_MS),
+        Cleanup::KeepAll => topic.set("retention.ms", "-1").set("retention.bytes", "-1"),
+        Cleanup::KeepLarge => topic
+            .set("retention.ms", "-1")
+            .set("retention.bytes", "-1")
+            .set("max.message.bytes", MAX_LETTER_BYTES),
+        Cleanup::Expire => topic.set("retention.ms", SIGNAL_RETENTION_MS),
+    }
+}
+
+/// Compares a topic with what is wanted.
+fn agrees(
+    spec: &TopicSpec,
+    partitions: i32,
+    settings: Option<&ConfigResource>,
+) -> Result<(), Error> {
+    // More are harmless: keys are spread over the count that progress remembers.
+    if partitions < spec.partitions {
+        return Err(Error::stop_msg(format!(
+            "topic '{}' has {partitions} partitions, not {}",
+            spec.name, spec.partitions
+        ))
+        .remedy(
+            "set kafka.partitions to what the topic has, or choose another kafka.topic_prefix",
+        ));
+    }
+    let setting = |name| value(settings?, name);
+    let policy = setting("cleanup.policy");
+    // What is kept for ever need not be compacted: a table that had no key when its topic began, say.
+    let kept = policy == Some("delete")
+        && ["retention.ms", "retention.bytes"].map(setting) == [Some("-1"); 2];
+    if policy != Some(spec.cleanup.policy()) && !kept {
+        return Err(Error::stop_msg(format!(
+            "topic '{}' has cleanup.policy={}, this table needs {}",
+            spec.name,
+            policy.unwrap_or("(unknown)"),
+            spec.cleanup.policy()
+        ))
+        .remedy(format!(
+            "set cleanup.policy={} on the topic, or choose another kafka.topic_prefix",
+            spec.cleanup.policy()
+        )));
+    }
+    Ok(())
+}
+
+fn max_record_bytes(settings: &ConfigResource) -> usize {
+    value(settings, "max.message.bytes")
+        .and_then(|limit| limit.parse().ok())
+        .unwrap_or(DEFAULT_MAX_MESSAGE_BYTES)
 }
 
 fn value<'a>(settings: &'a ConfigResource, name: &str) -> Option<&'a str> {
     settings.get(name)?.value.as_deref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CREATED_AT_ONCE, Cleanup, TopicSpec, batches};
+
+    #[test]
+    fn a_request_creates_no_more_than_the_controller_takes() {
+        let spec = |partitions| TopicSpec {
+            name: "p.s.t".to_owned(),
+            partitions,
+            cleanup: Cleanup::Compact,
+        };
+        for (topics, wanted, why) in [
+            (vec![], vec![], "nothing to create"),
+            (vec![6; 250], vec![100, 100, 50], "many topics"),
+            (vec![900, 900, 900], vec![2, 1], "many partitions"),
+            (vec![1, 5_000, 1], vec![1, 1, 1], "one topic is too large"),
+        ] {
+            let topics: Vec<TopicSpec> = topics.into_iter().map(spec).collect();
+            let topics: Vec<&TopicSpec> = topics.iter().collect();
+            let sizes: Vec<usize> = batches(&topics).iter().map(|batch| batch.len()).collect();
+            assert_eq!(sizes, wanted, "{why}");
+            assert!(sizes.iter().all(|size| *size <= CREATED_AT_ONCE));
+        }
+    }
 }

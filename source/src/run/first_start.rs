@@ -16,6 +16,7 @@ use crate::log::progress::{Position, Progress, ProgressLog, TableProgress};
 use crate::log::progress::{SnapshotRequest, TableSnapshot};
 use crate::log::publisher::Publisher;
 use crate::log::publisher::Transaction;
+use crate::log::steps::{self, Counter};
 use crate::log::table_topic::TableTopic;
 use crate::run::session::{Begun, Session, keep_alive};
 use crate::run::signals::{Inbox, Received, obey};
@@ -37,9 +38,15 @@ pub(crate) async fn run(
     mut publisher: Publisher,
     before: Option<Progress>,
 ) -> Result<Begun, Error> {
-    let mut tables = publish_tables(session, before.as_ref()).await?;
-    let (identity, mut connection) = session.connect_replication().await?;
-    let (mut progress, mut inbox) = to_begin(session, identity, before, &mut tables).await?;
+    let known = before.as_ref().and_then(|before| before.signals_offset);
+    // None of the three needs another one.
+    let (mut tables, (identity, mut connection), (mut inbox, signals_offset)) = tokio::try_join!(
+        publish_tables(session, before.as_ref()),
+        session.connect_replication(),
+        Inbox::start(&session.config, known),
+    )?;
+    let mut progress = to_begin(session, identity, before, &mut tables);
+    progress.signals_offset = Some(signals_offset);
     // Before the slot: a slot without any progress would be a gap.
     publish_progress(&mut publisher, &progress).await?;
     session.monitor.observe(&progress);
@@ -74,6 +81,8 @@ pub(crate) async fn run(
         progress: ProgressLog::new(progress),
         point,
     };
+    let health = &reading.session.health;
+    health.set_ready(false, "reading the tables for the first time");
     let work = reading.run(workers, &tables, &mut inbox);
     keep_alive(&mut stream, &session.database, Lsn::ZERO, work).await?;
     let progress = reading.progress.into_inner();
@@ -90,23 +99,19 @@ pub(crate) async fn run(
     })
 }
 
-/// What progress says before the slot is there, and the signals from there on. With `snapshot.mode` "never" no table is
-/// to be read.
-async fn to_begin(
+/// What progress says before the slot is there. With `snapshot.mode` "never" no table is to be read.
+fn to_begin(
     session: &Session,
     identity: SystemIdentity,
     before: Option<Progress>,
     tables: &mut Tables,
-) -> Result<(Progress, Inbox), Error> {
+) -> Progress {
     let seq = before.as_ref().map_or(0, |before| before.position.seq());
     let mut progress = Progress::new(
         identity.system_id,
         identity.timeline,
         Position::at_consistent_point(Lsn::ZERO, seq),
     );
-    let known = before.as_ref().and_then(|before| before.signals_offset);
-    let (inbox, signals_offset) = Inbox::start(&session.config, known).await?;
-    progress.signals_offset = Some(signals_offset);
     progress.snapshots_paused = before
         .as_ref()
         .is_some_and(|before| before.snapshots_paused);
@@ -118,7 +123,7 @@ async fn to_begin(
             table.snapshot = None;
         }
     }
-    Ok((progress, inbox))
+    progress
 }
 
 /// Creates the slot, with the snapshot that its stream continues.
@@ -198,10 +203,15 @@ async fn publish_tables(session: &Session, before: Option<&Progress>) -> Result<
     for table in &session.tables {
         let topic = session.config.topic_name(&table.table)?;
         let known = before.and_then(|before| before.tables.get(&topic));
-        let published = session.registrar.publish(table.table.clone(), known);
-        tables.push(Arc::new(published.await?));
+        tables.push((&table.table, known));
     }
-    Ok(tables)
+    let publish = async |counter: Counter| session.registrar.publish_all(&tables, &counter).await;
+    steps::during(
+        &session.health,
+        "registering the schemas of tables",
+        publish,
+    )
+    .await
 }
 
 /// Puts progress into the log, on its own.
@@ -244,14 +254,15 @@ impl Reading<'_> {
     ) -> Result<(), Error> {
         self.unchanged_tables().await?;
         let planned = workers.plan(tables).await?;
-        for (table, relations) in tables.iter().zip(planned) {
+        for (table, relations) in tables.iter().zip(&planned) {
             if let Some(snapshot) = self.snapshot(&table.topic) {
-                snapshot.reconcile(relations);
+                let ranges = relations.iter().map(|relation| relation.ranges.clone());
+                snapshot.reconcile(ranges.collect());
             }
         }
         let (output, mut batches) = mpsc::channel(1);
         let chunk_pages = self.session.config.snapshot.chunk_pages;
-        let mut reading = Some(Box::pin(workers.read(tables, chunk_pages, output)));
+        let mut reading = Some(Box::pin(workers.read(tables, planned, chunk_pages, output)));
         let mut in_flight = 0_usize;
         loop {
             let closed = batches.is_closed() && batches.is_empty();

@@ -98,8 +98,8 @@ impl Session {
     pub(super) async fn prepare(
         config: &Arc<SourceConfig>,
         monitor: &Arc<Monitor>,
-        streaming: &StreamingSwitch,
         health: &Health,
+        streaming: &StreamingSwitch,
         carried: &mut Carried,
     ) -> Result<Self, Error> {
         let (database, client) = config.database().map_err(Error::stop)?.primary().await?;
@@ -248,7 +248,7 @@ fn none(problems: Vec<Error>) -> Result<(), Error> {
 fn names(publications: &[Publication<'_>]) -> String {
     let quoted = publications
         .iter()
-        .map(|publication| tributary_postgres::database::identifier(&publication.name));
+        .map(|publication| tributary_postgres::quote::identifier(&publication.name));
     quoted.collect::<Vec<_>>().join(",")
 }
 

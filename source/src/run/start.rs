@@ -14,6 +14,7 @@ use crate::log::progress::Followed;
 use crate::log::progress::{Position, Progress, TableProgress};
 use crate::log::publisher::Publisher;
 use crate::log::specs::topic_specs;
+use crate::log::steps::{self, Counter};
 use crate::log::table_topic::topic_spec;
 use crate::log::topics::TopicSpec;
 use crate::run::first_start;
@@ -357,7 +358,9 @@ impl Session {
     /// Behind the slot: topics, producer, progress, in this order.
     async fn take_log(&self) -> Result<Taken, Error> {
         let specs = topic_specs(&self.config, self.tables.iter().map(|one| &one.table))?;
-        let topic_ids = self.registrar.ensure_topics(&specs).await?;
+        let topics = "comparing and creating topics";
+        let ensure = async |counter: Counter| self.registrar.ensure_topics(&specs, &counter).await;
+        let topic_ids = steps::during(&self.health, topics, ensure).await?;
         let publisher = Publisher::start(&self.config).await?;
         failpoint::hit(failpoint::TAKEN_OVER);
         let config = std::sync::Arc::clone(&self.config);
@@ -412,8 +415,14 @@ impl Session {
             topics.push((spec.name, spec.partitions));
         }
         let config = Arc::clone(&self.config);
-        let read = tokio::task::spawn_blocking(move || log_end::highest_seq(&config, &topics));
-        read.await.map_err(Error::retry)?
+        let read = async |counter: Counter| {
+            let read = move || log_end::highest_seq(&config, &topics, &counter);
+            tokio::task::spawn_blocking(read)
+                .await
+                .map_err(Error::retry)?
+        };
+        let partitions = "looking for the highest seq at the ends of the topics' partitions";
+        steps::during(&self.health, partitions, read).await
     }
 
     /// What takes the place of a lost progress record, if we are told to go on without: `seq` goes on above all

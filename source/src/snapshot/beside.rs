@@ -27,7 +27,8 @@ use crate::snapshot::relations::{Relation, relations};
 use crate::snapshot::throttle::Throttle;
 use tributary_postgres::catalog::Catalog;
 use tributary_postgres::ctid::TidRange;
-use tributary_postgres::database::{Database, is_undefined, literal};
+use tributary_postgres::database::{Database, is_undefined};
+use tributary_postgres::quote::literal;
 use tributary_postgres::rows::{ONE_SCAN, in_order};
 use tributary_postgres::rows::{Row, Rows};
 

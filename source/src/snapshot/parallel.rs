@@ -15,13 +15,13 @@ use tributary_schemas::table::Cell;
 use crate::change::origin::now_ns;
 use crate::failpoint;
 use crate::log::outbox::Outbox;
-use crate::log::progress::RelationRanges;
 use crate::log::table_topic::TableTopic;
-use crate::snapshot::relations::relations;
+use crate::snapshot::relations::{Relation, relations_of};
 use crate::snapshot::shape;
 use crate::snapshot::throttle::Throttle;
 use tributary_postgres::ctid::{Tid, TidRange};
-use tributary_postgres::database::{Database, is_undefined, literal};
+use tributary_postgres::database::{Database, is_undefined};
+use tributary_postgres::quote::literal;
 use tributary_postgres::rows::{ONE_SCAN, in_order};
 use tributary_postgres::rows::{Row, Rows};
 
@@ -129,46 +129,36 @@ impl Workers {
     pub(crate) async fn plan(
         &self,
         tables: &[Arc<TableTopic>],
-    ) -> Result<Vec<Vec<RelationRanges>>, Error> {
-        let mut planned = Vec::new();
-        for table in tables {
-            let relations = self.relations(table).await?.into_iter();
-            planned.push(relations.map(|relation| relation.ranges).collect());
-        }
-        Ok(planned)
-    }
-
-    async fn relations(
-        &self,
-        table: &TableTopic,
-    ) -> Result<Vec<crate::snapshot::relations::Relation>, Error> {
+    ) -> Result<Vec<Vec<Relation>>, Error> {
         let Some(first) = self.clients.first() else {
             return Ok(Vec::new());
         };
-        relations(first, table.table.oid)
+        let oids: Vec<u32> = tables.iter().map(|table| table.table.oid).collect();
+        let mut found = relations_of(first, &oids)
             .await
-            .map_err(|e| self.database.explain(e))
+            .map_err(|e| self.database.explain(e))?;
+        let planned = oids.iter().map(|oid| found.remove(oid).unwrap_or_default());
+        Ok(planned.collect())
     }
 
-    /// Reads all tables and hands their rows over, batch by batch; cancel safe in that dropping it ends the
-    /// workers.
+    /// Reads all tables, of which these are the relations, and hands their rows over, batch by batch; cancel safe in that
+    /// dropping it ends the workers.
     pub(crate) async fn read(
         self,
         tables: &[Arc<TableTopic>],
+        planned: Vec<Vec<Relation>>,
         chunk_pages: u32,
         output: mpsc::Sender<Batch>,
     ) -> Result<(), Error> {
         let mut queue = VecDeque::new();
-        for table in tables {
-            for relation in self.relations(table).await? {
-                queue.push_back(Chunk {
-                    table: Arc::clone(table),
-                    relation: relation.name.into(),
-                    oid: relation.ranges.oid,
-                    pages: relation.ranges.pages,
-                    range: TidRange::ALL,
-                });
-            }
+        for (table, relations) in tables.iter().zip(planned) {
+            queue.extend(relations.into_iter().map(|relation| Chunk {
+                table: Arc::clone(table),
+                relation: relation.name.into(),
+                oid: relation.ranges.oid,
+                pages: relation.ranges.pages,
+                range: TidRange::ALL,
+            }));
         }
         tracing::info!(
             tables = tables.len(),

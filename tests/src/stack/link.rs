@@ -70,6 +70,12 @@ impl Link {
         self.port
     }
 
+    /// How many connections have been made over it, unless it is cut.
+    pub fn connections(&self) -> usize {
+        // Two ends each.
+        self.shared.lock().sockets.len() / 2
+    }
+
     /// Ends all connections, and refuses new ones.
     pub fn cut(&self) {
         let mut state = self.shared.lock();
@@ -145,6 +151,7 @@ mod tests {
         let mut five = [0; 5];
         server.read_exact(&mut five).unwrap();
         assert_eq!(&five, b"there");
+        assert_eq!(link.connections(), 1);
         link.cut();
         assert_eq!(server.read(&mut five).unwrap(), 0);
         let mut refused = TcpStream::connect((Ipv4Addr::LOCALHOST, link.port())).unwrap();

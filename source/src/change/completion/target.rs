@@ -9,7 +9,8 @@ use tributary_runtime::Error;
 
 use super::incomplete::{Found, Incomplete, Key};
 use crate::log::outbox::MAX_BYTES;
-use tributary_postgres::database::{Database, identifier, literal, qualified};
+use tributary_postgres::database::Database;
+use tributary_postgres::quote::{identifier, literal, qualified};
 
 /// What is kept of the rows that one statement brings: their sizes were estimated before they came.
 const MAX_READ_BYTES: usize = 4 * MAX_BYTES;

@@ -1,8 +1,9 @@
 //! From catalog tables to published ones: topics, schemas, plans.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 use tributary_runtime::Error;
 use tributary_runtime::registry::{BACKWARD, BACKWARD_TRANSITIVE, Registry};
@@ -16,8 +17,12 @@ use super::table::{CONNECTOR, TableTopic};
 use crate::config::{OnKeyChange, SourceConfig};
 use crate::failpoint;
 use crate::log::progress::TableProgress;
-use crate::log::topics::{TopicSpec, Topics};
+use crate::log::steps::Counter;
+use crate::log::topics::{TopicFacts, TopicSpec, Topics};
 use tributary_postgres::catalog::{KEY_REMEDY, without_key};
+
+/// The schemas of so many tables are registered at the same time.
+const PUBLISHED_AT_ONCE: usize = 16;
 
 /// Turns catalog tables into published ones: registers their schemas.
 pub(crate) struct Registrar {
@@ -27,6 +32,8 @@ pub(crate) struct Registrar {
     config: Arc<SourceConfig>,
     /// By topic.
     topic_ids: Mutex<BTreeMap<String, String>>,
+    /// What topics were found to take at the session's start, by topic: it serves the first time.
+    max_record_bytes: Mutex<BTreeMap<String, usize>>,
     /// What was asked of the topic once.
     dead_letters: OnceCell<Arc<DeadLetters>>,
 }
@@ -45,6 +52,7 @@ impl Registrar {
             },
             config,
             topic_ids: Mutex::default(),
+            max_record_bytes: Mutex::default(),
             dead_letters: OnceCell::new(),
         })
     }
@@ -55,31 +63,62 @@ impl Registrar {
     }
 
     /// Creates the topics that are missing, and compares those that exist. Returns their ids; what is published from
-    /// now on remembers them.
+    /// now on remembers them. `counter` counts the topics.
     ///
     /// # Errors
     /// The brokers are away (retry), or a topic contradicts what is wanted (stop).
     pub(crate) async fn ensure_topics(
         &self,
         specs: &[TopicSpec],
+        counter: &Counter,
     ) -> Result<BTreeMap<String, String>, Error> {
-        self.topics.ensure(specs).await?;
-        let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
-        let ids = self.topics.ids(&names).await?;
-        let mut known = self
-            .topic_ids
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        known.extend(ids.clone());
+        let topics = self.topics.ensure(specs, counter).await?;
+        let limits = topics
+            .iter()
+            .filter_map(|(topic, facts)| Some((topic.clone(), facts.max_record_bytes?)));
+        locked(&self.max_record_bytes).extend(limits);
+        let ids = topics
+            .into_iter()
+            .filter_map(|(topic, TopicFacts { id, .. })| Some((topic, id?)));
+        let ids: BTreeMap<String, String> = ids.collect();
+        locked(&self.topic_ids).extend(ids.clone());
         Ok(ids)
     }
 
     fn topic_id(&self, topic: &str) -> Option<String> {
-        let known = self
-            .topic_ids
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        known.get(topic).cloned()
+        locked(&self.topic_ids).get(topic).cloned()
+    }
+
+    /// The largest record batch that a topic takes.
+    async fn max_record_bytes(&self, topic: &str) -> Result<usize, Error> {
+        // Later somebody may have set another one.
+        let found = locked(&self.max_record_bytes).remove(topic);
+        match found {
+            Some(found) => Ok(found),
+            None => self.topics.max_record_bytes(topic).await,
+        }
+    }
+
+    /// Publishes tables, some at a time; in their order. `counter` counts them.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub(crate) async fn publish_all(
+        &self,
+        tables: &[(&Table, Option<&TableProgress>)],
+        counter: &Counter,
+    ) -> Result<Vec<Arc<TableTopic>>, Error> {
+        counter.expect(tables.len());
+        let publishing = (0..tables.len()).map(|at| async move {
+            let (table, known) = tables[at];
+            let published = self.publish(table.clone(), known).await?;
+            counter.add(1);
+            Ok(Arc::new(published))
+        });
+        stream::iter(publishing)
+            .buffered(PUBLISHED_AT_ONCE)
+            .try_collect()
+            .await
     }
 
     /// Registers a table's schemas and compiles its plan. `known` is what progress says of its topic: with
@@ -133,7 +172,7 @@ impl Registrar {
             None if key_columns.is_empty() => 1,
             None => self.config.kafka.partitions,
         };
-        let max_record_bytes = self.topics.max_record_bytes(&topic).await?;
+        let max_record_bytes = self.max_record_bytes(&topic).await?;
         Ok(TableTopic {
             max_record_bytes,
             dead_letters: self.dead_letters().await?,
@@ -156,7 +195,7 @@ impl Registrar {
         };
         let ask = async || {
             Ok(Arc::new(DeadLetters {
-                max_bytes: self.topics.max_record_bytes(&topic).await?,
+                max_bytes: self.max_record_bytes(&topic).await?,
                 topic: topic.as_str().into(),
                 service: self.config.name.clone(),
             }))
@@ -251,6 +290,10 @@ impl Registrar {
     pub(crate) async fn register(&self, subject: &str, schema: &str) -> Result<u32, Error> {
         self.registry.register(subject, schema).await
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn warn_of_missing_key(table: &Table) {

@@ -14,7 +14,7 @@ use crate::log::outbox::{Outbox, Record};
 use crate::log::progress::Followed;
 use crate::log::progress::TableProgress;
 use crate::log::topics::{Cleanup, TopicSpec};
-use tributary_postgres::database::qualified;
+use tributary_postgres::quote::qualified;
 
 /// What `source.connector` says: consumers of Debezium's topics look for it.
 pub(super) const CONNECTOR: &str = "postgresql";

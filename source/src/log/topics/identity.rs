@@ -1,4 +1,5 @@
-//! Topic ids: they tell a topic from another one that later got its name. rdkafka does not expose them, librdkafka does.
+//! Many topics described at once, with their ids, which tell a topic from another one that later got its name. rdkafka
+//! does not expose either, librdkafka does.
 
 #![allow(
     unsafe_code,
@@ -15,8 +16,30 @@ use rdkafka::bindings as native;
 use rdkafka::client::Client;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-/// Ids by topic.
-type TopicIds = BTreeMap<String, Option<String>>;
+/// A topic that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Described {
+    /// As Kafka prints it; a broker without ids gives none.
+    pub(crate) id: Option<String>,
+    pub(crate) partitions: i32,
+}
+
+/// Why topics could not be described.
+#[derive(Debug)]
+pub(super) struct Undescribed {
+    /// The one that is refused, if it is one.
+    pub(super) topic: Option<String>,
+    pub(super) error: KafkaError,
+}
+
+impl From<KafkaError> for Undescribed {
+    fn from(error: KafkaError) -> Self {
+        Self { topic: None, error }
+    }
+}
+
+/// By topic.
+type Topics = BTreeMap<String, Described>;
 
 /// What a broker answers that does not know topic ids: all bits zero.
 const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
@@ -43,15 +66,15 @@ impl<T> Drop for Owned<T> {
     }
 }
 
-/// The ids of those of these topics that exist, as Kafka prints them; a broker without ids gives `None`. Blocks, for `timeout` at the most.
+/// Those of these topics that exist. One request; blocks, for `timeout` at the most.
 ///
 /// # Errors
 /// The brokers do not answer in time, or refuse (DESCRIBE on the topic is needed).
-pub(super) fn topic_ids<C: ClientContext>(
+pub(super) fn describe<C: ClientContext>(
     client: &Client<C>,
     topics: &[String],
     timeout: Duration,
-) -> Result<TopicIds, KafkaError> {
+) -> Result<Topics, Undescribed> {
     if topics.is_empty() {
         return Ok(BTreeMap::new());
     }
@@ -88,7 +111,7 @@ pub(super) fn topic_ids<C: ClientContext>(
         native::rd_kafka_DescribeTopics(rk, asked.object, options.object, queue.object);
         let event = native::rd_kafka_queue_poll(queue.object, timeout_ms);
         if event.is_null() {
-            return Err(KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut));
+            return Err(KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut).into());
         }
         let event = Owned::new(event, native::rd_kafka_event_destroy)?;
         check(native::rd_kafka_event_error(event.object))?;
@@ -98,18 +121,21 @@ pub(super) fn topic_ids<C: ClientContext>(
 
 /// # Safety
 /// `event` is an event of librdkafka that lives for the whole call.
-unsafe fn read(event: *mut native::rd_kafka_event_t) -> Result<TopicIds, KafkaError> {
-    let mut ids = BTreeMap::new();
+unsafe fn read(event: *mut native::rd_kafka_event_t) -> Result<Topics, Undescribed> {
+    let mut described = BTreeMap::new();
     // SAFETY: the caller's promise; the array has `count` descriptions, whose parts live as long as the event.
     unsafe {
         let result = native::rd_kafka_event_DescribeTopics_result(event);
         if result.is_null() {
-            return Err(KafkaError::AdminOp(RDKafkaErrorCode::Fail));
+            return Err(KafkaError::AdminOp(RDKafkaErrorCode::Fail).into());
         }
         let mut count = 0;
         let topics = native::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
         for at in 0..count {
             let topic = *topics.add(at);
+            let Some(name) = text(native::rd_kafka_TopicDescription_name(topic)) else {
+                continue;
+            };
             let error = native::rd_kafka_TopicDescription_error(topic);
             if !error.is_null() {
                 match RDKafkaErrorCode::from(native::rd_kafka_error_code(error)) {
@@ -117,22 +143,26 @@ unsafe fn read(event: *mut native::rd_kafka_event_t) -> Result<TopicIds, KafkaEr
                     RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
                         continue;
                     }
-                    code => return Err(KafkaError::AdminOp(code)),
+                    code => {
+                        return Err(Undescribed {
+                            topic: Some(name),
+                            error: KafkaError::AdminOp(code),
+                        });
+                    }
                 }
             }
             let id = native::rd_kafka_TopicDescription_topic_id(topic);
-            let (Some(name), Some(id)) = (
-                text(native::rd_kafka_TopicDescription_name(topic)),
-                (!id.is_null())
-                    .then(|| text(native::rd_kafka_Uuid_base64str(id)))
-                    .flatten(),
-            ) else {
-                continue;
+            let id = (!id.is_null()).then(|| text(native::rd_kafka_Uuid_base64str(id)));
+            let mut partitions = 0;
+            native::rd_kafka_TopicDescription_partitions(topic, &raw mut partitions);
+            let topic = Described {
+                id: id.flatten().filter(|id| id != NO_ID),
+                partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
             };
-            ids.insert(name, (id != NO_ID).then_some(id));
+            described.insert(name, topic);
         }
     }
-    Ok(ids)
+    Ok(described)
 }
 
 fn check(code: native::rd_kafka_resp_err_t) -> Result<(), KafkaError> {

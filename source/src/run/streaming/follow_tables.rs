@@ -6,9 +6,11 @@ use crate::config::SnapshotMode;
 use crate::log::progress::Followed;
 use crate::log::progress::SnapshotRequest;
 use crate::log::progress::TableProgress;
+use crate::log::steps::Counter;
 use crate::log::table_topic::{TableTopic, topic_spec};
 use crate::run::session::{Session, keep_alive};
 use crate::run::watch::{Survey, Surveyed};
+use futures::stream::{self, StreamExt};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tributary_postgres::catalog::{CatalogTable, TopicNames};
@@ -16,6 +18,10 @@ use tributary_runtime::{Error, Policy, ResultExt};
 
 /// How soon a table that could not be taken in is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
+/// So many tables are taken in before the stream goes on.
+const TAKEN_AT_ONCE: usize = 64;
+/// So many of them are prepared at the same time.
+const PREPARED_AT_ONCE: usize = 16;
 
 /// What is to be done about a table.
 enum Finding {
@@ -32,7 +38,10 @@ impl Streaming {
     pub(super) async fn attend_tables(&mut self) -> Result<(), Error> {
         let again = self.tables.left.is_some_and(|at| at <= Instant::now());
         let survey = match self.tables.watch.take(self.received) {
-            Some(survey) => survey,
+            Some(survey) => {
+                self.tables.taken_to = None;
+                survey
+            }
             None if again => match &self.tables.last {
                 Some(survey) => Arc::clone(survey),
                 None => return Ok(()),
@@ -50,6 +59,7 @@ impl Streaming {
             )));
         }
         self.miss_tables(&survey);
+        let mut unread = Vec::new();
         for (topic, surveyed) in &survey.facts.tables {
             let renamed = self.tables.renamed.get(topic);
             if renamed.is_some_and(|at| *at > survey.since) {
@@ -58,10 +68,26 @@ impl Streaming {
             self.tables.renamed.remove(topic);
             match self.finding(topic, surveyed) {
                 None => {}
-                Some(Finding::Read(why)) => self.take_in(topic, surveyed, why).await?,
+                Some(Finding::Read(why)) => unread.push((topic.as_str(), surveyed, why)),
                 Some(Finding::Partitions) => self.partitions_changed(topic, &surveyed.table),
                 Some(Finding::Types) => self.learn_again(topic, surveyed.table.table.oid).await?,
             }
+        }
+        let taken_to = self.tables.taken_to.take();
+        if let Some(done) = &taken_to {
+            unread.retain(|(topic, ..)| *topic > done.as_str());
+        }
+        let is_all = unread.len() <= TAKEN_AT_ONCE;
+        unread.truncate(TAKEN_AT_ONCE);
+        let last = unread.last().map(|(topic, ..)| (*topic).to_owned());
+        self.take_in_all(unread).await?;
+        if !is_all {
+            // The stream goes on in between.
+            self.tables.taken_to = last;
+            self.tables.left = Some(Instant::now());
+        } else if taken_to.is_some() {
+            // An earlier round may have left some out.
+            self.tables.left.get_or_insert(Instant::now() + AGAIN);
         }
         self.tables.last = Some(survey);
         Ok(())
@@ -188,19 +214,45 @@ impl Streaming {
         }
     }
 
-    /// Reads all rows of a table into its topic, which is created if it is new.
-    async fn take_in(&mut self, topic: &str, surveyed: &Surveyed, why: &str) -> Result<(), Error> {
-        let table = &surveyed.table;
-        let known = self.progress.get().tables.get(topic).cloned();
-        let work = prepare(&self.session, table, known.as_ref());
+    /// Reads all rows of tables into their topics, which are created where they are new.
+    async fn take_in_all(&mut self, tables: Vec<(&str, &Surveyed, &str)>) -> Result<(), Error> {
+        if tables.is_empty() {
+            return Ok(());
+        }
+        let known = &self.progress.get().tables;
+        let known = tables.iter().map(|(topic, ..)| known.get(*topic).cloned());
+        let known: Vec<Option<TableProgress>> = known.collect();
+        let preparing = (0..tables.len()).map(|at| {
+            let (_, Surveyed { table, .. }, _) = tables[at];
+            let (session, known) = (&self.session, known[at].as_ref());
+            async move {
+                prepare(session, table, known)
+                    .await
+                    .doing(|| format!("take table {} in", table.display_name()))
+            }
+        });
+        let preparing = stream::iter(preparing).buffered(PREPARED_AT_ONCE);
         let prepared = keep_alive(
             &mut self.stream,
             &self.session.database,
             self.durable.confirm(),
-            work,
-        )
-        .await
-        .doing(|| format!("take table {}.{} in", table.table.schema, table.table.name));
+            async { Ok(preparing.collect::<Vec<_>>().await) },
+        );
+        let prepared = Box::pin(prepared).await?;
+        for ((table, known), prepared) in tables.into_iter().zip(known).zip(prepared) {
+            self.take_in(table, known, prepared).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads all rows of a table that is prepared.
+    async fn take_in(
+        &mut self,
+        (topic, surveyed, why): (&str, &Surveyed, &str),
+        known: Option<TableProgress>,
+        prepared: Result<TableTopic, Error>,
+    ) -> Result<(), Error> {
+        let table = &surveyed.table;
         let published = match prepared {
             Ok(published) => published,
             // A new table must not end what others need.
@@ -296,7 +348,10 @@ async fn prepare(
 ) -> Result<TableTopic, Error> {
     if known.is_none() {
         let spec = topic_spec(&session.config, &table.table)?;
-        session.registrar.ensure_topics(&[spec]).await?;
+        let registrar = &session.registrar;
+        registrar
+            .ensure_topics(&[spec], &Counter::default())
+            .await?;
     }
     session.registrar.publish(table.table.clone(), known).await
 }

@@ -23,8 +23,9 @@ use crate::snapshot::beside::Task;
 use crate::snapshot::relations::relations;
 use crate::snapshot::shape::have_their_files;
 use tributary_postgres::catalog::{Catalog, CatalogTable};
-use tributary_postgres::database::{Database, is_undefined, literal};
+use tributary_postgres::database::{Database, is_undefined};
 use tributary_postgres::pgoutput::Begin;
+use tributary_postgres::quote::literal;
 use tributary_postgres::replication::ReplicationConnection;
 use tributary_postgres::slot::{Awaited, Reminder, SlotCreation};
 

@@ -18,6 +18,8 @@ pub(super) struct Tables {
     pub(super) last: Option<Arc<Survey>>,
     /// Tables of it that could not be taken in, and when that is tried again.
     pub(super) left: Option<Instant>,
+    /// Up to this topic its tables are taken in, or were tried; the next ones are due.
+    pub(super) taken_to: Option<String>,
     /// By topic, where the stream told that its table has another name: an older survey does not know that.
     pub(super) renamed: BTreeMap<String, Lsn>,
     /// What was warned of.
@@ -37,6 +39,7 @@ impl Tables {
             ),
             last: None,
             left: None,
+            taken_to: None,
             renamed: BTreeMap::new(),
             told: BTreeSet::new(),
         }

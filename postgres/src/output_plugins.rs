@@ -1,59 +1,15 @@
 //! Which libraries the server takes as output plug-ins. 14.24, 15.20, 16.15, 17.11, 18.6 and later have a list of them,
 //! `output_plugin_libraries`, which holds for everybody and also for slots that exist.
 
-use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tributary_runtime::Error;
 
-use super::{Database, literal};
+use crate::quote::literal;
 
-const SETTING: &str = "output_plugin_libraries";
+pub(crate) const SETTING: &str = "output_plugin_libraries";
 /// The entries of a list that nobody has changed.
 const DEFAULT: [&str; 2] = ["pgoutput", "test_decoding"];
 /// Those that a source can ask for.
 const OURS: [&str; 2] = ["wal2json", "pgoutput"];
-
-/// What is wrong where the list lacks the plug-in; nothing where there is no list, or we do not see it.
-///
-/// # Errors
-/// The server is away.
-pub async fn refusal(
-    client: &Client,
-    database: &Database,
-    plugin: &str,
-) -> Result<Option<Error>, Error> {
-    // It has no row for who may not see the list; an error would be logged by the server at each of our starts.
-    let query = "SELECT setting FROM pg_catalog.pg_settings WHERE name = $1";
-    let row = client.query_opt(query, &[&SETTING]).await;
-    let Some(row) = row.map_err(|error| database.explain(error))? else {
-        return Ok(None);
-    };
-    let (list, entries): (&str, _) = (row.get(0), entries(row.get(0)));
-    if entries.iter().any(|entry| entry == plugin) {
-        return Ok(None);
-    }
-    let refused = Error::stop_msg(format!(
-        "{} does not let the output plug-in {plugin} be used: {SETTING} is '{list}'",
-        database.address()
-    ));
-    Ok(Some(refused.remedy(format!(
-        "as a superuser: {}",
-        statement(plugin, &entries)
-    ))))
-}
-
-/// Whether there is a list that only superusers and members of `pg_read_all_settings` see, of which we are none.
-///
-/// # Errors
-/// The server is away.
-pub async fn list_is_hidden(client: &Client, database: &Database) -> Result<bool, Error> {
-    let query = "SELECT pg_catalog.current_setting($1, true)";
-    match client.query_one(query, &[&SETTING]).await {
-        Ok(_) => Ok(false),
-        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(true),
-        Err(error) => Err(database.explain(error)),
-    }
-}
 
 /// What to do about a plug-in that the server has just refused; `None` if its error is another one. The SQLSTATE is that
 /// of a missing privilege; in every language the hint names the setting, and the message the plug-in.
@@ -71,7 +27,7 @@ pub fn remedy(sqlstate: &str, message: &str, hint: &str) -> Option<String> {
 
 /// How a plug-in is added to a list, which the statement replaces: each entry a literal of its own, for one literal would
 /// be one entry.
-fn statement(plugin: &str, entries: &[String]) -> String {
+pub(crate) fn statement(plugin: &str, entries: &[String]) -> String {
     let all = entries.iter().map(String::as_str).chain([plugin]);
     let literals: Vec<_> = all.map(|entry| literal(entry).trim().to_owned()).collect();
     let literals = literals.join(", ");
@@ -79,7 +35,7 @@ fn statement(plugin: &str, entries: &[String]) -> String {
 }
 
 /// The entries of the setting as SHOW prints it: identifiers, quoted where they must be. An empty one is the empty list.
-fn entries(list: &str) -> Vec<String> {
+pub(crate) fn entries(list: &str) -> Vec<String> {
     let mut entries = Vec::new();
     let (mut entry, mut quoted) = (String::new(), false);
     let mut rest = list.chars().peekable();
