@@ -95,29 +95,6 @@ async fn server_facts(client: &Client) -> Result<ServerFacts, tokio_postgres::Er
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::ServerFacts;
-
-    #[test]
-    fn a_server_that_raises_its_wal_level_by_itself_can_decode() {
-        let can_decode = |wal_level: &str, effective: Option<&str>| {
-            let facts = ServerFacts {
-                version_num: 190_000,
-                wal_level: wal_level.to_owned(),
-                effective_wal_level: effective.map(str::to_owned),
-                may_replicate: true,
-                in_recovery: false,
-            };
-            facts.can_decode()
-        };
-        assert!(can_decode("logical", None) && can_decode("logical", Some("logical")));
-        assert!(can_decode("replica", Some("replica")) && can_decode("replica", Some("logical")));
-        assert!(!can_decode("replica", None));
-        assert!(!can_decode("minimal", Some("minimal")));
-    }
-}
-
 /// What is wrong where the list lacks the plug-in; nothing where there is no list, or we do not see it.
 ///
 /// # Errors
@@ -157,5 +134,28 @@ pub async fn plugin_list_is_hidden(client: &Client, database: &Database) -> Resu
         Ok(_) => Ok(false),
         Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(true),
         Err(error) => Err(database.explain(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ServerFacts;
+
+    #[test]
+    fn a_server_that_raises_its_wal_level_by_itself_can_decode() {
+        let can_decode = |wal_level: &str, effective: Option<&str>| {
+            let facts = ServerFacts {
+                version_num: 190_000,
+                wal_level: wal_level.to_owned(),
+                effective_wal_level: effective.map(str::to_owned),
+                may_replicate: true,
+                in_recovery: false,
+            };
+            facts.can_decode()
+        };
+        assert!(can_decode("logical", None) && can_decode("logical", Some("logical")));
+        assert!(can_decode("replica", Some("replica")) && can_decode("replica", Some("logical")));
+        assert!(!can_decode("replica", None));
+        assert!(!can_decode("minimal", Some("minimal")));
     }
 }
