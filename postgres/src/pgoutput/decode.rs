@@ -17,14 +17,14 @@ use crate::replication::clock::unix_us;
 #[error("cannot decode a message of pgoutput ({kind}): {problem}, at byte {offset} of {length}")]
 pub struct DecodeError {
     kind: &'static str,
-    problem: Problem,
+    problem: Flaw,
     offset: usize,
     length: usize,
 }
 
 /// What is wrong at the offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Problem {
+pub(super) enum Flaw {
     #[error("it ends early: {0} is not complete")]
     Truncated(&'static str),
     #[error("{what} has the unknown code 0x{byte:02X}")]
@@ -43,21 +43,21 @@ pub(super) enum Problem {
 /// The bytes are cut short, are followed by others, or hold a code that protocol version 1 does not
 /// have. The error names the kind of message and the offset.
 pub fn decode(bytes: &[u8]) -> Result<Message<'_>, DecodeError> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = Cursor::new(bytes);
     let message = reader.message()?;
     reader.finish()?;
     Ok(message)
 }
 
 /// A checked cursor over one message.
-pub(super) struct Reader<'a> {
+pub(super) struct Cursor<'a> {
     /// What is being read, for errors.
     pub(super) kind: &'static str,
     bytes: &'a [u8],
     rest: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Cursor<'a> {
     pub(super) const fn new(bytes: &'a [u8]) -> Self {
         Self {
             kind: "kind unknown",
@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
         if self.rest.is_empty() {
             Ok(())
         } else {
-            Err(self.error(Problem::Trailing))
+            Err(self.error(Flaw::Trailing))
         }
     }
 
@@ -253,7 +253,7 @@ impl<'a> Reader<'a> {
                 self.rest = &self.rest[1..];
                 self.wrong_code("a cell", byte)
             }
-            _ => self.error(Problem::Truncated("a cell")),
+            _ => self.error(Flaw::Truncated("a cell")),
         }
     }
 
@@ -265,10 +265,9 @@ impl<'a> Reader<'a> {
     }
 
     fn name(&mut self, what: &'static str) -> Result<&'a str, DecodeError> {
-        let end =
-            memchr::memchr(0, self.rest).ok_or_else(|| self.error(Problem::Truncated(what)))?;
+        let end = memchr::memchr(0, self.rest).ok_or_else(|| self.error(Flaw::Truncated(what)))?;
         let name =
-            str::from_utf8(&self.rest[..end]).map_err(|_| self.error(Problem::NotUtf8(what)))?;
+            str::from_utf8(&self.rest[..end]).map_err(|_| self.error(Flaw::NotUtf8(what)))?;
         self.rest = &self.rest[end + 1..];
         Ok(name)
     }
@@ -277,12 +276,12 @@ impl<'a> Reader<'a> {
     #[inline]
     fn count(&mut self, what: &'static str) -> Result<u16, DecodeError> {
         let count = i16::from_be_bytes(self.array(what)?);
-        u16::try_from(count).map_err(|_| self.error(Problem::Negative(what)))
+        u16::try_from(count).map_err(|_| self.error(Flaw::Negative(what)))
     }
 
     fn length(&mut self, what: &'static str) -> Result<usize, DecodeError> {
         let length = self.i32(what)?;
-        usize::try_from(length).map_err(|_| self.error(Problem::Negative(what)))
+        usize::try_from(length).map_err(|_| self.error(Flaw::Negative(what)))
     }
 
     fn time_us(&mut self) -> Result<i64, DecodeError> {
@@ -317,7 +316,7 @@ impl<'a> Reader<'a> {
                 self.rest = rest;
                 Ok(*array)
             }
-            None => Err(self.error(Problem::Truncated(what))),
+            None => Err(self.error(Flaw::Truncated(what))),
         }
     }
 
@@ -327,7 +326,7 @@ impl<'a> Reader<'a> {
                 self.rest = rest;
                 Ok(taken)
             }
-            None => Err(self.error(Problem::Truncated(what))),
+            None => Err(self.error(Flaw::Truncated(what))),
         }
     }
 
@@ -336,12 +335,12 @@ impl<'a> Reader<'a> {
     pub(super) fn wrong_code(&self, what: &'static str, byte: u8) -> DecodeError {
         DecodeError {
             offset: (self.bytes.len() - self.rest.len()).saturating_sub(1),
-            ..self.error(Problem::Code { what, byte })
+            ..self.error(Flaw::Code { what, byte })
         }
     }
 
     #[cold]
-    fn error(&self, problem: Problem) -> DecodeError {
+    fn error(&self, problem: Flaw) -> DecodeError {
         DecodeError {
             kind: self.kind,
             problem,

@@ -3,7 +3,7 @@
 //! Their messages come in blocks, from `Stream Start` to `Stream Stop`, one transaction's at a time. Within a
 //! block a message has the id of its (sub)transaction behind its kind; without it, it is the message of version 1.
 
-use super::decode::{DecodeError, Reader};
+use super::decode::{Cursor, DecodeError};
 
 /// What a payload is about, where transactions may be streamed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Streamed<'_> {
 /// # Errors
 /// A message of the streaming protocol is cut short or followed by others, or stands where it cannot.
 pub fn decode_streamed(bytes: &[u8], within: bool) -> Result<Streamed<'_>, DecodeError> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = Cursor::new(bytes);
     let kind = reader.u8("the message's kind")?;
     let streamed = match (kind, within) {
         (b'S', false) => {

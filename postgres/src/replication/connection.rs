@@ -16,7 +16,7 @@ use super::timeline::TimelineHistory;
 use super::transport::Transport;
 
 /// A row of a query's result: the text of each column.
-type Row = Vec<Option<String>>;
+type AnswerRow = Vec<Option<String>>;
 
 /// A connection that takes replication commands and queries.
 ///
@@ -85,7 +85,7 @@ impl ReplicationConnection {
     /// # Errors
     /// The server's error, after which the connection is usable unless its severity is FATAL; or a lost
     /// connection.
-    pub async fn simple_query(&mut self, sql: &str) -> Result<Vec<Row>, ReplicationError> {
+    pub async fn simple_query(&mut self, sql: &str) -> Result<Vec<AnswerRow>, ReplicationError> {
         self.query(sql)
             .await
             .map_err(|failure| failure.during(format!("run {sql}")))
@@ -248,7 +248,7 @@ impl ReplicationConnection {
         }
     }
 
-    async fn query(&mut self, sql: &str) -> Result<Vec<Row>, Failure> {
+    async fn query(&mut self, sql: &str) -> Result<Vec<AnswerRow>, Failure> {
         self.send(sql).await?;
         let mut rows = Vec::new();
         let mut refused = None;
@@ -281,7 +281,7 @@ impl ReplicationConnection {
     }
 }
 
-fn read_row(body: &DataRowBody) -> Result<Row, Failure> {
+fn read_row(body: &DataRowBody) -> Result<AnswerRow, Failure> {
     let buffer = body.buffer();
     let columns = body.ranges().map(|range| {
         range
@@ -292,8 +292,8 @@ fn read_row(body: &DataRowBody) -> Result<Row, Failure> {
     columns.collect().map_err(|error| malformed(&error))
 }
 
-fn only_row<const N: usize>(rows: Vec<Row>) -> Option<[Option<String>; N]> {
-    let [row] = <[Row; 1]>::try_from(rows).ok()?;
+fn only_row<const N: usize>(rows: Vec<AnswerRow>) -> Option<[Option<String>; N]> {
+    let [row] = <[AnswerRow; 1]>::try_from(rows).ok()?;
     row.try_into().ok()
 }
 

@@ -35,14 +35,14 @@ impl MetadataTopics {
             let topic = config.transaction_topic();
             let schemas = [TRANSACTION_KEY_SCHEMA, TRANSACTION_VALUE_SCHEMA];
             topics.transactions = Some(TransactionTopic(
-                Target::prepare(topic, schemas, registrar).await?,
+                SchemaTarget::prepare(topic, schemas, registrar).await?,
             ));
         }
         if config.publish.messages {
             let topic = config.message_topic();
             let schemas = [MESSAGE_KEY_SCHEMA, &message_value_schema()];
             topics.messages = Some(MessageTopic {
-                target: Target::prepare(topic, schemas, registrar).await?,
+                target: SchemaTarget::prepare(topic, schemas, registrar).await?,
                 plan: MessagePlan::compile(registrar.identity()),
             });
         }
@@ -68,14 +68,14 @@ impl MetadataTopics {
 
 /// A topic and its schemas' ids.
 #[derive(Debug)]
-struct Target {
+struct SchemaTarget {
     topic: Arc<str>,
     key_schema_id: u32,
     value_schema_id: u32,
     max_batch_bytes: usize,
 }
 
-impl Target {
+impl SchemaTarget {
     async fn prepare(
         topic: String,
         [key, value]: [&str; 2],
@@ -120,7 +120,7 @@ impl Target {
 
 /// `<prefix>.transaction`.
 #[derive(Debug)]
-pub(crate) struct TransactionTopic(Target);
+pub(crate) struct TransactionTopic(SchemaTarget);
 
 impl TransactionTopic {
     pub(crate) fn append_begin(
@@ -157,7 +157,7 @@ impl TransactionTopic {
 
     #[cfg(test)]
     pub(crate) fn for_test() -> Self {
-        Self(Target {
+        Self(SchemaTarget {
             topic: "p.transaction".into(),
             key_schema_id: 11,
             value_schema_id: 12,
@@ -169,7 +169,7 @@ impl TransactionTopic {
 /// `<prefix>.message`.
 #[derive(Debug)]
 pub(crate) struct MessageTopic {
-    target: Target,
+    target: SchemaTarget,
     plan: MessagePlan,
 }
 
@@ -203,7 +203,7 @@ impl MessageTopic {
             region: None,
         };
         Self {
-            target: Target {
+            target: SchemaTarget {
                 topic: "p.message".into(),
                 key_schema_id: 21,
                 value_schema_id: 22,

@@ -16,7 +16,7 @@ use tributary_runtime::{Error, ResultExt};
 use crate::config::SourceConfig;
 use crate::log::steps::Counter;
 
-pub(crate) use identity::Described;
+pub(crate) use identity::DescribedTopic;
 
 /// So many topics are described in one request.
 const DESCRIBED_AT_ONCE: usize = 500;
@@ -168,7 +168,7 @@ impl Topics {
     pub(crate) async fn described(
         &self,
         topics: &[String],
-    ) -> Result<BTreeMap<String, Described>, Error> {
+    ) -> Result<BTreeMap<String, DescribedTopic>, Error> {
         let mut described = BTreeMap::new();
         for some in topics.chunks(DESCRIBED_AT_ONCE) {
             let (admin, some) = (Arc::clone(&self.admin), some.to_vec());
@@ -188,7 +188,10 @@ impl Topics {
     }
 
     /// Topics that were just created: not every broker knows them at once.
-    async fn appeared(&self, specs: &[&TopicSpec]) -> Result<BTreeMap<String, Described>, Error> {
+    async fn appeared(
+        &self,
+        specs: &[&TopicSpec],
+    ) -> Result<BTreeMap<String, DescribedTopic>, Error> {
         let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -289,7 +292,7 @@ fn topics<'a>(specs: &[&'a TopicSpec]) -> Vec<&'a str> {
 
 /// What is to be known of the topics whose settings were read.
 fn together<'a>(
-    described: &'a BTreeMap<String, Described>,
+    described: &'a BTreeMap<String, DescribedTopic>,
     settings: &'a Settings,
 ) -> impl Iterator<Item = (String, TopicFacts)> + 'a {
     settings.iter().filter_map(|(topic, settings)| {

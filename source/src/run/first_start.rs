@@ -25,7 +25,7 @@ use tributary_postgres::catalog::Catalog;
 use tributary_postgres::replication::{CreatedSlot, ReplicationConnection, SystemIdentity};
 use tributary_postgres::slot::{Awaited, Reminder, SlotCreation};
 
-type Tables = Vec<Arc<TableTopic>>;
+type TableTopics = Vec<Arc<TableTopic>>;
 
 /// Creates the slot and reads all tables under its snapshot. `before` is what progress said before: then rows
 /// may be in the topics that are not in the tables any more, and the snapshot sweeps.
@@ -104,7 +104,7 @@ fn to_begin(
     session: &Session,
     identity: SystemIdentity,
     before: Option<Progress>,
-    tables: &mut Tables,
+    tables: &mut TableTopics,
 ) -> Progress {
     let seq = before.as_ref().map_or(0, |before| before.position.seq());
     let mut progress = Progress::new(
@@ -176,7 +176,7 @@ pub(crate) async fn unread_again(
 /// The tables, of which nothing is read yet. Where rows of theirs may be in the log, the snapshot sweeps.
 fn unread(
     session: &Session,
-    tables: &Tables,
+    tables: &TableTopics,
     before: Option<Progress>,
     next_seq: u64,
 ) -> BTreeMap<String, TableProgress> {
@@ -198,7 +198,10 @@ fn unread(
     all
 }
 
-async fn publish_tables(session: &Session, before: Option<&Progress>) -> Result<Tables, Error> {
+async fn publish_tables(
+    session: &Session,
+    before: Option<&Progress>,
+) -> Result<TableTopics, Error> {
     let mut tables = Vec::new();
     for table in &session.tables {
         let topic = session.config.topic_name(&table.table)?;
@@ -249,7 +252,7 @@ impl Reading<'_> {
     async fn run(
         &mut self,
         workers: Workers,
-        tables: &Tables,
+        tables: &TableTopics,
         inbox: &mut Inbox,
     ) -> Result<(), Error> {
         self.unchanged_tables().await?;

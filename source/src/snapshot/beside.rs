@@ -169,19 +169,19 @@ struct Beside {
     chunk_pages: u32,
     throttle: Arc<Throttle>,
     task: Task,
-    described: Option<Described>,
+    described: Option<DescribedTable>,
     output: mpsc::Sender<Progressed>,
 }
 
 /// The table as it was found, and what is published of that.
 #[derive(Clone)]
-struct Described {
+struct DescribedTable {
     found: Table,
     published: Arc<TableTopic>,
 }
 
 /// A chunk under its snapshot.
-struct Chunk {
+struct ChunkReading {
     table: Arc<TableTopic>,
     snapshot: ServerSnapshot,
     oid: u32,
@@ -233,15 +233,15 @@ impl Beside {
         };
         self.low_watermark(marks).await?;
         let chunk = match self.begin(client, &table).await? {
-            Begun::Chunk(chunk) => chunk,
-            Begun::Complete => {
+            ChunkStart::Chunk(chunk) => chunk,
+            ChunkStart::Complete => {
                 let snapshot = self.server_snapshot(client).await?;
                 let state = self.task.snapshot.clone();
                 self.hand_over(marks, &table.published, snapshot, Vec::new(), state)
                     .await?;
                 return Ok(true);
             }
-            Begun::Changed => {
+            ChunkStart::Changed => {
                 self.execute(client, "ROLLBACK").await?;
                 tokio::time::sleep(RETRY_PAUSE).await;
                 return Ok(true);
@@ -255,7 +255,7 @@ impl Beside {
     }
 
     /// The table as the catalog has it now, registered; `None` if it is gone.
-    async fn describe(&mut self, client: &Client) -> Result<Option<Described>, Error> {
+    async fn describe(&mut self, client: &Client) -> Result<Option<DescribedTable>, Error> {
         let mut catalog = Catalog::new(client, &self.database);
         let Some(found) = catalog.table(self.task.known.oid).await? else {
             return Ok(None);
@@ -281,7 +281,7 @@ impl Beside {
         let found = found.table;
         Ok(Some(
             self.described
-                .insert(Described { found, published })
+                .insert(DescribedTable { found, published })
                 .clone(),
         ))
     }
@@ -303,8 +303,8 @@ impl Beside {
     async fn begin(
         &mut self,
         client: &Client,
-        Described { found, published }: &Described,
-    ) -> Result<Begun, Error> {
+        DescribedTable { found, published }: &DescribedTable,
+    ) -> Result<ChunkStart, Error> {
         let begin = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};
             {ONE_SCAN}; LOCK TABLE {} IN ACCESS SHARE MODE",
@@ -318,13 +318,13 @@ impl Beside {
                 return Err(error);
             }
             tracing::info!(%error, table = published.display_name(), "a chunk waits for a change of the table");
-            return Ok(Begun::Changed);
+            return Ok(ChunkStart::Changed);
         }
         let snapshot = self.server_snapshot(client).await?;
         let mut catalog = Catalog::new(client, &self.database);
         let now = catalog.table(found.oid).await?;
         if now.is_none_or(|now| now.table != *found) {
-            return Ok(Begun::Changed);
+            return Ok(ChunkStart::Changed);
         }
         let found = relations(client, found.oid)
             .await
@@ -336,12 +336,12 @@ impl Beside {
         let Some((relation, range)) = next_chunk(&self.task.snapshot, &found, self.chunk_pages)
         else {
             self.execute(client, "COMMIT").await?;
-            return Ok(Begun::Complete);
+            return Ok(ChunkStart::Complete);
         };
         let filter = self.task.snapshot.filter.as_deref();
         let what = (relation.name.as_str(), range);
         let rows = Rows::read(client, &self.database, &published.table, what, filter).await?;
-        Ok(Begun::Chunk(Box::new(Chunk {
+        Ok(ChunkStart::Chunk(Box::new(ChunkReading {
             table: Arc::clone(published),
             snapshot,
             oid: relation.ranges.oid,
@@ -352,7 +352,11 @@ impl Beside {
     }
 
     /// Hands the chunk's rows over, piece by piece. Returns whether all were read.
-    async fn pieces(&mut self, marks: &Client, mut chunk: Box<Chunk>) -> Result<bool, Error> {
+    async fn pieces(
+        &mut self,
+        marks: &Client,
+        mut chunk: Box<ChunkReading>,
+    ) -> Result<bool, Error> {
         let mut row = Row::default();
         loop {
             let (mut rows, mut bytes) = (Vec::new(), 0);
@@ -452,8 +456,8 @@ impl Beside {
 }
 
 /// What came of the attempt to begin a chunk.
-enum Begun {
-    Chunk(Box<Chunk>),
+enum ChunkStart {
+    Chunk(Box<ChunkReading>),
     /// There is nothing to read any more.
     Complete,
     /// The table is being changed: begin again.

@@ -22,7 +22,7 @@ use tributary_postgres::pgoutput::{
 
 use super::rows::{NewRow, contradiction, old_cells};
 use super::tally::Tally;
-use super::waiting::Waiting;
+use super::waiting::WaitingRows;
 use super::window::{Streamed, Window};
 
 /// Applies the stream's messages, one after the other, to an outbox.
@@ -35,7 +35,7 @@ pub(crate) struct Translator {
     pub(super) begun: Lsn,
     pub(super) previous_commit: Option<Lsn>,
     pub(super) outbox: Outbox,
-    pub(super) waiting: Waiting,
+    pub(super) waiting: WaitingRows,
     /// Before the change that is being applied.
     pub(super) before: Cut,
     pub(super) now_ns: i64,
@@ -83,7 +83,7 @@ impl Translator {
             begun: Lsn::ZERO,
             previous_commit: None,
             outbox: Outbox::default(),
-            waiting: Waiting::default(),
+            waiting: WaitingRows::default(),
             before: Cut {
                 records: 0,
                 position,

@@ -4,13 +4,13 @@ use crate::change::completion::Incomplete;
 
 /// The rows that wait, in the order of their records.
 #[derive(Default)]
-pub(super) struct Waiting {
+pub(super) struct WaitingRows {
     pub(super) rows: Vec<Incomplete>,
     /// What the rows hold themselves.
     pub(super) bytes: usize,
 }
 
-impl Waiting {
+impl WaitingRows {
     pub(super) fn push(&mut self, row: Incomplete) {
         self.bytes += row.bytes();
         self.rows.push(row);

@@ -18,7 +18,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// A topic that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Described {
+pub(crate) struct DescribedTopic {
     /// As Kafka prints it; a broker without ids gives none.
     pub(crate) id: Option<String>,
     pub(crate) partitions: i32,
@@ -39,7 +39,7 @@ impl From<KafkaError> for Undescribed {
 }
 
 /// By topic.
-type Topics = BTreeMap<String, Described>;
+type DescribedTopics = BTreeMap<String, DescribedTopic>;
 
 /// What a broker answers that does not know topic ids: all bits zero.
 const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
@@ -74,7 +74,7 @@ pub(super) fn describe<C: ClientContext>(
     client: &Client<C>,
     topics: &[String],
     timeout: Duration,
-) -> Result<Topics, Undescribed> {
+) -> Result<DescribedTopics, Undescribed> {
     if topics.is_empty() {
         return Ok(BTreeMap::new());
     }
@@ -121,7 +121,7 @@ pub(super) fn describe<C: ClientContext>(
 
 /// # Safety
 /// `event` is an event of librdkafka that lives for the whole call.
-unsafe fn read(event: *mut native::rd_kafka_event_t) -> Result<Topics, Undescribed> {
+unsafe fn read(event: *mut native::rd_kafka_event_t) -> Result<DescribedTopics, Undescribed> {
     let mut described = BTreeMap::new();
     // SAFETY: the caller's promise; the array has `count` descriptions, whose parts live as long as the event.
     unsafe {
@@ -155,7 +155,7 @@ unsafe fn read(event: *mut native::rd_kafka_event_t) -> Result<Topics, Undescrib
             let id = (!id.is_null()).then(|| text(native::rd_kafka_Uuid_base64str(id)));
             let mut partitions = 0;
             native::rd_kafka_TopicDescription_partitions(topic, &raw mut partitions);
-            let topic = Described {
+            let topic = DescribedTopic {
                 id: id.flatten().filter(|id| id != NO_ID),
                 partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
             };

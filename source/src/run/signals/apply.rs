@@ -10,7 +10,7 @@ use tributary_postgres::catalog::TablePattern;
 
 /// What became of a signal.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Applied {
+pub(crate) struct Outcome {
     /// Topics of tables whose reading is begun anew, or ended.
     pub(crate) abandoned: Vec<String>,
     /// For the log, what is done.
@@ -19,7 +19,7 @@ pub(crate) struct Applied {
     pub(crate) refused: Vec<String>,
 }
 
-impl Applied {
+impl Outcome {
     fn refuse(reason: impl Into<String>) -> Self {
         Self {
             refused: vec![reason.into()],
@@ -29,7 +29,7 @@ impl Applied {
 }
 
 /// Applies a signal and says so; `None` if it is for another source.
-pub(crate) fn obey(received: &Received, source: &str, progress: &mut Progress) -> Option<Applied> {
+pub(crate) fn obey(received: &Received, source: &str, progress: &mut Progress) -> Option<Outcome> {
     let offset = received.offset;
     let applied = apply(received, source, progress);
     let outcome = match &applied {
@@ -49,16 +49,16 @@ pub(crate) fn obey(received: &Received, source: &str, progress: &mut Progress) -
 
 /// Applies a record of the signals topic. `progress.position` is where the stream stands; `None` if the signal is
 /// for another source.
-fn apply(received: &Received, source: &str, progress: &mut Progress) -> Option<Applied> {
+fn apply(received: &Received, source: &str, progress: &mut Progress) -> Option<Outcome> {
     progress.signals_offset = Some(received.offset + 1);
     let action = match &received.signal {
-        Err(reason) => return Some(Applied::refuse(reason)),
+        Err(reason) => return Some(Outcome::refuse(reason)),
         Ok(signal) if !signal.is_for(source) => return None,
         Ok(Signal { action, .. }) => action,
     };
     Some(match action {
         Action::Snapshot(requests) => {
-            let mut applied = Applied::default();
+            let mut applied = Outcome::default();
             for request in requests {
                 snapshot(request, progress, &mut applied);
             }
@@ -67,7 +67,7 @@ fn apply(received: &Received, source: &str, progress: &mut Progress) -> Option<A
         Action::Pause => {
             progress.snapshots_paused = true;
             let unread = progress.tables.iter().filter(|(_, t)| t.snapshot.is_some());
-            Applied {
+            Outcome {
                 abandoned: unread.map(|(topic, _)| topic.clone()).collect(),
                 done: vec!["snapshots pause".to_owned()],
                 refused: Vec::new(),
@@ -75,16 +75,16 @@ fn apply(received: &Received, source: &str, progress: &mut Progress) -> Option<A
         }
         Action::Resume => {
             progress.snapshots_paused = false;
-            Applied {
+            Outcome {
                 done: vec!["snapshots go on".to_owned()],
-                ..Applied::default()
+                ..Outcome::default()
             }
         }
         Action::Cancel(tables) => cancel(tables.as_deref(), progress),
     })
 }
 
-fn snapshot(request: &Request, progress: &mut Progress, applied: &mut Applied) {
+fn snapshot(request: &Request, progress: &mut Progress, applied: &mut Outcome) {
     for pattern in &request.tables {
         let topics = matching(pattern, progress);
         if topics.is_empty() {
@@ -136,8 +136,8 @@ fn agreed(
     }
 }
 
-fn cancel(tables: Option<&[TablePattern]>, progress: &mut Progress) -> Applied {
-    let mut applied = Applied::default();
+fn cancel(tables: Option<&[TablePattern]>, progress: &mut Progress) -> Outcome {
+    let mut applied = Outcome::default();
     for (topic, table) in &mut progress.tables {
         let Some(snapshot) = &table.snapshot else {
             continue;
@@ -161,7 +161,7 @@ fn cancel(tables: Option<&[TablePattern]>, progress: &mut Progress) -> Applied {
             ));
         }
     }
-    if applied == Applied::default() {
+    if applied == Outcome::default() {
         applied
             .done
             .push("there is no snapshot to cancel".to_owned());
@@ -192,7 +192,7 @@ fn matching(pattern: &TablePattern, progress: &Progress) -> Vec<(String, String)
 mod tests {
     use tributary_schemas::Lsn;
 
-    use super::{Applied, apply};
+    use super::{Outcome, apply};
     use crate::log::progress::{Position, Progress, TableProgress};
     use crate::log::progress::{SnapshotRequest, TableSnapshot};
     use crate::run::signals::{Received, Signal};
@@ -215,7 +215,7 @@ mod tests {
         progress
     }
 
-    fn signal(progress: &mut Progress, text: &str) -> Option<Applied> {
+    fn signal(progress: &mut Progress, text: &str) -> Option<Outcome> {
         let offset = progress.signals_offset.unwrap_or_default();
         let signal = Signal::parse(Some(text.as_bytes()));
         let applied = apply(&Received { offset, signal }, "shop", progress);
