@@ -85,7 +85,7 @@ impl Inbox {
 
     /// Adds a record, and says whether the partition now holds all it may.
     pub(super) fn push(&self, message: &impl Message) -> bool {
-        let (bytes, wake) = {
+        let (held, wake) = {
             let mut queue = self.lock();
             if queue.batches.back().is_none_or(|last| self.is_full(last)) {
                 queue.batches.push_back(Records::default());
@@ -93,15 +93,16 @@ impl Inbox {
             let first = queue.since.is_none();
             queue.since.get_or_insert_with(Instant::now);
             let several = queue.batches.len() > 1;
-            queue.batches.back_mut().map_or((0, false), |last| {
+            let (bytes, wake) = queue.batches.back_mut().map_or((0, false), |last| {
                 let before = last.bytes();
                 last.push(message);
                 let became_full = !several && self.is_full(last);
                 (last.bytes() - before, first || became_full)
-            })
+            });
+            // Within the lock: the batch may be taken, written and released as soon as that is given back.
+            self.budget.held.fetch_add(bytes, Ordering::Relaxed);
+            (self.held.fetch_add(bytes, Ordering::Relaxed) + bytes, wake)
         };
-        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        self.budget.held.fetch_add(bytes, Ordering::Relaxed);
         if wake {
             self.filled.notify_one();
         }
