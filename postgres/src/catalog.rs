@@ -5,9 +5,11 @@ mod pattern;
 mod pgtype;
 mod read;
 mod selection;
+mod storage;
 mod table;
 
 pub use pattern::TablePattern;
 pub use read::Catalog;
 pub use selection::{PartitionTopics, Selection, TopicNames, Unusable, Wanted};
+pub use storage::Storage;
 pub use table::{CatalogTable, KEY_REMEDY, LeafState, without_key};

@@ -73,6 +73,15 @@ struct Compatibility {
     level: String,
 }
 
+/// What became of a schema that was offered to the registry.
+#[derive(Debug)]
+pub enum Offered {
+    /// It is there, with this id.
+    Registered(u32),
+    /// The subject's compatibility forbids it: the error with which [`Registry::register`] stops.
+    Incompatible(Error),
+}
+
 impl Registry {
     /// A client for the base URL of a Confluent API, with time-outs of 5 s to connect and 15 s in all.
     /// User and password in the URL are sent as basic authentication and never printed.
@@ -113,10 +122,21 @@ impl Registry {
     /// # Errors
     /// Stop: incompatible with what the subject has, invalid, not allowed; retry: not reachable.
     pub async fn register(&self, subject: &str, schema: &str) -> Result<u32> {
+        match self.offer(subject, schema).await? {
+            Offered::Registered(id) => Ok(id),
+            Offered::Incompatible(error) => Err(error),
+        }
+    }
+
+    /// [`register`](Self::register), for a caller who knows what to do about a schema that is refused.
+    ///
+    /// # Errors
+    /// As [`register`](Self::register), but for incompatibility.
+    pub async fn offer(&self, subject: &str, schema: &str) -> Result<Offered> {
         let doing = || format!("register a schema under subject '{subject}'");
         let supplied = SuppliedSchema::new(None, SchemaType::Avro, schema.to_owned());
         let fault = match post_schema(&self.settings, self.segment(subject), supplied).await {
-            Ok(registered) => return Ok(registered.id),
+            Ok(registered) => return Ok(Offered::Registered(registered.id)),
             Err(error) => Fault::from(error),
         };
         if fault.kind != Kind::Conflict {
@@ -124,8 +144,10 @@ impl Registry {
         }
         // Of two registrations at the same moment Apicurio refuses the second one.
         match self.lookup(subject, schema).await? {
-            Some(id) => Ok(id),
-            None => Err(fault.incompatible(subject)).doing(doing),
+            Some(id) => Ok(Offered::Registered(id)),
+            None => Ok(Offered::Incompatible(
+                fault.incompatible(subject).context(doing()),
+            )),
         }
     }
 

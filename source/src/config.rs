@@ -111,6 +111,9 @@ pub struct PostgresConfig {
     /// What happens to a topic when the key of its table has changed.
     #[serde(default)]
     pub on_key_change: OnKeyChange,
+    /// What happens to a topic when the registry refuses what a column's type has become.
+    #[serde(default)]
+    pub on_type_change: OnTypeChange,
     /// How often the catalog is looked at, in milliseconds: for tables that appear, go or change.
     #[serde(default = "default_watch_interval_ms")]
     pub watch_interval_ms: u64,
@@ -128,6 +131,17 @@ pub enum OnKeyChange {
     #[default]
     Stop,
     /// All rows are read again under the new key, and those under the old one are gone.
+    Resnapshot,
+}
+
+/// What happens to a topic when the registry refuses a table's new schema, since it cannot read what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnTypeChange {
+    /// The source stops.
+    #[default]
+    Stop,
+    /// The schema is registered all the same, and all rows are read again.
     Resnapshot,
 }
 

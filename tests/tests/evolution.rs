@@ -20,6 +20,8 @@ mod presence;
 mod shapes;
 #[path = "evolution/stage.rs"]
 mod stage;
+#[path = "evolution/statements.rs"]
+mod statements;
 
 use std::time::Duration;
 
@@ -67,7 +69,7 @@ async fn columns_are_added_widened_and_dropped() {
         client.batch_execute(change).await.unwrap();
         catch_up(&pipeline, &mut services).await;
     }
-    // A default that a column was added with is not in the log; the next change of each row is.
+    // Beside a second reading of the table, for the default that a column was added with.
     client
         .batch_execute("UPDATE s.t SET n = n + 1")
         .await

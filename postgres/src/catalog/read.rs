@@ -1,6 +1,6 @@
 //! Reads tables by their OIDs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tokio_postgres::Client;
 use tributary_runtime::Error;
@@ -8,14 +8,22 @@ use tributary_schemas::table::{Column, ColumnType, Table};
 
 use super::identity::{Identities, Leaf};
 use super::pgtype::{self, TypeCatalog};
+use super::storage::Storage;
 use super::table::{CatalogTable, LeafState, TableHead};
 use crate::database::Database;
 
+// One statement, and so one moment: a rewrite is told by its columns and its file together.
 const COLUMNS: &str = "
-    SELECT attrelid, attname, attnum, atttypid, atttypmod, attndims::int4
-    FROM pg_catalog.pg_attribute
-    WHERE attrelid = ANY($1) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
-    ORDER BY attrelid, attnum";
+    SELECT a.attrelid, a.attname, a.attnum, a.atttypid, a.atttypmod, a.attndims::int4, a.atthasmissing, a.xmin::text,
+        a.attgenerated <> '', c.relfilenode
+    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+    WHERE a.attrelid = ANY($1) AND a.attnum > 0 AND NOT a.attisdropped
+    ORDER BY a.attrelid, a.attnum";
+
+// Whether the partitioned table itself says so depends on the version.
+const DEFAULTED: &str = "
+    SELECT attrelid, attname::text FROM pg_catalog.pg_attribute
+    WHERE attrelid = ANY($1) AND atthasmissing AND NOT attisdropped";
 
 // The ancestors of each leaf are looked up one by one: a join with them would be planned for a thousand.
 const LEAVES: &str = "
@@ -26,6 +34,14 @@ const LEAVES: &str = "
          FROM pg_catalog.pg_partition_ancestors(leaf.oid) above(oid))
     FROM pg_catalog.unnest($1::oid[]) root(oid), pg_catalog.pg_partition_tree(root.oid) tree, pg_catalog.pg_class leaf
     WHERE tree.isleaf AND leaf.oid = tree.relid AND leaf.relkind = 'r'";
+
+/// What the catalog says of a table's columns.
+#[derive(Default)]
+struct Described {
+    columns: Vec<Column>,
+    storage: Storage,
+    defaulted: BTreeSet<i16>,
+}
 
 /// Reads the catalog through one connection.
 pub struct Catalog<'a> {
@@ -98,25 +114,19 @@ impl<'a> Catalog<'a> {
         let identities = Identities::read(self.client, &heads, &leaves)
             .await
             .map_err(|e| self.database.explain(e))?;
-        let mut by_table: HashMap<u32, Vec<Column>> = HashMap::new();
-        for row in &columns {
-            let (oid, attnum): (u32, i16) = (row.get(0), row.get(2));
-            by_table.entry(oid).or_default().push(Column {
-                name: row.get(1),
-                attnum,
-                column_type: self.types.resolve(
-                    row.get(3),
-                    row.get(4),
-                    pgtype::dimensions(row.get(5)),
-                ),
-                key_position: None,
-            });
-        }
+        let in_leaves = self.defaulted(&leaves).await?;
+        let mut described = self.describe(&columns, &in_leaves);
         let tables = heads.into_iter().map(|head| {
-            let mut columns = by_table.remove(&head.oid).unwrap_or_default();
+            let Described {
+                mut columns,
+                storage,
+                defaulted,
+            } = described.remove(&head.oid).unwrap_or_default();
             identities.mark_key(head.oid, &mut columns);
             let own = leaves.iter().filter(|leaf| leaf.table == head.oid);
             CatalogTable {
+                storage,
+                defaulted,
                 full_identity: head.identity == "f",
                 partitioned: head.partitioned,
                 leaves: own.map(|leaf| (leaf.oid, leaf.state.clone())).collect(),
@@ -129,6 +139,65 @@ impl<'a> Catalog<'a> {
             }
         });
         Ok(tables.collect())
+    }
+
+    /// What the rows of [`COLUMNS`] say, by table.
+    fn describe(
+        &self,
+        rows: &[tokio_postgres::Row],
+        in_leaves: &HashMap<u32, BTreeSet<String>>,
+    ) -> HashMap<u32, Described> {
+        let mut tables: HashMap<u32, Described> = HashMap::new();
+        for row in rows {
+            let (oid, attnum): (u32, i16) = (row.get(0), row.get(2));
+            let table = tables.entry(oid).or_default();
+            table.storage.filenode = row.get(9);
+            let is_generated: bool = row.get(8);
+            if is_generated {
+                table.storage.generated.insert(attnum);
+                continue;
+            }
+            let column_type =
+                self.types
+                    .resolve(row.get(3), row.get(4), pgtype::dimensions(row.get(5)));
+            let column = Column {
+                name: row.get(1),
+                attnum,
+                column_type,
+                key_position: None,
+            };
+            let mut missing: bool = row.get(6);
+            missing |= in_leaves
+                .get(&oid)
+                .is_some_and(|names| names.contains(&column.name));
+            if missing {
+                table.defaulted.insert(attnum);
+            }
+            table.storage.add(&column, row.get(7));
+            table.columns.push(column);
+        }
+        tables
+    }
+
+    /// By partitioned table the names of the columns whose values rows of some partition have from the catalog.
+    async fn defaulted(&self, leaves: &[Leaf]) -> Result<HashMap<u32, BTreeSet<String>>, Error> {
+        let tables: BTreeMap<u32, u32> = leaves.iter().map(|leaf| (leaf.oid, leaf.table)).collect();
+        let mut defaulted: HashMap<u32, BTreeSet<String>> = HashMap::new();
+        if tables.is_empty() {
+            return Ok(defaulted);
+        }
+        let oids: Vec<u32> = tables.keys().copied().collect();
+        let rows = self
+            .client
+            .query(DEFAULTED, &[&oids])
+            .await
+            .map_err(|e| self.database.explain(e))?;
+        for row in &rows {
+            if let Some(table) = tables.get(&row.get(0)) {
+                defaulted.entry(*table).or_default().insert(row.get(1));
+            }
+        }
+        Ok(defaulted)
     }
 
     /// The relations that hold the rows of the partitioned ones of these tables.

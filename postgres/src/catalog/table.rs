@@ -1,10 +1,12 @@
 //! A table, as the catalog has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use tributary_runtime::Problem;
 use tributary_schemas::table::Table;
+
+use super::storage::Storage;
 
 /// A table together with what the source must know to publish it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +20,10 @@ pub struct CatalogTable {
     pub partitioned: bool,
     /// Of a partitioned table: the relations that hold its rows. Empty for any other.
     pub leaves: BTreeMap<u32, LeafState>,
+    /// How its rows are stored.
+    pub storage: Storage,
+    /// The numbers of the columns whose values rows lack, and have from the catalog (`atthasmissing`, in any partition).
+    pub defaulted: BTreeSet<i16>,
 }
 
 /// What a table without a key lacks in its topic. Its publication has inserts and truncates only, so what else happens

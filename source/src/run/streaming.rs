@@ -221,6 +221,7 @@ impl Streaming {
     /// What may change only between two transactions.
     async fn between_transactions(&mut self) -> Result<(), Error> {
         self.attend_tables().await?;
+        self.attend_types();
         if self.keyless_is_due() {
             self.complete_first().await?;
             self.read_keyless().await?;

@@ -136,6 +136,25 @@ impl Stage {
         }
     }
 
+    /// The compatibility that a subject is set to.
+    pub(crate) async fn compatibility(&self, subject: &str) -> String {
+        let url = format!("{}/config/{subject}", self.stack.registry_url());
+        let answer = reqwest::get(&url).await.unwrap().text().await.unwrap();
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        let level = answer["compatibilityLevel"].as_str();
+        level
+            .unwrap_or_else(|| panic!("{subject}: {answer}"))
+            .to_owned()
+    }
+
+    /// Changes the source's configuration for its next start.
+    pub(crate) fn configure(&self, from: &str, to: &str) {
+        let path = self.source.config_path();
+        let config = std::fs::read_to_string(path).unwrap();
+        assert!(config.contains(from), "{config}");
+        std::fs::write(path, config.replacen(from, to, 1)).unwrap();
+    }
+
     pub(crate) async fn records(&self, table: &str) -> Vec<TopicRecord> {
         TopicReader::new(self.stack.kafka(), self.stack.registry_url())
             .read(&self.pipeline.topic(table))

@@ -1,9 +1,9 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tributary_schemas::table::{Column, ColumnType, Table};
 
 use super::{Member, Members, PublicationNames};
-use crate::catalog::{CatalogTable, Selection};
+use crate::catalog::{CatalogTable, Selection, Storage};
 use crate::plugin::Plugin;
 
 fn names() -> PublicationNames {
@@ -31,6 +31,8 @@ fn table(oid: u32, key: bool) -> CatalogTable {
         full_identity: false,
         partitioned: false,
         leaves: BTreeMap::new(),
+        storage: Storage::default(),
+        defaulted: BTreeSet::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tributary_postgres::catalog::{CatalogTable, LeafState};
+use tributary_postgres::catalog::{CatalogTable, LeafState, Storage};
 
 use super::ranges::TableSnapshot;
 
@@ -44,7 +44,10 @@ pub(crate) struct Followed {
     /// catalog of a column that was renamed or dropped since.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) dimensions: BTreeMap<String, usize>,
-    /// The key was another one once: the value schemas from before are no measure for later ones.
+    /// [`CatalogTable::storage`]; none in a record of an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) storage: Option<Storage>,
+    /// The key, or the type of a column, was another one once: the value schemas from before are no measure for later ones.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) rekeyed: bool,
     /// The table is gone, renamed, or not selected any more: its changes since are not in the topic.
@@ -57,5 +60,14 @@ impl Followed {
     pub(crate) fn place(&mut self, place: u64, table: &CatalogTable) {
         self.place = place;
         self.leaves.clone_from(&table.leaves);
+        self.store(table);
+    }
+
+    /// Takes over how a table's rows are stored.
+    pub(crate) fn store(&mut self, table: &CatalogTable) {
+        match &mut self.storage {
+            Some(storage) => storage.follow(&table.storage),
+            None => self.storage = Some(table.storage.clone()),
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! From catalog tables to published ones: topics, schemas, plans.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 use tributary_runtime::Error;
-use tributary_runtime::registry::{BACKWARD, BACKWARD_TRANSITIVE, Registry};
+use tributary_runtime::registry::{BACKWARD, BACKWARD_TRANSITIVE, Offered, Registry};
 use tributary_schemas::avro;
 use tributary_schemas::encode::{EncodePlan, SourceIdentity};
 use tributary_schemas::table::Table;
@@ -14,7 +14,7 @@ use tributary_schemas::table::Table;
 use super::fault::DeadLetters;
 use super::forms::TextColumns;
 use super::table::{CONNECTOR, TableTopic};
-use crate::config::{OnKeyChange, SourceConfig};
+use crate::config::{OnKeyChange, OnTypeChange, SourceConfig};
 use crate::failpoint;
 use crate::log::progress::TableProgress;
 use crate::log::steps::Counter;
@@ -34,6 +34,8 @@ pub(crate) struct Registrar {
     topic_ids: Mutex<BTreeMap<String, String>>,
     /// What topics were found to take at the session's start, by topic: it serves the first time.
     max_record_bytes: Mutex<BTreeMap<String, usize>>,
+    /// [`Registrar::take_retyped`]
+    retyped: Mutex<BTreeSet<String>>,
     /// What was asked of the topic once.
     dead_letters: OnceCell<Arc<DeadLetters>>,
 }
@@ -53,6 +55,7 @@ impl Registrar {
             config,
             topic_ids: Mutex::default(),
             max_record_bytes: Mutex::default(),
+            retyped: Mutex::default(),
             dead_letters: OnceCell::new(),
         })
     }
@@ -138,16 +141,16 @@ impl Registrar {
         let key_columns = table.key_columns();
         failpoint::hit(failpoint::REGISTERING);
         let (key_schema_id, new_generation) = self.register_key(&topic, &table, known).await?;
-        let rekeyed = new_generation || known.is_some_and(|known| known.followed.rekeyed);
+        let mut rekeyed = new_generation || known.is_some_and(|known| known.followed.rekeyed);
         let value_subject = format!("{topic}-value");
         if new_generation {
             // A column of the key is never null, one outside may be: no schema reads both generations.
             self.set_compatibility(&value_subject, "NONE").await?;
         }
         let reformed = self.allow_text(&topic, &table, &text).await?;
-        let value_schema_id = self
-            .register(&value_subject, &avro::value_schema(&topic, &table))
-            .await?;
+        let schema = avro::value_schema(&topic, &table);
+        let (value_schema_id, retyped) = self.register_value(&topic, &schema, known).await?;
+        rekeyed |= retyped;
         let compatibility = if rekeyed || reformed {
             BACKWARD
         } else {
@@ -238,6 +241,38 @@ impl Registrar {
             changed = true;
         }
         Ok((Some(id), changed))
+    }
+
+    /// The id of the value's schema, and whether it cannot read what is in the topic.
+    async fn register_value(
+        &self,
+        topic: &str,
+        schema: &str,
+        known: Option<&TableProgress>,
+    ) -> Result<(u32, bool), Error> {
+        let subject = format!("{topic}-value");
+        let refused = match self.registry.offer(&subject, schema).await? {
+            Offered::Registered(id) => return Ok((id, false)),
+            Offered::Incompatible(error) => error,
+        };
+        if known.is_none() {
+            return Ok((self.register(&subject, schema).await?, false));
+        }
+        if self.config.postgres.on_type_change == OnTypeChange::Stop {
+            return Err(refused.remedy(
+                "undo the change of the table; or set postgres.on_type_change = \"resnapshot\" and start the source: the schema \
+                 is registered all the same then, and all rows of the table are read again",
+            ));
+        }
+        self.set_compatibility(&subject, "NONE").await?;
+        let id = self.register(&subject, schema).await?;
+        locked(&self.retyped).insert(topic.to_owned());
+        Ok((id, true))
+    }
+
+    /// The topics whose newest schema cannot read what is there, since the last call: all rows are to be read again.
+    pub(crate) fn take_retyped(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *locked(&self.retyped))
     }
 
     pub(super) async fn set_compatibility(&self, subject: &str, level: &str) -> Result<(), Error> {

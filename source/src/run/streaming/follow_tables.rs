@@ -27,6 +27,8 @@ const PREPARED_AT_ONCE: usize = 16;
 enum Finding {
     /// All its rows are read, for this reason.
     Read(&'static str),
+    /// Its rows have other values, for this reason.
+    Values(&'static str),
     /// Its partitions are others than before.
     Partitions,
     /// Its types are: an enum has other labels.
@@ -69,9 +71,11 @@ impl Streaming {
             match self.finding(topic, surveyed) {
                 None => {}
                 Some(Finding::Read(why)) => unread.push((topic.as_str(), surveyed, why)),
+                Some(Finding::Values(why)) => self.values_changed(topic, surveyed, why),
                 Some(Finding::Partitions) => self.partitions_changed(topic, &surveyed.table),
                 Some(Finding::Types) => self.learn_again(topic, surveyed.table.table.oid).await?,
             }
+            self.remember_storage(topic, &surveyed.table);
         }
         let taken_to = self.tables.taken_to.take();
         if let Some(done) = &taken_to {
@@ -112,6 +116,10 @@ impl Streaming {
         }
         if followed.key != table.key() {
             return Some(Finding::Read("it has another key"));
+        }
+        let given = followed.storage.as_ref();
+        if let Some(why) = given.and_then(|storage| table.given_since(storage)) {
+            return Some(Finding::Values(why));
         }
         if followed.leaves != table.leaves {
             return Some(Finding::Partitions);
@@ -316,6 +324,55 @@ impl Streaming {
             "reading all rows of the table: partitions were attached, detached, dropped, truncated or rewritten"
         );
         self.request_all(topic, !only_added || keyless || under_way == Some(true));
+    }
+
+    /// A statement gave old rows values of which the stream says nothing.
+    fn values_changed(&mut self, topic: &str, surveyed: &Surveyed, why: &str) {
+        let Some(known) = self.progress.get_mut().tables.get_mut(topic) else {
+            return;
+        };
+        known.followed.place(surveyed.place, &surveyed.table);
+        let table = known.table.clone();
+        if self.session.config.snapshot.mode == SnapshotMode::Never {
+            tracing::warn!(
+                table,
+                "{why}: what its old rows got by that is not in the topic, since snapshot.mode is \"never\""
+            );
+            return;
+        }
+        tracing::warn!(table, "reading all rows of the table again: {why}");
+        self.request_all(topic, true);
+    }
+
+    /// What is found now is no news later, even behind a kill.
+    fn remember_storage(&mut self, topic: &str, table: &CatalogTable) {
+        let Some(known) = self.progress.get().tables.get(topic) else {
+            return;
+        };
+        let storage = known.followed.storage.as_ref();
+        if storage.is_some_and(|storage| storage.has(&table.storage)) {
+            return;
+        }
+        if let Some(known) = self.progress.get_mut().tables.get_mut(topic) {
+            known.followed.store(table);
+        }
+    }
+
+    /// Tables whose newest schema cannot read what is in their topics, as `on_type_change` allows it: what is there is
+    /// replaced.
+    pub(super) fn attend_types(&mut self) {
+        for topic in self.session.registrar.take_retyped() {
+            let Some(known) = self.progress.get_mut().tables.get_mut(&topic) else {
+                continue;
+            };
+            known.followed.rekeyed = true;
+            tracing::warn!(
+                table = known.table,
+                topic,
+                "a column has another type, which the schemas before cannot be read with: all rows of the table are read again"
+            );
+            self.request_all(&topic, true);
+        }
     }
 
     fn request_all(&mut self, topic: &str, sweep: bool) {
