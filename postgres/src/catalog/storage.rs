@@ -5,8 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use tributary_schemas::table::{Column, ColumnType};
 
-use super::table::CatalogTable;
-
 /// How the catalog says that a table's rows are stored, and under which names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Storage {
@@ -79,16 +77,19 @@ fn collect_labels(column_type: &ColumnType, into: &mut BTreeSet<String>) {
     }
 }
 
-impl CatalogTable {
-    /// Why old rows have values by now that no event tells of; `None` if they have not.
-    #[must_use]
-    pub fn given_since(&self, before: &Storage) -> Option<&'static str> {
-        let now = &self.storage;
+impl Storage {
+    /// [`CatalogTable::given_since`](super::CatalogTable::given_since), of a table of which these columns are defaulted.
+    pub(super) fn given_since(
+        &self,
+        before: &Self,
+        defaulted: &BTreeSet<i16>,
+    ) -> Option<&'static str> {
+        let now = self;
         for (number, name) in &now.columns {
             match before.columns.get(number) {
                 Some(known) if known == name => {}
                 Some(_) => return Some("a column was renamed"),
-                None if self.defaulted.contains(number) => {
+                None if defaulted.contains(number) => {
                     return Some("a column was added with a default");
                 }
                 None if before.generated.contains(number) => {
@@ -114,11 +115,9 @@ impl CatalogTable {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use tributary_schemas::table::{Column, ColumnType};
 
-    use tributary_schemas::table::{Column, ColumnType, Table};
-
-    use super::{CatalogTable, Storage};
+    use super::Storage;
 
     fn storage(filenode: u32, altered: &[&str], columns: &[(i16, &str)]) -> Storage {
         let columns = columns.iter();
@@ -130,20 +129,8 @@ mod tests {
         }
     }
 
-    fn table(storage: Storage, defaulted: &[i16]) -> CatalogTable {
-        CatalogTable {
-            table: Table {
-                oid: 1,
-                schema: "s".to_owned(),
-                name: "t".to_owned(),
-                columns: Vec::new(),
-            },
-            full_identity: false,
-            partitioned: false,
-            leaves: BTreeMap::new(),
-            storage,
-            defaulted: defaulted.iter().copied().collect(),
-        }
+    fn given(now: &Storage, before: &Storage, defaulted: &[i16]) -> Option<&'static str> {
+        now.given_since(before, &defaulted.iter().copied().collect())
     }
 
     #[test]
@@ -174,7 +161,7 @@ mod tests {
                 Some("renamed"),
             ),
         ] {
-            let found = table(now.clone(), defaulted).given_since(&before());
+            let found = given(&now, &before(), defaulted);
             let told = found.is_some_and(|why| wanted.is_some_and(|part| why.contains(part)));
             assert!(told || found == wanted, "{now:?}: {found:?}");
         }
@@ -196,13 +183,13 @@ mod tests {
             storage
         };
         let before = labelled(&["sad", "glad"]);
-        let given = |now: Storage| table(now, &[]).given_since(&before).is_some();
-        assert!(!given(labelled(&["sad", "so so", "glad"])));
-        assert!(given(labelled(&["sad", "happy"])));
+        let is_given = |now: Storage| given(&now, &before, &[]).is_some();
+        assert!(!is_given(labelled(&["sad", "so so", "glad"])));
+        assert!(is_given(labelled(&["sad", "happy"])));
         let mut generated = storage(10, &["700"], &[(1, "a")]);
         generated.generated.insert(2);
         let ordinary = storage(10, &["701"], &[(1, "a"), (2, "g")]);
-        assert!(table(ordinary, &[]).given_since(&generated).is_some());
+        assert!(given(&ordinary, &generated, &[]).is_some());
     }
 
     #[test]
@@ -212,7 +199,7 @@ mod tests {
         assert!(!known.has(&dropped));
         known.follow(&dropped);
         assert!(known.has(&dropped));
-        let again = table(storage(10, &["700", "702"], &[(1, "a"), (3, "b")]), &[]);
-        assert!(again.given_since(&known).is_some());
+        let again = storage(10, &["700", "702"], &[(1, "a"), (3, "b")]);
+        assert!(given(&again, &known, &[]).is_some());
     }
 }

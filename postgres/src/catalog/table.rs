@@ -59,6 +59,12 @@ impl CatalogTable {
             .all(|column| column.key_position.is_none())
     }
 
+    /// Why old rows have values by now that no event tells of; `None` if they have not.
+    #[must_use]
+    pub fn given_since(&self, before: &Storage) -> Option<&'static str> {
+        self.storage.given_since(before, &self.defaulted)
+    }
+
     /// `schema.table`, for messages.
     pub fn display_name(&self) -> String {
         format!("{}.{}", self.table.schema, self.table.name)
