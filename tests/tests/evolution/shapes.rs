@@ -88,8 +88,9 @@ async fn an_array_column_keeps_its_dimensions_under_an_older_name() {
         let after = &record.change.as_ref()?.after;
         after.get("grid").or_else(|| after.get("net"))?.clone()
     });
+    // Behind them the rows are read again, for the column's new name.
     assert_eq!(
-        grids.collect::<Vec<_>>(),
+        grids.take(4).collect::<Vec<_>>(),
         ["{{1,2},{3,4}}", "{{5}}", "{{6,7}}", "{{8},{9}}"]
     );
 }
