@@ -54,6 +54,12 @@ impl Storage {
         later == *self
     }
 
+    /// Whether other names are part of the columns' values now: a new label of an enum, say.
+    #[must_use]
+    pub fn has_other_labels(&self, now: &Self) -> bool {
+        self.labels != now.labels
+    }
+
     /// Whether names are gone that are part of a column's values: they are others now, in old rows too.
     fn lost_labels(&self, now: &Self) -> bool {
         self.labels.iter().any(|(number, before)| {

@@ -68,12 +68,17 @@ impl Streaming {
                 continue;
             }
             self.tables.renamed.remove(topic);
-            match self.finding(topic, surveyed) {
-                None => {}
+            let finding = self.finding(topic, surveyed);
+            let relabelled = self.is_relabelled(topic, &surveyed.table);
+            match finding {
+                None | Some(Finding::Types) => {}
                 Some(Finding::Read(why)) => unread.push((topic.as_str(), surveyed, why)),
                 Some(Finding::Values(why)) => self.values_changed(topic, surveyed, why),
                 Some(Finding::Partitions) => self.partitions_changed(topic, &surveyed.table),
-                Some(Finding::Types) => self.learn_again(topic, surveyed.table.table.oid).await?,
+            }
+            let is_read = matches!(finding, Some(Finding::Read(_)));
+            if matches!(finding, Some(Finding::Types)) || (relabelled && !is_read) {
+                self.learn_again(topic, surveyed.table.table.oid).await?;
             }
             self.remember_storage(topic, &surveyed.table);
         }
@@ -95,6 +100,14 @@ impl Streaming {
         }
         self.tables.last = Some(survey);
         Ok(())
+    }
+
+    /// Whether an enum has other labels than progress remembers: the stream's shape may be older than the first look of
+    /// this session.
+    fn is_relabelled(&self, topic: &str, table: &CatalogTable) -> bool {
+        let known = self.progress.get().tables.get(topic);
+        let storage = known.and_then(|known| known.followed.storage.as_ref());
+        storage.is_some_and(|storage| storage.has_other_labels(&table.storage))
     }
 
     fn finding(&self, topic: &str, surveyed: &Surveyed) -> Option<Finding> {
