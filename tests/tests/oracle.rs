@@ -64,6 +64,7 @@ fn published() -> Vec<TopicRecord> {
         key("1"),
         Some(TopicChange {
             op: 'r',
+            read: true,
             after: row("1", "read by the snapshot"),
         }),
     );
@@ -79,6 +80,7 @@ fn published() -> Vec<TopicRecord> {
             key.clone(),
             Some(TopicChange {
                 op: event.op,
+                read: false,
                 after: event.row,
             }),
         );

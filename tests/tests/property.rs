@@ -22,7 +22,7 @@ async fn run_worlds(budget: Budget) {
         println!(
             "world of seed {seed}: TRIBUTARY_PROPERTY_SEED={seed} TRIBUTARY_PROPERTY_SECONDS=0 replays it"
         );
-        let outcome = match run_world(&stack, seed).await {
+        let outcome = match run_world(&stack, "property", seed).await {
             Ok(outcome) => outcome,
             Err(error) => panic!("TRIBUTARY_PROPERTY_SEED={seed}: {error:#}"),
         };

@@ -49,6 +49,8 @@ pub struct TopicRecord {
 pub struct TopicChange {
     /// The operation's letter.
     pub op: char,
+    /// It was read, or swept, and is no change of the stream: `source.snapshot` is not `false`.
+    pub read: bool,
     /// The new row as canonical text, by the columns' names in Postgres.
     pub after: BTreeMap<String, Option<String>>,
 }
@@ -343,10 +345,11 @@ fn envelope(value: Value, meanings: &HashMap<String, Meaning>) -> Result<TopicCh
     let Value::Record(fields) = value else {
         bail!("the value is not a record")
     };
-    let mut op = None;
+    let (mut op, mut read) = (None, false);
     let mut after = BTreeMap::new();
     for (name, value) in fields {
         match (name.as_str(), value) {
+            ("source", Value::Record(source)) => read = is_read(&source),
             ("op", Value::String(text)) => op = text.chars().next(),
             ("after", Value::Union(_, row)) => {
                 if let Value::Record(columns) = *row {
@@ -365,6 +368,16 @@ fn envelope(value: Value, meanings: &HashMap<String, Meaning>) -> Result<TopicCh
     }
     Ok(TopicChange {
         op: op.context("no op")?,
+        read,
         after,
+    })
+}
+
+fn is_read(source: &[(String, Value)]) -> bool {
+    source.iter().any(|(name, value)| match value {
+        Value::Union(_, value) if name == "snapshot" => {
+            matches!(&**value, Value::String(text) if text != "false")
+        }
+        _ => false,
     })
 }

@@ -39,10 +39,13 @@ pub fn judge(evidence: &Evidence) -> Vec<String> {
     found
 }
 
-/// Each truncate is one record in every partition.
+/// Each truncate is one record in every partition. The end of a sweep looks the same, and is none.
 fn truncates(events: &[Event], records: &[TopicRecord]) -> Option<String> {
     let committed = events.iter().filter(|event| event.op == 't').count();
-    let told = records.iter().filter(|record| record.below.is_some());
+    let truncates = |record: &&TopicRecord| {
+        record.below.is_some() && record.change.as_ref().is_some_and(|change| !change.read)
+    };
+    let told = records.iter().filter(truncates);
     let mut told: Vec<i32> = told.map(|record| record.partition).collect();
     told.sort_unstable();
     let mut partitions = told.clone();

@@ -96,12 +96,12 @@ struct Topic {
     before_events: usize,
 }
 
-/// Runs the world of a seed to its end, and judges it at every quiet point.
+/// Runs the world of a seed to its end, and judges it at every quiet point. `name` tells worlds of one seed apart.
 ///
 /// # Errors
 /// Something is wrong, with the source or with the world: the message says what, and where the plan is.
-pub async fn run_world(stack: &Stack, seed: u64) -> Result<Outcome> {
-    let mut world = World::create(stack, seed).await?;
+pub async fn run_world(stack: &Stack, name: &str, seed: u64) -> Result<Outcome> {
+    let mut world = World::create(stack, name, seed).await?;
     let plan = world.pipeline.dir().join("plan.txt");
     fs::write(&plan, format!("{:#?}", world.plan))?;
     match world.run().await {
@@ -129,8 +129,8 @@ pub async fn run_world(stack: &Stack, seed: u64) -> Result<Outcome> {
 }
 
 impl World {
-    async fn create(stack: &Stack, seed: u64) -> Result<Self> {
-        let mut pipeline = Pipeline::new(stack, &format!("property_{seed}")).await?;
+    async fn create(stack: &Stack, name: &str, seed: u64) -> Result<Self> {
+        let mut pipeline = Pipeline::new(stack, &format!("{name}_{seed}")).await?;
         let plan = Plan::of(seed);
         pipeline.tables = vec![format!("{}.*", plan.schema), Marks::TABLE.to_owned()];
         let mut client = pipeline.source().await?;

@@ -103,7 +103,7 @@ fn is_superseded(evidence: &Evidence, at: usize) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn planted_errors_are_found() {
     let stack = Stack::from_env().unwrap();
-    let outcome = run_world(&stack, SEED).await.unwrap();
+    let outcome = run_world(&stack, "planted", SEED).await.unwrap();
     let mut rng = SmallRng::seed_from_u64(SEED);
     for (name, plant) in ERRORS {
         let mut planted = 0;

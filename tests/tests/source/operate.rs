@@ -350,7 +350,11 @@ async fn a_snapshot_is_throttled_paused_over_a_kill_resumed_and_cancelled() {
 async fn columns_change_in_the_middle_of_a_snapshot() {
     let (stack, pipeline, client) = pipeline("reshaped", TABLE).await;
     let chunks = "[snapshot]\nmax_rows_per_second = 300\nchunk_pages = 1\n";
-    let mut source = with(&pipeline, chunks);
+    // The watch would have the table read from its beginning again.
+    let config = format!("{}{chunks}", pipeline.source_config());
+    let config = config.replace("[kafka]", "watch_interval_ms = 3600000\n[kafka]");
+    let mut source = pipeline.service(Kind::Source, "source", &config).unwrap();
+    source.start().unwrap();
     source.wait_ready(PATIENCE).unwrap();
     ask(&source, &["--table", "s.t"]);
     let read = |source: &Service| status(source)["snapshot"]["rows"].as_u64().unwrap_or(0);
