@@ -111,7 +111,7 @@ impl Spool {
     /// The spool of a session, where the configuration wants one. Whoever calls this holds the slot.
     ///
     /// # Errors
-    /// As [`Spool::open`].
+    /// The folder cannot be made or read.
     pub fn of_session(
         config: &SpoolConfig,
         slot: &str,
