@@ -370,7 +370,8 @@ async fn unchanged_toast_is_completed() {
     pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
     let records = records(&stack, &pipeline, "s.t").await;
     let streamed = |id: &str| {
-        let found = records.iter().filter(|record| record.key["id"] == id);
+        let key = |record: &&TopicRecord| record.key.get("id").is_some_and(|own| own == id);
+        let found = records.iter().filter(key);
         found
             .filter(|record| {
                 record
