@@ -13,7 +13,7 @@ use tributary_runtime::kafka;
 use tributary_schemas::header;
 
 use crate::config::SourceConfig;
-use crate::log::progress::Progress;
+use crate::log::progress::{PositionRecord, Progress, tables_key};
 use crate::log::steps::Counter;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -36,26 +36,31 @@ const POLL: Duration = Duration::from_millis(200);
 /// A topic's name, and the number of a partition of it.
 type Partition<'a> = (&'a str, i32);
 
-/// The last committed progress record of this source; `None` if there is none.
+/// What the last committed progress records of this source say; `None` if there is none.
 ///
 /// Call it behind `init_transactions` only: before, an earlier producer may still commit.
 ///
 /// # Errors
-/// Kafka does not answer, or the record is not one of ours.
+/// Kafka does not answer, or the records are not ours.
 pub(crate) fn progress(config: &SourceConfig) -> Result<Option<Progress>, Error> {
     let topic = config.progress_topic();
-    let key = config.name.as_bytes();
-    let mut found = None;
-    let pick = |message: &BorrowedMessage<'_>| match message.key() {
-        Some(found) if found == key => message.payload().map(<[u8]>::to_vec),
-        _ => None,
-    };
     let end = LogEnd::new(config)?;
-    end.last(&[(&topic, 0)], pick, |value| found = Some(value))?;
+    let last = |key: &str| {
+        let mut found = None;
+        let pick = |message: &BorrowedMessage<'_>| match message.key() {
+            Some(found) if found == key.as_bytes() => message.payload().map(<[u8]>::to_vec),
+            _ => None,
+        };
+        end.last(&[(&topic, 0)], pick, |value| found = Some(value))?;
+        Ok(found)
+    };
+    let complete = |value: Vec<u8>| {
+        let record = PositionRecord::parse(&value, &topic)?;
+        record.complete(&topic, || last(&tables_key(&config.name)))
+    };
+    let progress = last(&config.name)?.map(complete).transpose();
     end.close();
-    found
-        .map(|value| Progress::parse(&value, &topic))
-        .transpose()
+    progress
 }
 
 /// The highest `tributary.seq` in topics with these numbers of partitions; `None` if they hold no record with one.

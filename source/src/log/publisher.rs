@@ -18,7 +18,7 @@ use tributary_schemas::header;
 use crate::config::SourceConfig;
 use crate::failpoint;
 use crate::log::outbox::{Outbox, Record};
-use crate::log::progress::Position;
+use crate::log::progress::{Position, tables_key};
 use crate::telemetry;
 use limits::Limits;
 pub(crate) use transaction::Transaction;
@@ -77,9 +77,10 @@ impl Publisher {
             .set("batch.size", BATCH_BYTES.to_string())
             .set("queue.buffering.max.messages", "0")
             .set("message.max.bytes", "1000000000");
-        let progress = ProgressKey {
+        let progress = ProgressKeys {
             topic: config.progress_topic(),
-            source: config.name.clone(),
+            position: config.name.clone(),
+            tables: tables_key(&config.name),
         };
         // Capacity 1: while one transaction is committed the next one is filled, and no more.
         let (transactions, input) = mpsc::channel(1);
@@ -122,9 +123,11 @@ fn stopped() -> Error {
     Error::retry_msg("the producer's thread has ended")
 }
 
-struct ProgressKey {
+/// Where progress is written to.
+struct ProgressKeys {
     topic: String,
-    source: String,
+    position: String,
+    tables: String,
 }
 
 /// Remembers the first record that could not be delivered: its error says more than the commit's.
@@ -165,7 +168,7 @@ impl ProducerContext for Deliveries {
 
 fn run(
     client: &ClientConfig,
-    progress: &ProgressKey,
+    progress: &ProgressKeys,
     limits: &Limits,
     mut input: mpsc::Receiver<Transaction>,
     output: &mpsc::Sender<Result<Committed, Error>>,
@@ -218,7 +221,7 @@ fn start(client: &ClientConfig) -> Result<BaseProducer<Deliveries>, Error> {
 /// order finds out what is in the log.
 fn publish(
     producer: &BaseProducer<Deliveries>,
-    progress: &ProgressKey,
+    progress: &ProgressKeys,
     transaction: &Transaction,
     limits: &Limits,
 ) -> Result<(), Error> {
@@ -292,7 +295,7 @@ fn undelivered(topic: &str, bytes: usize, code: RDKafkaErrorCode) -> Error {
 
 fn produce(
     producer: &BaseProducer<Deliveries>,
-    progress: &ProgressKey,
+    progress: &ProgressKeys,
     transaction: &Transaction,
     deadline: Instant,
 ) -> Result<(), Error> {
@@ -312,13 +315,18 @@ fn produce(
         }
         send(producer, &transaction.outbox, record, deadline)?;
     }
-    let record = BaseRecord::<str, [u8]>::to(&progress.topic)
-        .partition(0)
-        .key(&progress.source)
-        .payload(&transaction.progress);
-    producer
-        .send(record)
-        .map_err(|(e, _)| explain(e).context("write the progress record"))
+    let tables = transaction.progress.tables.as_deref();
+    let tables = tables.map(|value| (&progress.tables, value));
+    let position = (&progress.position, transaction.progress.position.as_slice());
+    for (key, value) in tables.into_iter().chain([position]) {
+        let record = BaseRecord::<str, [u8]>::to(&progress.topic)
+            .partition(0)
+            .key(key)
+            .payload(value);
+        let sent = producer.send(record);
+        sent.map_err(|(e, _)| explain(e).context("write the progress record"))?;
+    }
+    Ok(())
 }
 
 fn send(

@@ -1,6 +1,5 @@
 //! The first start of a source: progress, slot, snapshot, and then the stream from the slot's consistent point.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -12,7 +11,7 @@ use crate::change::origin::now_ns;
 use crate::config::SnapshotMode;
 use crate::failpoint;
 use crate::log::outbox::Outbox;
-use crate::log::progress::{Position, Progress, ProgressLog, TableProgress};
+use crate::log::progress::{Position, Progress, ProgressLog, Tables};
 use crate::log::progress::{SnapshotRequest, TableSnapshot};
 use crate::log::publisher::Publisher;
 use crate::log::publisher::Transaction;
@@ -119,7 +118,7 @@ fn to_begin(
     if session.config.snapshot.mode == SnapshotMode::Never {
         tracing::info!("existing rows are not read, since snapshot.mode is \"never\"");
         tables.clear();
-        for table in progress.tables.values_mut() {
+        for (_, table) in progress.tables.iter_mut() {
             table.snapshot = None;
         }
     }
@@ -168,7 +167,7 @@ pub(crate) async fn unread_again(
     session: &Session,
     before: Progress,
     next_seq: u64,
-) -> Result<BTreeMap<String, TableProgress>, Error> {
+) -> Result<Tables, Error> {
     let tables = publish_tables(session, Some(&before)).await?;
     Ok(unread(session, &tables, Some(before), next_seq))
 }
@@ -179,7 +178,7 @@ fn unread(
     tables: &TableTopics,
     before: Option<Progress>,
     next_seq: u64,
-) -> BTreeMap<String, TableProgress> {
+) -> Tables {
     let begun = before.as_ref().is_some_and(Progress::has_begun);
     let mut all = before.map(|before| before.tables).unwrap_or_default();
     for (table, described) in tables.iter().zip(&session.tables) {
@@ -347,7 +346,7 @@ impl Reading<'_> {
     /// If all rows of a table are read, those that were there before and are not any more are gone.
     fn complete(&mut self, table: &TableTopic, outbox: &mut Outbox) -> Result<(), Error> {
         let point = self.point.clone();
-        let Some(progress) = self.progress.get_mut().tables.get_mut(&*table.topic) else {
+        let Some(progress) = self.progress.get_mut().tables.get_mut(&table.topic) else {
             return Ok(());
         };
         let Some(snapshot) = progress.snapshot.take_if(|snapshot| snapshot.is_complete()) else {

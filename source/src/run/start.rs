@@ -337,7 +337,7 @@ impl Session {
         identity: &SystemIdentity,
         position: Position,
     ) -> Result<Progress, Error> {
-        for (topic, table) in &mut before.tables {
+        for (topic, table) in before.tables.iter_mut() {
             // A topic of that name may be another one by now, with other partitions.
             if let Some(spec) = self.topic_spec(topic)? {
                 table.partitions = spec.partitions;
@@ -482,7 +482,7 @@ fn recreated_topics(progress: &Progress, ids: &TopicIds) -> Option<Gap> {
 }
 
 fn remember_ids(progress: &mut Progress, ids: &TopicIds) {
-    for (topic, table) in &mut progress.tables {
+    for (topic, table) in progress.tables.iter_mut() {
         if let Some(id) = ids.get(topic) {
             table.topic_id = Some(id.clone());
         }

@@ -154,7 +154,7 @@ impl Monitor {
             state.position.get_or_insert(progress.position);
         }
         state.paused = progress.snapshots_paused;
-        for (topic, table) in &progress.tables {
+        for (topic, table) in progress.tables.iter() {
             let counted = state.table(topic);
             table.table.clone_into(&mut counted.table);
             counted.without_key = table.key_schema_id.is_none();

@@ -63,6 +63,13 @@ impl Followed {
         self.store(table);
     }
 
+    /// The table is not followed any more. What is only compared with the catalog is forgotten.
+    pub(crate) fn leave(&mut self) {
+        self.absent = true;
+        self.leaves.clear();
+        self.storage = None;
+    }
+
     /// Takes over how a table's rows are stored.
     pub(crate) fn store(&mut self, table: &CatalogTable) {
         match &mut self.storage {

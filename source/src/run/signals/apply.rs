@@ -138,7 +138,7 @@ fn agreed(
 
 fn cancel(tables: Option<&[TablePattern]>, progress: &mut Progress) -> Outcome {
     let mut applied = Outcome::default();
-    for (topic, table) in &mut progress.tables {
+    for (topic, table) in progress.tables.iter_mut() {
         let Some(snapshot) = &table.snapshot else {
             continue;
         };

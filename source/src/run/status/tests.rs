@@ -99,7 +99,7 @@ fn a_snapshot_that_is_read_is_over() {
     let monitor = Monitor::new("shop", "tributary_shop");
     let mut progress = progress();
     monitor.observe(&progress);
-    for table in progress.tables.values_mut() {
+    for (_, table) in progress.tables.iter_mut() {
         table.snapshot = None;
     }
     monitor.observe(&progress);

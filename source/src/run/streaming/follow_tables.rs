@@ -173,7 +173,7 @@ impl Streaming {
                 topic,
                 "the table is {why}: its topic stays as it is, and is brought up to date if a table of this name comes back"
             );
-            known.followed.absent = true;
+            known.followed.leave();
             known.snapshot = None;
         }
     }
@@ -229,7 +229,7 @@ impl Streaming {
         };
         new.retain(|name, count| known.followed.dimensions.get(name) != Some(count));
         if !new.is_empty()
-            && let Some(known) = self.progress.get_mut().tables.get_mut(&*table.topic)
+            && let Some(known) = self.progress.get_mut().tables.get_mut(&table.topic)
         {
             known.followed.dimensions.extend(new);
         }

@@ -124,7 +124,7 @@ impl Streaming {
         let Some(topic) = self.chunks.topic().cloned() else {
             return;
         };
-        if let Some(table) = self.progress.get_mut().tables.get_mut(&*topic) {
+        if let Some(table) = self.progress.get_mut().tables.get_mut(&topic) {
             tracing::warn!(
                 table = table.table,
                 reason,
@@ -193,7 +193,7 @@ impl Streaming {
                 "the table's rows are in the log"
             );
         }
-        if let Some(known) = self.progress.get_mut().tables.get_mut(&*table.topic) {
+        if let Some(known) = self.progress.get_mut().tables.get_mut(&table.topic) {
             known.snapshot = (!complete).then_some(state);
         }
         Ok(())
