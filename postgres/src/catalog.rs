@@ -1,5 +1,6 @@
 //! What Postgres' catalog says of the tables: the facts that Relation messages lack (keys, labels, domains).
 
+mod fingerprint;
 mod identity;
 mod pattern;
 mod pgtype;
@@ -8,6 +9,7 @@ mod selection;
 mod storage;
 mod table;
 
+pub use fingerprint::Fingerprint;
 pub use pattern::TablePattern;
 pub use read::Catalog;
 pub use selection::{PartitionTopics, Selection, TopicNames, Unusable, Wanted};

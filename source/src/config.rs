@@ -120,7 +120,7 @@ pub struct PostgresConfig {
 }
 
 const fn default_watch_interval_ms() -> u64 {
-    5_000
+    500
 }
 
 /// What happens to a topic when the key of its table has changed: records of one row have another key then.
