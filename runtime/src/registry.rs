@@ -216,16 +216,13 @@ impl Registry {
         Ok(found.map(|found| found.level))
     }
 
-    /// Sets a subject's compatibility where it differs. Call it after the subject's first
+    /// Sets a subject's compatibility. Call it after the subject's first
     /// [`register`](Self::register): Apicurio takes the setting for a subject that does not exist, and
     /// forgets it.
     ///
     /// # Errors
     /// As [`schema`](Self::schema).
     pub async fn set_compatibility(&self, subject: &str, level: &str) -> Result<()> {
-        if self.compatibility(subject).await?.as_deref() == Some(level) {
-            return Ok(());
-        }
         let body = json!({ "compatibility": level }).to_string();
         self.ask(Method::PUT, &["config", subject], Some(body))
             .await

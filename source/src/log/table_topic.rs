@@ -4,6 +4,7 @@ mod allow_text;
 mod fault;
 mod forms;
 mod registrar;
+mod schemas;
 mod table;
 mod unfit;
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::stream::{self, StreamExt, TryStreamExt};
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
 };
@@ -26,6 +27,8 @@ const SETTINGS_AT_ONCE: usize = 100;
 /// request, and a topic is one for itself, one for each partition and one for each setting.
 const CREATED_AT_ONCE: usize = 100;
 const PARTITIONS_AT_ONCE: i32 = 2_000;
+/// While the brokers make the partitions of one request, others are on their way.
+const REQUESTS_AT_ONCE: usize = 4;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// The pause before topics that were just created are looked for again.
@@ -151,14 +154,22 @@ impl Topics {
             facts.extend(together(&described, &settings));
             counter.add(some.len());
         }
-        for some in batches(&missing) {
-            self.create(some).await?;
-            let described = self.appeared(some).await?;
-            let settings = self.settings(&topics(some)).await?;
-            facts.extend(together(&described, &settings));
+        let batches = batches(&missing);
+        let created = (0..batches.len()).map(|at| self.created(batches[at]));
+        let mut created = stream::iter(created).buffer_unordered(REQUESTS_AT_ONCE);
+        while let Some(some) = created.try_next().await? {
             counter.add(some.len());
+            facts.extend(some);
         }
         Ok(facts)
+    }
+
+    /// Creates topics. Returns what is to be known of each.
+    async fn created(&self, specs: &[&TopicSpec]) -> Result<BTreeMap<String, TopicFacts>, Error> {
+        self.create(specs).await?;
+        let described = self.appeared(specs).await?;
+        let settings = self.settings(&topics(specs)).await?;
+        Ok(together(&described, &settings).collect())
     }
 
     /// Those of these topics that exist.

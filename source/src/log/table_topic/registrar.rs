@@ -6,15 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 use tributary_runtime::Error;
-use tributary_runtime::registry::{BACKWARD, BACKWARD_TRANSITIVE, Offered, Registry};
-use tributary_schemas::avro;
+use tributary_runtime::registry::Registry;
 use tributary_schemas::encode::{EncodePlan, SourceIdentity};
 use tributary_schemas::table::Table;
 
 use super::fault::DeadLetters;
 use super::forms::TextColumns;
 use super::table::{CONNECTOR, TableTopic};
-use crate::config::{OnKeyChange, OnTypeChange, SourceConfig};
+use crate::config::SourceConfig;
 use crate::failpoint;
 use crate::log::progress::TableProgress;
 use crate::log::steps::Counter;
@@ -29,13 +28,13 @@ pub(crate) struct Registrar {
     pub(super) registry: Registry,
     topics: Topics,
     identity: SourceIdentity,
-    config: Arc<SourceConfig>,
+    pub(super) config: Arc<SourceConfig>,
     /// By topic.
     topic_ids: Mutex<BTreeMap<String, String>>,
     /// What topics were found to take at the session's start, by topic: it serves the first time.
     max_record_bytes: Mutex<BTreeMap<String, usize>>,
     /// [`Registrar::take_retyped`]
-    retyped: Mutex<BTreeSet<String>>,
+    pub(super) retyped: Mutex<BTreeSet<String>>,
     /// What was asked of the topic once.
     dead_letters: OnceCell<Arc<DeadLetters>>,
 }
@@ -140,32 +139,8 @@ impl Registrar {
         let topic = self.config.topic_name(&table)?;
         let key_columns = table.key_columns();
         failpoint::hit(failpoint::REGISTERING);
-        let (key_schema_id, new_generation) = self.register_key(&topic, &table, known).await?;
-        let mut rekeyed = new_generation || known.is_some_and(|known| known.followed.rekeyed);
-        let value_subject = format!("{topic}-value");
-        if new_generation {
-            // A column of the key is never null, one outside may be: no schema reads both generations.
-            self.set_compatibility(&value_subject, "NONE").await?;
-        }
-        let reformed = self.allow_text(&topic, &table, &text).await?;
-        let schema = avro::value_schema(&topic, &table);
-        let (value_schema_id, retyped) = self.register_value(&topic, &schema, known).await?;
-        rekeyed |= retyped;
-        let compatibility = if rekeyed || reformed {
-            BACKWARD
-        } else {
-            BACKWARD_TRANSITIVE
-        };
-        // Behind the registration: a setting for a subject that does not exist yet may be forgotten.
-        self.set_compatibility(&value_subject, compatibility)
-            .await?;
+        let schemas = Box::pin(self.register_schemas(&topic, &table, &text, known)).await?;
         failpoint::hit(failpoint::REGISTERED);
-        let truncate_schema_id = self
-            .register(
-                &format!("{topic}-truncate-key"),
-                &avro::truncate_key_schema(&topic),
-            )
-            .await?;
         warn_of_text_forms(&table);
         if key_columns.is_empty() {
             warn_of_missing_key(&table);
@@ -185,10 +160,10 @@ impl Registrar {
             partitions,
             key_columns,
             table,
-            key_schema_id,
-            rekeyed,
-            value_schema_id,
-            truncate_schema_id,
+            key_schema_id: schemas.key,
+            rekeyed: schemas.rekeyed,
+            value_schema_id: schemas.value,
+            truncate_schema_id: schemas.truncate_key,
         })
     }
 
@@ -210,66 +185,6 @@ impl Registrar {
             .map(Some)
     }
 
-    /// The id of the key's schema (`None` without a key), and whether it is another key than before.
-    async fn register_key(
-        &self,
-        topic: &str,
-        table: &Table,
-        known: Option<&TableProgress>,
-    ) -> Result<(Option<u32>, bool), Error> {
-        let schema = avro::key_schema(topic, table);
-        let subject = format!("{topic}-key");
-        let Some(known) = known else {
-            return match schema {
-                Some(schema) => Ok((Some(self.register(&subject, &schema).await?), false)),
-                None => Ok((None, false)),
-            };
-        };
-        let key = table.key_columns().into_iter();
-        let key: Vec<_> = key.map(|at| table.columns[at].name.clone()).collect();
-        let mut changed = key != known.followed.key;
-        if changed {
-            self.key_has_changed(topic, known, &key)?;
-            self.set_compatibility(&subject, "NONE").await?;
-        }
-        let Some(schema) = schema else {
-            return Ok((None, changed));
-        };
-        let id = self.register(&subject, &schema).await?;
-        if known.key_schema_id.is_some_and(|before| before != id) {
-            self.key_has_changed(topic, known, &key)?;
-            changed = true;
-        }
-        Ok((Some(id), changed))
-    }
-
-    /// The id of the value's schema, and whether it cannot read what is in the topic.
-    async fn register_value(
-        &self,
-        topic: &str,
-        schema: &str,
-        known: Option<&TableProgress>,
-    ) -> Result<(u32, bool), Error> {
-        let subject = format!("{topic}-value");
-        let refused = match self.registry.offer(&subject, schema).await? {
-            Offered::Registered(id) => return Ok((id, false)),
-            Offered::Incompatible(error) => error,
-        };
-        if known.is_none() {
-            return Ok((self.register(&subject, schema).await?, false));
-        }
-        if self.config.postgres.on_type_change == OnTypeChange::Stop {
-            return Err(refused.remedy(
-                "undo the change of the table; or set postgres.on_type_change = \"resnapshot\" and start the source: the schema \
-                 is registered all the same then, and all rows of the table are read again",
-            ));
-        }
-        self.set_compatibility(&subject, "NONE").await?;
-        let id = self.register(&subject, schema).await?;
-        locked(&self.retyped).insert(topic.to_owned());
-        Ok((id, true))
-    }
-
     /// The topics whose newest schema cannot read what is there, since the last call: all rows are to be read again.
     pub(crate) fn take_retyped(&self) -> BTreeSet<String> {
         std::mem::take(&mut *locked(&self.retyped))
@@ -277,43 +192,6 @@ impl Registrar {
 
     pub(super) async fn set_compatibility(&self, subject: &str, level: &str) -> Result<(), Error> {
         self.registry.set_compatibility(subject, level).await
-    }
-
-    /// Decides about a key that is another one than the topic's records have.
-    fn key_has_changed(
-        &self,
-        topic: &str,
-        known: &TableProgress,
-        key: &[String],
-    ) -> Result<(), Error> {
-        let (name, before) = (&known.table, known.followed.key.join(", "));
-        let key = key.join(", ");
-        if key.is_empty() {
-            return Err(Error::stop_msg(format!(
-                "table {name} has lost its key ({before}): records without a key cannot go into topic '{topic}'"
-            ))
-            .remedy(format!("give it that key again, or take it out of postgres.tables; updates and deletes from between are not in the WAL, so all rows are read again then. To go on without a key, rename the table: that begins a new topic (this one is '{topic}')")));
-        }
-        if before.is_empty() {
-            return Err(Error::stop_msg(format!(
-                "table {name} had no key and has one now ({key}): its topic '{topic}' is that of a table without one"
-            ))
-            .remedy("rename the table, which begins a new topic; or start over with a new kafka.topic_prefix"));
-        }
-        if self.config.postgres.on_key_change == OnKeyChange::Resnapshot {
-            return Ok(());
-        }
-        let what = match known.key_schema_id {
-            _ if before != key => {
-                format!("the key of table {name} was ({before}) and is ({key}) now")
-            }
-            before => format!(
-                "the registry gives the key schema of topic '{topic}' another id, it was {} before: a column's type has changed, or the registry has lost its store",
-                before.unwrap_or_default()
-            ),
-        };
-        Err(Error::stop_msg(format!("{what}: records of one row would get different keys"))
-            .remedy(format!("set postgres.on_key_change = \"resnapshot\" to read all rows again under the new key into topic '{topic}', or start over with a new kafka.topic_prefix; a registry that has lost its store is to be restored")))
     }
 
     /// The largest batch that a topic takes.
@@ -327,7 +205,7 @@ impl Registrar {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
