@@ -57,8 +57,6 @@ pub fn consumer_config(kafka: &KafkaConfig, group: &str) -> ClientConfig {
         .set("auto.offset.reset", "error")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
-        // A new topic that a pattern matches is found within this time.
-        .set("topic.metadata.refresh.interval.ms", "10000")
         // The default of a second stalls the consumer whenever its queue was full (measured).
         .set("fetch.queue.backoff.ms", "5")
         .set("fetch.wait.max.ms", "100")

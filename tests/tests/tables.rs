@@ -1,4 +1,4 @@
-//! Starts with few tables and with thousands: how long they take, what they say meanwhile, what they leave.
+//! Few tables and thousands: how long a start takes, what it says meanwhile, what they cost then.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -11,6 +11,9 @@ use tributary_tests::oracle::TopicReader;
 use tributary_tests::pipeline::Pipeline;
 use tributary_tests::service::{Kind, Service};
 use tributary_tests::stack::{Link, Stack};
+
+#[path = "tables/running.rs"]
+mod running;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 /// From exec to streaming, without the time in which rows are read.

@@ -55,6 +55,8 @@ pub(super) struct Membership {
 pub(super) fn join(config: &SinkConfig, subscription: &Subscription) -> Result<GroupClient> {
     let client: GroupClient = kafka::consumer_config(&config.kafka, &config.name)
         .set("topic.blacklist", BLACKLIST)
+        // A new topic that a pattern matches is found within this time.
+        .set("topic.metadata.refresh.interval.ms", "1000")
         .set("statistics.interval.ms", STATISTICS_INTERVAL_MS)
         .create_with_context(Membership::default())
         .map_err(|error| kafka::classify(&error))?;
