@@ -1,4 +1,4 @@
-//! Ordinary connections to the source database, and what an error of theirs means.
+//! Ordinary connections to the source database.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use tributary_runtime::config::Secret;
 use tributary_runtime::{Error, Policy};
 use tributary_schemas::Lsn;
 
+use crate::fault::{self, UndefinedObject};
 use crate::keepalive::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, UNACKNOWLEDGED};
 use crate::output_plugins;
 use crate::replication::{ReplicationConfig, ReplicationConnection, ReplicationError};
@@ -71,23 +72,6 @@ pub enum UrlError {
         /// How many ports.
         ports: usize,
     },
-}
-
-/// The stream needs something that did not exist where it stands in the WAL: with pgoutput a publication.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct UndefinedObject(ReplicationError);
-
-/// Somebody else holds the slot: another instance of this source, or what the server has left of one.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ObjectInUse(String);
-
-impl UndefinedObject {
-    /// The server's message, in its language.
-    pub fn message(&self) -> &str {
-        self.0.server().map_or("", |error| error.message.as_str())
-    }
 }
 
 impl Database {
@@ -293,7 +277,7 @@ impl Database {
             return Error::stop(error).remedy(remedy);
         }
         match error.sqlstate().map(SqlState::from_code) {
-            Some(code) => classify(&code, &error.to_string(), self.user()),
+            Some(code) => fault::classify(&code, &error.to_string(), self.user()),
             None => Error::stop(error),
         }
     }
@@ -326,19 +310,7 @@ impl Database {
 
     /// Classifies an error of an ordinary connection.
     pub fn explain(&self, error: tokio_postgres::Error) -> Error {
-        match error.as_db_error() {
-            Some(db) => {
-                let message = match db.detail() {
-                    Some(detail) if !shows_values(db.code()) => {
-                        format!("{} ({detail})", db.message())
-                    }
-                    _ => db.message().to_owned(),
-                };
-                classify(db.code(), &message, self.user())
-            }
-            None if error.is_closed() || is_io(&error) => Error::retry(error),
-            None => Error::stop(error),
-        }
+        fault::explain(error, self.user())
     }
 }
 
@@ -398,50 +370,6 @@ fn each_host(
         Ok(config)
     };
     hosts.iter().enumerate().map(one).collect()
-}
-
-/// Whether a table, its schema or a column is not there any more, or has another name.
-pub fn is_undefined(error: &tokio_postgres::Error) -> bool {
-    let undefined = [
-        SqlState::UNDEFINED_TABLE,
-        SqlState::INVALID_SCHEMA_NAME,
-        SqlState::UNDEFINED_COLUMN,
-    ];
-    error.code().is_some_and(|code| undefined.contains(code))
-}
-
-/// The classes of error whose detail quotes the row.
-fn shows_values(code: &SqlState) -> bool {
-    code.code().starts_with("22") || code.code().starts_with("23")
-}
-
-fn is_io(error: &tokio_postgres::Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(current) = cause {
-        if current.is::<std::io::Error>() {
-            return true;
-        }
-        cause = current.source();
-    }
-    error.to_string().contains("timeout") || error.to_string().contains("timed out")
-}
-
-/// What a server's error means to the source: the one place where an SQLSTATE decides.
-pub fn classify(code: &SqlState, message: &str, user: &str) -> Error {
-    let text = format!("{message} (SQLSTATE {})", code.code());
-    match code.code() {
-        "28P01" | "28000" => Error::stop_msg(text)
-            .remedy(format!("correct postgres.password (or password_file) of user '{user}', or its line in pg_hba.conf")),
-        "42501" => Error::stop_msg(text)
-            .remedy(format!("give user '{user}' what is missing: REPLICATION, and USAGE on the schemas and SELECT on the tables (run `tributary-source check` for the statements)")),
-        "3D000" => Error::stop_msg(text).remedy("correct the database in postgres.url"),
-        "55006" => Error::retry(ObjectInUse(text)),
-        // 23505 as well is what two instances get that create one publication at the same moment.
-        "42710" | "23505" | "42704" | "40001" | "40P01" | "55P03" => Error::retry_msg(text),
-        state if state.starts_with("08") || state.starts_with("53") || state.starts_with("57P") => Error::retry_msg(text),
-        state if state.starts_with("58") || state == "57014" => Error::retry_msg(text),
-        _ => Error::stop_msg(text),
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod ctid;
 pub mod database;
 pub mod decoder;
+pub mod fault;
 mod keepalive;
 pub mod output_plugins;
 pub mod pgoutput;

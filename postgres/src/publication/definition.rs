@@ -4,7 +4,8 @@ use tokio_postgres::Client;
 use tributary_runtime::{Error, Policy, Problem, ResultExt};
 
 use crate::catalog::CatalogTable;
-use crate::database::{Database, UndefinedObject};
+use crate::database::Database;
+use crate::fault::UndefinedObject;
 use crate::plugin::Plugin;
 use crate::quote::{identifier, qualified};
 

@@ -1,26 +1,108 @@
-//! What a service does about an error of Kafka's.
+//! The error policy of Kafka, on one page: what can go wrong, whether it passes, and what to do about it.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use crate::Error;
 
-/// Classifies an error once: what somebody must put right first stops the service, everything else
-/// (brokers away, time-outs, elections, rebalances) passes by itself.
+/// A row of the table: errors that somebody must put right first, so that the service stops.
+struct Row {
+    codes: &'static [Code],
+    /// What to do; none where the error's own text says it.
+    remedy: Option<&'static str>,
+}
+
+/// The table. What is not here passes by itself: brokers away, time-outs, elections, rebalances. docs/operations.md has the
+/// same rows for whoever reads a message.
+const STOPS: [Row; 8] = [
+    Row {
+        codes: &[
+            Code::Authentication,
+            Code::SaslAuthenticationFailed,
+            Code::UnsupportedSASLMechanism,
+        ],
+        remedy: Some("check the user, the password and the SASL mechanism of the Kafka settings"),
+    },
+    Row {
+        codes: &[
+            Code::TopicAuthorizationFailed,
+            Code::TransactionalIdAuthorizationFailed,
+        ],
+        remedy: Some(
+            "grant the service's user READ and DESCRIBE (a source: WRITE and CREATE too, and WRITE on its transactional id) on the \
+         topic",
+        ),
+    },
+    Row {
+        codes: &[Code::GroupAuthorizationFailed],
+        remedy: Some(
+            "grant the service's user READ on the consumer group (its name is the key `name`)",
+        ),
+    },
+    Row {
+        codes: &[Code::ClusterAuthorizationFailed],
+        remedy: Some("grant the service's user the cluster operation that the message names"),
+    },
+    Row {
+        codes: &[
+            Code::UnknownTopicOrPartition,
+            Code::UnknownTopic,
+            Code::UnknownPartition,
+        ],
+        remedy: Some("create the topic, or correct its name in the configuration"),
+    },
+    Row {
+        codes: &[Code::InconsistentGroupProtocol],
+        remedy: Some("another kind of consumer uses this group: give the service another `name`"),
+    },
+    Row {
+        codes: &[Code::MessageSizeTooLarge],
+        remedy: Some("raise the topic's max.message.bytes"),
+    },
+    // Settings that a broker or the client refuses, versions that do not fit, positions that are not there, and a client that
+    // is beyond repair.
+    Row {
+        codes: &[
+            Code::UnknownTopicId,
+            Code::InvalidTopic,
+            Code::InvalidConfig,
+            Code::InvalidArgument,
+            Code::InvalidGroupId,
+            Code::InvalidSessionTimeout,
+            Code::InvalidReplicationFactor,
+            Code::InvalidReplicaAssignment,
+            Code::PolicyViolation,
+            Code::UnsupportedVersion,
+            Code::UnsupportedFeature,
+            Code::UnsupportedCompressionType,
+            Code::UnsupportedForMessageFormat,
+            Code::AutoOffsetReset,
+            Code::OffsetOutOfRange,
+            Code::Fatal,
+            Code::Fenced,
+            Code::ProducerFenced,
+            Code::FencedInstanceId,
+        ],
+        remedy: None,
+    },
+];
+
+/// Classifies an error once: what somebody must put right first stops the service, everything else passes by itself.
 pub fn classify(error: &KafkaError) -> Error {
-    let is_stop = match error {
+    let row = code(error).and_then(|code| STOPS.iter().find(|row| row.codes.contains(&code)));
+    let is_stop = matches!(
+        error,
         KafkaError::ClientConfig(..)
-        | KafkaError::ClientCreation(_)
-        | KafkaError::Subscription(_)
-        | KafkaError::Nul(_)
-        | KafkaError::MessageConsumptionFatal(_) => true,
-        _ => code(error).is_some_and(needs_somebody),
-    };
-    let classified = if is_stop {
+            | KafkaError::ClientCreation(_)
+            | KafkaError::Subscription(_)
+            | KafkaError::Nul(_)
+            | KafkaError::MessageConsumptionFatal(_)
+    );
+    let classified = if is_stop || row.is_some() {
         Error::stop(error.clone())
     } else {
         Error::retry(error.clone())
     };
-    match code(error).and_then(remedy) {
+    match row.and_then(|row| row.remedy) {
         Some(remedy) => classified.remedy(remedy),
         None => classified,
     }
@@ -42,73 +124,11 @@ pub(crate) fn is_unknown_topic(error: &KafkaError) -> bool {
     )
 }
 
-const fn needs_somebody(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Authentication
-            | Code::SaslAuthenticationFailed
-            | Code::UnsupportedSASLMechanism
-            | Code::TopicAuthorizationFailed
-            | Code::GroupAuthorizationFailed
-            | Code::ClusterAuthorizationFailed
-            | Code::TransactionalIdAuthorizationFailed
-            | Code::UnknownTopicOrPartition
-            | Code::UnknownTopic
-            | Code::UnknownPartition
-            | Code::UnknownTopicId
-            | Code::InvalidTopic
-            | Code::InvalidConfig
-            | Code::InvalidArgument
-            | Code::InvalidGroupId
-            | Code::InvalidSessionTimeout
-            | Code::InconsistentGroupProtocol
-            | Code::InvalidReplicationFactor
-            | Code::InvalidReplicaAssignment
-            | Code::PolicyViolation
-            | Code::MessageSizeTooLarge
-            | Code::UnsupportedVersion
-            | Code::UnsupportedFeature
-            | Code::UnsupportedCompressionType
-            | Code::UnsupportedForMessageFormat
-            | Code::AutoOffsetReset
-            | Code::OffsetOutOfRange
-            | Code::Fatal
-            | Code::Fenced
-            | Code::ProducerFenced
-            | Code::FencedInstanceId
-    )
-}
-
-const fn remedy(code: Code) -> Option<&'static str> {
-    Some(match code {
-        Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
-            "check the user, the password and the SASL mechanism of the Kafka settings"
-        }
-        Code::TopicAuthorizationFailed => {
-            "grant the service's user READ and DESCRIBE (a source: WRITE and CREATE too) on the topic"
-        }
-        Code::GroupAuthorizationFailed => {
-            "grant the service's user READ on the consumer group (its name is the key `name`)"
-        }
-        Code::ClusterAuthorizationFailed => {
-            "grant the service's user the cluster operation that the message names"
-        }
-        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
-            "create the topic, or correct its name in the configuration"
-        }
-        Code::InconsistentGroupProtocol => {
-            "another kind of consumer uses this group: give the service another `name`"
-        }
-        Code::MessageSizeTooLarge => "raise the topic's max.message.bytes",
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
-    use super::classify;
+    use super::{STOPS, classify};
     use crate::Policy;
 
     #[test]
@@ -129,16 +149,42 @@ mod tests {
 
     #[test]
     fn what_needs_somebody_stops_and_says_what_to_do() {
-        for code in [
-            Code::SaslAuthenticationFailed,
-            Code::GroupAuthorizationFailed,
-            Code::UnknownTopicOrPartition,
+        for (code, remedy) in [
+            (Code::SaslAuthenticationFailed, "the SASL mechanism"),
+            (Code::GroupAuthorizationFailed, "READ on the consumer group"),
+            (
+                Code::TransactionalIdAuthorizationFailed,
+                "on its transactional id",
+            ),
+            (Code::UnknownTopicOrPartition, "create the topic"),
         ] {
             let error = classify(&KafkaError::MetadataFetch(code));
             assert_eq!(error.policy(), Policy::Stop, "{code:?}");
-            assert!(error.remedy_text().is_some(), "{code:?}");
+            let found = error.remedy_text().unwrap();
+            assert!(found.contains(remedy), "{code:?}: {found}");
         }
-        let admin = classify(&KafkaError::AdminOp(Code::PolicyViolation));
-        assert_eq!(admin.policy(), Policy::Stop);
+        for code in [Code::PolicyViolation, Code::Fatal, Code::OffsetOutOfRange] {
+            let error = classify(&KafkaError::AdminOp(code));
+            assert_eq!((error.policy(), error.remedy_text()), (Policy::Stop, None));
+        }
+    }
+
+    #[test]
+    fn every_row_of_the_policy_is_documented() {
+        let docs = include_str!("../../../docs/operations.md");
+        for row in &STOPS {
+            let names: Vec<String> = row.codes.iter().map(|code| format!("`{code:?}`")).collect();
+            let names = names.join(", ");
+            let documented = docs
+                .lines()
+                .find(|line| line.starts_with(&format!("| {names} |")))
+                .unwrap_or_else(|| panic!("no row for {names}"));
+            let remedy = row.remedy.unwrap_or_default();
+            let remedy = remedy.split(" (").next().unwrap().to_lowercase();
+            assert!(
+                documented.to_lowercase().contains(&remedy),
+                "{documented}: {remedy}"
+            );
+        }
     }
 }

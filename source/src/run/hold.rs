@@ -7,7 +7,8 @@ use tributary_runtime::Error;
 use tributary_runtime::health::Health;
 
 use crate::config::SourceConfig;
-use tributary_postgres::database::{Database, ObjectInUse};
+use tributary_postgres::database::Database;
+use tributary_postgres::fault::ObjectInUse;
 use tributary_postgres::slot::{Slot, end_left_over};
 
 /// How often it is looked whether the slot is free.

@@ -6,7 +6,8 @@ use super::visibility::ServerSnapshot;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio_postgres::{Client, SimpleQueryRow};
-use tributary_postgres::database::{Database, is_undefined};
+use tributary_postgres::database::Database;
+use tributary_postgres::fault::is_undefined;
 use tributary_runtime::{Error, ResultExt};
 use tributary_schemas::Lsn;
 
