@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::Problem;
-use document::{Finding, Node, Origin, Place, Table, Value};
+use document::{ConfigPlace, Finding, Node, Origin, Table, Value};
 
 pub use log::{LogConfig, LogFormat};
 pub use secret::Secret;
@@ -191,7 +191,7 @@ pub fn load<T: DeserializeOwned>(
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<T, ConfigError> {
     let file = path.display().to_string();
-    let place = Place {
+    let place = ConfigPlace {
         file: &file,
         env_prefix,
     };
@@ -209,7 +209,7 @@ pub fn load_service<T: DeserializeOwned>(
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<(Settings, T), ConfigError> {
     let file = path.display().to_string();
-    let place = Place {
+    let place = ConfigPlace {
         file: &file,
         env_prefix,
     };
@@ -230,7 +230,7 @@ const SHARED: [&str; 3] = ["http", "log", "shutdown_timeout_ms"];
 
 fn tree(
     path: &Path,
-    place: Place<'_>,
+    place: ConfigPlace<'_>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<(Table, Vec<Finding>), ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|error| {

@@ -8,17 +8,17 @@ use tokio::sync::Notify;
 /// Tasks enter with their name; [`Gate::close`] lets nobody in any more and waits until all have left.
 #[derive(Debug, Clone, Default)]
 pub struct Gate {
-    shared: Arc<Shared>,
+    shared: Arc<Inner>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct Inner {
+    state: Mutex<Inside>,
     left: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Inside {
     closed: bool,
     next: u64,
     inside: BTreeMap<u64, String>,
@@ -63,8 +63,8 @@ impl Gate {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Inside> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -73,7 +73,7 @@ impl Shared {
 #[derive(Debug)]
 #[must_use = "dropping the guard leaves the gate"]
 pub struct GateGuard {
-    shared: Arc<Shared>,
+    shared: Arc<Inner>,
     id: u64,
 }
 

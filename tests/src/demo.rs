@@ -21,7 +21,7 @@ use crate::pipeline::Pipeline;
 use crate::shop;
 use crate::stack::{Lifetime, Options, Stack, Watch};
 use board::{bare, detail, grouped, say};
-use engine::Engine;
+use engine::SearchEngine;
 use package_index::Package;
 use services::Services;
 
@@ -35,7 +35,7 @@ struct Demo {
     services: Services,
     watch: Option<Watch>,
     pipeline: Arc<Pipeline>,
-    engine: Engine,
+    engine: SearchEngine,
     products: i64,
     stack: Stack,
 }
@@ -119,7 +119,7 @@ impl Demo {
             services,
             watch,
             pipeline,
-            engine: Engine::new(stack.search_url()),
+            engine: SearchEngine::new(stack.search_url()),
             products,
             stack,
         })

@@ -259,7 +259,7 @@ fn contradictions_stop() {
 
 /// A step in a transaction.
 #[derive(Debug, Clone, Copy)]
-enum Step {
+enum SpooledStep {
     Change,
     Savepoint,
     Release,
@@ -272,8 +272,8 @@ proptest! {
     #[test]
     fn savepoints_nest(steps in prop::collection::vec(
         prop_oneof![
-            4 => Just(Step::Change), 2 => Just(Step::Savepoint), 1 => Just(Step::Release),
-            2 => Just(Step::Rollback), 1 => Just(Step::Block),
+            4 => Just(SpooledStep::Change), 2 => Just(SpooledStep::Savepoint), 1 => Just(SpooledStep::Release),
+            2 => Just(SpooledStep::Rollback), 1 => Just(SpooledStep::Block),
         ], 0..80))
     {
         let mut bench = Bench::new(1 << 20);
@@ -284,23 +284,23 @@ proptest! {
         bench.take(&start(7, true));
         for (number, step) in steps.into_iter().enumerate() {
             match step {
-                Step::Change => {
+                SpooledStep::Change => {
                     let (xid, ..) = nest.last().unwrap();
                     let row = format!("row{number}");
                     bench.take(&within(b'I', *xid, &row));
                     rows.push(format!("I{row}"));
                 }
-                Step::Savepoint => {
+                SpooledStep::Savepoint => {
                     nest.push((next, Vec::new(), rows.len()));
                     next += 1;
                 }
-                Step::Release if nest.len() > 1 => {
+                SpooledStep::Release if nest.len() > 1 => {
                     let (xid, children, _) = nest.pop().unwrap();
                     let parent = &mut nest.last_mut().unwrap().1;
                     parent.extend(children);
                     parent.push(xid);
                 }
-                Step::Rollback if nest.len() > 1 => {
+                SpooledStep::Rollback if nest.len() > 1 => {
                     let (xid, mut children, begun) = nest.pop().unwrap();
                     bench.take(b"E");
                     children.sort_unstable();
@@ -310,11 +310,11 @@ proptest! {
                     rows.truncate(begun);
                     bench.take(&start(7, false));
                 }
-                Step::Block => {
+                SpooledStep::Block => {
                     bench.take(b"E");
                     bench.take(&start(7, false));
                 }
-                Step::Release | Step::Rollback => {}
+                SpooledStep::Release | SpooledStep::Rollback => {}
             }
         }
         bench.take(b"E");

@@ -67,12 +67,12 @@ impl Finding {
 
 /// The file's name and the environment prefix: what a message needs to say where something is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct ConfigPlace<'a> {
     pub(super) file: &'a str,
     pub(super) env_prefix: &'a str,
 }
 
-impl<'a> Place<'a> {
+impl<'a> ConfigPlace<'a> {
     /// `FILE line 3`, `environment variable X`.
     pub(super) fn of(self, origin: &'a Origin) -> impl fmt::Display + 'a {
         fmt::from_fn(move |f| match origin {
@@ -116,7 +116,7 @@ impl Node {
 }
 
 /// Parses the file's text. A syntax error's own message quotes no part of the text; its `Display` would.
-pub(super) fn parse(text: &str, place: Place<'_>) -> Result<Table, Vec<Finding>> {
+pub(super) fn parse(text: &str, place: ConfigPlace<'_>) -> Result<Table, Vec<Finding>> {
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut findings: Vec<Finding> = Vec::new();
     for error in errors {
@@ -161,7 +161,7 @@ pub(super) fn parse_value(text: &str, origin: &Origin) -> Result<Node, String> {
 /// prefix are not ours: Kubernetes sets `<SERVICE>_PORT` and the like by itself.
 pub(super) fn overlay(
     root: &mut Table,
-    place: Place<'_>,
+    place: ConfigPlace<'_>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Vec<Finding> {
     let prefix = format!("{}__", place.env_prefix);

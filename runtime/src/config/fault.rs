@@ -5,18 +5,18 @@ use std::fmt;
 
 use serde::de::{self, Expected, Unexpected};
 
-use super::document::{Finding, Origin, Place};
+use super::document::{ConfigPlace, Finding, Origin};
 use crate::Problem;
 
 /// What went wrong, and (once it has passed the value it is about) at which key.
 #[derive(Debug)]
-pub(super) struct Fault {
-    kind: Kind,
+pub(super) struct ReadFault {
+    kind: ReadFaultKind,
     at: Option<(Vec<String>, Origin)>,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum ReadFaultKind {
     Message(String),
     Missing(&'static str),
     Unknown(String, &'static [&'static str]),
@@ -24,14 +24,14 @@ enum Kind {
     NoSecret,
 }
 
-impl Fault {
-    const fn new(kind: Kind) -> Self {
+impl ReadFault {
+    const fn new(kind: ReadFaultKind) -> Self {
         Self { kind, at: None }
     }
 
     /// `<key>_file` stands beside a key that holds no secret, so that nothing would read the file.
     pub(super) const fn no_secret() -> Self {
-        Self::new(Kind::NoSecret)
+        Self::new(ReadFaultKind::NoSecret)
     }
 
     /// Says where it is; the innermost place stays.
@@ -50,31 +50,33 @@ impl Fault {
     /// The full path of the missing key, if that is what it is.
     pub(super) fn missing(&self) -> Option<Vec<String>> {
         match self.kind {
-            Kind::Missing(field) => Some(join(self.path(), field)),
-            Kind::Message(_) | Kind::Unknown(..) | Kind::NoSecret => None,
+            ReadFaultKind::Missing(field) => Some(join(self.path(), field)),
+            ReadFaultKind::Message(_) | ReadFaultKind::Unknown(..) | ReadFaultKind::NoSecret => {
+                None
+            }
         }
     }
 
     /// The finding for the person who wrote the configuration.
-    pub(super) fn into_finding(self, place: Place<'_>) -> Finding {
+    pub(super) fn into_finding(self, place: ConfigPlace<'_>) -> Finding {
         let (path, origin) = self.at.unwrap_or_else(|| (Vec::new(), Origin::Line(0)));
         let problem = match self.kind {
-            Kind::Message(message) => Problem::new(format!(
+            ReadFaultKind::Message(message) => Problem::new(format!(
                 "`{}` in {}: {message}",
                 path.join("."),
                 place.of(&origin)
             )),
-            Kind::Missing(field) => {
+            ReadFaultKind::Missing(field) => {
                 let path = join(&path, field);
                 let key = path.join(".");
                 let variable = place.variable(&path);
                 Problem::new(format!("missing key `{key}` in {}", place.of(&origin)))
                     .remedy(format!("set `{key}` in {} or {variable}", place.file))
             }
-            Kind::Unknown(field, known) => {
+            ReadFaultKind::Unknown(field, known) => {
                 unknown_key(&join(&path, &field), &origin, known.iter().copied(), place)
             }
-            Kind::NoSecret => Problem::new(format!(
+            ReadFaultKind::NoSecret => Problem::new(format!(
                 "unknown key `{}` in {}; only a secret can come from a file",
                 path.join("."),
                 place.of(&origin)
@@ -89,7 +91,7 @@ pub(super) fn unknown_key<'k>(
     path: &[String],
     origin: &Origin,
     known: impl Iterator<Item = &'k str>,
-    place: Place<'_>,
+    place: ConfigPlace<'_>,
 ) -> Problem {
     let known: Vec<&str> = known.collect();
     let (field, section) = match path {
@@ -136,22 +138,22 @@ fn join(path: &[String], field: &str) -> Vec<String> {
     path
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ReadFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::Message(message) => f.write_str(message),
-            Kind::Missing(field) => write!(f, "missing key `{field}`"),
-            Kind::Unknown(field, _) => write!(f, "unknown key `{field}`"),
-            Kind::NoSecret => f.write_str("only a secret can come from a file"),
+            ReadFaultKind::Message(message) => f.write_str(message),
+            ReadFaultKind::Missing(field) => write!(f, "missing key `{field}`"),
+            ReadFaultKind::Unknown(field, _) => write!(f, "unknown key `{field}`"),
+            ReadFaultKind::NoSecret => f.write_str("only a secret can come from a file"),
         }
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for ReadFault {}
 
-impl de::Error for Fault {
+impl de::Error for ReadFault {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::new(Kind::Message(message.to_string()))
+        Self::new(ReadFaultKind::Message(message.to_string()))
     }
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -179,11 +181,11 @@ impl de::Error for Fault {
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(Kind::Unknown(field.to_owned(), expected))
+        Self::new(ReadFaultKind::Unknown(field.to_owned(), expected))
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self::new(Kind::Missing(field))
+        Self::new(ReadFaultKind::Missing(field))
     }
 
     fn duplicate_field(field: &'static str) -> Self {

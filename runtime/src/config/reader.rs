@@ -12,8 +12,8 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-use super::document::{Finding, Node, Order, Origin, Place, Table, Value, parse_value};
-use super::fault::{Fault, unknown_key};
+use super::document::{ConfigPlace, Finding, Node, Order, Origin, Table, Value, parse_value};
+use super::fault::{ReadFault, unknown_key};
 use super::secret::{SECRET, read_file};
 use crate::Problem;
 
@@ -24,9 +24,9 @@ use crate::Problem;
 pub(super) fn read<T: DeserializeOwned>(
     mut root: Node,
     elsewhere: &[&str],
-    place: Place<'_>,
+    place: ConfigPlace<'_>,
 ) -> Result<T, Vec<Finding>> {
-    let notes = Notes {
+    let notes = Findings {
         place,
         elsewhere,
         found: RefCell::default(),
@@ -74,13 +74,13 @@ fn is_removed(removed: &[Vec<String>], mut key: Vec<String>) -> bool {
 }
 
 /// What is found on the way and does not end the reading: by place, since a value may be read several times.
-struct Notes<'a> {
-    place: Place<'a>,
+struct Findings<'a> {
+    place: ConfigPlace<'a>,
     elsewhere: &'a [&'a str],
     found: RefCell<BTreeMap<(Vec<String>, Order), Finding>>,
 }
 
-impl Notes<'_> {
+impl Findings<'_> {
     fn note(&self, path: Vec<String>, origin: &Origin, problem: Problem) {
         let finding = Finding::new(origin.clone(), problem);
         let place = (path, finding.order());
@@ -100,7 +100,7 @@ struct Reader<'a> {
     node: &'a Node,
     /// Keys from the root; items of a list have the list's.
     path: Vec<String>,
-    notes: &'a Notes<'a>,
+    notes: &'a Findings<'a>,
 }
 
 impl<'a> Reader<'a> {
@@ -189,7 +189,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An integer as the visitor takes it, from the file or from text.
-    fn integer<'de, V: Visitor<'de>>(&self, visitor: V) -> Result<V::Value, Fault> {
+    fn integer<'de, V: Visitor<'de>>(&self, visitor: V) -> Result<V::Value, ReadFault> {
         let integer = match &self.node.value {
             Value::Integer(integer) => Some(*integer),
             Value::Raw(text) => text.trim().replace('_', "").parse().ok(),
@@ -201,7 +201,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn float<'de, V: Visitor<'de>>(&self, visitor: V) -> Result<V::Value, Fault> {
+    fn float<'de, V: Visitor<'de>>(&self, visitor: V) -> Result<V::Value, ReadFault> {
         match &self.node.value {
             Value::Float(float) => visitor.visit_f64(*float),
             Value::Integer(integer) => visit_integer(*integer, visitor),
@@ -213,7 +213,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn wrong_type(&self, expected: &dyn serde::de::Expected) -> Fault {
+    fn wrong_type(&self, expected: &dyn serde::de::Expected) -> ReadFault {
         let found = match &self.node.value {
             Value::String(_) | Value::Raw(_) => Unexpected::Str(""),
             Value::Integer(_) => Unexpected::Signed(0),
@@ -221,18 +221,22 @@ impl<'a> Reader<'a> {
             Value::Boolean(_) => Unexpected::Bool(false),
             Value::Array(_) => Unexpected::Seq,
             Value::Table(_) => Unexpected::Map,
-            Value::SecretFile(_) => return Fault::no_secret(),
+            Value::SecretFile(_) => return ReadFault::no_secret(),
         };
-        Fault::invalid_type(found, expected)
+        ReadFault::invalid_type(found, expected)
     }
 
     /// Text from the environment as a TOML value.
-    fn parsed(&self, text: &str) -> Result<Node, Fault> {
+    fn parsed(&self, text: &str) -> Result<Node, ReadFault> {
         parse_value(text.trim(), &self.node.origin)
-            .map_err(|message| Fault::custom(format_args!("not a TOML value: {message}")))
+            .map_err(|message| ReadFault::custom(format_args!("not a TOML value: {message}")))
     }
 
-    fn items<'de, V: Visitor<'de>>(&self, items: &[Node], visitor: V) -> Result<V::Value, Fault> {
+    fn items<'de, V: Visitor<'de>>(
+        &self,
+        items: &[Node],
+        visitor: V,
+    ) -> Result<V::Value, ReadFault> {
         visitor.visit_seq(Items {
             items: items.iter(),
             reader: self,
@@ -240,7 +244,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn visit_integer<'de, V: Visitor<'de>>(integer: i128, visitor: V) -> Result<V::Value, Fault> {
+fn visit_integer<'de, V: Visitor<'de>>(integer: i128, visitor: V) -> Result<V::Value, ReadFault> {
     if let Ok(integer) = u64::try_from(integer) {
         visitor.visit_u64(integer)
     } else if let Ok(integer) = i64::try_from(integer) {
@@ -253,14 +257,14 @@ fn visit_integer<'de, V: Visitor<'de>>(integer: i128, visitor: V) -> Result<V::V
 /// Methods of a deserializer that read one kind of number.
 macro_rules! numbers {
     ($($read:ident: $($method:ident)*;)*) => {$($(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadFault> {
             self.$read(visitor)
         }
     )*)*};
 }
 
 impl<'de> Deserializer<'de> for Reader<'_> {
-    type Error = Fault;
+    type Error = ReadFault;
 
     numbers! {
         integer: deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
@@ -273,7 +277,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         char str string bytes byte_buf unit unit_struct identifier ignored_any tuple tuple_struct
     }
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadFault> {
         match &self.node.value {
             Value::String(text) | Value::Raw(text) => visitor.visit_str(text),
             Value::Integer(integer) => visit_integer(*integer, visitor),
@@ -281,11 +285,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             Value::Boolean(boolean) => visitor.visit_bool(*boolean),
             Value::Array(items) => self.items(items, visitor),
             Value::Table(table) => visitor.visit_map(self.entries(table)),
-            Value::SecretFile(_) => Err(Fault::no_secret()),
+            Value::SecretFile(_) => Err(ReadFault::no_secret()),
         }
     }
 
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadFault> {
         match &self.node.value {
             Value::Boolean(boolean) => visitor.visit_bool(*boolean),
             Value::Raw(text) => match text.trim().parse() {
@@ -296,7 +300,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadFault> {
         visitor.visit_some(self)
     }
 
@@ -304,17 +308,17 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         self,
         name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, ReadFault> {
         match &self.node.value {
             Value::SecretFile(path) if name == SECRET => {
-                let secret = read_file(path.as_ref()).map_err(Fault::custom)?;
+                let secret = read_file(path.as_ref()).map_err(ReadFault::custom)?;
                 visitor.visit_newtype_struct(StringDeserializer::new(secret))
             }
             _ => visitor.visit_newtype_struct(self),
         }
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadFault> {
         match &self.node.value {
             Value::Array(items) => self.items(items, visitor),
             Value::Raw(text) if text.trim_start().starts_with('[') => {
@@ -333,7 +337,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         }
     }
 
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadFault> {
         match &self.node.value {
             Value::Raw(text) if text.trim_start().starts_with('{') => {
                 let node = self.parsed(text)?;
@@ -349,7 +353,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, ReadFault> {
         match &self.node.value {
             Value::Raw(text) if text.trim_start().starts_with('{') => {
                 let node = self.parsed(text)?;
@@ -365,7 +369,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         _name: &'static str,
         _variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, ReadFault> {
         match &self.node.value {
             Value::String(text) | Value::Raw(text) => {
                 visitor.visit_enum(text.as_str().into_deserializer())
@@ -382,16 +386,16 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 struct Entries<'a> {
     entries: std::vec::IntoIter<(Vec<String>, String, Cow<'a, Node>)>,
     value: Option<(Vec<String>, Cow<'a, Node>)>,
-    notes: &'a Notes<'a>,
+    notes: &'a Findings<'a>,
 }
 
 impl<'de> MapAccess<'de> for Entries<'_> {
-    type Error = Fault;
+    type Error = ReadFault;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
-    ) -> Result<Option<K::Value>, Fault> {
+    ) -> Result<Option<K::Value>, ReadFault> {
         let Some((path, key, node)) = self.entries.next() else {
             return Ok(None);
         };
@@ -399,12 +403,12 @@ impl<'de> MapAccess<'de> for Entries<'_> {
         self.value = Some((path.clone(), node));
         seed.deserialize(StringDeserializer::new(key))
             .map(Some)
-            .map_err(|fault: Fault| fault.at(&path, &origin))
+            .map_err(|fault: ReadFault| fault.at(&path, &origin))
     }
 
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Fault> {
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, ReadFault> {
         let Some((path, node)) = self.value.take() else {
-            return Err(Fault::custom("a value without a key"));
+            return Err(ReadFault::custom("a value without a key"));
         };
         let reader = Reader {
             node: &node,
@@ -423,12 +427,12 @@ struct Items<'a> {
 }
 
 impl<'de> SeqAccess<'de> for Items<'_> {
-    type Error = Fault;
+    type Error = ReadFault;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
-    ) -> Result<Option<S::Value>, Fault> {
+    ) -> Result<Option<S::Value>, ReadFault> {
         let Some(node) = self.items.next() else {
             return Ok(None);
         };

@@ -25,11 +25,11 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    state: Shared,
+    state: Served,
 }
 
 #[derive(Debug, Clone)]
-struct Shared {
+struct Served {
     service: &'static str,
     started: Instant,
     health: Health,
@@ -54,7 +54,7 @@ impl Server {
         };
         let listener = TcpListener::bind(listen).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
-        let state = Shared {
+        let state = Served {
             service,
             started: Instant::now(),
             health,
@@ -98,21 +98,21 @@ impl Server {
     }
 }
 
-async fn render_metrics(State(state): State<Shared>) -> Response {
+async fn render_metrics(State(state): State<Served>) -> Response {
     let content_type = [(header::CONTENT_TYPE, PROMETHEUS)];
     (content_type, state.metrics.render()).into_response()
 }
 
-async fn render_health(State(state): State<Shared>) -> Response {
+async fn render_health(State(state): State<Served>) -> Response {
     state.answer("alive", state.health.not_alive().as_deref())
 }
 
-async fn render_ready(State(state): State<Shared>) -> Response {
+async fn render_ready(State(state): State<Served>) -> Response {
     state.answer("ready", state.health.not_ready().as_deref())
 }
 
 /// Always 200: whoever asks wants to know, also when it is bad.
-async fn render_status(State(state): State<Shared>) -> Response {
+async fn render_status(State(state): State<Served>) -> Response {
     let (alive, ready) = (state.health.not_alive(), state.health.not_ready());
     let body = json!({
         "service": state.service,
@@ -130,7 +130,7 @@ async fn render_status(State(state): State<Shared>) -> Response {
     (content_type, format!("{body}\n")).into_response()
 }
 
-impl Shared {
+impl Served {
     /// 200, or 503 with the reason.
     fn answer(&self, question: &str, not: Option<&str>) -> Response {
         let status = match not {

@@ -9,7 +9,7 @@ use tributary_schemas::record::Op;
 use tributary_schemas::wire;
 
 use crate::sink::batch::{Batch, Entry, Source};
-use crate::sink::fault::{Fault, Part, place};
+use crate::sink::fault::{Part, RecordFault, place};
 use crate::sink::plans::Plans;
 use crate::sink::records::{Record, Records};
 use crate::{Error, Result};
@@ -31,7 +31,7 @@ pub(super) enum Versions {
 #[derive(Debug)]
 pub(super) struct Coalesced {
     pub(super) batch: Batch,
-    pub(super) faults: Vec<Fault>,
+    pub(super) faults: Vec<RecordFault>,
 }
 
 /// What a record asks for.
@@ -125,10 +125,15 @@ impl<'a> Newest<'a> {
 
 impl Versions {
     /// A record's version. The outer error stops the service, the inner one is the record's.
-    fn of(&mut self, record: Record<'_>, source: &Source) -> Result<Result<u64, Fault>> {
+    fn of(&mut self, record: Record<'_>, source: &Source) -> Result<Result<u64, RecordFault>> {
         let seq = match record.seq_header(header::SEQ) {
             Ok(seq) => seq,
-            Err(_) => return Ok(Err(Fault::malformed_header(record.offset, header::SEQ))),
+            Err(_) => {
+                return Ok(Err(RecordFault::malformed_header(
+                    record.offset,
+                    header::SEQ,
+                )));
+            }
         };
         let found = if seq.is_some() {
             Self::Header
@@ -153,14 +158,15 @@ impl Versions {
             }
         }
         let version = seq.or_else(|| u64::try_from(record.offset + 1).ok());
-        Ok(version.ok_or_else(|| Fault::nothing_to_apply(record.offset, "the offset is negative")))
+        Ok(version
+            .ok_or_else(|| RecordFault::nothing_to_apply(record.offset, "the offset is negative")))
     }
 }
 
-fn read(index: usize, record: Record<'_>, seq: u64, plans: &Plans) -> Result<Content, Fault> {
+fn read(index: usize, record: Record<'_>, seq: u64, plans: &Plans) -> Result<Content, RecordFault> {
     let below = record
         .seq_header(header::BELOW)
-        .map_err(|_| Fault::malformed_header(record.offset, header::BELOW))?;
+        .map_err(|_| RecordFault::malformed_header(record.offset, header::BELOW))?;
     let key = match record.key {
         Some(key) => Some(read_key(record.offset, key, plans)?),
         None => None,
@@ -178,11 +184,11 @@ fn read(index: usize, record: Record<'_>, seq: u64, plans: &Plans) -> Result<Con
     };
     match op {
         Op::Truncate => Ok(Content::Below(below.unwrap_or(seq))),
-        Op::Message => Err(Fault::nothing_to_apply(
+        Op::Message => Err(RecordFault::nothing_to_apply(
             record.offset,
             "the record is a logical message (op m), no change of a row",
         )),
-        Op::Delete if key.is_none() => Err(Fault::nothing_to_apply(
+        Op::Delete if key.is_none() => Err(RecordFault::nothing_to_apply(
             record.offset,
             "the record is a delete without a key",
         )),
@@ -196,9 +202,9 @@ fn tombstone(
     offset: i64,
     seq: u64,
     key: Option<Arc<KeyPlan>>,
-) -> Result<Content, Fault> {
+) -> Result<Content, RecordFault> {
     match key {
-        None => Err(Fault::nothing_to_apply(
+        None => Err(RecordFault::nothing_to_apply(
             offset,
             "the record has neither key nor value",
         )),
@@ -213,23 +219,24 @@ fn tombstone(
     }
 }
 
-fn read_key(offset: i64, key: &[u8], plans: &Plans) -> Result<Arc<KeyPlan>, Fault> {
-    let (id, body) = wire::parse(key).ok_or_else(|| Fault::not_wire_format(offset, Part::Key))?;
+fn read_key(offset: i64, key: &[u8], plans: &Plans) -> Result<Arc<KeyPlan>, RecordFault> {
+    let (id, body) =
+        wire::parse(key).ok_or_else(|| RecordFault::not_wire_format(offset, Part::Key))?;
     let plan = usable(plans.keys.get(&id), offset, Part::Key, id)?;
     plan.decode(body)
-        .map_err(|error| Fault::corrupt(offset, Part::Key, id, &error))?;
+        .map_err(|error| RecordFault::corrupt(offset, Part::Key, id, &error))?;
     Ok(plan)
 }
 
-type Value = (Arc<ValuePlan>, Op, Option<i64>);
+type ReadValue = (Arc<ValuePlan>, Op, Option<i64>);
 
-fn read_value(offset: i64, value: &[u8], plans: &Plans) -> Result<Value, Fault> {
+fn read_value(offset: i64, value: &[u8], plans: &Plans) -> Result<ReadValue, RecordFault> {
     let (id, body) =
-        wire::parse(value).ok_or_else(|| Fault::not_wire_format(offset, Part::Value))?;
+        wire::parse(value).ok_or_else(|| RecordFault::not_wire_format(offset, Part::Value))?;
     let plan = usable(plans.values.get(&id), offset, Part::Value, id)?;
     let envelope = plan
         .decode(body)
-        .map_err(|error| Fault::corrupt(offset, Part::Value, id, &error))?;
+        .map_err(|error| RecordFault::corrupt(offset, Part::Value, id, &error))?;
     let op = envelope.op;
     // A snapshot's rows carry the time of the snapshot: they are not late.
     let commit_time_us = (op != Op::Read && envelope.source.commit_time_us > 0)
@@ -242,11 +249,11 @@ fn usable<P>(
     offset: i64,
     part: Part,
     id: u32,
-) -> Result<Arc<P>, Fault> {
+) -> Result<Arc<P>, RecordFault> {
     match plan.and_then(Option::as_ref) {
         Some(Ok(plan)) => Ok(Arc::clone(plan)),
-        Some(Err(error)) => Err(Fault::unusable_schema(offset, part, id, error)),
-        None => Err(Fault::unknown_schema(offset, part, id)),
+        Some(Err(error)) => Err(RecordFault::unusable_schema(offset, part, id, error)),
+        None => Err(RecordFault::unknown_schema(offset, part, id)),
     }
 }
 

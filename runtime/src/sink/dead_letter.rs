@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 
 use crate::config::KafkaConfig;
 use crate::kafka::{self, LogContext};
-use crate::sink::fault::Fault;
+use crate::sink::fault::RecordFault;
 use crate::sink::records::Record;
 use crate::sink::{SinkConfig, TopicPartition};
 use crate::{Error, Result, ResultExt};
@@ -57,7 +57,7 @@ impl DeadLetters {
         &self,
         partition: &TopicPartition,
         record: Record<'_>,
-        fault: &Fault,
+        fault: &RecordFault,
     ) -> Result<()> {
         let producer = self.producer.get_or_try_init(|| self.connect()).await?;
         let mut letter: FutureRecord<'_, [u8], [u8]> =
@@ -76,7 +76,7 @@ impl DeadLetters {
         &self,
         partition: &TopicPartition,
         record: Record<'_>,
-        fault: &Fault,
+        fault: &RecordFault,
     ) -> OwnedHeaders {
         let received = record
             .headers()

@@ -9,7 +9,7 @@ use crate::sink::TopicPartition;
 
 /// A record that cannot be applied. The message is part of the operator's interface: keep it stable.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct RecordFault {
     pub(super) offset: i64,
     pub(super) what: String,
     remedy: &'static str,
@@ -24,7 +24,7 @@ pub(super) enum Part {
 
 const SET_ASIDE: &str = "or set on_error = \"dead-letter\" to put such records aside";
 
-impl Fault {
+impl RecordFault {
     pub(super) fn not_wire_format(offset: i64, part: Part) -> Self {
         Self {
             offset,

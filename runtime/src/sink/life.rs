@@ -7,7 +7,7 @@ use crate::sink::assignment::Assignment;
 use crate::sink::instance::Instance;
 use crate::sink::membership::GroupClient;
 use crate::sink::start;
-use crate::sink::writer::Writer;
+use crate::sink::writer::WriterTask;
 use crate::sink::{Destination, Start};
 use crate::{Result, ResultExt};
 
@@ -33,7 +33,7 @@ async fn work<D: Destination>(
     let start = find_start(assignment, instance, client, start).await?;
     tracing::info!(partition = %assignment.partition(), offset = start, "begins");
     assignment.position.open_at(start);
-    Writer::new(Arc::clone(assignment), Arc::clone(instance), writer, start)
+    WriterTask::new(Arc::clone(assignment), Arc::clone(instance), writer, start)
         .run()
         .await
 }

@@ -7,7 +7,7 @@ use crate::retry::Backoff;
 use crate::sink::assignment::Assignment;
 use crate::sink::batch::Batch;
 use crate::sink::coalesce::{Versions, coalesce};
-use crate::sink::fault::Fault;
+use crate::sink::fault::RecordFault;
 use crate::sink::freshness::Freshness;
 use crate::sink::instance::Instance;
 use crate::sink::metrics::{BATCHES, CHANGES, COALESCED, DEAD_LETTERS, RETRIES, WRITE_SECONDS};
@@ -19,7 +19,7 @@ use crate::{Error, Policy, Result};
 /// Writes the batches of one assignment.
 ///
 /// `durable <= accepted`: only `durable` reaches the group, by way of the assignment's position.
-pub(super) struct Writer<D: Destination> {
+pub(super) struct WriterTask<D: Destination> {
     assignment: Arc<Assignment>,
     instance: Arc<Instance<D>>,
     target: D::Writer,
@@ -32,7 +32,7 @@ pub(super) struct Writer<D: Destination> {
     flush_at: Option<Instant>,
 }
 
-impl<D: Destination> Writer<D> {
+impl<D: Destination> WriterTask<D> {
     pub(super) fn new(
         assignment: Arc<Assignment>,
         instance: Arc<Instance<D>>,
@@ -219,13 +219,13 @@ impl<D: Destination> Writer<D> {
         }
         let faults = rejections
             .iter()
-            .map(|rejection| Fault::rejected(rejection.offset, &rejection.reason))
+            .map(|rejection| RecordFault::rejected(rejection.offset, &rejection.reason))
             .collect();
         self.put_aside(batch, faults).await
     }
 
     /// Puts records aside, or stops with the first.
-    async fn put_aside(&mut self, batch: &Batch, faults: Vec<Fault>) -> Result<()> {
+    async fn put_aside(&mut self, batch: &Batch, faults: Vec<RecordFault>) -> Result<()> {
         let instance = Arc::clone(&self.instance);
         for fault in faults {
             let Some(letters) = &instance.letters else {

@@ -13,13 +13,13 @@ pub struct ValuePlan {
     row_type: RecordType,
     fields: Box<[FieldPlan]>,
     /// What the field of the same index is for.
-    roles: Box<[Role]>,
+    roles: Box<[FieldRole]>,
     /// What each field of `source` is for.
     origin: Box<[OriginRole]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
+enum FieldRole {
     Before,
     After,
     Source,
@@ -52,9 +52,9 @@ impl ValuePlan {
             name: envelope_type.full_name.clone(),
             problem: problem.to_owned(),
         };
-        let roles: Box<[Role]> = fields.iter().map(role).collect();
-        let find = |role: Role| roles.iter().position(|&candidate| candidate == role);
-        let (Some(after), Some(op)) = (find(Role::After), find(Role::Op)) else {
+        let roles: Box<[FieldRole]> = fields.iter().map(role).collect();
+        let find = |role: FieldRole| roles.iter().position(|&candidate| candidate == role);
+        let (Some(after), Some(op)) = (find(FieldRole::After), find(FieldRole::Op)) else {
             return Err(not_an_envelope("it has no fields 'op' and 'after'"));
         };
         let FieldType::Struct(row_type) = &envelope_type.fields[after].field_type else {
@@ -63,14 +63,14 @@ impl ValuePlan {
         if !matches!(fields[op].slot.plan, Plan::String | Plan::Enum(_)) {
             return Err(not_an_envelope("its field 'op' is no string"));
         }
-        if let Some(before) = find(Role::Before)
+        if let Some(before) = find(FieldRole::Before)
             && envelope_type.fields[before].field_type != envelope_type.fields[after].field_type
         {
             return Err(not_an_envelope(
                 "its fields 'before' and 'after' have different types",
             ));
         }
-        let origin = match find(Role::Source).map(|source| &fields[source].slot.plan) {
+        let origin = match find(FieldRole::Source).map(|source| &fields[source].slot.plan) {
             Some(Plan::Record(fields)) => fields.iter().map(origin_role).collect(),
             Some(_) => return Err(not_an_envelope("its field 'source' is no record")),
             None => Box::default(),
@@ -104,13 +104,13 @@ impl ValuePlan {
         let (mut op, mut before, mut after, mut source) = (None, None, None, Origin::default());
         for (field, role) in self.fields.iter().zip(&self.roles) {
             match role {
-                Role::Before => read_optional(field, cursor).map(|row| before = row),
-                Role::After => read_optional(field, cursor).map(|row| after = row),
-                Role::Source => self
+                FieldRole::Before => read_optional(field, cursor).map(|row| before = row),
+                FieldRole::After => read_optional(field, cursor).map(|row| after = row),
+                FieldRole::Source => self
                     .read_origin(field, cursor)
                     .map(|origin| source = origin),
-                Role::Op => read_op(field, cursor).map(|read| op = Some(read)),
-                Role::Unneeded => field.slot.skip(cursor),
+                FieldRole::Op => read_op(field, cursor).map(|read| op = Some(read)),
+                FieldRole::Unneeded => field.slot.skip(cursor),
             }
             .map_err(|failure| field.name(failure))?;
         }
@@ -185,13 +185,13 @@ pub(super) fn record_of(compiled: Compiled) -> Result<(RecordType, Box<[FieldPla
     }
 }
 
-fn role(field: &FieldPlan) -> Role {
+fn role(field: &FieldPlan) -> FieldRole {
     match &*field.name {
-        "before" => Role::Before,
-        "after" => Role::After,
-        "source" => Role::Source,
-        "op" => Role::Op,
-        _ => Role::Unneeded,
+        "before" => FieldRole::Before,
+        "after" => FieldRole::After,
+        "source" => FieldRole::Source,
+        "op" => FieldRole::Op,
+        _ => FieldRole::Unneeded,
     }
 }
 

@@ -13,11 +13,11 @@ const PRIMITIVE: &str = "key";
 #[derive(Debug, Clone)]
 pub struct KeyPlan {
     row_type: RecordType,
-    form: Form,
+    form: KeyForm,
 }
 
 #[derive(Debug, Clone)]
-enum Form {
+enum KeyForm {
     Record(Box<[FieldPlan]>),
     Single(Box<Slot>),
 }
@@ -41,7 +41,7 @@ impl KeyPlan {
                 },
             ) => Self {
                 row_type,
-                form: Form::Record(fields),
+                form: KeyForm::Record(fields),
             },
             (field_type, slot) => {
                 let field = Field {
@@ -55,7 +55,7 @@ impl KeyPlan {
                 };
                 Self {
                     row_type,
-                    form: Form::Single(Box::new(slot)),
+                    form: KeyForm::Single(Box::new(slot)),
                 }
             }
         })
@@ -88,9 +88,9 @@ impl KeyPlan {
 
     fn read<'a>(&'a self, cursor: &mut Cursor<'a>) -> Result<Row<'a>, Failure> {
         let row = match &self.form {
-            Form::Record(fields) if fields.is_empty() => Vec::new(),
-            Form::Record(fields) => read_row(fields, cursor)?,
-            Form::Single(slot) => vec![slot.read(cursor)?],
+            KeyForm::Record(fields) if fields.is_empty() => Vec::new(),
+            KeyForm::Record(fields) => read_row(fields, cursor)?,
+            KeyForm::Single(slot) => vec![slot.read(cursor)?],
         };
         cursor.finish()?;
         Ok(row)

@@ -14,7 +14,7 @@ use tributary_schemas::record::{Datum, FieldType};
 use super::fixture::{impatient, record_type, rejections, target_error, text_key, upsert};
 
 /// Answers a bulk request, given how many came before it and its action lines.
-type Answer = dyn Fn(usize, &[String]) -> (StatusCode, Value) + Send + Sync;
+type Respond = dyn Fn(usize, &[String]) -> (StatusCode, Value) + Send + Sync;
 
 struct Server {
     url: String,
@@ -25,7 +25,7 @@ struct Server {
 #[derive(Clone)]
 struct Shared {
     requests: Arc<Mutex<Vec<Vec<String>>>>,
-    answer: Arc<Answer>,
+    answer: Arc<Respond>,
 }
 
 async fn serve(

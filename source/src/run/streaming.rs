@@ -37,7 +37,7 @@ use chunks::Chunks;
 use commands::Commands;
 use keyless::Held;
 use silence::Silence;
-use tables::Tables;
+use tables::TablesFollowed;
 use tributary_postgres::decoder::{Decoded, Decoder};
 use tributary_postgres::pgoutput::{Begin, Message};
 use tributary_postgres::replication::{Frame, ReplicationStream};
@@ -72,7 +72,7 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
     let slot = Slot::read(&session.client, &session.database, &name).await?;
     let mut streaming = Streaming {
         silence: Silence::of(slot.as_ref()),
-        tables: Tables::begin(&session, &progress),
+        tables: TablesFollowed::begin(&session, &progress),
         stream,
         publisher,
         translator: Translator::new(progress.position).with_metadata(Arc::clone(&session.metadata)),
@@ -119,7 +119,7 @@ struct Streaming {
     chunks: Chunks,
     /// The next transaction, which the rows of a table without a key come before.
     held: Option<Held>,
-    tables: Tables,
+    tables: TablesFollowed,
     decoder: Decoder,
     /// Where the payload stands that the decoder has not done with.
     decoding: Lsn,

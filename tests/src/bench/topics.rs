@@ -14,8 +14,7 @@ use crate::stack::Stack;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Offsets of partitions, by topic and partition.
-pub(super) type Offsets = BTreeMap<(String, i32), i64>;
+pub(super) use crate::oracle::Offsets;
 
 /// The ends of the topics' partitions.
 ///

@@ -54,7 +54,7 @@ pub enum Side {
 /// A line of `Decode.java`.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Line {
+enum DecodedLine {
     Record(Record),
     Schema(Datum),
 }
@@ -82,10 +82,10 @@ pub fn decode(stack: &Stack, topics: &[String]) -> Result<Decoded> {
     let mut decoded = Decoded::default();
     for line in String::from_utf8(output.stdout)?.lines() {
         match serde_json::from_str(line).context("a line of Decode.java")? {
-            Line::Schema(schema) => {
+            DecodedLine::Schema(schema) => {
                 decoded.schemas.insert(schema.schema, schema.is);
             }
-            Line::Record(record) => {
+            DecodedLine::Record(record) => {
                 let records = decoded.topics.entry(record.topic.clone()).or_default();
                 records.push(record);
             }

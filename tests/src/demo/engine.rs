@@ -6,19 +6,19 @@ use serde_json::{Value, json};
 
 /// A client of the engine.
 #[derive(Debug, Clone)]
-pub(super) struct Engine {
+pub(super) struct SearchEngine {
     http: reqwest::Client,
     url: String,
 }
 
 /// A document that was found.
 #[derive(Debug)]
-pub(super) struct Hit {
+pub(super) struct Found {
     pub(super) score: f64,
     pub(super) source: Value,
 }
 
-impl Engine {
+impl SearchEngine {
     pub(super) fn new(url: &str) -> Self {
         Self {
             http: crate::http::client(),
@@ -51,7 +51,7 @@ impl Engine {
         alias: &str,
         fields: &[&str],
         word: &str,
-    ) -> Result<Vec<Hit>> {
+    ) -> Result<Vec<Found>> {
         let body = json!({
             "size": 10_000,
             "track_total_hits": true,
@@ -71,7 +71,7 @@ impl Engine {
         }
         Ok(hits
             .into_iter()
-            .map(|mut hit| Hit {
+            .map(|mut hit| Found {
                 score: hit["_score"].as_f64().unwrap_or_default(),
                 source: hit["_source"].take(),
             })

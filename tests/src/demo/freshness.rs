@@ -11,7 +11,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio_postgres::Client;
 
-use super::engine::Engine;
+use super::engine::SearchEngine;
 use crate::pipeline::Pipeline;
 
 /// Above every product of the catalogue, and above what the workload renumbers to.
@@ -52,7 +52,7 @@ impl Freshness {
     ///
     /// # Errors
     /// A row does not arrive within a minute, or a server refuses.
-    pub(super) async fn measure(&self, pipeline: &Pipeline, engine: &Engine) -> Result<()> {
+    pub(super) async fn measure(&self, pipeline: &Pipeline, engine: &SearchEngine) -> Result<()> {
         let alias = pipeline.topic("catalog.product");
         let source = pipeline.source().await?;
         let warehouse = pipeline.warehouse().await?;
@@ -85,7 +85,7 @@ impl Freshness {
         Ok(())
     }
 
-    async fn watch_search(&self, engine: &Engine, alias: &str) -> Result<()> {
+    async fn watch_search(&self, engine: &SearchEngine, alias: &str) -> Result<()> {
         while let Some(awaited) = self.awaited(&self.search, "search engine")? {
             if !awaited.is_empty() {
                 let marks: Vec<String> = awaited.into_iter().map(mark).collect();

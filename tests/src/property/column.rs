@@ -3,13 +3,13 @@
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-use super::value::Kind;
+use super::value::ValueKind;
 
 /// A column of a generated table.
 #[derive(Debug, Clone)]
 pub(super) struct Column {
     pub(super) name: String,
-    pub(super) kind: Kind,
+    pub(super) kind: ValueKind,
     pub(super) nullable: bool,
     /// Part of the key, where the table has one.
     pub(super) key: bool,

@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::table::Table;
-use super::workload::{Transaction, Workload};
+use super::workload::{RandomWorkload, Transaction};
 use crate::oracle::{KeyColumns, Lineage};
 
 /// Connections that work at the same time.
@@ -47,7 +47,7 @@ impl Plan {
         let tables: Vec<Table> = (0..rng.random_range(2..=5))
             .map(|number| Table::generate(rng, &schema, number))
             .collect();
-        let mut workload = Workload::default();
+        let mut workload = RandomWorkload::default();
         let fill = workload.fill(rng, &tables);
         let mut now = tables.clone();
         let beside = rng
@@ -74,7 +74,7 @@ impl Plan {
 
 fn phase(
     rng: &mut SmallRng,
-    workload: &mut Workload,
+    workload: &mut RandomWorkload,
     tables: &mut [Table],
     changes: bool,
 ) -> Phase {

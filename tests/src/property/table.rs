@@ -6,7 +6,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::column::{Column, identifier, literal, name};
-use super::value::{KINDS, Kind};
+use super::value::{KINDS, ValueKind};
 use crate::oracle::Lineage;
 
 /// A generated column, which every table has.
@@ -210,7 +210,7 @@ impl Table {
             (_, Some(at)) => {
                 let wider = self.columns[at].kind.wider?;
                 let column = &mut self.columns[at];
-                column.kind = Kind {
+                column.kind = ValueKind {
                     sql: wider,
                     wider: None,
                     ..column.kind
@@ -245,7 +245,7 @@ impl Table {
     }
 }
 
-fn any_kind(rng: &mut SmallRng) -> Kind {
+fn any_kind(rng: &mut SmallRng) -> ValueKind {
     // Texts are drawn more often: only they are TOASTed, and most columns of the world are texts.
     if rng.random_bool(0.2) {
         return KINDS
@@ -258,7 +258,7 @@ fn any_kind(rng: &mut SmallRng) -> Kind {
 }
 
 /// A type of a key's column. The first one must have many values.
-fn key_kind(rng: &mut SmallRng, first: bool) -> Kind {
+fn key_kind(rng: &mut SmallRng, first: bool) -> ValueKind {
     loop {
         let kind = KINDS[rng.random_range(0..KINDS.len())];
         if kind.key.is_some() && !(first && kind.sql.contains("Mood")) {

@@ -5,7 +5,7 @@ use rand::rngs::SmallRng;
 
 /// A type of a column, and how to make values of it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Kind {
+pub(super) struct ValueKind {
     /// As SQL has it; `{}` stands for the world's schema.
     pub(super) sql: &'static str,
     /// A value's text.
@@ -16,8 +16,8 @@ pub(super) struct Kind {
     pub(super) wider: Option<&'static str>,
 }
 
-const fn kind(sql: &'static str, value: fn(&mut SmallRng) -> String) -> Kind {
-    Kind {
+const fn kind(sql: &'static str, value: fn(&mut SmallRng) -> String) -> ValueKind {
+    ValueKind {
         sql,
         value,
         key: None,
@@ -29,22 +29,22 @@ const fn key(
     sql: &'static str,
     value: fn(&mut SmallRng) -> String,
     key: fn(u32) -> String,
-) -> Kind {
-    Kind {
+) -> ValueKind {
+    ValueKind {
         key: Some(key),
         ..kind(sql, value)
     }
 }
 
-const fn widens(kind: Kind, wider: &'static str) -> Kind {
-    Kind {
+const fn widens(kind: ValueKind, wider: &'static str) -> ValueKind {
+    ValueKind {
         wider: Some(wider),
         ..kind
     }
 }
 
 /// All types. What needs objects of the world's own is created by [`PRELUDE`].
-pub(super) const KINDS: [Kind; 59] = [
+pub(super) const KINDS: [ValueKind; 59] = [
     kind("boolean", |r| one_of(r, &["t", "f"])),
     widens(
         key(

@@ -31,17 +31,17 @@ pub(super) struct Transaction {
 
 /// Makes transactions on some tables.
 #[derive(Debug)]
-pub(super) struct Workload {
+pub(super) struct RandomWorkload {
     fresh: u32,
 }
 
-impl Default for Workload {
+impl Default for RandomWorkload {
     fn default() -> Self {
         Self { fresh: FRESH }
     }
 }
 
-impl Workload {
+impl RandomWorkload {
     /// Some rows of each table.
     pub(super) fn fill(&mut self, rng: &mut SmallRng, tables: &[Table]) -> Transaction {
         let steps = tables

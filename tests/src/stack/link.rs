@@ -17,18 +17,18 @@ pub struct Link {
 
 #[derive(Debug, Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<Traffic>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Traffic {
     is_cut: bool,
     is_over: bool,
     sockets: Vec<TcpStream>,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Traffic> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

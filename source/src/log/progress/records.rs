@@ -4,6 +4,7 @@
 //! The first has the tables that are not as the second one says. Both are of one producer's transactions, and compaction
 //! keeps the last of each: the last two that are committed belong together.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -80,10 +81,6 @@ impl PositionRecord {
         topic: &str,
         tables: impl FnOnce() -> Result<Option<Vec<u8>>, Error>,
     ) -> Result<Progress, Error> {
-        #[derive(Deserialize)]
-        struct TablesRecord {
-            tables: BTreeMap<String, TableProgress>,
-        }
         let mut all = match self.tables {
             Some(all) => all,
             None => {
@@ -94,9 +91,9 @@ impl PositionRecord {
                     .remedy("the topic has lost records (its cleanup.policy is compact?): see docs/operations.md, 'Progress lost'")
                 })?;
                 format(&value, topic)?;
-                let record: TablesRecord =
+                let record: TablesRecord<'_> =
                     serde_json::from_slice(&value).map_err(|e| unreadable(e, topic))?;
-                record.tables
+                record.tables.into_owned()
             }
         };
         all.extend(self.changed);
@@ -133,16 +130,18 @@ fn unreadable(error: serde_json::Error, topic: &str) -> Error {
         .remedy("the record is damaged or not ours: see docs/operations.md, 'Progress lost'")
 }
 
+/// The tables record.
+#[derive(Serialize, Deserialize)]
+struct TablesRecord<'a> {
+    format: u32,
+    tables: Cow<'a, BTreeMap<String, TableProgress>>,
+}
+
 /// The tables record's value.
 fn encode_tables(tables: &Tables) -> Vec<u8> {
-    #[derive(Serialize)]
-    struct TablesRecord<'a> {
-        format: u32,
-        tables: &'a BTreeMap<String, TableProgress>,
-    }
     let record = TablesRecord {
         format: FORMAT_VERSION,
-        tables,
+        tables: Cow::Borrowed(tables),
     };
     // Numbers, strings and maps with string keys: encoding into memory cannot fail.
     serde_json::to_vec(&record).unwrap_or_default()
@@ -151,7 +150,7 @@ fn encode_tables(tables: &Tables) -> Vec<u8> {
 /// The position record's value. `changed` are the tables that are not as the tables record says.
 fn encode_position(progress: &Progress, changed: BTreeMap<&String, &TableProgress>) -> Vec<u8> {
     #[derive(Serialize)]
-    struct PositionRecord<'a> {
+    struct Written<'a> {
         format: u32,
         system_id: &'a str,
         timeline: u32,
@@ -161,7 +160,7 @@ fn encode_position(progress: &Progress, changed: BTreeMap<&String, &TableProgres
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         changed: BTreeMap<&'a String, &'a TableProgress>,
     }
-    let record = PositionRecord {
+    let record = Written {
         format: FORMAT_VERSION,
         system_id: &progress.system_id,
         timeline: progress.timeline,

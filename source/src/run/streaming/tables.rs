@@ -12,7 +12,7 @@ use crate::run::session::Session;
 use crate::run::watch::{CatalogWatch, Survey};
 
 /// The catalog's watch, and what is made of it.
-pub(super) struct Tables {
+pub(super) struct TablesFollowed {
     pub(super) watch: CatalogWatch,
     /// The survey that counts, for what is compared with the one before.
     pub(super) last: Option<Arc<Survey>>,
@@ -26,7 +26,7 @@ pub(super) struct Tables {
     pub(super) told: BTreeSet<String>,
 }
 
-impl Tables {
+impl TablesFollowed {
     pub(super) fn begin(session: &Session, progress: &Progress) -> Self {
         let followed = progress.tables.values();
         let followed = followed.filter(|table| !table.followed.absent);
