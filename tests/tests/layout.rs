@@ -1,6 +1,8 @@
 //! The rules of the layout that no compiler checks: who may depend on whom, inside a crate as well, and how large a file
 //! or function may be.
 
+#[path = "layout/declarations.rs"]
+mod declarations;
 #[path = "layout/dependencies.rs"]
 mod dependencies;
 #[path = "layout/knots.rs"]
@@ -21,6 +23,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::declarations::declared_twice;
 use crate::dependencies::{ALLOWED, wrong_dependencies};
 use crate::knots::knots;
 use crate::names::arrows;
@@ -56,6 +59,29 @@ fn files_and_functions_stay_readable() -> Result<()> {
         }
     }
     ensure!(seen > 20, "only {seen} source files were found");
+    none(&faults);
+    Ok(())
+}
+
+#[test]
+fn no_two_types_of_a_crate_have_one_name() -> Result<()> {
+    let mut faults = Vec::new();
+    for member in members()? {
+        let mut files = Vec::new();
+        for path in sources(&member.folder)? {
+            let inner = path.strip_prefix(&member.folder)?;
+            // What tests make for themselves is seen by nobody else.
+            let is_of_tests = inner
+                .components()
+                .any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs");
+            if !is_of_tests {
+                let text = fs::read_to_string(&path)?;
+                files.push((inner.to_owned(), text));
+            }
+        }
+        ensure!(files.len() > 1, "{} has no source files", member.name);
+        faults.extend(declared_twice(&files));
+    }
     none(&faults);
     Ok(())
 }

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tributary_runtime::Error;
 
-use super::Progress;
 use super::position::Position;
+use super::state::Progress;
 use super::table::TableProgress;
 use super::tables::Tables;
 
