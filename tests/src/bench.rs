@@ -9,15 +9,17 @@ mod drain;
 mod reference;
 mod report;
 mod setting;
+mod start;
 mod topics;
 mod tributary;
 
 pub use drain::{Drain, Peer};
 pub use report::{Report, Round};
 pub use setting::{Bench, Size};
+pub use start::Starts;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -27,18 +29,25 @@ use backlog::Backlog;
 use debezium::Debezium;
 use reference::Reference;
 use setting::{PARTS, progress};
-use tributary::Source;
+use tributary::{Build, Source};
 
 /// The memory that a source may take, whatever waits for it.
 const MEMORY_LIMIT_BYTES: u64 = 64_000_000;
 /// How much more it may take for the larger backlog: what the allocator and the clients' threads leave to chance.
 const MEMORY_GROWTH: f64 = 1.10;
 
-/// Starts a stack in `dir`, drains two backlogs, prints a table and writes the report to `result`.
+/// Starts a stack in `dir`, drains two backlogs, starts with few tables and with many, prints a table and writes the
+/// report to `result`. `before` is a folder with the binaries of another build, to be measured in the same run.
 ///
 /// # Errors
 /// Something does not run, a topic does not hold what was changed, or our memory is not bounded.
-pub async fn run(dir: &Path, result: &Path, size: Size, keep: bool) -> Result<()> {
+pub async fn run(
+    dir: &Path,
+    result: &Path,
+    size: Size,
+    before: Option<PathBuf>,
+    keep: bool,
+) -> Result<()> {
     let stack = start(dir, keep)?;
     let pipeline = {
         let mut pipeline = Pipeline::new(&stack, "bench").await?;
@@ -52,11 +61,18 @@ pub async fn run(dir: &Path, result: &Path, size: Size, keep: bool) -> Result<()
     };
     backlog::create_tables(&bench, size.scale).await?;
     // The reference copies the slot of ours, so ours goes first.
-    let mut peers: [Box<dyn Peer>; 3] = [
-        Box::new(Debezium::new(pipeline.dir().join("debezium"))),
-        Box::new(Source::new(&pipeline)?),
-        Box::new(Reference),
-    ];
+    let builds = Build::all(before);
+    let mut peers: Vec<Box<dyn Peer>> =
+        vec![Box::new(Debezium::new(pipeline.dir().join("debezium")))];
+    for build in &builds {
+        // The reference copies the slot of this tree's build, and so that one has the bench's name.
+        let own = match build.dir {
+            Some(_) => pipeline.beside(build.suffix),
+            None => pipeline.clone(),
+        };
+        peers.push(Box::new(Source::new(own, build)?));
+    }
+    peers.push(Box::new(Reference));
     let rows = backlog::rows(&bench).await?;
     let mut snapshots = Vec::new();
     for peer in &mut peers {
@@ -69,8 +85,13 @@ pub async fn run(dir: &Path, result: &Path, size: Size, keep: bool) -> Result<()
     let mut rounds = Vec::new();
     for transactions in [size.transactions, 2 * size.transactions] {
         rounds.push(round(&bench, &mut peers, transactions).await?);
+        if builds.len() > 1 {
+            // Now the other of the two goes first.
+            peers.swap(1, 2);
+        }
     }
-    let report = Report::new(&bench, size, (rows, snapshots), rounds).await?;
+    let starts = start::measure(&stack, &builds).await?;
+    let report = Report::new(&bench, size, (rows, snapshots), rounds, starts).await?;
     drop(peers);
     print(&report.table());
     report.write(result)?;

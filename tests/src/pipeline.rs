@@ -20,7 +20,7 @@ use crate::stack::Stack;
 const POLL: Duration = Duration::from_millis(50);
 
 /// Databases, topics and a folder that nobody else uses.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Pipeline {
     name: String,
     dir: PathBuf,
@@ -84,6 +84,17 @@ impl Pipeline {
             admin.batch_execute(&drop).await?;
         }
         Ok(())
+    }
+
+    /// Another one on the same databases: topics, names and folder of its own.
+    #[must_use]
+    pub fn beside(&self, suffix: &str) -> Self {
+        let name = format!("{}_{suffix}", self.name);
+        Self {
+            dir: self.dir.with_file_name(&name),
+            name,
+            ..self.clone()
+        }
     }
 
     /// The prefix of its topics, and of its services' names.

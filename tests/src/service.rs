@@ -69,6 +69,8 @@ impl fmt::Display for Kind {
 #[derive(Debug)]
 pub struct Service {
     kind: Kind,
+    /// The folder of its binary, where that is another build than [`Kind::path`]'s.
+    build: Option<PathBuf>,
     config: PathBuf,
     log: PathBuf,
     http: SocketAddr,
@@ -92,11 +94,28 @@ impl Service {
         )?;
         Ok(Self {
             kind,
+            build: None,
             config: path,
             log: dir.join(format!("{name}.log")),
             http,
             child: None,
         })
+    }
+
+    /// From the next start on it is the binary in this folder; without one that of [`Kind::path`].
+    pub fn use_build(&mut self, folder: Option<PathBuf>) {
+        self.build = folder;
+    }
+
+    /// Its binary.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn binary(&self) -> Result<PathBuf> {
+        match &self.build {
+            Some(folder) => Ok(folder.join(self.kind.binary())),
+            None => self.kind.path(),
+        }
     }
 
     /// Its configuration file.
@@ -141,7 +160,7 @@ impl Service {
             bail!("{} runs already", self.kind);
         }
         let log = File::options().create(true).append(true).open(&self.log)?;
-        let child = Command::new(self.kind.path()?)
+        let child = Command::new(self.binary()?)
             .args(["run", "--config"])
             .arg(&self.config)
             .args(arguments)
@@ -160,7 +179,7 @@ impl Service {
     /// # Errors
     /// It cannot be started.
     pub fn command(&self, arguments: &[&str]) -> Result<(i32, String, String)> {
-        let done = Command::new(self.kind.path()?)
+        let done = Command::new(self.binary()?)
             .args(arguments)
             .arg("--config")
             .arg(&self.config)

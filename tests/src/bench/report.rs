@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::drain::{Drain, count};
 use super::setting::{Bench, PARTS, Size};
+use super::start::Starts;
 
 /// One backlog, drained by each peer.
 #[derive(Debug, Clone, Serialize)]
@@ -44,8 +45,10 @@ pub struct Report {
     pub rows: u64,
     /// What reading them took.
     pub snapshots: Vec<Drain>,
-    /// The measurements.
+    /// The drains.
     pub rounds: Vec<Round>,
+    /// The first starts.
+    pub starts: Vec<Starts>,
 }
 
 impl Report {
@@ -54,6 +57,7 @@ impl Report {
         size: Size,
         (rows, snapshots): (u64, Vec<Drain>),
         rounds: Vec<Round>,
+        starts: Vec<Starts>,
     ) -> Result<Self> {
         let sql = "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI\"Z\"')";
         let servers = bench.stack.versions();
@@ -75,6 +79,7 @@ impl Report {
             rows,
             snapshots,
             rounds,
+            starts,
         })
     }
 
@@ -102,9 +107,21 @@ impl Report {
                     figure(peak, 1),
                 );
             }
-            if let Some(times) = times_debezium(drains) {
-                let _ = writeln!(table, "{what:>15} {times:.1} times Debezium's rate");
+            for other in [super::debezium::NAME, super::tributary::BEFORE] {
+                if let Some(times) = times(drains, other) {
+                    let _ = writeln!(table, "{what:>15} {times:.2} times the rate of {other}");
+                }
             }
+        }
+        for starts in &self.starts {
+            let what = format!("{} tables", starts.tables);
+            let _ = writeln!(
+                table,
+                "{what:>15} {:<17} {:>8.2} from exec to the slot ({:.2?})",
+                starts.build,
+                starts.median(),
+                starts.seconds
+            );
         }
         let servers: Vec<String> = self
             .servers
@@ -136,13 +153,13 @@ impl Report {
     }
 }
 
-/// Our rate as a multiple of Debezium's.
-fn times_debezium(drains: &[Drain]) -> Option<f64> {
-    let rate = |name| {
+/// Our rate as a multiple of another's.
+fn times(drains: &[Drain], other: &str) -> Option<f64> {
+    let rate = |name: &str| {
         let found = drains.iter().find(|drain| drain.peer == name)?;
         Some(found.events_per_second)
     };
-    Some(rate(super::tributary::NAME)? / rate(super::debezium::NAME)?)
+    Some(rate(super::tributary::NAME)? / rate(other)?)
 }
 
 fn figure(value: Option<f64>, digits: usize) -> String {

@@ -1,5 +1,6 @@
 //! Our source.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -16,15 +17,47 @@ use crate::service::{Kind, Service};
 use crate::stack::Watch;
 
 pub(super) const NAME: &str = "tributary-source";
+/// The build that it is compared with.
+pub(super) const BEFORE: &str = "the build before";
 /// Records committed to Kafka: here one for each change, as nothing is deleted and no key changed.
 const EVENTS: &str = "tributary_source_events_total";
 const LIMIT: Duration = Duration::from_secs(600);
 /// How long the beginning and the end of a drain may remain unnoticed.
 const POLL: Duration = Duration::from_millis(10);
 
+/// A build of `tributary-source`.
+#[derive(Debug, Clone)]
+pub(super) struct Build {
+    /// Its name in the report.
+    pub(super) name: &'static str,
+    /// What its slots and topics end with.
+    pub(super) suffix: &'static str,
+    /// The folder of its binary, where that is not this tree's.
+    pub(super) dir: Option<PathBuf>,
+}
+
+impl Build {
+    /// The build of this tree; and the one to compare it with, in this folder.
+    pub(super) fn all(before: Option<PathBuf>) -> Vec<Self> {
+        let now = Self {
+            name: NAME,
+            suffix: "now",
+            dir: None,
+        };
+        let before = before.map(|dir| Self {
+            name: BEFORE,
+            suffix: "before",
+            dir: Some(dir),
+        });
+        before.into_iter().chain([now]).collect()
+    }
+}
+
 /// `tributary-source`, started anew for each backlog.
 #[derive(Debug)]
 pub(super) struct Source {
+    name: &'static str,
+    pipeline: Pipeline,
     service: Service,
 }
 
@@ -34,10 +67,14 @@ pub(super) fn slot(pipeline: &Pipeline) -> String {
 }
 
 impl Source {
-    pub(super) fn new(pipeline: &Pipeline) -> Result<Self> {
+    pub(super) fn new(pipeline: Pipeline, build: &Build) -> Result<Self> {
         let config = pipeline.source_config();
+        let mut service = pipeline.service(Kind::Source, "source", &config)?;
+        service.use_build(build.dir.clone());
         Ok(Self {
-            service: pipeline.service(Kind::Source, "source", &config)?,
+            name: build.name,
+            pipeline,
+            service,
         })
     }
 
@@ -46,9 +83,12 @@ impl Source {
         let _watch = self.start(bench)?;
         self.wait("streams", streams).await?;
         let seconds = began.elapsed().as_secs_f64();
-        let drain = self.used(Drain::timed(NAME, version()?, seconds, rows), rows)?;
-        self.stop(bench).await?;
-        let topics = TABLES.map(|table| bench.pipeline.topic(table));
+        let drain = self.used(
+            Drain::timed(self.name, self.version()?, seconds, rows),
+            rows,
+        )?;
+        self.stop().await?;
+        let topics = TABLES.map(|table| self.pipeline.topic(table));
         let starts = topics::ends(bench.stack, &topics)?
             .into_keys()
             .map(|partition| (partition, 0));
@@ -71,10 +111,7 @@ impl Source {
     }
 
     async fn run_drain(&mut self, bench: &Bench<'_>, backlog: &Backlog) -> Result<Drain> {
-        let before = topics::ends(
-            bench.stack,
-            &TABLES.map(|table| bench.pipeline.topic(table)),
-        )?;
+        let before = topics::ends(bench.stack, &TABLES.map(|table| self.pipeline.topic(table)))?;
         let events = count(backlog.events);
         let _watch = self.start(bench)?;
         self.wait("streams", streams).await?;
@@ -84,9 +121,9 @@ impl Source {
         })
         .await?;
         let seconds = began.elapsed().as_secs_f64();
-        let drain = Drain::timed(NAME, version()?, seconds, backlog.events);
+        let drain = Drain::timed(self.name, self.version()?, seconds, backlog.events);
         let drain = self.used(drain, backlog.events)?;
-        self.stop(bench).await?;
+        self.stop().await?;
         for (topic, found) in topics::count_since(bench.stack, &before)? {
             if found != backlog.events_per_table {
                 bail!(
@@ -98,6 +135,13 @@ impl Source {
         Ok(drain)
     }
 
+    fn version(&self) -> Result<String> {
+        let output = Command::new(self.service.binary()?)
+            .arg("--version")
+            .output()?;
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+
     fn start(&mut self, bench: &Bench<'_>) -> Result<Watch> {
         self.service.start()?;
         let pid = self.service.pid().context("the source has no process")?;
@@ -105,8 +149,8 @@ impl Source {
     }
 
     /// Stops it when the slot, too, is at the end.
-    async fn stop(&mut self, bench: &Bench<'_>) -> Result<()> {
-        bench.pipeline.wait_source(&mut self.service, LIMIT).await?;
+    async fn stop(&mut self) -> Result<()> {
+        self.pipeline.wait_source(&mut self.service, LIMIT).await?;
         let status = self.service.stop(LIMIT)?;
         if !status.success() {
             bail!("{status}; its log ends:\n{}", self.service.log_tail());
@@ -132,7 +176,7 @@ impl Source {
 
 impl Peer for Source {
     fn name(&self) -> &'static str {
-        NAME
+        self.name
     }
 
     fn prepare<'a>(
@@ -155,11 +199,4 @@ impl Peer for Source {
 /// Whether the snapshot is done and the slot is read.
 fn streams(service: &Service) -> bool {
     service.get("/ready").is_ok_and(|(status, _)| status == 200)
-}
-
-fn version() -> Result<String> {
-    let output = Command::new(Kind::Source.path()?)
-        .arg("--version")
-        .output()?;
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }

@@ -1,5 +1,6 @@
 //! `make bench`: drains a backlog and measures. `KEEP=1` leaves the stack running, `TRIBUTARY_BENCH_TRANSACTIONS` makes
-//! the backlog another size.
+//! the backlog another size. `TRIBUTARY_BENCH_BEFORE` is a folder with the binaries of another build, which is measured in
+//! the same run.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,12 +36,13 @@ async fn measure() -> Result<()> {
         transactions,
         scale: SCALE,
     };
+    let before = std::env::var_os("TRIBUTARY_BENCH_BEFORE").map(PathBuf::from);
     let target = PathBuf::from(std::env::var_os("CARGO_TARGET_DIR").unwrap_or("target".into()));
     let (stack, result) = (target.join("bench-stack"), target.join("bench/result.json"));
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
-        measured = Box::pin(bench::run(&stack, &result, size, keep)) => measured,
+        measured = Box::pin(bench::run(&stack, &result, size, before, keep)) => measured,
         // What runs is ended as the bench is dropped.
         _ = interrupt.recv() => bail!("interrupted"),
         _ = terminate.recv() => bail!("terminated"),
