@@ -93,13 +93,19 @@ impl Session {
     }
 }
 
+/// Time-outs of the role's or the database's that would end a session of ours while nobody needs it, or in the middle of a
+/// transaction. Which there are depends on the version.
+const UNLIMITED: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
+    WHERE name IN ('idle_session_timeout', 'transaction_timeout')";
+
 fn settings(statement_timeout: Duration) -> String {
     format!(
         "SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; \
          SET search_path = pg_catalog, pg_temp; SET standard_conforming_strings = on; SET array_nulls = on; \
          SET bytea_output = 'hex'; SET extra_float_digits = 1; SET row_security = off; \
          SET default_transaction_isolation = 'read committed'; \
-         SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}",
+         SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}; \
+         {UNLIMITED}",
         statement_timeout.as_millis(),
         LOCK_TIMEOUT.as_millis(),
         IDLE_TIMEOUT.as_millis(),

@@ -128,6 +128,33 @@ async fn idle_connections_that_died_are_replaced() {
     );
 }
 
+/// Somebody limits how long sessions may be idle. Ours, which the pool keeps, are not ended by that.
+#[tokio::test]
+async fn a_limit_on_idle_sessions_ends_none_of_ours() {
+    let fixture = Fixture::new().await;
+    let limit = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET idle_session_timeout = 50', current_database()); END $$";
+    fixture.run(limit).await;
+    let (product, warehouse) = (Product::new(), fixture.warehouse());
+    let (mut writer, _) = open(&warehouse, "product", 0).await;
+    let batch = product.upsert(TestBatch::default(), 0, 10, 1, "x");
+    writer.apply(&batch).await.unwrap();
+    let ours = "SELECT pid::text FROM pg_stat_activity WHERE datname = current_database() \
+                AND application_name LIKE 'tributary-sink%' ORDER BY pid";
+    let before = fixture.texts(ours).await;
+    assert!(!before.is_empty());
+    // A session that is not ours, and begins later, is ended by then.
+    let other = connect(&fixture.url()).await;
+    let ended = async {
+        while !other.is_closed() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), ended)
+        .await
+        .unwrap();
+    assert_eq!(fixture.texts(ours).await, before);
+}
+
 #[tokio::test]
 async fn partitions_that_begin_together_share_the_table_and_the_connections() {
     let fixture = Fixture::new().await;
