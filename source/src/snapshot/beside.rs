@@ -5,6 +5,7 @@
 //! changed between the two: rows with such a key are older than what is in the log, or the same, and are
 //! dropped. All others are as they were read, up to the high watermark; there they enter the log.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ use tributary_postgres::rows::{Row, in_order};
 /// How many bytes of rows are held until their watermark comes through the stream. Their number is bounded too: all of
 /// them become records of one transaction.
 const PIECE_BYTES: usize = 1 << 20;
-/// How long a chunk may hold its snapshot, which holds the server's clean-up back.
+/// How long a chunk may hold its snapshot, which holds the server's clean-up back, and its lock.
 const MAX_CHUNK: Duration = Duration::from_secs(20);
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -308,8 +309,18 @@ impl Beside {
                 self.execute(client, "COMMIT").await?;
             }
             let behind = self.throttle.spend(rows.len() as u64);
-            let verdict = self.hand_over(marks, &chunk.table, chunk.snapshot.clone(), rows, state);
-            match verdict.await? {
+            let (table, snapshot) = (Arc::clone(&chunk.table), chunk.snapshot.clone());
+            let database = self.database.clone();
+            let mut verdict = pin!(self.hand_over(marks, &table, snapshot, rows, state));
+            let left = MAX_CHUNK.saturating_sub(chunk.began.elapsed());
+            let Ok(in_time) = tokio::time::timeout(left, &mut verdict).await else {
+                // The stream is far behind: neither the lock nor the snapshot is kept for it. Rows on the way are let go.
+                drop(chunk);
+                let end = client.batch_execute("COMMIT").await;
+                end.map_err(|error| database.explain(error))?;
+                return verdict.await.map(|_| true);
+            };
+            match in_time? {
                 _ if whole => return Ok(true),
                 Verdict::Again => return Ok(false),
                 // No snapshot is held while the throttle makes it wait.

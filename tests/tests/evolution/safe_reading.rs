@@ -1,6 +1,6 @@
 //! Statements that commit between a snapshot and what is read under it: the rows are read another way, never lost.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::stage::{OFTEN, PATIENCE, READ, Stage};
@@ -11,6 +11,8 @@ const KEYLESS: &str =
     "CREATE TABLE s.t (id int, x text); CREATE SCHEMA o; CREATE TABLE o.next (LIKE s.t)";
 const ROWS: &str = "INSERT INTO s.t SELECT g, 'old ' || g FROM generate_series(1, 20) g;
     INSERT INTO o.next SELECT g, 'next ' || g FROM generate_series(10, 15) g";
+/// The source's commits that a standby is awaited for.
+const WAITING: &str = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name LIKE 'tributary-source%'";
 /// The last one leaves another table under the name.
 const STATEMENTS: [&str; 3] = [
     "ALTER TABLE s.t ALTER COLUMN x TYPE text USING 'v' || x",
@@ -102,6 +104,39 @@ async fn a_rewrite_beside_a_look_up_loses_no_value() {
     }
 }
 
+/// Where the stream does not come to the watermark, nobody waits for a chunk's lock as long as that lasts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_gives_its_lock_back_while_its_watermark_waits() {
+    let sql = "CREATE TABLE s.t (id int PRIMARY KEY, x text);
+        INSERT INTO s.t SELECT g, repeat('x', 1000) || g FROM generate_series(1, 5000) g";
+    let (mut stage, _server) = Stage::begin_alone("safe_behind", sql, OFTEN, &[]).await;
+    stage.source.stop(PATIENCE).unwrap();
+    let pause = stage.start_paused("chunk-snapshot");
+    stage.source.wait_ready(PATIENCE).unwrap();
+    stage.read_again("s.t");
+    // Commits wait for a standby that is not there, the watermark's too.
+    stage.reaches(&pause).await;
+    stage
+        .run("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        .await;
+    stage.run("SELECT pg_reload_conf()").await;
+    stage
+        .until("SELECT current_setting('synchronous_standby_names') = 'nobody'")
+        .await;
+    std::fs::remove_file(&pause).unwrap();
+    stage.until(&format!("SELECT EXISTS ({WAITING})")).await;
+    stage
+        .run("BEGIN; SET LOCAL lock_timeout = '60s'; LOCK TABLE s.t IN ACCESS EXCLUSIVE MODE; ROLLBACK")
+        .await;
+    stage.until(&format!("SELECT EXISTS ({WAITING})")).await;
+    stage
+        .run("ALTER SYSTEM RESET synchronous_standby_names")
+        .await;
+    stage.run("SELECT pg_reload_conf()").await;
+    stage.logs(READ, 1).await;
+    stage.converges("s.t", "s.t").await;
+}
+
 impl Stage {
     /// Starts the source, to wait at a place. The file that tells.
     fn start_paused(&mut self, pause: &str) -> PathBuf {
@@ -110,8 +145,8 @@ impl Stage {
         file
     }
 
-    /// Runs statements while the source waits. If they wait for a lock of the source's, it goes on.
-    async fn meanwhile(&mut self, pause: &PathBuf, sql: &'static str) {
+    /// Waits until the source waits.
+    async fn reaches(&mut self, pause: &Path) {
         let deadline = Instant::now() + PATIENCE;
         while !pause.exists() {
             let log = self.source.log_tail();
@@ -119,6 +154,27 @@ impl Stage {
             assert!(Instant::now() < deadline, "the place is not passed:\n{log}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Waits until a query says so.
+    async fn until(&self, query: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self
+            .client
+            .query_one(query, &[])
+            .await
+            .unwrap()
+            .get::<_, bool>(0)
+        {
+            assert!(Instant::now() < deadline, "{query}: not so");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Runs statements while the source waits. If they wait for a lock of the source's, it goes on.
+    async fn meanwhile(&mut self, pause: &Path, sql: &'static str) {
+        self.reaches(pause).await;
+        let deadline = Instant::now() + PATIENCE;
         let other = self.pipeline.source().await.unwrap();
         let running = tokio::spawn(async move { other.batch_execute(sql).await });
         let waits = "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_class c ON c.oid = l.relation

@@ -100,6 +100,7 @@ async fn snapshot_gives_its_locks_back() {
     );
     source.wait_ready(PATIENCE).unwrap();
     let most = sampler.end().await;
+    println!("at most {most} locks on relations");
     assert!(most <= MOST, "{most} locks in the first snapshot");
 
     let sampler = Sampler::start(&pipeline).await;
