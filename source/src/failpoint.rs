@@ -1,7 +1,8 @@
 //! Named places at which a test kills the process: one in every window between two steps that are not one.
 //!
 //! `TRIBUTARY_FAILPOINT="produced:3"` sends the process SIGKILL at the third hit of `produced`; without a number, at the
-//! first. Only debug builds look: in a release build [`hit`] is empty.
+//! first. `TRIBUTARY_PAUSE="chunk-snapshot:/some/file"` makes the first hit of a pause create that file, and wait until
+//! somebody removes it. Only debug builds look: in a release build [`hit`] and [`pause`] are empty.
 
 /// All records of a Kafka transaction, and its position, are with the broker; the transaction is open.
 pub(crate) const PRODUCED: &str = "produced";
@@ -24,6 +25,19 @@ pub(crate) const SNAPSHOT_CHUNK: &str = "snapshot-chunk";
 /// Within a chunk read beside the stream: between its low and its high watermark.
 pub(crate) const WATERMARK_CHUNK: &str = "watermark-chunk";
 
+/// A pause: the first snapshot is there, and a range of it is about to be read.
+pub(crate) const SNAPSHOT_READING: &str = "snapshot-reading";
+/// A pause: a chunk beside the stream is about to be locked; its low watermark is written.
+pub(crate) const CHUNK_LOCKING: &str = "chunk-locking";
+/// A pause: a chunk beside the stream has its snapshot, and none of its rows.
+pub(crate) const CHUNK_SNAPSHOT: &str = "chunk-snapshot";
+/// A pause: the snapshot of a table without a key is there, and nothing was looked at under it.
+pub(crate) const KEYLESS_SNAPSHOT: &str = "keyless-snapshot";
+/// A pause: the stream stands where a table without a key is to be read.
+pub(crate) const KEYLESS_READING: &str = "keyless-reading";
+/// A pause: a look-up has its snapshot, and has found no row yet.
+pub(crate) const LOOKUP_SNAPSHOT: &str = "lookup-snapshot";
+
 /// Kills the process if this is the hit that it is armed for.
 #[cfg(debug_assertions)]
 pub(crate) fn hit(name: &str) {
@@ -39,6 +53,35 @@ pub(crate) fn hit(name: &str) {
 #[cfg(not(debug_assertions))]
 #[inline]
 pub(crate) const fn hit(_name: &str) {}
+
+/// Waits for a test, if this is the pause that it has asked for and the first hit of it.
+#[cfg(debug_assertions)]
+pub(crate) async fn pause(name: &str) {
+    use std::sync::Mutex;
+    static ASKED: Mutex<Option<Option<String>>> = Mutex::new(None);
+    let file = {
+        let Ok(mut asked) = ASKED.lock() else { return };
+        let asked = asked.get_or_insert_with(|| std::env::var("TRIBUTARY_PAUSE").ok());
+        let of_name = |text: &mut String| text.split(':').next() == Some(name);
+        asked.take_if(of_name)
+    };
+    let Some(file) = file.as_deref().and_then(|text| text.split_once(':')) else {
+        return;
+    };
+    let file = std::path::Path::new(file.1);
+    // Without the file the test fails: it waits for that.
+    if std::fs::write(file, name).is_ok() {
+        while file.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// Waits for a test: never, in a release build.
+#[cfg(not(debug_assertions))]
+#[inline]
+#[expect(clippy::unused_async, reason = "as in a debug build")]
+pub(crate) async fn pause(_name: &str) {}
 
 /// Which hit of which failpoint.
 #[cfg(debug_assertions)]

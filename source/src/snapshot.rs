@@ -2,6 +2,7 @@
 //! the stream.
 
 pub(crate) mod beside;
+mod chunk;
 pub(crate) mod parallel;
 pub(crate) mod relations;
 pub(crate) mod shape;

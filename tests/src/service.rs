@@ -155,6 +155,15 @@ impl Service {
         self.launch(arguments, &[("TRIBUTARY_FAILPOINT", failpoint)])
     }
 
+    /// As [`Service::start`]; at its first hit of this pause it creates the file, and waits until it is removed.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn start_paused(&mut self, pause: &str, file: &Path) -> Result<()> {
+        let pause = format!("{pause}:{}", file.display());
+        self.launch(&[], &[("TRIBUTARY_PAUSE", &pause)])
+    }
+
     fn launch(&mut self, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
         if self.is_running()? {
             bail!("{} runs already", self.kind);

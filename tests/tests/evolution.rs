@@ -16,6 +16,8 @@ mod names;
 mod partitions;
 #[path = "evolution/presence.rs"]
 mod presence;
+#[path = "evolution/safe_reading.rs"]
+mod safe_reading;
 #[path = "evolution/shapes.rs"]
 mod shapes;
 #[path = "evolution/stage.rs"]

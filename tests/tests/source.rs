@@ -4,6 +4,8 @@
 
 #[path = "source/keyless.rs"]
 mod keyless;
+#[path = "source/locks.rs"]
+mod locks;
 #[path = "source/operate.rs"]
 mod operate;
 #[path = "source/sessions.rs"]

@@ -25,15 +25,20 @@ const DEFAULTED: &str = "
     SELECT attrelid, attname::text FROM pg_catalog.pg_attribute
     WHERE attrelid = ANY($1) AND atthasmissing AND NOT attisdropped";
 
-// The ancestors of each leaf are looked up one by one: a join with them would be planned for a thousand.
+// The ancestors of each leaf are looked up one by one: a join with them would be planned for a thousand. Not with
+// `pg_partition_tree`, which locks every partition: the server's table of locks is no larger than for some thousand.
 const LEAVES: &str = "
-    SELECT root.oid, leaf.oid, pg_catalog.pg_relation_filenode(leaf.oid), leaf.relreplident::text,
+    WITH RECURSIVE tree(root, relation) AS (
+        SELECT oid, oid FROM pg_catalog.unnest($1::pg_catalog.oid[]) root(oid)
+        UNION ALL
+        SELECT tree.root, link.inhrelid FROM tree
+        JOIN pg_catalog.pg_inherits link ON link.inhparent = tree.relation AND NOT link.inhdetachpending)
+    SELECT tree.root, leaf.oid, pg_catalog.pg_relation_filenode(leaf.oid), leaf.relreplident::text,
         (SELECT pg_catalog.string_agg(
             (SELECT pg_catalog.min(link.xmin::text) FROM pg_catalog.pg_inherits link WHERE link.inhrelid = above.oid),
             ' ' ORDER BY above.oid)
          FROM pg_catalog.pg_partition_ancestors(leaf.oid) above(oid))
-    FROM pg_catalog.unnest($1::oid[]) root(oid), pg_catalog.pg_partition_tree(root.oid) tree, pg_catalog.pg_class leaf
-    WHERE tree.isleaf AND leaf.oid = tree.relid AND leaf.relkind = 'r'";
+    FROM tree JOIN pg_catalog.pg_class leaf ON leaf.oid = tree.relation AND leaf.relkind = 'r'";
 
 /// What the catalog says of a table's columns.
 #[derive(Default)]

@@ -5,41 +5,35 @@
 //! changed between the two: rows with such a key are older than what is in the log, or the same, and are
 //! dropped. All others are as they were read, up to the high watermark; there they enter the log.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
 use tributary_runtime::{Error, Policy, ResultExt};
-use tributary_schemas::table::Table;
 
 use crate::change::completion::ServerSnapshot;
 use crate::change::translate::ReadRows;
 use crate::change::watermark::{WATERMARK_PREFIX, Watermark};
 use crate::failpoint;
 use crate::log::outbox::MAX_RECORDS;
-use crate::log::progress::TableProgress;
-use crate::log::progress::{RelationRanges, TableSnapshot};
+use crate::log::progress::{TableProgress, TableSnapshot};
 use crate::log::table_topic::{Registrar, TableTopic};
-use crate::snapshot::relations::{Relation, relations};
+use crate::snapshot::chunk::{ChunkReading, ChunkStart, Chunker, DescribedTable};
 use crate::snapshot::throttle::Throttle;
 use tributary_postgres::catalog::Catalog;
 use tributary_postgres::ctid::TidRange;
 use tributary_postgres::database::Database;
-use tributary_postgres::fault::is_undefined;
 use tributary_postgres::quote::literal;
-use tributary_postgres::rows::{ONE_SCAN, in_order};
-use tributary_postgres::rows::{Row, Rows};
+use tributary_postgres::rows::{Row, in_order};
 
 /// How many bytes of rows are held until their watermark comes through the stream. Their number is bounded too: all of
 /// them become records of one transaction.
 const PIECE_BYTES: usize = 1 << 20;
-/// How long a chunk may hold its snapshot, which holds the server's clean-up back.
+/// How long a chunk may hold its snapshot, which holds the server's clean-up back, and its lock.
 const MAX_CHUNK: Duration = Duration::from_secs(20);
-/// How long a chunk waits for its lock before it lets a schema change pass.
-const LOCK_TIMEOUT_MS: u32 = 2_000;
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// A table to be read, and how far it is.
@@ -174,23 +168,6 @@ struct Beside {
     output: mpsc::Sender<Progressed>,
 }
 
-/// The table as it was found, and what is published of that.
-#[derive(Clone)]
-struct DescribedTable {
-    found: Table,
-    published: Arc<TableTopic>,
-}
-
-/// A chunk under its snapshot.
-struct ChunkReading {
-    table: Arc<TableTopic>,
-    snapshot: ServerSnapshot,
-    oid: u32,
-    range: TidRange,
-    rows: Rows,
-    began: Instant,
-}
-
 impl Beside {
     async fn run(mut self) -> Result<(), Error> {
         let marks = self.database.connect().await?;
@@ -203,7 +180,7 @@ impl Beside {
         loop {
             let client = match reader.take() {
                 Some(client) => client,
-                None => self.database.connect().await?,
+                None => Chunker::connect(&self.database).await?,
             };
             self.throttle.settled().await;
             let table = self.task.known.table.clone();
@@ -233,10 +210,11 @@ impl Beside {
             return Ok(true);
         };
         self.low_watermark(marks).await?;
-        let chunk = match self.begin(client, &table).await? {
+        let chunker = Chunker::new(&self.database, client, self.chunk_pages);
+        let state = &mut self.task.snapshot;
+        let chunk = match chunker.begin(&table, state).await? {
             ChunkStart::Chunk(chunk) => chunk,
-            ChunkStart::Complete => {
-                let snapshot = self.server_snapshot(client).await?;
+            ChunkStart::Complete(snapshot) => {
                 let state = self.task.snapshot.clone();
                 self.hand_over(marks, &table.published, snapshot, Vec::new(), state)
                     .await?;
@@ -248,11 +226,7 @@ impl Beside {
                 return Ok(true);
             }
         };
-        let whole = self.pieces(marks, chunk).await?;
-        if whole {
-            self.execute(client, "COMMIT").await?;
-        }
-        Ok(whole)
+        self.pieces((marks, client), chunk).await
     }
 
     /// The table as the catalog has it now, registered; `None` if it is gone.
@@ -300,62 +274,10 @@ impl Beside {
         self.write(marks, &low).await
     }
 
-    /// Takes the chunk's snapshot. The lock comes first, so that the columns stay as described.
-    async fn begin(
-        &mut self,
-        client: &Client,
-        DescribedTable { found, published }: &DescribedTable,
-    ) -> Result<ChunkStart, Error> {
-        let begin = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};
-            {ONE_SCAN}; LOCK TABLE {} IN ACCESS SHARE MODE",
-            published.quoted_name()
-        );
-        if let Err(error) = client.batch_execute(&begin).await {
-            let passes =
-                is_undefined(&error) || error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE);
-            let error = self.database.explain(error);
-            if !passes {
-                return Err(error);
-            }
-            tracing::info!(%error, table = published.display_name(), "a chunk waits for a change of the table");
-            return Ok(ChunkStart::Changed);
-        }
-        let snapshot = self.server_snapshot(client).await?;
-        let mut catalog = Catalog::new(client, &self.database);
-        let now = catalog.table(found.oid).await?;
-        if now.is_none_or(|now| now.table != *found) {
-            return Ok(ChunkStart::Changed);
-        }
-        let found = relations(client, found.oid)
-            .await
-            .map_err(|e| self.database.explain(e))?;
-        let unread = |relation: &Relation| relation.ranges.clone();
-        self.task
-            .snapshot
-            .reconcile(found.iter().map(unread).collect());
-        let Some((relation, range)) = next_chunk(&self.task.snapshot, &found, self.chunk_pages)
-        else {
-            self.execute(client, "COMMIT").await?;
-            return Ok(ChunkStart::Complete);
-        };
-        let filter = self.task.snapshot.filter.as_deref();
-        let what = (relation.name.as_str(), range);
-        let rows = Rows::read(client, &self.database, &published.table, what, filter).await?;
-        Ok(ChunkStart::Chunk(Box::new(ChunkReading {
-            table: Arc::clone(published),
-            snapshot,
-            oid: relation.ranges.oid,
-            range,
-            rows,
-            began: Instant::now(),
-        })))
-    }
-
     /// Hands the chunk's rows over, piece by piece. Returns whether all were read.
     async fn pieces(
         &mut self,
-        marks: &Client,
+        (marks, client): (&Client, &Client),
         mut chunk: Box<ChunkReading>,
     ) -> Result<bool, Error> {
         let mut row = Row::default();
@@ -382,11 +304,25 @@ impl Beside {
             if let Some(relation) = state.relation_mut(chunk.oid) {
                 relation.finish(read);
             }
+            if whole {
+                // The lock is not kept while the stream comes to the watermark.
+                self.execute(client, "COMMIT").await?;
+            }
             let behind = self.throttle.spend(rows.len() as u64);
-            let verdict = self.hand_over(marks, &chunk.table, chunk.snapshot.clone(), rows, state);
-            match verdict.await? {
+            let (table, snapshot) = (Arc::clone(&chunk.table), chunk.snapshot.clone());
+            let database = self.database.clone();
+            let mut verdict = pin!(self.hand_over(marks, &table, snapshot, rows, state));
+            let left = MAX_CHUNK.saturating_sub(chunk.began.elapsed());
+            let Ok(in_time) = tokio::time::timeout(left, &mut verdict).await else {
+                // The stream is far behind: neither the lock nor the snapshot is kept for it. Rows on the way are let go.
+                drop(chunk);
+                let end = client.batch_execute("COMMIT").await;
+                end.map_err(|error| database.explain(error))?;
+                return verdict.await.map(|_| true);
+            };
+            match in_time? {
+                _ if whole => return Ok(true),
                 Verdict::Again => return Ok(false),
-                Verdict::Taken | Verdict::TakenRenew if whole => return Ok(true),
                 // No snapshot is held while the throttle makes it wait.
                 Verdict::Taken if chunk.began.elapsed() < MAX_CHUNK && !behind => {}
                 Verdict::Taken | Verdict::TakenRenew => return Ok(false),
@@ -426,16 +362,6 @@ impl Beside {
         Ok(verdict)
     }
 
-    async fn server_snapshot(&self, client: &Client) -> Result<ServerSnapshot, Error> {
-        let query = "SELECT pg_catalog.pg_current_snapshot()::text";
-        let row = client
-            .query_one(query, &[])
-            .await
-            .map_err(|e| self.database.explain(e))?;
-        ServerSnapshot::parse(row.get(0))
-            .ok_or_else(|| Error::stop_msg("the server's snapshot has an unknown form"))
-    }
-
     async fn write(&self, marks: &Client, mark: &Watermark) -> Result<(), Error> {
         let emit = format!(
             "SELECT pg_catalog.pg_logical_emit_message(true, '{WATERMARK_PREFIX}', {})",
@@ -454,32 +380,6 @@ impl Beside {
     async fn send(&self, event: Progressed) -> Result<(), Error> {
         self.output.send(event).await.map_err(|_| stopped())
     }
-}
-
-/// What came of the attempt to begin a chunk.
-enum ChunkStart {
-    Chunk(Box<ChunkReading>),
-    /// There is nothing to read any more.
-    Complete,
-    /// The table is being changed: begin again.
-    Changed,
-}
-
-/// The first range that is to be read, cut to a chunk.
-fn next_chunk<'a>(
-    snapshot: &TableSnapshot,
-    found: &'a [Relation],
-    chunk_pages: u32,
-) -> Option<(&'a Relation, TidRange)> {
-    let planned: &[RelationRanges] = snapshot.relations.as_deref().unwrap_or_default();
-    let next = planned.iter().find(|one| !one.pending.is_empty())?;
-    let relation = found.iter().find(|one| one.ranges.oid == next.oid)?;
-    // As large as it is now: it may have grown since it was planned.
-    let (chunk, _) = next
-        .pending
-        .first()?
-        .cut(chunk_pages, relation.ranges.pages);
-    Some((relation, chunk))
 }
 
 fn stopped() -> Error {

@@ -1,4 +1,5 @@
-//! All tables in parallel ctid chunks, every worker pinned to the snapshot that the slot exported.
+//! All tables in parallel ctid chunks, every worker pinned to the snapshot that the slot exported. It locks what it reads,
+//! range by range, and nothing else.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,11 +18,10 @@ use crate::failpoint;
 use crate::log::outbox::Outbox;
 use crate::log::table_topic::TableTopic;
 use crate::snapshot::relations::{Relation, relations_of};
-use crate::snapshot::shape;
+use crate::snapshot::shape::{self, HeldRelation};
 use crate::snapshot::throttle::Throttle;
 use tributary_postgres::ctid::{Tid, TidRange};
 use tributary_postgres::database::Database;
-use tributary_postgres::fault::is_undefined;
 use tributary_postgres::quote::literal;
 use tributary_postgres::rows::{ONE_SCAN, in_order};
 use tributary_postgres::rows::{Row, Rows};
@@ -167,6 +167,8 @@ impl Workers {
             "reading the first snapshot"
         );
         let queue = Arc::new(Mutex::new(queue));
+        // A range is read at once, and its lock given back before the rate is waited for.
+        let chunk_pages = chunk_pages.min(self.throttle.pages_in_a_second());
         let mut workers = JoinSet::new();
         for client in self.clients {
             let worker = Worker {
@@ -203,51 +205,37 @@ struct Worker {
 
 impl Worker {
     async fn run(mut self) -> Result<(), Error> {
-        // Of the relation that was looked at last: once locked it stays as it is, and what was changed stays changed.
-        let mut looked_at = None;
         while let Some(chunk) = self.take() {
-            let table = chunk.table.display_name();
-            let doing = || format!("read table {table}");
-            let unchanged = match looked_at {
-                Some((oid, unchanged)) if oid == chunk.oid => unchanged,
-                _ => self.is_unchanged(&chunk).await.doing(doing)?,
+            failpoint::pause(failpoint::SNAPSHOT_READING).await;
+            let doing = || format!("read table {}", chunk.table.display_name());
+            let explain = |error| self.database.explain(error);
+            let held = HeldRelation {
+                oid: chunk.oid,
+                name: &chunk.relation,
             };
-            if unchanged {
+            let unchanged = shape::hold(&self.client, held).await.map_err(explain);
+            if unchanged.doing(doing)? {
                 self.read(&chunk).await.doing(doing)?;
-            } else if looked_at != Some((chunk.oid, false)) {
-                tracing::info!(
-                    table,
-                    "the table was changed before its rows were read: they are read beside the stream"
-                );
+            } else {
+                self.leave(&chunk);
             }
-            looked_at = Some((chunk.oid, unchanged));
+            // Nobody waits for a lock of ours longer than it takes to read a range.
+            let given_back = shape::give_back(&self.client).await;
+            given_back.map_err(|error| self.database.explain(error))?;
+            self.throttle.settled().await;
         }
         self.send().await
     }
 
-    /// Locks the relation against changes of its shape. Returns whether the snapshot still shows its rows as they
-    /// were: one that was rewritten since looks empty, one that was dropped or renamed is not found.
-    async fn is_unchanged(&self, chunk: &Chunk) -> Result<bool, Error> {
-        let explain = |error| self.database.explain(error);
-        let lock = format!(
-            "SAVEPOINT shape; LOCK TABLE ONLY {}, ONLY {} IN ACCESS SHARE MODE",
-            chunk.table.quoted_name(),
-            chunk.relation
+    /// What is not read of a relation stays so: progress has it, and the stream's chunks read it.
+    fn leave(&self, chunk: &Chunk) {
+        tracing::info!(
+            table = chunk.table.display_name(),
+            relation = &*chunk.relation,
+            "the table is being changed, or was before its rows were read: they are read beside the stream"
         );
-        let unchanged = match self.client.batch_execute(&lock).await {
-            Ok(()) => shape::is_unchanged(&self.client, &chunk.table, chunk.oid).await,
-            Err(error) if is_undefined(&error) => Ok(false),
-            Err(error) => Err(error),
-        };
-        let unchanged = unchanged.map_err(explain)?;
-        let end = if unchanged {
-            // The locks stay.
-            "RELEASE SAVEPOINT shape"
-        } else {
-            "ROLLBACK TO SAVEPOINT shape"
-        };
-        self.client.batch_execute(end).await.map_err(explain)?;
-        Ok(unchanged)
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.retain(|other| other.oid != chunk.oid);
     }
 
     fn take(&self) -> Option<Chunk> {
@@ -277,10 +265,10 @@ impl Worker {
             last = in_order(last, tid)?;
             self.append(chunk, &cells, handled_at_ns)?;
             count += 1;
-            if self.throttle.spend(1) {
-                self.throttle.settled().await;
-            }
-            if self.batch.outbox.is_full() || count >= self.throttle.rows_per_second() {
+            self.throttle.spend(1);
+            let outbox = &self.batch.outbox;
+            // Of a second's rows none waits for the rest, of however many tables they are.
+            if outbox.is_full() || outbox.records.len() >= self.throttle.rows_per_second() {
                 self.advance(chunk, after, Some(tid), count);
                 self.send().await?;
                 failpoint::hit(failpoint::SNAPSHOT_CHUNK);

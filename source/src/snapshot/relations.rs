@@ -16,16 +16,20 @@ pub(crate) struct Relation {
     pub(crate) ranges: RelationRanges,
 }
 
-// For all tables at once: a look at the catalog for each would cost as much as there are tables, squared.
+// For all tables at once: a look at the catalog for each would cost as much as there are tables, squared. The size is the
+// one thing that takes a lock, which ends with the function; `pg_partition_tree` would keep one on each partition to
+// the transaction's end.
 const RELATIONS: &str = "
-    SELECT t.oid, c.oid, n.nspname, c.relname, pg_catalog.pg_relation_filenode(c.oid),
+    WITH RECURSIVE tree(root, relation) AS (
+        SELECT oid, oid FROM pg_catalog.unnest($1::pg_catalog.oid[]) wanted(oid)
+        UNION ALL
+        SELECT tree.root, link.inhrelid FROM tree
+        JOIN pg_catalog.pg_class above ON above.oid = tree.relation AND above.relkind = 'p'
+        JOIN pg_catalog.pg_inherits link ON link.inhparent = tree.relation AND NOT link.inhdetachpending)
+    SELECT tree.root, c.oid, n.nspname, c.relname, pg_catalog.pg_relation_filenode(c.oid),
         pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::bigint
-    FROM pg_catalog.pg_class t
-    CROSS JOIN LATERAL (SELECT t.oid WHERE t.relkind = 'r'
-        UNION ALL SELECT tree.relid FROM pg_catalog.pg_partition_tree(t.oid) tree WHERE t.relkind = 'p' AND tree.isleaf) leaf(oid)
-    JOIN pg_catalog.pg_class c ON c.oid = leaf.oid AND c.relkind = 'r'
+    FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.relation AND c.relkind = 'r'
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE t.oid = ANY($1)
     ORDER BY c.oid";
 
 /// The relations of a table; none if it is gone.

@@ -41,6 +41,14 @@ impl Throttle {
         rows.max(1)
     }
 
+    /// How many pages hold no more rows than may be read in a second, at the least one; no bound without a limit.
+    pub(crate) fn pages_in_a_second(&self) -> u32 {
+        /// `MaxHeapTuplesPerPage` of pages of 8 KiB.
+        const MOST_ROWS_IN_A_PAGE: usize = 291;
+        let pages = self.rows_per_second() / MOST_ROWS_IN_A_PAGE;
+        u32::try_from(pages).unwrap_or(u32::MAX).max(1)
+    }
+
     /// Waits until more rows may be read. Cancel safe.
     pub(crate) async fn settled(&self) {
         let paid_at = *self.paid_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,6 +95,13 @@ mod tests {
             later + Duration::from_millis(100)
         );
         assert!(!Throttle::new(None).spend_at(u64::MAX, start));
+    }
+
+    #[test]
+    fn a_second_has_a_page_at_the_least() {
+        let pages = |limit| Throttle::new(limit).pages_in_a_second();
+        assert_eq!([pages(Some(1)), pages(Some(29_100))], [1, 100]);
+        assert_eq!(pages(None), u32::MAX);
     }
 
     #[tokio::test]

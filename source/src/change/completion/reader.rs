@@ -3,6 +3,7 @@
 use super::incomplete::{Found, Incomplete, Key};
 use super::target::{Target, query};
 use super::visibility::ServerSnapshot;
+use crate::failpoint;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio_postgres::{Client, SimpleQueryRow};
@@ -85,15 +86,21 @@ impl RowReader {
         if !rows.iter().all(|row| snapshot.sees(row.origin.xid)) {
             return Ok(None);
         }
+        failpoint::pause(failpoint::LOOKUP_SNAPSHOT).await;
         let Some(target) = Target::resolve(&self.database, client, rows).await? else {
             return Ok(Some((HashMap::new(), insert_lsn)));
         };
-        match target.read(client, rows, share).await {
-            Ok(found) => Ok(Some((found, insert_lsn))),
+        let read = match target.read(client, rows, share).await {
+            // A table that was rewritten behind the snapshot looks empty in it.
+            Ok(found) => target
+                .was_unchanged(client)
+                .await
+                .map(|unchanged| unchanged.then_some((found, insert_lsn))),
             // The statement has waited for a lock, and behind it the names were others.
             Err(error) if is_undefined(&error) => Ok(None),
-            Err(error) => Err(self.database.explain(error)),
-        }
+            Err(error) => Err(error),
+        };
+        read.map_err(|error| self.database.explain(error))
     }
 
     /// With `synchronous_commit = off` a visible row may still be lost in a crash: waits until the WAL up to

@@ -18,6 +18,8 @@ const MAX_READ_BYTES: usize = 4 * MAX_BYTES;
 /// The table as it is now: it may have been renamed since the change, and columns dropped.
 pub(super) struct Target {
     relation: String,
+    /// As the snapshot has them: its name, quoted, and its OID.
+    identity: (String, u32),
     /// Key columns first, then the missing ones: index in our table, and the name now.
     key: Vec<(usize, String)>,
     missing: Vec<(usize, String)>,
@@ -72,13 +74,11 @@ impl Target {
         } else {
             "ONLY "
         };
-        let relation = format!(
-            "{only}{}",
-            qualified(
-                first.get(0).unwrap_or_default(),
-                first.get(1).unwrap_or_default()
-            )
+        let name = qualified(
+            first.get(0).unwrap_or_default(),
+            first.get(1).unwrap_or_default(),
         );
+        let relation = format!("{only}{name}");
         let by_number: HashMap<&str, &SimpleQueryRow> = columns
             .iter()
             .filter_map(|row| Some((row.get(3)?, row)))
@@ -115,6 +115,7 @@ impl Target {
         });
         Ok(Some(Self {
             relation,
+            identity: (name, table.table.oid),
             key,
             comparisons: is_to_be_said.then(|| key_columns.map(comparison).collect()),
             size: format!("0{}", sizes.collect::<String>()),
@@ -169,6 +170,29 @@ impl Target {
             found.insert((0..self.key.len()).map(own).collect(), one);
         }
         Ok(found)
+    }
+
+    /// Whether what was read, or not found, is what the snapshot has: the name was still this table's, and no file had been
+    /// replaced. In the reading's transaction, whose locks keep that so.
+    pub(super) async fn was_unchanged(
+        &self,
+        client: &Client,
+    ) -> Result<bool, tokio_postgres::Error> {
+        let (name, oid) = &self.identity;
+        // The catalog's rows are the snapshot's; what the functions say holds now.
+        let proof = format!(
+            "WITH RECURSIVE tree(relation) AS (
+                SELECT {oid}::pg_catalog.oid
+                UNION ALL
+                SELECT link.inhrelid FROM tree
+                JOIN pg_catalog.pg_class above ON above.oid = tree.relation AND above.relkind = 'p'
+                JOIN pg_catalog.pg_inherits link ON link.inhparent = tree.relation)
+            SELECT 1 WHERE pg_catalog.to_regclass({})::pg_catalog.oid = {oid} AND NOT EXISTS (
+                SELECT FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.relation AND c.relkind = 'r'
+                WHERE c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid))",
+            literal(name)
+        );
+        Ok(!query(client, &proof).await?.is_empty())
     }
 
     fn statement(&self, rows: &[&Incomplete], share: Option<usize>) -> String {

@@ -14,7 +14,6 @@ use crate::log::outbox::{Outbox, Record};
 use crate::log::progress::Followed;
 use crate::log::progress::TableProgress;
 use crate::log::topics::{Cleanup, TopicSpec};
-use tributary_postgres::quote::qualified;
 
 /// What `source.connector` says: consumers of Debezium's topics look for it.
 pub(super) const CONNECTOR: &str = "postgresql";
@@ -98,11 +97,6 @@ impl TableTopic {
             },
             snapshot: None,
         }
-    }
-
-    /// `"schema"."table"`, for SQL.
-    pub(crate) fn quoted_name(&self) -> String {
-        qualified(&self.table.schema, &self.table.name)
     }
 
     /// The names of the key's columns, in key order.

@@ -17,21 +17,17 @@ use tributary_runtime::{Error, ResultExt};
 use tributary_schemas::Lsn;
 
 use crate::change::watermark::WATERMARK_PREFIX;
+use crate::failpoint;
 use crate::log::table_topic::{Registrar, TableTopic};
 use crate::run::session::Session;
 use crate::snapshot::beside::Task;
-use crate::snapshot::relations::relations;
-use crate::snapshot::shape::have_their_files;
+use crate::snapshot::relations::{Relation, relations};
 use tributary_postgres::catalog::{Catalog, CatalogTable};
 use tributary_postgres::database::Database;
-use tributary_postgres::fault::is_undefined;
 use tributary_postgres::pgoutput::Begin;
 use tributary_postgres::quote::literal;
 use tributary_postgres::replication::ReplicationConnection;
 use tributary_postgres::slot::{Awaited, Reminder, SlotCreation};
-
-/// How long the preparation waits for its lock before it lets a change of the table pass.
-const LOCK_TIMEOUT_MS: u32 = 2_000;
 
 /// A table without a key that is to be read.
 pub(super) struct Keyless {
@@ -70,8 +66,8 @@ pub(super) enum Preparing {
 pub(super) struct Prepared {
     pub(super) client: Client,
     pub(super) table: TableTopic,
-    /// Their names, quoted.
-    pub(super) relations: Vec<String>,
+    /// As the snapshot has them.
+    pub(super) relations: Vec<Relation>,
 }
 
 /// A transaction that has come in, and is not let in yet.
@@ -186,29 +182,22 @@ impl Preparation {
         let slot = format!("tributary_{}", crate::change::origin::now_ns());
         let (snapshot, _slot) = self.create_slot(&other, &slot).await?;
         // From here on the stream waits.
+        failpoint::pause(failpoint::KEYLESS_SNAPSHOT).await;
         let begin = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {};
-            SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; LOCK TABLE {} IN ACCESS SHARE MODE",
-            literal(&snapshot),
-            table.quoted_name()
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+            literal(&snapshot)
         );
-        match client.batch_execute(&begin).await {
-            Err(error) if is_undefined(&error) => {
-                return Err(self.changed());
-            }
-            done => done.map_err(|error| self.database.explain(error))?,
-        }
-        if self.describe(&other).await? != Some(described) {
-            return Err(self.changed());
-        }
         let explain = |error| self.database.explain(error);
+        client.batch_execute(&begin).await.map_err(explain)?;
+        // What has changed by now need not be waited for. What changes later is found when a relation is read.
+        if self.describe(&other).await? != Some(described) {
+            return Err(Error::retry_msg(
+                "the table has changed while its snapshot began",
+            ));
+        }
         let relations = relations(&client, self.task.known.oid)
             .await
             .map_err(explain)?;
-        let oids: Vec<u32> = relations.iter().map(|one| one.ranges.oid).collect();
-        if !have_their_files(&client, &oids).await.map_err(explain)? {
-            return Err(self.changed());
-        }
         // So that the stream comes there soon, also where nobody else writes. A commit that waits for a standby would
         // not come before that, and it may be our confirmation that is waited for.
         let wake = format!(
@@ -220,7 +209,7 @@ impl Preparation {
         Ok(Some(Prepared {
             client,
             table,
-            relations: relations.into_iter().map(|one| one.name).collect(),
+            relations,
         }))
     }
 
@@ -266,9 +255,5 @@ impl Preparation {
         self.stage
             .send_replace(Stage::Created(created.consistent_point));
         Ok((created.snapshot_name, connection))
-    }
-
-    fn changed(&self) -> Error {
-        Error::retry_msg("the table has changed while its snapshot began")
     }
 }

@@ -2,8 +2,9 @@
 
 use super::Streaming;
 use super::keyless::{Prepared, Preparing};
+use crate::failpoint;
 use crate::run::session::STATUS_INTERVAL;
-use std::sync::Arc;
+use crate::snapshot::shape::{self, HeldRelation};
 use std::time::Duration;
 use tributary_postgres::ctid::TidRange;
 use tributary_postgres::pgoutput::Message;
@@ -85,33 +86,57 @@ impl Streaming {
         );
     }
 
-    /// Puts all rows of the table into the log, while the stream stands still.
+    /// Puts all rows of the table into the log, while the stream stands still. Where its snapshot does not show them any
+    /// more, what has entered the log is no harm: all of it is gone when the table is read again.
     pub(super) async fn read_keyless(&mut self) -> Result<(), Error> {
-        let Some(prepared) = self
-            .chunks
-            .keyless
-            .take()
-            .and_then(|mut it| it.prepared.take())
-        else {
+        let keyless = self.chunks.keyless.as_mut();
+        let Some(prepared) = keyless.and_then(|it| it.prepared.take()) else {
             return Ok(());
         };
-        let topic = Arc::clone(&prepared.table.topic);
-        let known = self.progress.get().tables.get(&*topic);
+        if self.read_prepared(&prepared).await? {
+            self.chunks.keyless = None;
+        } else {
+            self.postpone(&"it has changed, or is being changed, since its snapshot");
+        }
+        Ok(())
+    }
+
+    /// Returns whether the snapshot has shown all rows.
+    async fn read_prepared(&mut self, prepared: &Prepared) -> Result<bool, Error> {
+        let table = &prepared.table;
+        let known = self.progress.get().tables.get(&*table.topic);
         let Some(mut state) = known.and_then(|known| known.snapshot.clone()) else {
-            return Ok(());
+            return Ok(true);
         };
+        failpoint::pause(failpoint::KEYLESS_READING).await;
+        let database = self.session.database.clone();
         let lsn = self.read_lsn();
         let below = self.translator.position().seq() + 1;
-        self.translator
-            .append_gone_below(&prepared.table, below, lsn)?;
-        let mut count = 0;
+        let (mut count, mut is_first) = (0, true);
         for relation in &prepared.relations {
-            count += self.read_relation(&prepared, relation, lsn).await?;
+            let held = HeldRelation {
+                oid: relation.ranges.oid,
+                name: &relation.name,
+            };
+            let unchanged = shape::hold(&prepared.client, held).await;
+            if !unchanged.map_err(|error| database.explain(error))? {
+                return Ok(false);
+            }
+            if std::mem::take(&mut is_first) {
+                self.translator.append_gone_below(table, below, lsn)?;
+            }
+            count += self.read_relation(prepared, &relation.name, lsn).await?;
+            let given_back = shape::give_back(&prepared.client).await;
+            given_back.map_err(|error| database.explain(error))?;
+        }
+        if is_first {
+            self.translator.append_gone_below(table, below, lsn)?;
         }
         state.rows = count;
         state.below = None;
         state.relations = Some(Vec::new());
-        self.rows_are_read(&prepared.table, state, 0)
+        self.rows_are_read(table, state, 0)?;
+        Ok(true)
     }
 
     async fn read_relation(
