@@ -1,7 +1,8 @@
 //! Named places at which a test kills the process: one in every window between two steps that are not one.
 //!
 //! `TRIBUTARY_FAILPOINT="produced:3"` sends the process SIGKILL at the third hit of `produced`; without a number, at the
-//! first. Only debug builds look: in a release build [`hit`] is empty.
+//! first. `TRIBUTARY_HOLD="produced=/some/file"` lets it wait there instead, for as long as that file exists; beside it
+//! stands `/some/file.held` meanwhile. Only debug builds look: in a release build [`hit`] is empty.
 
 /// All records of a Kafka transaction, and its position, are with the broker; the transaction is open.
 pub(crate) const PRODUCED: &str = "produced";
@@ -30,8 +31,13 @@ pub(crate) fn hit(name: &str) {
     use std::sync::LazyLock;
     static ARMED: LazyLock<Option<Armed>> =
         LazyLock::new(|| Armed::parse(&std::env::var("TRIBUTARY_FAILPOINT").ok()?));
+    static HOLD: LazyLock<Option<Hold>> =
+        LazyLock::new(|| Hold::parse(&std::env::var("TRIBUTARY_HOLD").ok()?));
     if ARMED.as_ref().is_some_and(|armed| armed.is_due(name)) {
         kill();
+    }
+    if let Some(hold) = HOLD.as_ref().filter(|hold| hold.name == name) {
+        hold.wait();
     }
 }
 
@@ -73,6 +79,38 @@ impl Armed {
                     left.checked_sub(1)
                 })
                 .is_err()
+    }
+}
+
+/// A file for whose end a failpoint waits.
+#[cfg(debug_assertions)]
+#[derive(Debug)]
+struct Hold {
+    name: String,
+    file: std::path::PathBuf,
+}
+
+#[cfg(debug_assertions)]
+impl Hold {
+    fn parse(text: &str) -> Option<Self> {
+        let (name, file) = text.split_once('=')?;
+        Some(Self {
+            name: name.to_owned(),
+            file: file.into(),
+        })
+    }
+
+    /// Blocks its thread: only for the failpoints of the producer's.
+    fn wait(&self) {
+        if !self.file.exists() {
+            return;
+        }
+        let held = self.file.with_added_extension("held");
+        let _ = std::fs::write(&held, "");
+        while self.file.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let _ = std::fs::remove_file(&held);
     }
 }
 

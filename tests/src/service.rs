@@ -136,6 +136,16 @@ impl Service {
         self.launch(arguments, &[("TRIBUTARY_FAILPOINT", failpoint)])
     }
 
+    /// As [`Service::start`], to wait at a failpoint of the producer's thread for as long as a file exists; meanwhile
+    /// there is another one beside it, with the extension `held`.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn start_holding(&mut self, failpoint: &str, file: &Path) -> Result<()> {
+        let hold = format!("{failpoint}={}", file.display());
+        self.launch(&[], &[("TRIBUTARY_HOLD", &hold)])
+    }
+
     fn launch(&mut self, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
         if self.is_running()? {
             bail!("{} runs already", self.kind);
