@@ -6,6 +6,8 @@
 mod keyless;
 #[path = "source/operate.rs"]
 mod operate;
+#[path = "source/second_source.rs"]
+mod second_source;
 #[path = "source/sessions.rs"]
 mod sessions;
 #[path = "source/slot_care.rs"]

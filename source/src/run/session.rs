@@ -13,6 +13,7 @@ use tributary_schemas::Lsn;
 use crate::change::relation::Resolver;
 use crate::change::watermark::WATERMARK_PREFIX;
 use crate::config::SourceConfig;
+use crate::log::claims::Claims;
 use crate::log::metadata::MetadataTopics;
 use crate::log::progress::{Followed, Progress};
 use crate::log::publisher::{Publisher, WentBack};
@@ -41,6 +42,7 @@ pub(crate) struct Session {
     pub(crate) database: Database,
     pub(crate) client: Client,
     pub(crate) registrar: Arc<Registrar>,
+    pub(crate) claims: Claims,
     pub(crate) tables: Vec<CatalogTable>,
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) health: Health,
@@ -150,6 +152,7 @@ impl Session {
             database,
             client,
             registrar,
+            claims: Claims::new(Arc::clone(config)),
             tables: selection.tables,
             monitor: Arc::clone(monitor),
             health: health.clone(),

@@ -376,11 +376,24 @@ impl Session {
         failpoint::hit(failpoint::TAKEN_OVER);
         let config = std::sync::Arc::clone(&self.config);
         let progress = tokio::task::spawn_blocking(move || log_end::progress(&config));
+        let progress = progress.await.map_err(Error::stop)??;
+        self.refuse_topics_of_others(progress.as_ref()).await?;
         Ok(Taken {
             publisher,
-            progress: progress.await.map_err(Error::stop)??,
+            progress,
             topic_ids,
         })
+    }
+
+    /// Topics that progress does not know must not be another source's, whatever we were told to do.
+    async fn refuse_topics_of_others(&self, progress: Option<&Progress>) -> Result<(), Error> {
+        let tables = self.tables.iter();
+        let topics: Result<Vec<String>, Error> = tables
+            .map(|table| self.config.topic_name(&table.table))
+            .collect();
+        let is_known = |topic: &String| progress.is_some_and(|p| p.tables.contains_key(topic));
+        let new = topics?.into_iter().filter(|topic| !is_known(topic));
+        self.claims.refuse_those_of_others(new).await
     }
 
     async fn history(
