@@ -29,7 +29,8 @@ pub struct Pipeline {
     /// URL of the warehouse database.
     pub warehouse_url: String,
     kafka: String,
-    registry: String,
+    /// URL of the registry.
+    pub registry: String,
     search: String,
     /// Patterns of the tables that the source takes.
     pub tables: Vec<String>,

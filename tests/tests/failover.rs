@@ -9,6 +9,8 @@ mod gaps;
 mod instances;
 #[path = "failover/publication.rs"]
 mod publication;
+#[path = "failover/registry.rs"]
+mod registry;
 #[path = "failover/topics.rs"]
 mod topics;
 
