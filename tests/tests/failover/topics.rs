@@ -9,7 +9,7 @@ use tributary_tests::service::{Kind, Service};
 use tributary_tests::stack::Stack;
 
 use crate::gaps::{converges, stopped_source};
-use crate::{PATIENCE, RESNAPSHOT, start_source, wait_until};
+use crate::{PATIENCE, RESNAPSHOT, wait_until};
 
 /// So many rows a change has.
 const ROWS: i64 = 60;
@@ -37,20 +37,20 @@ async fn write(client: &Client, name: &str) {
     client.batch_execute(&update).await.unwrap();
 }
 
-async fn make_again(pipeline: &Pipeline, topic: &str, partitions: i32) {
+/// Deletes the topic; with a number of partitions, makes another one of its name.
+async fn make_again(pipeline: &Pipeline, topic: &str, partitions: Option<i32>) {
     pipeline.delete_topic(topic).await.unwrap();
-    pipeline.create_topic(topic, partitions).await.unwrap();
+    if let Some(partitions) = partitions {
+        pipeline.create_topic(topic, partitions).await.unwrap();
+    }
 }
 
-/// The source stops by itself, and says which topic it is.
-fn stops(source: &mut Service, topic: &str) {
+/// The source stops by itself, with these words.
+fn stops(source: &mut Service, words: &[&str]) {
     let code = source.wait(PATIENCE).unwrap().code();
     let log = source.log_tail();
     assert_eq!(code, Some(1), "{log}");
-    for words in [
-        &format!("topic '{topic}' was deleted and created again"),
-        "on_gap",
-    ] {
+    for words in words {
         assert!(log.contains(words), "{words} is not in:\n{log}");
     }
 }
@@ -72,13 +72,18 @@ async fn topic_deleted_under_an_open_transaction() {
     client.batch_execute(other).await.unwrap();
     let topic = pipeline.topic("s.t");
     let hold = pipeline.dir().join("hold");
-    // Within a transaction, and between two; with as many partitions as before, and with more.
-    for (round, (within, partitions)) in [(true, 3), (true, 5), (false, 3), (false, 5)]
-        .into_iter()
-        .enumerate()
+    // Within a transaction, and between two; with as many partitions as before, with more, not at all, and with fewer.
+    for (round, (within, partitions)) in [
+        (true, Some(3)),
+        (true, Some(5)),
+        (false, Some(5)),
+        (false, None),
+        (false, Some(2)),
+    ]
+    .into_iter()
+    .enumerate()
     {
-        let config = pipeline.source_config();
-        let name = format!("open{round}");
+        let (mut config, name) = (pipeline.source_config(), format!("open{round}"));
         let mut source = pipeline.service(Kind::Source, &name, &config).unwrap();
         source.start_holding("produced", &hold).unwrap();
         source.wait_ready(PATIENCE).unwrap();
@@ -86,17 +91,28 @@ async fn topic_deleted_under_an_open_transaction() {
         pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
         if within {
             hold_a_transaction(&pipeline, &client, &topic, &hold).await;
-            make_again(&pipeline, &topic, partitions).await;
+        }
+        make_again(&pipeline, &topic, partitions).await;
+        if within {
             std::fs::remove_file(&hold).unwrap();
-        } else {
-            make_again(&pipeline, &topic, partitions).await;
+        } else if partitions.is_some() {
             write(&client, "after").await;
         }
-        stops(&mut source, &topic);
+        if partitions == Some(2) {
+            let few = format!("topic '{topic}' has 2 partitions, not 3");
+            stops(&mut source, &[&few, "set kafka.partitions"]);
+            config = config.replace("partitions = 3", "partitions = 2");
+            source = pipeline.service(Kind::Source, "two", &config).unwrap();
+            source.start().unwrap();
+        }
+        let again = format!("topic '{topic}' was deleted and created again");
+        stops(&mut source, &[&again, "on_gap"]);
 
         let read = read_of_other(&pipeline).await;
+        let config = format!("{RESNAPSHOT}{config}");
         let name = format!("again{round}");
-        let mut source = start_source(&pipeline, &name, RESNAPSHOT);
+        let mut source = pipeline.service(Kind::Source, &name, &config).unwrap();
+        source.start().unwrap();
         converges(&pipeline, &client, &mut source).await;
         assert!(source.stop(PATIENCE).unwrap().success());
         assert_eq!(read_of_other(&pipeline).await, read, "the other table");

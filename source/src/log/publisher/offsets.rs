@@ -54,13 +54,14 @@ impl Offsets {
         }
         let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Acknowledged { last, back } = &mut *guard;
-        if !last.contains_key(topic) {
-            last.insert(topic.to_owned(), HashMap::new());
-        }
-        let Some(partitions) = last.get_mut(topic) else {
-            return;
+        let before = match last.get_mut(topic) {
+            Some(partitions) => partitions.insert(partition, offset),
+            None => {
+                last.insert(topic.to_owned(), HashMap::from([(partition, offset)]));
+                None
+            }
         };
-        if let Some(before) = partitions.insert(partition, offset)
+        if let Some(before) = before
             && before >= offset
         {
             back.get_or_insert_with(|| WentBack {
