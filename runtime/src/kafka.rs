@@ -86,3 +86,24 @@ pub fn admin(kafka: &KafkaConfig, client_id: &str) -> Result<AdminClient<LogCont
         .create_with_context(LogContext)
         .map_err(|error| classify(&error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{client_config, consumer_config, producer_config};
+    use crate::config::KafkaConfig;
+
+    /// A topic that a client made would have one partition, and not be compacted. librdkafka's producer asks for it unless
+    /// it is told not to.
+    #[test]
+    fn no_client_creates_a_topic() {
+        let kafka: KafkaConfig =
+            toml::from_str("brokers = ['b:1']\nregistry = 'http://r'").unwrap();
+        for config in [
+            client_config(&kafka, "c"),
+            consumer_config(&kafka, "c"),
+            producer_config(&kafka, "c"),
+        ] {
+            assert_eq!(config.get("allow.auto.create.topics"), Some("false"));
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! to a service, and the few that the crate lacks, are ours (docs/adr/0005-registry-client.md).
 
 mod answer;
+mod deleted;
 mod fault;
 
 use std::fmt;
@@ -250,9 +251,18 @@ impl Registry {
         path: &[&str],
         body: Option<String>,
     ) -> Result<T, Fault> {
+        self.request(method, self.url(path), body).await
+    }
+
+    async fn request<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<String>,
+    ) -> Result<T, Fault> {
         let mut request = self
             .client
-            .request(method, self.url(path))
+            .request(method, url)
             .header(header::ACCEPT, JSON);
         if let Some(body) = body {
             request = request.header(header::CONTENT_TYPE, JSON).body(body);

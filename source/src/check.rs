@@ -3,11 +3,14 @@
 mod failover;
 mod plugin;
 
+use std::sync::Arc;
+
 use tokio_postgres::Client;
 use tributary_runtime::registry::Registry;
 use tributary_runtime::{Error, Problem};
 
 use crate::config::SourceConfig;
+use crate::log::claims::Claims;
 use crate::log::specs::topic_specs;
 use crate::log::topics::Topics;
 use tributary_postgres::catalog::{Catalog, CatalogTable};
@@ -142,12 +145,19 @@ async fn kafka(
     problems: &mut Vec<Problem>,
 ) -> Result<(), Error> {
     let specs = topic_specs(config, tables.iter().map(|one| &one.table))?;
-    problems.extend(
-        Topics::new(config)?
-            .contradictions(&specs)
-            .await?
+    let topics = Topics::new(config)?;
+    let contradictions = topics.contradictions(&specs).await?;
+    problems.extend(contradictions.iter().map(Problem::from));
+    // Without it there is no other source.
+    let progress = topics.described(&[config.progress_topic()]).await?;
+    if !progress.is_empty() {
+        let names: Result<Vec<String>, Error> = tables
             .iter()
-            .map(Problem::from),
-    );
+            .map(|one| config.topic_name(&one.table))
+            .collect();
+        let claims = Claims::new(Arc::new(config.clone()));
+        let claimed = claims.of_others(names?.into_iter()).await?;
+        problems.extend(claimed.values().map(Problem::from));
+    }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Named places at which a test kills the process: one in every window between two steps that are not one.
 //!
 //! `TRIBUTARY_FAILPOINT="produced:3"` sends the process SIGKILL at the third hit of `produced`; without a number, at the
-//! first. `TRIBUTARY_PAUSE="chunk-snapshot:/some/file"` makes the first hit of a pause create that file, and wait until
-//! somebody removes it. Only debug builds look: in a release build [`hit`] and [`pause`] are empty.
+//! first. `TRIBUTARY_PAUSE="produced:/some/file"` lets it wait there, or at a [`pause`], for as long as that file exists; beside
+//! it stands `/some/file.held` meanwhile. Only debug builds look: in a release build [`hit`] and [`pause`] are empty.
 
 /// All records of a Kafka transaction, and its position, are with the broker; the transaction is open.
 pub(crate) const PRODUCED: &str = "produced";
@@ -14,7 +14,7 @@ pub(crate) const CONFIRMING: &str = "confirming";
 pub(crate) const TAKEN_OVER: &str = "taken-over";
 /// A table's first schema is about to be registered.
 pub(crate) const REGISTERING: &str = "registering";
-/// A table's key and value schemas are registered, its last one is not.
+/// A table's schemas are registered; the log does not know their ids.
 pub(crate) const REGISTERED: &str = "registered";
 /// The slot is about to be created; progress says that a snapshot runs.
 pub(crate) const CREATING_SLOT: &str = "creating-slot";
@@ -47,6 +47,13 @@ pub(crate) fn hit(name: &str) {
     if ARMED.as_ref().is_some_and(|armed| armed.is_due(name)) {
         kill();
     }
+    // Blocks its thread: only where that is the producer's.
+    if let Some(pause) = Pause::asked(name) {
+        pause.begin();
+        while pause.lasts() {
+            std::thread::sleep(Pause::POLL);
+        }
+    }
 }
 
 /// Kills the process if this is the hit that it is armed for: never, in a release build.
@@ -54,25 +61,13 @@ pub(crate) fn hit(name: &str) {
 #[inline]
 pub(crate) const fn hit(_name: &str) {}
 
-/// Waits for a test, if this is the pause that it has asked for and the first hit of it.
+/// Waits for a test, if this is the pause that it has asked for.
 #[cfg(debug_assertions)]
 pub(crate) async fn pause(name: &str) {
-    use std::sync::Mutex;
-    static ASKED: Mutex<Option<Option<String>>> = Mutex::new(None);
-    let file = {
-        let Ok(mut asked) = ASKED.lock() else { return };
-        let asked = asked.get_or_insert_with(|| std::env::var("TRIBUTARY_PAUSE").ok());
-        let of_name = |text: &mut String| text.split(':').next() == Some(name);
-        asked.take_if(of_name)
-    };
-    let Some(file) = file.as_deref().and_then(|text| text.split_once(':')) else {
-        return;
-    };
-    let file = std::path::Path::new(file.1);
-    // Without the file the test fails: it waits for that.
-    if std::fs::write(file, name).is_ok() {
-        while file.exists() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    if let Some(pause) = Pause::asked(name) {
+        pause.begin();
+        while pause.lasts() {
+            tokio::time::sleep(Pause::POLL).await;
         }
     }
 }
@@ -116,6 +111,54 @@ impl Armed {
                     left.checked_sub(1)
                 })
                 .is_err()
+    }
+}
+
+/// A file for whose end a place waits.
+#[cfg(debug_assertions)]
+#[derive(Debug)]
+struct Pause {
+    name: String,
+    file: std::path::PathBuf,
+}
+
+#[cfg(debug_assertions)]
+impl Pause {
+    const POLL: std::time::Duration = std::time::Duration::from_millis(5);
+
+    /// The pause of this name, if it was asked for and is not over.
+    fn asked(name: &str) -> Option<&'static Self> {
+        use std::sync::LazyLock;
+        static ASKED: LazyLock<Option<Pause>> =
+            LazyLock::new(|| Pause::parse(&std::env::var("TRIBUTARY_PAUSE").ok()?));
+        ASKED
+            .as_ref()
+            .filter(|asked| asked.name == name && asked.file.exists())
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (name, file) = text.split_once(':')?;
+        Some(Self {
+            name: name.to_owned(),
+            file: file.into(),
+        })
+    }
+
+    fn held(&self) -> std::path::PathBuf {
+        self.file.with_added_extension("held")
+    }
+
+    /// Without its file the test fails: it waits for that.
+    fn begin(&self) {
+        let _ = std::fs::write(self.held(), "");
+    }
+
+    fn lasts(&self) -> bool {
+        let lasts = self.file.exists();
+        if !lasts {
+            let _ = std::fs::remove_file(self.held());
+        }
+        lasts
     }
 }
 

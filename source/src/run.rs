@@ -3,6 +3,7 @@
 pub(crate) mod first_start;
 pub(crate) mod gap;
 pub(crate) mod hold;
+mod lost_topics;
 pub(crate) mod session;
 pub(crate) mod signals;
 pub(crate) mod slot_care;
@@ -44,6 +45,7 @@ pub(crate) async fn session(
     };
     // The slot is a new one.
     carried.publication_gone = None;
+    carried.lost_records.clear();
     carried.waiting.is_over();
     Box::pin(streaming::run(session, begun, context)).await
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -29,7 +29,8 @@ pub struct Pipeline {
     /// URL of the warehouse database.
     pub warehouse_url: String,
     kafka: String,
-    registry: String,
+    /// URL of the registry.
+    pub registry: String,
     search: String,
     /// Patterns of the tables that the source takes.
     pub tables: Vec<String>,
@@ -230,6 +231,43 @@ impl Pipeline {
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// Creates a compacted topic, as an administrator does.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub async fn create_topic(&self, topic: &str, partitions: i32) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+            .set("bootstrap.servers", &self.kafka)
+            .create()?;
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1))
+            .set("cleanup.policy", "compact");
+        for created in admin.create_topics(&[new], &AdminOptions::new()).await? {
+            created.map_err(|(topic, code)| anyhow::anyhow!("create {topic}: {code}"))?;
+        }
+        Ok(())
+    }
+
+    /// How many offsets a topic's partitions have given, those of open transactions too.
+    ///
+    /// # Errors
+    /// The broker does not say.
+    pub fn offsets_given(&self, topic: &str) -> Result<i64> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.kafka)
+            .create()?;
+        let timeout = Duration::from_secs(10);
+        let metadata = consumer.fetch_metadata(Some(topic), timeout)?;
+        let mut given = 0;
+        for partition in metadata
+            .topics()
+            .iter()
+            .flat_map(|topic| topic.partitions())
+        {
+            given += consumer.fetch_watermarks(topic, partition.id(), timeout)?.1;
+        }
+        Ok(given)
     }
 
     /// Waits until the slot has confirmed all that is committed now.

@@ -155,7 +155,8 @@ impl Service {
         self.launch(arguments, &[("TRIBUTARY_FAILPOINT", failpoint)])
     }
 
-    /// As [`Service::start`]; at its first hit of this pause it creates the file, and waits until it is removed.
+    /// As [`Service::start`], to wait at a failpoint or a pause for as long as the file exists; meanwhile there is another
+    /// one beside it, with the extension `held`.
     ///
     /// # Errors
     /// The same.

@@ -63,6 +63,9 @@ pub struct Options {
     pub engine: Option<Engine>,
     /// The version of PostgreSQL of a new stack; `None` is what `TRIBUTARY_POSTGRES` says, else Debian's.
     pub postgres: Option<Postgres>,
+    /// The release line of a new stack's registry; `None` is what `TRIBUTARY_REGISTRY_VERSION` says, else the newest that
+    /// the JDK runs.
+    pub registry: Option<String>,
     /// Settings of Postgres beside the stack's own, such as `wal_level` = `replica`, for a new stack.
     pub postgres_settings: BTreeMap<String, String>,
     /// How long the servers live.
@@ -76,6 +79,7 @@ impl Default for Options {
             ports: Ports::default(),
             engine: None,
             postgres: None,
+            registry: None,
             postgres_settings: BTreeMap::new(),
             lifetime: Lifetime::default(),
         }
@@ -101,7 +105,7 @@ impl Stack {
     pub fn up(dir: &Path, options: &Options) -> Result<Self> {
         let folder = Folder::create(dir)?;
         let lock = folder.lock()?;
-        let wish = Wish::read(options.engine, options.postgres)?;
+        let wish = Wish::read(options.engine, options.postgres, options.registry.clone())?;
         let mut known = match folder.read()? {
             Some(state) => {
                 wish.is_met_by(&state.choice, folder.path())?;

@@ -9,6 +9,10 @@ mod gaps;
 mod instances;
 #[path = "failover/publication.rs"]
 mod publication;
+#[path = "failover/registry.rs"]
+mod registry;
+#[path = "failover/topics.rs"]
+mod topics;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

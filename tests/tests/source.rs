@@ -8,6 +8,8 @@ mod keyless;
 mod locks;
 #[path = "source/operate.rs"]
 mod operate;
+#[path = "source/second_source.rs"]
+mod second_source;
 #[path = "source/sessions.rs"]
 mod sessions;
 #[path = "source/slot_care.rs"]

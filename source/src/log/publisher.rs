@@ -21,9 +21,12 @@ use crate::log::outbox::{Outbox, Record};
 use crate::log::progress::{Position, tables_key};
 use crate::telemetry;
 use limits::Limits;
+use offsets::Offsets;
+pub(crate) use offsets::WentBack;
 pub(crate) use transaction::Transaction;
 
 mod limits;
+mod offsets;
 mod transaction;
 
 /// After this the broker aborts a transaction that its producer left open: a dead source holds readers back
@@ -133,6 +136,7 @@ struct ProgressKeys {
 /// Remembers the first record that could not be delivered: its error says more than the commit's.
 #[derive(Default)]
 struct Deliveries {
+    offsets: Offsets,
     failed: Mutex<Option<(String, usize, RDKafkaErrorCode)>>,
 }
 
@@ -152,6 +156,10 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Ok(message) = result {
+            let offsets = &self.offsets;
+            offsets.acknowledged(message.topic(), message.partition(), message.offset());
+        }
         if let Err((KafkaError::MessageProduction(code), message)) = result {
             let mut failed = self.failed();
             let bytes = message.payload_len() + message.key_len();
@@ -395,7 +403,7 @@ fn drain(producer: &BaseProducer<Deliveries>, deadline: Instant) -> Result<(), E
         }
         thread::sleep(FLUSH_POLL);
     }
-    Ok(())
+    producer.context().offsets.check()
 }
 
 fn commit(producer: &BaseProducer<Deliveries>, deadline: Instant) -> Result<(), Error> {

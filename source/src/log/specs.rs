@@ -16,7 +16,7 @@ pub(crate) fn topic_specs<'a>(
     let progress = TopicSpec {
         name: config.progress_topic(),
         partitions: 1,
-        cleanup: Cleanup::Compact,
+        cleanup: Cleanup::CompactSoon,
     };
     let signals = TopicSpec {
         name: config.signals_topic(),

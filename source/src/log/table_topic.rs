@@ -3,6 +3,7 @@
 mod allow_text;
 mod fault;
 mod forms;
+mod key_id;
 mod registrar;
 mod schemas;
 mod table;

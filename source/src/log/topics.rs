@@ -35,6 +35,10 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Tombstones stay this long: a sink that was away for less misses no delete.
 const DELETE_RETENTION_MS: &str = "604800000";
+/// The progress topic gets a record for each transaction, of which the last one counts: it is compacted in small pieces,
+/// and nothing of what is superseded stays, so that reading all of it is quick.
+const PROGRESS_SEGMENT_BYTES: &str = "16777216";
+const PROGRESS_RETENTION_MS: &str = "60000";
 /// A signal stays this long: a source that was away for longer does not see it.
 const SIGNAL_RETENTION_MS: &str = "604800000";
 
@@ -56,6 +60,8 @@ pub(crate) struct TopicSpec {
 pub(crate) enum Cleanup {
     /// The newest record of each key stays for ever.
     Compact,
+    /// The same, soon: the progress records.
+    CompactSoon,
     /// Nothing is removed: there is no key to tell what is superseded.
     KeepAll,
     /// As [`Self::KeepAll`], for larger records: the dead letters.
@@ -68,7 +74,7 @@ impl Cleanup {
     /// As the topic's `cleanup.policy`.
     pub(crate) const fn policy(self) -> &'static str {
         match self {
-            Self::Compact => "compact",
+            Self::Compact | Self::CompactSoon => "compact",
             Self::KeepAll | Self::KeepLarge | Self::Expire => "delete",
         }
     }
@@ -338,6 +344,9 @@ fn new_topic(spec: &TopicSpec, replication_factor: Option<i32>) -> NewTopic<'_> 
         .set("cleanup.policy", spec.cleanup.policy());
     match spec.cleanup {
         Cleanup::Compact => topic.set("delete.retention.ms", DELETE_RETENTION_MS),
+        Cleanup::CompactSoon => topic
+            .set("delete.retention.ms", PROGRESS_RETENTION_MS)
+            .set("segment.bytes", PROGRESS_SEGMENT_BYTES),
         Cleanup::KeepAll => topic.set("retention.ms", "-1").set("retention.bytes", "-1"),
         Cleanup::KeepLarge => topic
             .set("retention.ms", "-1")

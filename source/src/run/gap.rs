@@ -38,6 +38,8 @@ pub(crate) enum Gap {
     Rewound { end: Lsn, position: Lsn },
     /// These topics were deleted, and are new.
     TopicsRecreated { topics: Vec<String> },
+    /// These topics are the same, and lack records that they had acknowledged.
+    RecordsLost { topics: Vec<String> },
     /// A publication was not there for a while, or is not now: nothing of that time can be decoded.
     PublicationGone { publication: String },
 }
@@ -99,6 +101,11 @@ impl fmt::Display for Gap {
                     topics => format!("topics '{}' were", topics.join("', '")),
                 }
             ),
+            Self::RecordsLost { topics } => write!(
+                f,
+                "records that were acknowledged are lost in topic '{}': its offsets went back",
+                topics.join("', '")
+            ),
             Self::PublicationGone { publication } => write!(
                 f,
                 "publication '{publication}' was dropped: changes behind that are not in the topics and cannot be read \
@@ -127,15 +134,26 @@ impl Gap {
             // A slot that was dropped because it held too much.
             _ if config.slot.on_limit == OnLimit::DropAndResnapshot
                 && matches!(self, Self::SlotMissing { .. } | Self::SlotLost { .. }) => {}
-            OnGap::Stop => return Err(Error::stop_msg(self).remedy(
-                "set on_gap = \"resnapshot\", or `tributary-source run --adopt`, once: every row is read again, and what has \
-                 vanished meanwhile vanishes from the topics and the targets; or start over with a new kafka.topic_prefix \
+            OnGap::Stop => return Err(Error::stop_msg(self).remedy(format!(
+                "set on_gap = \"resnapshot\", or `tributary-source run --adopt`, once: {}, and what has vanished meanwhile \
+                 vanishes from the topics and the targets; or start over with a new kafka.topic_prefix \
                  (docs/operations.md, 'Gaps')",
-            )),
+                self.reads()
+            ))),
             OnGap::Resnapshot => {}
         }
-        tracing::warn!(gap = %self, "changes may be missing: every row is read again");
+        tracing::warn!(gap = %self, "changes may be missing: {}", self.reads());
         Ok(())
+    }
+
+    /// What is read again behind it.
+    const fn reads(&self) -> &'static str {
+        match self {
+            Self::TopicsRecreated { .. } | Self::RecordsLost { .. } => {
+                "all rows of the topic's table are read again"
+            }
+            _ => "every row is read again",
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A session: the start order, and then the stream.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,9 +13,10 @@ use tributary_schemas::Lsn;
 use crate::change::relation::Resolver;
 use crate::change::watermark::WATERMARK_PREFIX;
 use crate::config::SourceConfig;
+use crate::log::claims::Claims;
 use crate::log::metadata::MetadataTopics;
 use crate::log::progress::{Followed, Progress};
-use crate::log::publisher::Publisher;
+use crate::log::publisher::{Publisher, WentBack};
 use crate::log::table_topic::Registrar;
 use crate::run::hold::{self, Waiting};
 use crate::run::status::Monitor;
@@ -40,6 +42,7 @@ pub(crate) struct Session {
     pub(crate) database: Database,
     pub(crate) client: Client,
     pub(crate) registrar: Arc<Registrar>,
+    pub(crate) claims: Claims,
     pub(crate) tables: Vec<CatalogTable>,
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) health: Health,
@@ -52,6 +55,8 @@ pub(crate) struct Session {
     publication_names: String,
     /// A publication that is not there, or was not there where the stream stands.
     pub(super) publication_gone: Option<String>,
+    /// Topics that have lost what they had acknowledged to the session before.
+    pub(super) lost_records: BTreeSet<String>,
     /// See [`Carried`].
     adopt: Arc<AtomicBool>,
     /// The end of the server's WAL when the session began, or when it got the slot.
@@ -66,6 +71,8 @@ pub(crate) struct Carried {
     adopt: Arc<AtomicBool>,
     /// The stream has come to a place at which this publication did not exist.
     pub(super) publication_gone: Option<String>,
+    /// The topics of which a session has noticed that they have lost records.
+    pub(super) lost_records: BTreeSet<String>,
     pub(super) waiting: Waiting,
 }
 
@@ -74,6 +81,7 @@ impl Carried {
         Self {
             adopt: Arc::new(AtomicBool::new(adopt)),
             publication_gone: None,
+            lost_records: BTreeSet::new(),
             waiting: Waiting::default(),
         }
     }
@@ -82,6 +90,9 @@ impl Carried {
     pub(crate) fn take_over(&mut self, ended: &Error, config: &SourceConfig) {
         if let Some(publication) = publication::spoken_of(ended, &config.publications()) {
             self.publication_gone = Some(publication);
+        }
+        if let Some(back) = ended.cause().downcast_ref::<WentBack>() {
+            self.lost_records.insert(back.topic.clone());
         }
     }
 }
@@ -141,6 +152,7 @@ impl Session {
             database,
             client,
             registrar,
+            claims: Claims::new(Arc::clone(config)),
             tables: selection.tables,
             monitor: Arc::clone(monitor),
             health: health.clone(),
@@ -150,6 +162,7 @@ impl Session {
             members,
             publication_names,
             publication_gone: gone.or_else(|| carried.publication_gone.clone()),
+            lost_records: carried.lost_records.clone(),
             adopt: Arc::clone(&carried.adopt),
             wal_end,
         })

@@ -1,11 +1,11 @@
 //! The start order: slot, producer, progress, comparison; and how to go on where they do not fit together.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tributary_runtime::Error;
 use tributary_schemas::Lsn;
 
+use super::lost_topics::{self, TopicIds, remember_ids};
 use super::session::{Begun, Session, keep_alive};
 use crate::config::SnapshotMode;
 use crate::failpoint;
@@ -16,7 +16,6 @@ use crate::log::publisher::Publisher;
 use crate::log::specs::topic_specs;
 use crate::log::steps::{self, Counter};
 use crate::log::table_topic::topic_spec;
-use crate::log::topics::TopicSpec;
 use crate::run::first_start;
 use crate::run::gap;
 use crate::run::gap::{Gap, Offer};
@@ -25,9 +24,6 @@ use tributary_postgres::publication;
 use tributary_postgres::replication::{ReplicationConnection, SystemIdentity, TimelineHistory};
 use tributary_postgres::slot::Slot;
 use tributary_postgres::slot::drop_free;
-
-/// The ids of the topics, by name.
-type TopicIds = BTreeMap<String, String>;
 
 /// A producer that has fenced all others, and what is in the log.
 struct Taken {
@@ -40,6 +36,8 @@ struct Taken {
 enum Way {
     /// From this progress.
     On(Progress),
+    /// Behind a gap, with what progress asks for read again.
+    Reread(Progress),
     /// Behind a gap, with every row read again.
     Sweep(Progress),
     /// Behind a gap from which this slot does not lead on: with another one.
@@ -79,6 +77,10 @@ impl Session {
             let (progress, anew) = match goes_on.await? {
                 Way::On(progress) => (progress, false),
                 Way::Anew(before) => (before, true),
+                Way::Reread(progress) => {
+                    first_start::publish_progress(&mut taken.publisher, &progress).await?;
+                    (progress, false)
+                }
                 Way::Sweep(before) => {
                     let from = slot.confirmed_flush.unwrap_or(identity.xlogpos);
                     let position = at(from, &before);
@@ -147,7 +149,6 @@ impl Session {
             history,
         };
         let found = gap::find(&offer, &progress)
-            .and_then(|confirm| recreated_topics(&progress, topic_ids).map_or(Ok(confirm), Err))
             .and_then(|confirm| self.undecodable().map_or(Ok(confirm), Err));
         match found {
             Ok(confirm) => {
@@ -160,14 +161,29 @@ impl Session {
                 }
                 progress.timeline = identity.timeline;
                 progress.position.confirm_at_most(confirm);
-                remember_ids(&mut progress, topic_ids);
-                Ok(Way::On(progress))
+                self.behind_lost_topics(progress, topic_ids)
             }
             Err(gap) => {
                 gap.decide(&self.config, self.adopts())?;
                 Ok(self.behind_gap(progress))
             }
         }
+    }
+
+    /// Where topics are others now, or have lost records, what their tables hold is read again; all else goes on.
+    fn behind_lost_topics(
+        &self,
+        mut progress: Progress,
+        topic_ids: &TopicIds,
+    ) -> Result<Way, Error> {
+        let lost = &self.lost_records;
+        let Some(gap) = lost_topics::find(&progress, topic_ids, lost) else {
+            remember_ids(&mut progress, topic_ids);
+            return Ok(Way::On(progress));
+        };
+        gap.decide(&self.config, self.adopts())?;
+        self.read_lost_again(&mut progress, topic_ids, lost)?;
+        Ok(Way::Reread(progress))
     }
 
     /// Whatever the gap is: where a publication was not there, the slot fails at every start.
@@ -350,11 +366,6 @@ impl Session {
         Ok(progress)
     }
 
-    fn topic_spec(&self, topic: &str) -> Result<Option<TopicSpec>, Error> {
-        let specs = topic_specs(&self.config, self.tables.iter().map(|one| &one.table))?;
-        Ok(specs.into_iter().find(|spec| spec.name == topic))
-    }
-
     /// Behind the slot: topics, producer, progress, in this order.
     async fn take_log(&self) -> Result<Taken, Error> {
         let specs = topic_specs(&self.config, self.tables.iter().map(|one| &one.table))?;
@@ -365,11 +376,24 @@ impl Session {
         failpoint::hit(failpoint::TAKEN_OVER);
         let config = std::sync::Arc::clone(&self.config);
         let progress = tokio::task::spawn_blocking(move || log_end::progress(&config));
+        let progress = progress.await.map_err(Error::stop)??;
+        self.refuse_topics_of_others(progress.as_ref()).await?;
         Ok(Taken {
             publisher,
-            progress: progress.await.map_err(Error::stop)??,
+            progress,
             topic_ids,
         })
+    }
+
+    /// Topics that progress does not know must not be another source's, whatever we were told to do.
+    async fn refuse_topics_of_others(&self, progress: Option<&Progress>) -> Result<(), Error> {
+        let tables = self.tables.iter();
+        let topics: Result<Vec<String>, Error> = tables
+            .map(|table| self.config.topic_name(&table.table))
+            .collect();
+        let is_known = |topic: &String| progress.is_some_and(|p| p.tables.contains_key(topic));
+        let new = topics?.into_iter().filter(|topic| !is_known(topic));
+        self.claims.refuse_those_of_others(new).await
     }
 
     async fn history(
@@ -469,22 +493,4 @@ impl Session {
 fn at(consistent: Lsn, before: &Progress) -> Position {
     let mut position = before.position;
     Position::at_consistent_point(consistent, position.next_seq(consistent))
-}
-
-/// The topics that are not those that progress speaks of.
-fn recreated_topics(progress: &Progress, ids: &TopicIds) -> Option<Gap> {
-    let recreated = progress.tables.iter().filter(|(topic, table)| {
-        let (known, found) = (table.topic_id.as_ref(), ids.get(*topic));
-        known.is_some() && found.is_some() && known != found
-    });
-    let topics: Vec<String> = recreated.map(|(topic, _)| topic.clone()).collect();
-    (!topics.is_empty()).then_some(Gap::TopicsRecreated { topics })
-}
-
-fn remember_ids(progress: &mut Progress, ids: &TopicIds) {
-    for (topic, table) in progress.tables.iter_mut() {
-        if let Some(id) = ids.get(topic) {
-            table.topic_id = Some(id.clone());
-        }
-    }
 }

@@ -10,6 +10,7 @@ mod read_chunks;
 mod read_keyless;
 mod silence;
 mod tables;
+mod topic_watch;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,6 +39,7 @@ use commands::Commands;
 use keyless::Held;
 use silence::Silence;
 use tables::TablesFollowed;
+use topic_watch::TopicWatch;
 use tributary_postgres::decoder::{Decoded, Decoder};
 use tributary_postgres::pgoutput::{Begin, Message};
 use tributary_postgres::replication::{Frame, ReplicationStream};
@@ -73,6 +75,7 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
     let mut streaming = Streaming {
         silence: Silence::of(slot.as_ref()),
         tables: TablesFollowed::begin(&session, &progress),
+        topics: TopicWatch::new(Arc::clone(&session.registrar)),
         stream,
         publisher,
         translator: Translator::new(progress.position).with_metadata(Arc::clone(&session.metadata)),
@@ -120,6 +123,7 @@ struct Streaming {
     /// The next transaction, which the rows of a table without a key come before.
     held: Option<Held>,
     tables: TablesFollowed,
+    topics: TopicWatch,
     decoder: Decoder,
     /// Where the payload stands that the decoder has not done with.
     decoding: Lsn,
@@ -426,6 +430,7 @@ impl Streaming {
     /// Tells the server how far the log is. The slot never gets ahead of it.
     async fn report(&mut self) -> Result<(), Error> {
         self.session.monitor.observe(self.progress.get());
+        self.topics.attend(self.progress.get())?;
         #[expect(clippy::cast_precision_loss, reason = "a gauge")]
         metrics::gauge!(telemetry::LAG_BYTES)
             .set(self.received.bytes_since(self.durable.confirm()) as f64);

@@ -49,12 +49,16 @@ impl Wish {
     ///
     /// # Errors
     /// A variable names what there is not.
-    pub(super) fn read(engine: Option<Engine>, postgres: Option<Postgres>) -> Result<Self> {
+    pub(super) fn read(
+        engine: Option<Engine>,
+        postgres: Option<Postgres>,
+        registry: Option<String>,
+    ) -> Result<Self> {
         Ok(Self {
             engine: engine.map_or_else(Engine::from_env, |engine| Ok(Some(engine)))?,
             postgres: postgres.map_or_else(Postgres::from_env, |postgres| Ok(Some(postgres)))?,
             kafka: line_from_env("KAFKA")?,
-            registry: line_from_env("REGISTRY")?,
+            registry: registry.map_or_else(|| line_from_env("REGISTRY"), |line| Ok(Some(line)))?,
         })
     }
 

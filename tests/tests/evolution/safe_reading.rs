@@ -138,9 +138,10 @@ async fn a_chunk_gives_its_lock_back_while_its_watermark_waits() {
 }
 
 impl Stage {
-    /// Starts the source, to wait at a place. The file that tells.
+    /// Starts the source, to wait at a place. The file for whose end it waits.
     fn start_paused(&mut self, pause: &str) -> PathBuf {
         let file = self.pipeline.dir().join("paused");
+        std::fs::write(&file, "").unwrap();
         self.source.start_paused(pause, &file).unwrap();
         file
     }
@@ -148,7 +149,7 @@ impl Stage {
     /// Waits until the source waits.
     async fn reaches(&mut self, pause: &Path) {
         let deadline = Instant::now() + PATIENCE;
-        while !pause.exists() {
+        while !pause.with_added_extension("held").exists() {
             let log = self.source.log_tail();
             assert!(self.source.is_running().unwrap(), "{log}");
             assert!(Instant::now() < deadline, "the place is not passed:\n{log}");

@@ -290,7 +290,7 @@ async fn a_registry_that_lost_its_store() {
     // Somebody else's schema has taken the first id meanwhile.
     let url = format!("{}/subjects/other/versions", stack.registry_url());
     let schema = serde_json::json!({"schema": r#"{"type": "fixed", "name": "F", "size": 9}"#});
-    let posted = reqwest::Client::new()
+    let posted = tributary_tests::http::client()
         .post(url)
         .json(&schema)
         .send()

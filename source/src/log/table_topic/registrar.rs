@@ -17,7 +17,7 @@ use crate::config::SourceConfig;
 use crate::failpoint;
 use crate::log::progress::TableProgress;
 use crate::log::steps::Counter;
-use crate::log::topics::{TopicFacts, TopicSpec, Topics};
+use crate::log::topics::{DescribedTopic, TopicFacts, TopicSpec, Topics};
 use tributary_postgres::catalog::{KEY_REMEDY, without_key};
 
 /// The schemas of so many tables are registered at the same time.
@@ -85,6 +85,17 @@ impl Registrar {
         let ids: BTreeMap<String, String> = ids.collect();
         locked(&self.topic_ids).extend(ids.clone());
         Ok(ids)
+    }
+
+    /// Those of these topics that exist.
+    ///
+    /// # Errors
+    /// The brokers do not answer, or refuse.
+    pub(crate) async fn described(
+        &self,
+        topics: &[String],
+    ) -> Result<BTreeMap<String, DescribedTopic>, Error> {
+        self.topics.described(topics).await
     }
 
     fn topic_id(&self, topic: &str) -> Option<String> {

@@ -6,6 +6,7 @@ use tributary_schemas::avro;
 use tributary_schemas::table::Table;
 
 use super::forms::TextColumns;
+use super::key_id::{self, Cause};
 use super::registrar::{Registrar, locked};
 use crate::config::{OnKeyChange, OnTypeChange};
 use crate::log::progress::TableProgress;
@@ -73,15 +74,22 @@ impl Registrar {
         let key: Vec<_> = key.map(|at| table.columns[at].name.clone()).collect();
         let mut changed = key != known.followed.key;
         if changed {
-            self.key_has_changed(topic, known, &key)?;
+            self.key_has_changed(topic, known, &key, None)?;
             self.set_compatibility(&subject, "NONE").await?;
         }
         let Some(schema) = schema else {
             return Ok((None, changed));
         };
         let id = self.register(&subject, &schema).await?;
-        if known.key_schema_id.is_some_and(|before| before != id) {
-            self.key_has_changed(topic, known, &key)?;
+        if let Some(before) = known.key_schema_id.filter(|before| *before != id) {
+            let cause = key_id::why_another(&self.registry, &subject, &schema, before).await?;
+            tracing::warn!(
+                topic,
+                before,
+                id,
+                "the key's schema has another id: {cause}"
+            );
+            self.key_has_changed(topic, known, &key, Some(cause))?;
             changed = true;
         }
         Ok((Some(id), changed))
@@ -146,12 +154,14 @@ impl Registrar {
         Ok((id, true))
     }
 
-    /// Decides about a key that is another one than the topic's records have.
+    /// Decides about a key that is another one than the topic's records have, or whose schema has another id by this
+    /// cause.
     fn key_has_changed(
         &self,
         topic: &str,
         known: &TableProgress,
         key: &[String],
+        cause: Option<Cause>,
     ) -> Result<(), Error> {
         let (name, before) = (&known.table, known.followed.key.join(", "));
         let key = key.join(", ");
@@ -170,16 +180,20 @@ impl Registrar {
         if self.config.postgres.on_key_change == OnKeyChange::Resnapshot {
             return Ok(());
         }
-        let what = match known.key_schema_id {
-            _ if before != key => {
-                format!("the key of table {name} was ({before}) and is ({key}) now")
+        let (what, undo) = match cause {
+            Some(cause) if before == key => {
+                let id = known.key_schema_id.unwrap_or_default();
+                let what = format!(
+                    "the registry gives the key schema of topic '{topic}' another id, it was {id} before: {cause}"
+                );
+                (what, cause.remedy())
             }
-            before => format!(
-                "the registry gives the key schema of topic '{topic}' another id, it was {} before: a column's type has changed, or the registry has lost its store",
-                before.unwrap_or_default()
-            ),
+            _ => {
+                let what = format!("the key of table {name} was ({before}) and is ({key}) now");
+                (what, "undo the change")
+            }
         };
         Err(Error::stop_msg(format!("{what}: records of one row would get different keys"))
-            .remedy(format!("set postgres.on_key_change = \"resnapshot\" to read all rows again under the new key into topic '{topic}', or start over with a new kafka.topic_prefix; a registry that has lost its store is to be restored")))
+            .remedy(format!("{undo}; or set postgres.on_key_change = \"resnapshot\" to read all rows again under the new key into topic '{topic}'; or start over with a new kafka.topic_prefix")))
     }
 }

@@ -243,10 +243,29 @@ impl Streaming {
         let known = &self.progress.get().tables;
         let known = tables.iter().map(|(topic, ..)| known.get(*topic).cloned());
         let known: Vec<Option<TableProgress>> = known.collect();
-        let preparing = (0..tables.len()).map(|at| {
+        let new = tables
+            .iter()
+            .zip(&known)
+            .filter(|(_, known)| known.is_none());
+        let new: Vec<String> = new.map(|((topic, ..), _)| (*topic).to_owned()).collect();
+        let claimed = keep_alive(
+            &mut self.stream,
+            &self.session.database,
+            self.durable.confirm(),
+            self.session.claims.of_others(new.into_iter()),
+        );
+        let mut claimed = Box::pin(claimed).await?;
+        let claimed: Vec<Option<Error>> = tables
+            .iter()
+            .map(|(topic, ..)| claimed.remove(*topic))
+            .collect();
+        let preparing = claimed.into_iter().enumerate().map(|(at, claimed)| {
             let (_, Surveyed { table, .. }, _) = tables[at];
             let (session, known) = (&self.session, known[at].as_ref());
             async move {
+                if let Some(claimed) = claimed {
+                    return Err(claimed);
+                }
                 prepare(session, table, known)
                     .await
                     .doing(|| format!("take table {} in", table.display_name()))

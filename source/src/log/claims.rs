@@ -1,0 +1,249 @@
+//! Which topics other sources have. Two sources with one prefix share its progress topic, whose records name the topics
+//! of each.
+//!
+//! The topics themselves do not tell: `source.name` in their records is the prefix, as Debezium has it, and an empty one
+//! says nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::{Offset, TopicPartitionList};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use tributary_runtime::kafka;
+use tributary_runtime::{Error, ResultExt};
+
+use crate::config::SourceConfig;
+
+/// How long reading may take without coming further.
+const TIMEOUT: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(200);
+/// The record with this behind the source's name in its key has all tables of the source.
+const TABLES: &str = "/tables";
+
+/// What other sources' records in the progress topic say.
+pub(crate) struct Claims {
+    config: Arc<SourceConfig>,
+    read: Arc<Mutex<Read>>,
+}
+
+/// How far the topic is read, and the last record of each key of others.
+#[derive(Debug, Default)]
+struct Read {
+    next: Option<i64>,
+    last: BTreeMap<String, Vec<u8>>,
+}
+
+/// The part of a progress record that names topics, in each format that there was.
+#[derive(Debug, Default, Deserialize)]
+struct Named {
+    /// All of them.
+    #[serde(default)]
+    tables: BTreeMap<String, IgnoredAny>,
+    /// What has changed since; none for those that are not the source's any more.
+    #[serde(default)]
+    changed: BTreeMap<String, Option<IgnoredAny>>,
+}
+
+impl Claims {
+    pub(crate) fn new(config: Arc<SourceConfig>) -> Self {
+        Self {
+            config,
+            read: Arc::default(),
+        }
+    }
+
+    /// Why some of these topics are not ours to write to, by topic. The progress topic must exist. What was read before is
+    /// not read again.
+    ///
+    /// # Errors
+    /// Kafka does not answer.
+    pub(crate) async fn of_others(
+        &self,
+        topics: impl Iterator<Item = String>,
+    ) -> Result<BTreeMap<String, Error>, Error> {
+        let topics: Vec<String> = topics.collect();
+        if topics.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let (config, read) = (Arc::clone(&self.config), Arc::clone(&self.read));
+        let owners = tokio::task::spawn_blocking(move || {
+            let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+            let done = read_on(&config, &mut read);
+            if done.is_err() {
+                // It may be another topic by now.
+                *read = Read::default();
+            }
+            done.map(|()| owners(&read.last))
+        });
+        let progress = self.config.progress_topic();
+        let owners = owners
+            .await
+            .map_err(Error::retry)?
+            .doing(|| format!("read topic '{progress}'"))?;
+        let claimed = topics.into_iter().filter_map(|topic| {
+            let owner = owners.get(&topic)?;
+            let refusal = refuse(&topic, owner, &progress);
+            Some((topic, refusal))
+        });
+        Ok(claimed.collect())
+    }
+
+    /// # Errors
+    /// One of these topics is another source's (stop), or Kafka does not answer (retry).
+    pub(crate) async fn refuse_those_of_others(
+        &self,
+        topics: impl Iterator<Item = String>,
+    ) -> Result<(), Error> {
+        let claimed = self.of_others(topics).await?;
+        claimed.into_values().next().map_or(Ok(()), Err)
+    }
+}
+
+fn refuse(topic: &str, owner: &str, progress: &str) -> Error {
+    Error::stop_msg(format!(
+        "topic '{topic}' is that of source '{owner}', whose record in topic '{progress}' names it: one topic takes one source"
+    ))
+    .remedy(format!(
+        "set another kafka.topic_prefix, or take the table out of postgres.tables; if this is that source under another \
+         name, set name = \"{owner}\" again"
+    ))
+}
+
+/// The source of each topic that one is named for.
+fn owners(last: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
+    let mut topics: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    // The key with all tables comes behind the one with what has changed since.
+    let mut gone: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for (key, value) in last {
+        let source = key.strip_suffix(TABLES).unwrap_or(key);
+        let named: Named = match serde_json::from_slice(value) {
+            Ok(named) => named,
+            Err(error) => {
+                tracing::warn!(%error, key, "a record in the progress topic is not one of a source: it is passed over");
+                continue;
+            }
+        };
+        let of_source = topics.entry(source).or_default();
+        let gone = gone.entry(source).or_default();
+        of_source.extend(
+            named
+                .tables
+                .into_keys()
+                .filter(|topic| !gone.contains(topic)),
+        );
+        for (topic, changed) in named.changed {
+            match changed {
+                Some(_) => of_source.insert(topic),
+                None => gone.insert(topic),
+            };
+        }
+    }
+    let owned = topics.into_iter().flat_map(|(source, topics)| {
+        let topics = topics.into_iter();
+        topics.map(move |topic| (topic, source.to_owned()))
+    });
+    owned.collect()
+}
+
+/// Reads the topic from where it was read to. Blocks.
+fn read_on(config: &SourceConfig, read: &mut Read) -> Result<(), Error> {
+    let topic = config.progress_topic();
+    let mut client = kafka::consumer_config(&config.kafka_client(), &config.slot_name());
+    client
+        .set("client.id", config.slot_name())
+        .set("enable.partition.eof", "true")
+        .set("fetch.wait.max.ms", "10");
+    let consumer: BaseConsumer<kafka::LogContext> = client
+        .create_with_context(kafka::LogContext)
+        .map_err(|e| kafka::classify(&e))?;
+    let deadline = Instant::now() + TIMEOUT;
+    let (low, end) = loop {
+        match consumer.fetch_watermarks(&topic, 0, TIMEOUT) {
+            Ok(offsets) => break offsets,
+            // A topic that was just created has no leader for a moment.
+            Err(error) if is_electing(&error) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) => return Err(kafka::classify(&error)),
+        }
+    };
+    let begin = read.next.unwrap_or(low).max(low);
+    if begin >= end {
+        return Ok(());
+    }
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&topic, 0, Offset::Offset(begin))
+        .and_then(|()| consumer.assign(&list))
+        .map_err(|e| kafka::classify(&e))?;
+    let mut deadline = Instant::now() + TIMEOUT;
+    while Instant::now() < deadline {
+        match consumer.poll(POLL) {
+            None => {}
+            // The end of what is committed.
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
+            Some(Err(error)) => return Err(kafka::classify(&error)),
+            Some(Ok(message)) => {
+                deadline = Instant::now() + TIMEOUT;
+                read.next = Some(message.offset() + 1);
+                let key = String::from_utf8_lossy(message.key().unwrap_or_default());
+                if key.strip_suffix(TABLES).unwrap_or(&key) != config.name {
+                    match message.payload() {
+                        Some(value) => read.last.insert(key.into_owned(), value.to_vec()),
+                        None => read.last.remove(&*key),
+                    };
+                }
+            }
+        }
+    }
+    Err(Error::retry_msg("the broker gives no more records"))
+}
+
+/// Whether the partition's leader is about to be known.
+fn is_electing(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::owners;
+
+    fn owned(records: &[(&str, &str)]) -> Vec<(String, String)> {
+        let records = records.iter();
+        let last: BTreeMap<String, Vec<u8>> = records
+            .map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec()))
+            .collect();
+        owners(&last).into_iter().collect()
+    }
+
+    #[test]
+    fn each_format_names_its_topics() {
+        let owner = |topic: &str, source: &str| (topic.to_owned(), source.to_owned());
+        let second = r#"{"format":2,"position":{},"tables":{"p.s.a":{"oid":1},"p.s.b":{}}}"#;
+        assert_eq!(
+            owned(&[("one", second)]),
+            [owner("p.s.a", "one"), owner("p.s.b", "one")]
+        );
+        let position = r#"{"format":3,"changed":{"p.s.b":null,"p.s.c":{"oid":2}}}"#;
+        let tables = r#"{"format":3,"version":4,"tables":{"p.s.a":{},"p.s.b":{}}}"#;
+        assert_eq!(
+            owned(&[("one", position), ("one/tables", tables), ("two", "{}")]),
+            [owner("p.s.a", "one"), owner("p.s.c", "one")]
+        );
+        assert_eq!(owned(&[("one/tables", tables), ("x", "not ours")]).len(), 2);
+    }
+}

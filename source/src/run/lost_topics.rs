@@ -1,0 +1,138 @@
+//! Topics that are not those that progress speaks of any more, or have lost what they had acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tributary_runtime::Error;
+
+use crate::log::progress::{Progress, SnapshotRequest};
+use crate::log::specs::topic_specs;
+use crate::log::topics::TopicSpec;
+use crate::run::gap::Gap;
+use crate::run::session::Session;
+
+/// The ids of the topics, by name.
+pub(super) type TopicIds = BTreeMap<String, String>;
+
+/// The gap that there is where topics are others than progress speaks of, or are among those that have `lost` records.
+pub(super) fn find(progress: &Progress, ids: &TopicIds, lost: &BTreeSet<String>) -> Option<Gap> {
+    let topics = recreated(progress, ids);
+    if !topics.is_empty() {
+        return Some(Gap::TopicsRecreated { topics });
+    }
+    let lost = lost.iter().filter(|topic| ids.contains_key(*topic));
+    let lost = lost.filter(|topic| progress.tables.contains_key(*topic));
+    let topics: Vec<String> = lost.cloned().collect();
+    (!topics.is_empty()).then_some(Gap::RecordsLost { topics })
+}
+
+/// Takes over which topics these are.
+pub(super) fn remember_ids(progress: &mut Progress, ids: &TopicIds) {
+    for (topic, table) in progress.tables.iter_mut() {
+        if let Some(id) = ids.get(topic) {
+            table.topic_id = Some(id.clone());
+        }
+    }
+}
+
+impl Session {
+    /// Asks for all rows of the tables whose topics are others now, or have `lost` records; what is in such a topic and
+    /// not in its table is swept.
+    pub(super) fn read_lost_again(
+        &self,
+        progress: &mut Progress,
+        ids: &TopicIds,
+        lost: &BTreeSet<String>,
+    ) -> Result<(), Error> {
+        let recreated = recreated(progress, ids);
+        for topic in &recreated {
+            if let (Some(spec), Some(table)) =
+                (self.topic_spec(topic)?, progress.tables.get_mut(topic))
+            {
+                table.partitions = spec.partitions;
+            }
+        }
+        for topic in recreated.iter().chain(lost) {
+            let request = SnapshotRequest {
+                sweep: true,
+                filter: None,
+            };
+            progress.request_snapshot(topic, request);
+        }
+        remember_ids(progress, ids);
+        Ok(())
+    }
+
+    /// What a topic should be, if it is one of a selected table.
+    pub(super) fn topic_spec(&self, topic: &str) -> Result<Option<TopicSpec>, Error> {
+        let specs = topic_specs(&self.config, self.tables.iter().map(|one| &one.table))?;
+        Ok(specs.into_iter().find(|spec| spec.name == topic))
+    }
+}
+
+fn recreated(progress: &Progress, ids: &TopicIds) -> Vec<String> {
+    let recreated = progress.tables.iter().filter(|(topic, table)| {
+        let (known, found) = (table.topic_id.as_ref(), ids.get(*topic));
+        known.is_some() && found.is_some() && known != found
+    });
+    recreated.map(|(topic, _)| topic.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{Gap, Progress, TopicIds, find, remember_ids};
+    use crate::log::progress::{Followed, Position, TableProgress};
+    use tributary_schemas::Lsn;
+
+    fn progress(id: Option<&str>) -> Progress {
+        let position = Position::at_consistent_point(Lsn(3), 3);
+        let mut progress = Progress::new("1".to_owned(), 1, position);
+        let table = TableProgress {
+            table: "s.t".to_owned(),
+            oid: 1,
+            partitions: 3,
+            key_schema_id: Some(1),
+            topic_id: id.map(str::to_owned),
+            followed: Followed::default(),
+            snapshot: None,
+        };
+        progress.tables.insert("p.s.t".to_owned(), table);
+        progress
+    }
+
+    fn ids(id: &str) -> TopicIds {
+        TopicIds::from([("p.s.t".to_owned(), id.to_owned())])
+    }
+
+    #[test]
+    fn another_id_is_another_topic() {
+        let none = BTreeSet::new();
+        for (known, found, gap) in [
+            (Some("a"), "a", false),
+            (Some("a"), "b", true),
+            (None, "b", false),
+        ] {
+            let mut progress = progress(known);
+            assert_eq!(find(&progress, &ids(found), &none).is_some(), gap);
+            remember_ids(&mut progress, &ids(found));
+            assert_eq!(find(&progress, &ids(found), &none), None);
+        }
+        assert_eq!(find(&progress(Some("a")), &TopicIds::new(), &none), None);
+    }
+
+    #[test]
+    fn the_same_topic_may_have_lost_records() {
+        let topics = vec!["p.s.t".to_owned()];
+        let lost = BTreeSet::from(["p.s.t".to_owned(), "p.progress".to_owned()]);
+        let found = find(&progress(Some("a")), &ids("a"), &lost);
+        assert_eq!(
+            found,
+            Some(Gap::RecordsLost {
+                topics: topics.clone()
+            })
+        );
+        let found = find(&progress(Some("a")), &ids("b"), &lost);
+        assert_eq!(found, Some(Gap::TopicsRecreated { topics }));
+    }
+}
