@@ -48,10 +48,10 @@ pub(crate) fn hit(name: &str) {
         kill();
     }
     // Blocks its thread: only where that is the producer's.
-    if let Some(pause) = Pause::asked(name) {
+    if let Some(pause) = PauseFile::asked(name) {
         pause.begin();
         while pause.lasts() {
-            std::thread::sleep(Pause::POLL);
+            std::thread::sleep(PauseFile::POLL);
         }
     }
 }
@@ -64,10 +64,10 @@ pub(crate) const fn hit(_name: &str) {}
 /// Waits for a test, if this is the pause that it has asked for.
 #[cfg(debug_assertions)]
 pub(crate) async fn pause(name: &str) {
-    if let Some(pause) = Pause::asked(name) {
+    if let Some(pause) = PauseFile::asked(name) {
         pause.begin();
         while pause.lasts() {
-            tokio::time::sleep(Pause::POLL).await;
+            tokio::time::sleep(PauseFile::POLL).await;
         }
     }
 }
@@ -117,20 +117,20 @@ impl Armed {
 /// A file for whose end a place waits.
 #[cfg(debug_assertions)]
 #[derive(Debug)]
-struct Pause {
+struct PauseFile {
     name: String,
     file: std::path::PathBuf,
 }
 
 #[cfg(debug_assertions)]
-impl Pause {
+impl PauseFile {
     const POLL: std::time::Duration = std::time::Duration::from_millis(5);
 
     /// The pause of this name, if it was asked for and is not over.
     fn asked(name: &str) -> Option<&'static Self> {
         use std::sync::LazyLock;
-        static ASKED: LazyLock<Option<Pause>> =
-            LazyLock::new(|| Pause::parse(&std::env::var("TRIBUTARY_PAUSE").ok()?));
+        static ASKED: LazyLock<Option<PauseFile>> =
+            LazyLock::new(|| PauseFile::parse(&std::env::var("TRIBUTARY_PAUSE").ok()?));
         ASKED
             .as_ref()
             .filter(|asked| asked.name == name && asked.file.exists())

@@ -4,12 +4,12 @@
 //! The topics themselves do not tell: `source.name` in their records is the prefix, as Debezium has it, and an empty one
 //! says nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use serde::Deserialize;
@@ -18,12 +18,12 @@ use tributary_runtime::kafka;
 use tributary_runtime::{Error, ResultExt};
 
 use crate::config::SourceConfig;
+use crate::log::log_end::is_electing;
+use crate::log::progress::source_of;
 
 /// How long reading may take without coming further.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(200);
-/// The record with this behind the source's name in its key has all tables of the source.
-const TABLES: &str = "/tables";
 
 /// What other sources' records in the progress topic say.
 pub(crate) struct Claims {
@@ -38,15 +38,13 @@ struct Read {
     last: BTreeMap<String, Vec<u8>>,
 }
 
-/// The part of a progress record that names topics, in each format that there was.
+/// The part of a progress record that names topics: in the newest format of both records, before of the only one.
 #[derive(Debug, Default, Deserialize)]
 struct Named {
-    /// All of them.
     #[serde(default)]
     tables: BTreeMap<String, IgnoredAny>,
-    /// What has changed since; none for those that are not the source's any more.
     #[serde(default)]
-    changed: BTreeMap<String, Option<IgnoredAny>>,
+    changed: BTreeMap<String, IgnoredAny>,
 }
 
 impl Claims {
@@ -116,38 +114,19 @@ fn refuse(topic: &str, owner: &str, progress: &str) -> Error {
 
 /// The source of each topic that one is named for.
 fn owners(last: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
-    let mut topics: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    // The key with all tables comes behind the one with what has changed since.
-    let mut gone: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut owners = BTreeMap::new();
     for (key, value) in last {
-        let source = key.strip_suffix(TABLES).unwrap_or(key);
-        let named: Named = match serde_json::from_slice(value) {
-            Ok(named) => named,
+        match serde_json::from_slice::<Named>(value) {
+            Ok(Named { tables, changed }) => {
+                let topics = tables.into_keys().chain(changed.into_keys());
+                owners.extend(topics.map(|topic| (topic, source_of(key).to_owned())));
+            }
             Err(error) => {
                 tracing::warn!(%error, key, "a record in the progress topic is not one of a source: it is passed over");
-                continue;
             }
-        };
-        let of_source = topics.entry(source).or_default();
-        let gone = gone.entry(source).or_default();
-        of_source.extend(
-            named
-                .tables
-                .into_keys()
-                .filter(|topic| !gone.contains(topic)),
-        );
-        for (topic, changed) in named.changed {
-            match changed {
-                Some(_) => of_source.insert(topic),
-                None => gone.insert(topic),
-            };
         }
     }
-    let owned = topics.into_iter().flat_map(|(source, topics)| {
-        let topics = topics.into_iter();
-        topics.map(move |topic| (topic, source.to_owned()))
-    });
-    owned.collect()
+    owners
 }
 
 /// Reads the topic from where it was read to. Blocks.
@@ -191,7 +170,7 @@ fn read_on(config: &SourceConfig, read: &mut Read) -> Result<(), Error> {
                 deadline = Instant::now() + TIMEOUT;
                 read.next = Some(message.offset() + 1);
                 let key = String::from_utf8_lossy(message.key().unwrap_or_default());
-                if key.strip_suffix(TABLES).unwrap_or(&key) != config.name {
+                if source_of(&key) != config.name {
                     match message.payload() {
                         Some(value) => read.last.insert(key.into_owned(), value.to_vec()),
                         None => read.last.remove(&*key),
@@ -201,19 +180,6 @@ fn read_on(config: &SourceConfig, read: &mut Read) -> Result<(), Error> {
         }
     }
     Err(Error::retry_msg("the broker gives no more records"))
-}
-
-/// Whether the partition's leader is about to be known.
-fn is_electing(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::NotLeaderForPartition
-                | RDKafkaErrorCode::LeaderNotAvailable
-                | RDKafkaErrorCode::UnknownTopicOrPartition
-                | RDKafkaErrorCode::UnknownPartition
-        )
-    )
 }
 
 #[cfg(test)]
@@ -238,12 +204,12 @@ mod tests {
             owned(&[("one", second)]),
             [owner("p.s.a", "one"), owner("p.s.b", "one")]
         );
-        let position = r#"{"format":3,"changed":{"p.s.b":null,"p.s.c":{"oid":2}}}"#;
-        let tables = r#"{"format":3,"version":4,"tables":{"p.s.a":{},"p.s.b":{}}}"#;
+        let position = r#"{"format":3,"changed":{"p.s.c":{"oid":2}}}"#;
+        let tables = r#"{"format":3,"tables":{"p.s.a":{}}}"#;
         assert_eq!(
             owned(&[("one", position), ("one/tables", tables), ("two", "{}")]),
             [owner("p.s.a", "one"), owner("p.s.c", "one")]
         );
-        assert_eq!(owned(&[("one/tables", tables), ("x", "not ours")]).len(), 2);
+        assert_eq!(owned(&[("one/tables", tables), ("x", "not ours")]).len(), 1);
     }
 }

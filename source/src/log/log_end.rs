@@ -347,7 +347,7 @@ fn list<'a>(
 }
 
 /// Whether a partition's leader is about to be known.
-fn is_electing(error: &KafkaError) -> bool {
+pub(super) fn is_electing(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(

@@ -9,7 +9,7 @@ mod tables;
 
 pub(crate) use position::Position;
 pub(crate) use ranges::{RelationRanges, SnapshotRequest, TableSnapshot};
-pub(crate) use records::{PositionRecord, ProgressLog, ProgressRecords, tables_key};
+pub(crate) use records::{PositionRecord, ProgressLog, ProgressRecords, source_of, tables_key};
 pub(crate) use state::Progress;
 pub(crate) use table::{Followed, TableProgress};
 pub(crate) use tables::Tables;

@@ -40,6 +40,11 @@ pub(crate) fn tables_key(source: &str) -> String {
     format!("{source}/tables")
 }
 
+/// The source whose record has this key.
+pub(crate) fn source_of(key: &str) -> &str {
+    key.split('/').next().unwrap_or(key)
+}
+
 /// A position record as it was read: with the tables it makes a [`Progress`].
 #[derive(Debug, Deserialize)]
 pub(crate) struct PositionRecord {
