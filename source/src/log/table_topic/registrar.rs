@@ -14,7 +14,7 @@ use tributary_schemas::table::Table;
 use super::fault::DeadLetters;
 use super::forms::TextColumns;
 use super::table::{CONNECTOR, TableTopic};
-use crate::config::{OnKeyChange, OnTypeChange, SourceConfig};
+use crate::config::{OnKeyChange, OnTypeChange, SourceConfig, resnapshot_flag};
 use crate::failpoint;
 use crate::log::progress::TableProgress;
 use crate::log::steps::Counter;
@@ -149,7 +149,8 @@ impl Registrar {
         }
         let reformed = self.allow_text(&topic, &table, &text).await?;
         let schema = avro::value_schema(&topic, &table);
-        let (value_schema_id, retyped) = self.register_value(&topic, &schema, known).await?;
+        let (value_schema_id, retyped) =
+            self.register_value(&topic, &table, &schema, known).await?;
         rekeyed |= retyped;
         let compatibility = if rekeyed || reformed {
             BACKWARD
@@ -247,6 +248,7 @@ impl Registrar {
     async fn register_value(
         &self,
         topic: &str,
+        table: &Table,
         schema: &str,
         known: Option<&TableProgress>,
     ) -> Result<(u32, bool), Error> {
@@ -258,16 +260,23 @@ impl Registrar {
         if known.is_none() {
             return Ok((self.register(&subject, schema).await?, false));
         }
-        if self.config.postgres.on_type_change == OnTypeChange::Stop {
-            return Err(refused.remedy(
-                "undo the change of the table; or set postgres.on_type_change = \"resnapshot\" and start the source: the schema \
-                 is registered all the same then, and all rows of the table are read again",
-            ));
+        if self.config.on_type_change(table) == OnTypeChange::Stop {
+            let flag = resnapshot_flag(&table.schema, &table.name);
+            return Err(refused.remedy(format!(
+                "undo the change of the table; or start the source once with `tributary-source run {flag}`: the schema is \
+                 registered all the same then, and all rows of the table are read again; or set on_type_change = \"resnapshot\" for it in \
+                 [[tables]], or postgres.on_type_change for all"
+            )));
         }
         self.set_compatibility(&subject, "NONE").await?;
         let id = self.register(&subject, schema).await?;
-        locked(&self.retyped).insert(topic.to_owned());
+        self.retyped(topic);
         Ok((id, true))
+    }
+
+    /// What is in the topic is to be read again: it has not the form that its schema says, or will not have.
+    pub(crate) fn retyped(&self, topic: &str) {
+        locked(&self.retyped).insert(topic.to_owned());
     }
 
     /// The topics whose newest schema cannot read what is there, since the last call: all rows are to be read again.
