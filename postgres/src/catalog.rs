@@ -1,6 +1,7 @@
 //! What Postgres' catalog says of the tables: the facts that Relation messages lack (keys, labels, domains).
 
 mod identity;
+mod known_types;
 mod pattern;
 mod pgtype;
 mod read;
@@ -8,6 +9,7 @@ mod selection;
 mod storage;
 mod table;
 
+pub use known_types::KnownTypes;
 pub use pattern::TablePattern;
 pub use read::Catalog;
 pub use selection::{PartitionTopics, Selection, TopicNames, Unusable, Wanted};
