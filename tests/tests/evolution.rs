@@ -10,18 +10,24 @@ mod keyless;
 mod keys;
 #[path = "evolution/lookups.rs"]
 mod lookups;
+#[path = "evolution/messages.rs"]
+mod messages;
 #[path = "evolution/names.rs"]
 mod names;
 #[path = "evolution/partitions.rs"]
 mod partitions;
 #[path = "evolution/presence.rs"]
 mod presence;
+#[path = "evolution/settings.rs"]
+mod settings;
 #[path = "evolution/shapes.rs"]
 mod shapes;
 #[path = "evolution/stage.rs"]
 mod stage;
 #[path = "evolution/statements.rs"]
 mod statements;
+#[path = "evolution/types.rs"]
+mod types;
 
 use std::time::Duration;
 
