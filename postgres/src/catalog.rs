@@ -2,6 +2,7 @@
 
 mod fingerprint;
 mod identity;
+mod known_types;
 mod pattern;
 mod pgtype;
 mod read;
@@ -10,6 +11,7 @@ mod storage;
 mod table;
 
 pub use fingerprint::Fingerprint;
+pub use known_types::KnownTypes;
 pub use pattern::TablePattern;
 pub use read::Catalog;
 pub use selection::{PartitionTopics, Selection, TopicNames, Unusable, Wanted};

@@ -74,6 +74,13 @@ async fn postgres(
         ))
         .remedy("correct it, or remove it")
     }));
+    let unused = config.unused_table_patterns(&selection.tables);
+    problems.extend(unused.map(|pattern| {
+        Problem::new(format!(
+            "`tables` has match = '{pattern}', which no table has"
+        ))
+        .remedy("correct it, or remove it")
+    }));
     let publications = config.publications();
     let mut missing = Vec::new();
     // What may not be read yet has to be published, too.

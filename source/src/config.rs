@@ -3,6 +3,7 @@
 mod slot;
 mod snapshot;
 mod stream;
+mod tables;
 
 use serde::Deserialize;
 use tributary_postgres::catalog::{PartitionTopics, TablePattern, TopicNames, Wanted};
@@ -25,6 +26,8 @@ pub use columns::{ColumnConfig, ColumnForm, IntervalForm, TypesConfig};
 pub use slot::{OnLimit, SlotConfig};
 pub use snapshot::{SnapshotConfig, SnapshotMode};
 pub use stream::PublishConfig;
+pub(crate) use tables::{ON_TYPE_CHANGE, resnapshot_flag};
+pub use tables::{OnTypeChange, TableConfig};
 
 /// One source: a Postgres database and the tables of it that go into Kafka.
 #[derive(Clone, Deserialize)]
@@ -62,6 +65,9 @@ pub struct SourceConfig {
     /// Columns that travel in another form than their type's.
     #[serde(default)]
     pub columns: Vec<ColumnConfig>,
+    /// What single tables have otherwise than `postgres` says.
+    #[serde(default)]
+    pub tables: Vec<TableConfig>,
     /// The forms of types that have several.
     #[serde(default)]
     pub types: TypesConfig,
@@ -131,17 +137,6 @@ pub enum OnKeyChange {
     #[default]
     Stop,
     /// All rows are read again under the new key, and those under the old one are gone.
-    Resnapshot,
-}
-
-/// What happens to a topic when the registry refuses a table's new schema, since it cannot read what is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnTypeChange {
-    /// The source stops.
-    #[default]
-    Stop,
-    /// The schema is registered all the same, and all rows are read again.
     Resnapshot,
 }
 
@@ -252,6 +247,20 @@ impl SourceConfig {
         columns::apply(&self.columns, self.types, table);
     }
 
+    /// What happens where the registry refuses what a table's type has become.
+    pub(crate) fn on_type_change(&self, table: &Table) -> OnTypeChange {
+        tables::on_type_change(&self.tables, &table.schema, &table.name)
+            .unwrap_or(self.postgres.on_type_change)
+    }
+
+    /// The patterns of `[[tables]]` that none of these tables has.
+    pub(crate) fn unused_table_patterns<'a>(
+        &'a self,
+        tables: &'a [CatalogTable],
+    ) -> impl Iterator<Item = &'a str> {
+        tables::unused(&self.tables, tables)
+    }
+
     /// The patterns of `[[columns]]` that no column of these tables has.
     pub(crate) fn unused_column_patterns<'a>(
         &'a self,
@@ -298,6 +307,7 @@ impl SourceConfig {
         }
         problems.extend(self.stream_problems());
         problems.extend(columns::problems(&self.columns));
+        problems.extend(tables::problems(&self.tables));
         problems.extend(self.kafka_client().validate());
         problems.extend(self.slot.problems(self.snapshot.mode));
         let legal_topic = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-' || c == '.';

@@ -10,7 +10,7 @@ use tributary_runtime::cli::{Answer, Context, Service};
 use tributary_runtime::retry::Backoff;
 use tributary_runtime::{Error, Policy, Problem, telemetry};
 
-use crate::config::SourceConfig;
+use crate::config::{ON_TYPE_CHANGE, SourceConfig, TableConfig};
 use crate::run::session::Carried;
 use crate::run::slot_care::SlotWatch;
 use crate::run::status::Monitor;
@@ -47,11 +47,25 @@ impl Service for Source {
             "Go on, this once, where progress is lost or does not fit the server: the highest seq in the topics is taken \
              over, and every row is read again",
         );
-        vec![adopt]
+        let on_type_change = Arg::new(ON_TYPE_CHANGE)
+            .long(ON_TYPE_CHANGE)
+            .value_name("SCHEMA.TABLE=VALUE")
+            .action(ArgAction::Append)
+            .value_parser(TableConfig::of_flag)
+            .help(
+                "What happens, as long as this process runs, when the registry refuses what a table's type has become, instead \
+                 of what the configuration says: resnapshot or stop; SCHEMA.* for all tables of a schema; may be given \
+                 several times",
+            );
+        vec![adopt, on_type_change]
     }
 
     fn take_flags(config: &mut SourceConfig, arguments: &ArgMatches) {
         config.adopt = arguments.get_flag("adopt");
+        let told = arguments.get_many::<TableConfig>(ON_TYPE_CHANGE);
+        // Before the entries of the file, of which the first that matches counts.
+        let told = told.into_iter().flatten().cloned();
+        config.tables.splice(..0, told);
     }
 
     fn commands() -> Vec<Command> {

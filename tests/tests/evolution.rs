@@ -10,6 +10,8 @@ mod keyless;
 mod keys;
 #[path = "evolution/lookups.rs"]
 mod lookups;
+#[path = "evolution/messages.rs"]
+mod messages;
 #[path = "evolution/names.rs"]
 mod names;
 #[path = "evolution/partitions.rs"]
@@ -18,12 +20,16 @@ mod partitions;
 mod presence;
 #[path = "evolution/safe_reading.rs"]
 mod safe_reading;
+#[path = "evolution/settings.rs"]
+mod settings;
 #[path = "evolution/shapes.rs"]
 mod shapes;
 #[path = "evolution/stage.rs"]
 mod stage;
 #[path = "evolution/statements.rs"]
 mod statements;
+#[path = "evolution/types.rs"]
+mod types;
 
 use std::time::Duration;
 

@@ -27,6 +27,9 @@ const RESIDENT_BYTES: u64 = 64 << 20;
 const SOME: u32 = 300;
 const MANY: u32 = 3_000;
 
+/// What is measured while hundreds of tables are created and registered for another test says nothing.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// What a first start with many tables says that it does.
 const READING: &str = "reading the tables for the first time";
 const STEPS: [&str; 3] = [
@@ -125,6 +128,7 @@ fn start(source: &mut Service) -> Start {
 /// Starts and restarts with so many tables of one partition each.
 #[allow(clippy::print_stdout, reason = "a measurement is for people")]
 async fn start_in_seconds(name: &str, count: u32) {
+    let _alone = ALONE.lock().await;
     let (stack, pipeline, _client) = world(name, &tables(count)).await;
     let config = pipeline.source_config();
     let config = config.replace("partitions = 3", "partitions = 1");

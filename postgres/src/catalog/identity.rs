@@ -14,6 +14,8 @@ pub(super) struct Leaf {
     pub(super) table: u32,
     pub(super) oid: u32,
     pub(super) state: LeafState,
+    /// [`CatalogTable::leaf_writers`](super::CatalogTable::leaf_writers)
+    pub(super) writer: u32,
     /// `pg_class.relreplident`: that of the leaf counts for its rows, whatever the partitioned table says.
     pub(super) identity: String,
 }
@@ -151,6 +153,7 @@ mod tests {
             table: 1,
             oid,
             state: LeafState::default(),
+            writer: 0,
             identity: identity.to_owned(),
         };
         let indexes = [

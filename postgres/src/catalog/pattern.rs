@@ -30,6 +30,14 @@ impl TablePattern {
         Some(Self { schema, table })
     }
 
+    /// The entry that takes this table and no other.
+    pub fn exact(schema: &str, table: &str) -> Self {
+        Self {
+            schema: schema.to_owned(),
+            table: Some(table.to_owned()),
+        }
+    }
+
     /// Whether it takes a table.
     pub fn matches(&self, schema: &str, table: &str) -> bool {
         self.schema == schema && self.table.as_ref().is_none_or(|own| own == table)

@@ -1,7 +1,8 @@
 //! From a type's OID and modifier to what the wire cares about.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
+use serde::{Deserialize, Serialize};
 use tokio_postgres::{GenericClient, Row};
 use tributary_schemas::table::{Attribute, ColumnType};
 
@@ -33,10 +34,13 @@ const MAX_DIMENSIONS: usize = 6;
 #[derive(Debug, Default)]
 pub(super) struct TypeCatalog {
     types: HashMap<u32, PgType>,
+    /// What the catalog had once: it counts for types that are gone.
+    remembered: BTreeMap<u32, PgType>,
 }
 
-#[derive(Debug)]
-struct PgType {
+/// A type, as the catalog has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PgType {
     name: String,
     home: Home,
     /// What stands between the items of an array of it.
@@ -45,7 +49,7 @@ struct PgType {
 }
 
 /// What defines a type's name: not its schema, for an extension lives in any.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Home {
     System,
     Extension(String),
@@ -53,7 +57,7 @@ enum Home {
     Own,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Kind {
     Base,
     Domain {
@@ -76,7 +80,7 @@ enum Kind {
     Range,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct PgAttribute {
     name: String,
     oid: u32,
@@ -89,9 +93,48 @@ impl Kind {
     const fn is_alterable(&self) -> bool {
         matches!(self, Self::Enum { .. } | Self::Composite { .. })
     }
+
+    /// The types that it is made of.
+    fn parts(&self) -> Vec<u32> {
+        match self {
+            Self::Domain { base, .. } => vec![*base],
+            Self::Array { element } => vec![*element],
+            Self::Composite { attributes, .. } => attributes.iter().map(|one| one.oid).collect(),
+            Self::Base | Self::Enum { .. } | Self::Range => Vec::new(),
+        }
+    }
 }
 
 impl TypeCatalog {
+    /// Takes types for those that the catalog does not have any more.
+    pub(super) fn remember(&mut self, types: &BTreeMap<u32, PgType>) {
+        self.remembered.extend(types.clone());
+    }
+
+    /// Of these types and those that they are made of: those that may be dropped.
+    pub(super) fn droppable(&self, oids: &[u32]) -> BTreeMap<u32, PgType> {
+        let mut found = BTreeMap::new();
+        let mut wanted = oids.to_vec();
+        while let Some(oid) = wanted.pop() {
+            if let Some(pg_type) = self.types.get(&oid)
+                && !matches!(pg_type.home, Home::System)
+                && found.insert(oid, pg_type.clone()).is_none()
+            {
+                wanted.extend(pg_type.kind.parts());
+            }
+        }
+        found
+    }
+
+    /// Of this type and those that it is made of, one of which nothing is known.
+    pub(super) fn unknown(&self, oid: u32) -> Option<u32> {
+        let droppable = self.droppable(&[oid]);
+        let parts = droppable.values().flat_map(|one| one.kind.parts());
+        std::iter::once(oid)
+            .chain(parts)
+            .find(|oid| !self.types.contains_key(oid))
+    }
+
     /// Reads these types and those that they are made of. Labels and attributes of known types are read again: they
     /// change.
     pub(super) async fn load(
@@ -112,15 +155,20 @@ impl TypeCatalog {
                 break;
             }
             let rows = client.query(TYPES, &[&wanted]).await?;
-            wanted.clear();
+            let asked = std::mem::take(&mut wanted);
             for row in &rows {
                 let pg_type = PgType::read(row);
-                match &pg_type.kind {
-                    Kind::Domain { base, .. } => wanted.push(*base),
-                    Kind::Array { element } => wanted.push(*element),
-                    Kind::Base | Kind::Enum { .. } | Kind::Range | Kind::Composite { .. } => {}
-                }
+                // Of a composite the attributes are read apart.
+                wanted.extend(pg_type.kind.parts());
                 self.types.insert(row.get(0), pg_type);
+            }
+            for oid in asked {
+                if let Some(gone) = self.remembered.get(&oid)
+                    && !self.types.contains_key(&oid)
+                {
+                    wanted.extend(gone.kind.parts());
+                    self.types.insert(oid, gone.clone());
+                }
             }
             self.load_attributes(client, &rows, &mut wanted).await?;
         }

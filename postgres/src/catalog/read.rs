@@ -7,6 +7,7 @@ use tributary_runtime::Error;
 use tributary_schemas::table::{Column, ColumnType, Table};
 
 use super::identity::{Identities, Leaf};
+use super::known_types::KnownTypes;
 use super::pgtype::{self, TypeCatalog};
 use super::storage::Storage;
 use super::table::{CatalogTable, LeafState, TableHead};
@@ -37,7 +38,8 @@ const LEAVES: &str = "
         (SELECT pg_catalog.string_agg(
             (SELECT pg_catalog.min(link.xmin::text) FROM pg_catalog.pg_inherits link WHERE link.inhrelid = above.oid),
             ' ' ORDER BY above.oid)
-         FROM pg_catalog.pg_partition_ancestors(leaf.oid) above(oid))
+         FROM pg_catalog.pg_partition_ancestors(leaf.oid) above(oid)),
+        leaf.xmin::text::bigint
     FROM tree JOIN pg_catalog.pg_class leaf ON leaf.oid = tree.relation AND leaf.relkind = 'r'";
 
 /// What the catalog says of a table's columns.
@@ -85,6 +87,22 @@ impl<'a> Catalog<'a> {
         Ok(self.complete(vec![head]).await?.pop())
     }
 
+    /// Takes types that a table had once for those that the catalog does not have any more.
+    pub fn remember(&mut self, types: &KnownTypes) {
+        self.types.remember(&types.0);
+    }
+
+    /// What is to be remembered of these types, which were resolved.
+    pub fn known_types(&self, oids: &[u32]) -> KnownTypes {
+        KnownTypes(self.types.droppable(oids))
+    }
+
+    /// Of a type that was resolved, the type itself or a part of it that is gone, and that nothing is remembered of: it was
+    /// taken as text.
+    pub fn unknown(&self, oid: u32) -> Option<u32> {
+        self.types.unknown(oid)
+    }
+
     /// Resolves types that a Relation message names and the catalog's columns do not have any more. Of an array's
     /// dimensions the message says nothing.
     pub async fn column_type(
@@ -128,13 +146,14 @@ impl<'a> Catalog<'a> {
                 defaulted,
             } = described.remove(&head.oid).unwrap_or_default();
             identities.mark_key(head.oid, &mut columns);
-            let own = leaves.iter().filter(|leaf| leaf.table == head.oid);
+            let own = || leaves.iter().filter(|leaf| leaf.table == head.oid);
             CatalogTable {
+                leaf_writers: own().map(|leaf| (leaf.oid, leaf.writer)).collect(),
                 storage,
                 defaulted,
                 full_identity: head.identity == "f",
                 partitioned: head.partitioned,
-                leaves: own.map(|leaf| (leaf.oid, leaf.state.clone())).collect(),
+                leaves: own().map(|leaf| (leaf.oid, leaf.state.clone())).collect(),
                 table: Table {
                     columns,
                     oid: head.oid,
@@ -179,6 +198,7 @@ impl<'a> Catalog<'a> {
                 table.defaulted.insert(attnum);
             }
             table.storage.add(&column, row.get(7));
+            table.storage.types.add(&self.known_types(&[row.get(3)]));
             table.columns.push(column);
         }
         tables
@@ -221,6 +241,7 @@ impl<'a> Catalog<'a> {
             table: row.get(0),
             oid: row.get(1),
             identity: row.get(3),
+            writer: u32::try_from(row.get::<_, i64>(5)).unwrap_or_default(),
             state: LeafState {
                 filenode: row.get::<_, Option<u32>>(2).unwrap_or(0),
                 attached: row.get::<_, Option<String>>(4).unwrap_or_default(),

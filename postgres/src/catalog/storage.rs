@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use tributary_schemas::table::{Column, ColumnType};
 
+use super::known_types::KnownTypes;
+
 /// How the catalog says that a table's rows are stored, and under which names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Storage {
@@ -22,6 +24,9 @@ pub struct Storage {
     /// By number the names that are part of a column's values: the labels of an enum, the attributes of a composite type.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) labels: BTreeMap<i16, BTreeSet<String>>,
+    /// The types of its columns, and those that it had: the stream may still have changes from before.
+    #[serde(default, skip_serializing_if = "KnownTypes::is_empty")]
+    pub types: KnownTypes,
 }
 
 impl Storage {
@@ -40,8 +45,11 @@ impl Storage {
     pub fn follow(&mut self, now: &Self) {
         let mut columns = std::mem::take(&mut self.columns);
         columns.extend(now.columns.clone());
+        let mut types = std::mem::take(&mut self.types);
+        types.add(&now.types);
         *self = Self {
             columns,
+            types,
             ..now.clone()
         };
     }

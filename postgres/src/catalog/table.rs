@@ -20,6 +20,8 @@ pub struct CatalogTable {
     pub partitioned: bool,
     /// Of a partitioned table: the relations that hold its rows. Empty for any other.
     pub leaves: BTreeMap<u32, LeafState>,
+    /// The transactions that wrote the leaves' rows of `pg_class` (`xmin`), by leaf. TRUNCATE does, as ALTER TABLE.
+    pub leaf_writers: BTreeMap<u32, u32>,
     /// How its rows are stored.
     pub storage: Storage,
     /// The numbers of the columns whose values rows lack, and have from the catalog (`atthasmissing`, in any partition).
@@ -63,6 +65,26 @@ impl CatalogTable {
     #[must_use]
     pub fn given_since(&self, before: &Storage) -> Option<&'static str> {
         self.storage.given_since(before, &self.defaulted)
+    }
+
+    /// The leaves that are `known`, with the files of now where one of these transactions gave them: each truncated the
+    /// whole table, which the stream tells. Of a leaf that was altered later it is not certain that nothing else gave it
+    /// another file.
+    #[must_use]
+    pub fn leaves_behind_truncates(
+        &self,
+        known: &BTreeMap<u32, LeafState>,
+        truncates: &[u32],
+    ) -> BTreeMap<u32, LeafState> {
+        let mut leaves = known.clone();
+        for (oid, state) in &mut leaves {
+            let writer = self.leaf_writers.get(oid);
+            let is_truncated = writer.is_some_and(|writer| truncates.contains(writer));
+            if let Some(now) = self.leaves.get(oid).filter(|_| is_truncated) {
+                state.filenode = now.filenode;
+            }
+        }
+        leaves
     }
 
     /// `schema.table`, for messages.

@@ -36,7 +36,7 @@ pub trait Service: Send + 'static {
         context: Context,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Flags of `run` that the service has beside the configuration, each without a value.
+    /// Flags of `run` that the service has beside the configuration.
     fn run_flags() -> Vec<Arg> {
         Vec::new()
     }

@@ -6,14 +6,13 @@ use std::collections::BTreeMap;
 
 use attributes::{Attribute, numbers};
 use tributary_runtime::Error;
-use tributary_schemas::table::{Column, Table};
+use tributary_schemas::table::{Column, ColumnType, Table};
 
-use crate::config::SourceConfig;
+use crate::config::{OnTypeChange, SourceConfig, resnapshot_flag};
 use crate::log::progress::TableProgress;
 use crate::log::table_topic::{Registrar, TableTopic};
 use tokio_postgres::Client;
-use tributary_postgres::catalog::TopicNames;
-use tributary_postgres::catalog::{Catalog, CatalogTable};
+use tributary_postgres::catalog::{Catalog, CatalogTable, KnownTypes, TopicNames};
 use tributary_postgres::database::Database;
 use tributary_postgres::pgoutput::{Relation, ReplicaIdentity};
 
@@ -107,8 +106,8 @@ impl RelationShape {
 /// What a Relation message leads to.
 #[derive(Debug)]
 pub(crate) enum Resolved {
-    /// The table as it is published.
-    Ours(Box<TableTopic>),
+    /// The table as it is published, and its columns' types, to be remembered.
+    Ours(Box<TableTopic>, KnownTypes),
     /// A change of it would be a part without its whole: progress does not have it, or has another table of this
     /// name.
     NotOurs,
@@ -144,6 +143,9 @@ impl Resolver<'_> {
             return Ok(Resolved::NotOurs);
         };
         let mut catalog = Catalog::new(self.client, self.database);
+        if let Some(storage) = &known.followed.storage {
+            catalog.remember(&storage.types);
+        }
         let now = catalog.table(shape.oid).await?;
         let now = now.as_ref();
         let attributes = Attribute::read(self.client, self.database, shape.oid).await?;
@@ -180,8 +182,58 @@ impl Resolver<'_> {
             name: shape.name.clone(),
             columns,
         };
+        let is_forgotten = self.has_forgotten_types(&catalog, shape, &table)?;
         let published = self.registrar.publish(table, Some(known)).await?;
-        Ok(Resolved::Ours(Box::new(published)))
+        if is_forgotten {
+            self.registrar.retyped(&published.topic);
+        }
+        let types: Vec<u32> = shape.columns.iter().map(|column| column.type_oid).collect();
+        let types = catalog.known_types(&types);
+        Ok(Resolved::Ours(Box::new(published), types))
+    }
+
+    /// Whether columns are taken as text since their types are gone, and nobody saw what they were. Then all rows are to be
+    /// read again.
+    ///
+    /// # Errors
+    /// So it is, and `on_type_change` does not allow that.
+    fn has_forgotten_types(
+        &self,
+        catalog: &Catalog<'_>,
+        shape: &RelationShape,
+        table: &Table,
+    ) -> Result<bool, Error> {
+        let mut typed = table.clone();
+        self.config.apply_forms(&mut typed);
+        let columns = shape.columns.iter().zip(&typed.columns);
+        let mut forgotten = columns.filter_map(|(column, typed)| {
+            // As text it travels whatever it is.
+            let is_typed = typed.column_type != ColumnType::Text;
+            let gone = catalog.unknown(column.type_oid).filter(|_| is_typed)?;
+            Some((&column.name, gone))
+        });
+        let Some((column, oid)) = forgotten.next() else {
+            return Ok(false);
+        };
+        let (name, flag) = (
+            shape.display_name(),
+            resnapshot_flag(&shape.schema, &shape.name),
+        );
+        if self.config.on_type_change(table) == OnTypeChange::Stop {
+            return Err(Error::stop_msg(format!(
+                "table {name}, column {column}: its type (OID {oid}) at the time of the change is gone from the catalog, and what it was is not known: the form of its values cannot be told"
+            ))
+            .remedy(format!(
+                "start the source once with `tributary-source run {flag}`: values from that time travel as text, and then all rows of the table are read again"
+            )));
+        }
+        tracing::warn!(
+            table = name,
+            column,
+            oid,
+            "the column's type is gone, and what it was is not known: values from that time travel as text"
+        );
+        Ok(true)
     }
 }
 

@@ -135,6 +135,12 @@ impl Session {
         for pattern in config.unused_column_patterns(&selection.tables) {
             tracing::warn!(pattern, "an entry of [[columns]] matches no column");
         }
+        for pattern in config.unused_table_patterns(&selection.tables) {
+            tracing::warn!(
+                pattern,
+                "an entry of [[tables]], or of --on-type-change, matches no table"
+            );
+        }
         let (members, gone) = publication::put_right(
             &client,
             &database,

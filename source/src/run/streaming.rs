@@ -11,6 +11,7 @@ mod read_keyless;
 mod silence;
 mod tables;
 mod topic_watch;
+mod truncates;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -335,13 +336,14 @@ impl Streaming {
         .await
         .doing(|| format!("prepare table {}", shape.display_name()))?;
         let table = match resolved {
-            Resolved::Ours(table) => Some(*table),
+            Resolved::Ours(table, types) => {
+                self.key_changed(&table);
+                self.remember_dimensions(&table);
+                self.remember_types(&table, &types);
+                Some(*table)
+            }
             Resolved::NotOurs => None,
         };
-        if let Some(table) = &table {
-            self.key_changed(table);
-            self.remember_dimensions(table);
-        }
         self.translator.learn(shape, table.map(Arc::new));
         Ok(())
     }
@@ -364,6 +366,7 @@ impl Streaming {
     async fn hand_over(&mut self) -> Result<(), Error> {
         let heartbeat = self.translator.position().confirm() > self.durable.confirm()
             && self.published_at.elapsed() >= HEARTBEAT;
+        self.remember_truncates();
         let nothing = self.translator.is_empty() && !self.progress.has_changed();
         if self.in_flight.is_some() || (nothing && !heartbeat) {
             return Ok(());

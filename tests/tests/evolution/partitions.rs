@@ -1,6 +1,6 @@
 //! Partitioned tables: what the stream tells of them, and what it does not.
 
-use super::stage::{OFTEN, READ, Stage};
+use super::stage::{OFTEN, PATIENCE, READ, Stage};
 
 const MEASURE: &str = "CREATE TABLE s.measure (id int, day int, v text, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
     CREATE TABLE s.measure_1 PARTITION OF s.measure FOR VALUES FROM (1) TO (10);
@@ -8,6 +8,9 @@ const MEASURE: &str = "CREATE TABLE s.measure (id int, day int, v text, PRIMARY 
     CREATE TABLE s.measure_3 PARTITION OF s.measure FOR VALUES FROM (20) TO (30) PARTITION BY LIST (id);
     CREATE TABLE s.measure_3_all PARTITION OF s.measure_3 DEFAULT;
     INSERT INTO s.measure SELECT g, g % 29 + 1, 'old' FROM generate_series(1, 100) g";
+
+/// A topic's: see `Pipeline::source_config`.
+const PARTITIONS: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happens_to_partitions_reaches_the_topic_of_their_table() {
@@ -40,13 +43,49 @@ async fn what_happens_to_partitions_reaches_the_topic_of_their_table() {
         stage.converges(table, table).await;
     }
     // While nobody looks.
-    stage.source.stop(super::stage::PATIENCE).unwrap();
+    stage.source.stop(PATIENCE).unwrap();
     stage.run("TRUNCATE s.loose").await;
     stage.source.start().unwrap();
-    stage.source.wait_ready(super::stage::PATIENCE).unwrap();
+    stage.source.wait_ready(PATIENCE).unwrap();
     stage.converges(table, table).await;
     stage.run("TRUNCATE s.measure").await;
     stage.converges(table, table).await;
+}
+
+/// The stream tells of it, so that its partitions' new files are no news; also behind a kill. Of a TRUNCATE of one
+/// partition, even right behind, it does not tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn truncate_of_a_partitioned_root_is_read_once() {
+    const AGAIN: &str = "BEGIN; TRUNCATE s.measure; \
+        INSERT INTO s.measure SELECT g, g % 29 + 1, 'new' FROM generate_series(1, 20000) g; COMMIT";
+    let mut stage = Stage::begin("root_truncated", MEASURE, OFTEN).await;
+    let count = async |stage: &Stage| {
+        let ops = stage.ops("s.measure").await;
+        ['r', 'c', 't'].map(|op| ops.matches(op).count())
+    };
+    assert_eq!(count(&stage).await, [100, 0, 0]);
+    stage.run(AGAIN).await;
+    stage.look().await;
+    stage.converges("s.measure", "s.measure").await;
+    assert_eq!(count(&stage).await, [100, 20_000, PARTITIONS]);
+    // Two before the next look; and one that may be looked at behind a kill only.
+    stage.source.stop(PATIENCE).unwrap();
+    stage.run(AGAIN).await;
+    stage.run(AGAIN).await;
+    stage.source.start().unwrap();
+    stage.source.wait_ready(PATIENCE).unwrap();
+    stage.look().await;
+    stage.run(AGAIN).await;
+    stage.catch_up().await;
+    stage.source.kill().unwrap();
+    stage.source.start().unwrap();
+    stage.source.wait_ready(PATIENCE).unwrap();
+    stage.look().await;
+    stage.converges("s.measure", "s.measure").await;
+    assert_eq!(count(&stage).await, [100, 80_000, 4 * PARTITIONS]);
+    stage.run(&format!("{AGAIN}; TRUNCATE s.measure_1")).await;
+    stage.logs("partitions were attached, detached", 1).await;
+    stage.converges("s.measure", "s.measure").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,6 +25,7 @@ pub(crate) struct Stage {
     pub(crate) pipeline: Pipeline,
     pub(crate) client: Client,
     pub(crate) source: Service,
+    looks: usize,
 }
 
 impl Stage {
@@ -77,6 +78,7 @@ impl Stage {
             pipeline,
             client,
             source,
+            looks: 0,
         }
     }
 
@@ -112,6 +114,16 @@ impl Stage {
         }
     }
 
+    /// Waits until the source has looked at the catalog, and done what it found: the new table stands behind the others,
+    /// and is empty.
+    pub(crate) async fn look(&mut self) {
+        self.looks += 1;
+        let table = format!("s.z{}", self.looks);
+        self.run(&format!("CREATE TABLE {table} (id int PRIMARY KEY)"))
+            .await;
+        self.logs(&format!("{READ} table=\"{table}\""), 1).await;
+    }
+
     /// Signals that all rows of a table are to be read again.
     pub(crate) fn read_again(&self, table: &str) {
         let command = ["snapshot", "--table", table];
@@ -134,6 +146,20 @@ impl Stage {
             assert!(Instant::now() < deadline, "{text:?} is not in {answer}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// The schemas of all versions of a subject.
+    pub(crate) async fn schemas(&self, subject: &str) -> Vec<String> {
+        let url = format!("{}/subjects/{subject}/versions", self.stack.registry_url());
+        let answer = reqwest::get(&url).await.unwrap().text().await.unwrap();
+        let versions: Vec<u32> = serde_json::from_str(&answer).unwrap();
+        let mut schemas = Vec::new();
+        for version in versions {
+            let answer = reqwest::get(format!("{url}/{version}")).await.unwrap();
+            let answer: serde_json::Value = answer.json().await.unwrap();
+            schemas.push(answer["schema"].as_str().unwrap().to_owned());
+        }
+        schemas
     }
 
     /// The compatibility that a subject is set to.

@@ -82,16 +82,55 @@ async fn a_refused_type_stops_and_its_remedy_needs_no_other() {
     stage
         .run("ALTER TABLE s.t ALTER COLUMN tier TYPE text USING 'v' || tier; UPDATE s.t SET name = 'on' WHERE id < 3")
         .await;
-    stage.stops_with("set postgres.on_type_change = ");
-    stage.configure(
-        "[postgres]\n",
-        "[postgres]\non_type_change = \"resnapshot\"\n",
-    );
-    stage.source.start().unwrap();
+    let flag = ["--on-type-change", "s.t=resnapshot"];
+    stage.stops_with(&format!(
+        "start the source once with `tributary-source run {} '{}'`",
+        flag[0], flag[1]
+    ));
+    stage.source.start_with(&flag).unwrap();
     stage.source.wait_ready(PATIENCE).unwrap();
     stage.converges("s.t", "s.t").await;
     let sessions = stage.source.metric("tributary_source_sessions_total");
     assert_eq!(sessions, Some(1.0), "{}", stage.source.log_tail());
+}
+
+/// A table's own setting counts before that of all, and the command line's before both.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_type_change_is_set_per_table() {
+    let sql = "CREATE TABLE s.t (id int PRIMARY KEY, tier int); CREATE TABLE s.u (id int PRIMARY KEY, tier int);
+        INSERT INTO s.t SELECT g, g FROM generate_series(1, 20) g; INSERT INTO s.u SELECT * FROM s.t";
+    let change = |table: &str, column: &str| {
+        format!(
+            "ALTER TABLE s.{table} ALTER COLUMN {column} TYPE text USING 'v' || {column};
+             INSERT INTO s.{table} (id) SELECT max(id) + 1 FROM s.{table}"
+        )
+    };
+    let mut stage = Stage::set("type_per_table", sql, OFTEN).await;
+    let entry = "[[tables]]\nmatch = \"s.t\"\non_type_change = \"resnapshot\"\n[kafka]\n";
+    stage.configure("[kafka]\n", entry);
+    stage.source.start().unwrap();
+    stage.source.wait_ready(PATIENCE).unwrap();
+    stage.run(&change("t", "tier")).await;
+    stage.converges("s.t", "s.t").await;
+    let sessions = stage.source.metric("tributary_source_sessions_total");
+    assert_eq!(sessions, Some(1.0), "{}", stage.source.log_tail());
+    stage.run(&change("u", "tier")).await;
+    let flag = ["--on-type-change", "s.u=resnapshot"];
+    stage.stops_with(&format!("run {} '{}'", flag[0], flag[1]));
+    // For another table it changes nothing.
+    let other = [flag[0], "s.t=resnapshot"];
+    stage.source.start_with(&other).unwrap();
+    stage.stops_with(flag[1]);
+    stage.source.start_with(&flag).unwrap();
+    stage.source.wait_ready(PATIENCE).unwrap();
+    stage.converges("s.u", "s.u").await;
+    assert!(stage.source.stop(PATIENCE).unwrap().success());
+    // What was registered is no news any more; the next change is.
+    let stop = [flag[0], "s.t=stop"];
+    stage.source.start_with(&stop).unwrap();
+    stage.source.wait_ready(PATIENCE).unwrap();
+    stage.run("ALTER TABLE s.t ALTER COLUMN tier TYPE boolean USING true; INSERT INTO s.t (id) VALUES (100)").await;
+    stage.stops_with("run --on-type-change 's.t=resnapshot'");
 }
 
 /// Nobody looks while it happens, and who looked last was killed.
@@ -165,7 +204,6 @@ async fn rewrite_without_new_values_reads_nothing() {
     let (mut stage, _server) = Stage::begin_alone("rewritten_same", TABLE, OFTEN, &[]).await;
     stage.run("SET allow_in_place_tablespaces = on").await;
     stage.run("CREATE TABLESPACE other LOCATION ''").await;
-    let mut looks = 0;
     let before = stage.source.metric(ROWS);
     assert_eq!(before, Some(20.0));
     for statement in [
@@ -179,7 +217,7 @@ async fn rewrite_without_new_values_reads_nothing() {
         "ALTER TABLE s.t DROP COLUMN later",
     ] {
         stage.run(statement).await;
-        look(&stage, &mut looks).await;
+        stage.look().await;
     }
     assert_eq!(stage.source.metric(ROWS), before);
     // What was seen is remembered behind a kill, and what happens meanwhile is told apart as well.
@@ -187,7 +225,7 @@ async fn rewrite_without_new_values_reads_nothing() {
     stage.run("VACUUM FULL s.t").await;
     stage.source.start().unwrap();
     stage.source.wait_ready(PATIENCE).unwrap();
-    look(&stage, &mut looks).await;
+    stage.look().await;
     stage.run("INSERT INTO s.t (id) VALUES (101)").await;
     stage.converges("s.t", "s.t").await;
     let log = stage.source.log();
@@ -196,17 +234,6 @@ async fn rewrite_without_new_values_reads_nothing() {
         "{log}"
     );
     assert_eq!(stage.source.metric(ROWS).unwrap_or(0.0), 0.0);
-}
-
-/// Waits until the source has looked at the catalog, and done what it found: the new table stands behind `s.t`, and is
-/// empty.
-async fn look(stage: &Stage, looks: &mut usize) {
-    *looks += 1;
-    stage
-        .run(&format!("CREATE TABLE s.z{looks} (id int PRIMARY KEY)"))
-        .await;
-    let read = format!("{READ} table=\"s.z{looks}\"");
-    stage.logs(&read, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use tributary_tests::service::Service;
 use tributary_tests::stack::Stack;
 use tributary_tests::usage::cpu_seconds;
 
-use super::{MANY, PATIENCE, SOME, source, start, tables, three_tables, world};
+use super::{ALONE, MANY, PATIENCE, SOME, source, start, tables, three_tables, world};
 
 /// Of a core: what the source may take while nothing happens, and what its queries may take on the server.
 const IDLE_SHARE: f64 = 0.01;
@@ -49,6 +49,7 @@ async fn query_seconds(pipeline: &Pipeline, client: &Client) -> f64 {
 
 #[allow(clippy::print_stdout, reason = "a measurement is for people")]
 async fn watch_costs_nothing(name: &str, count: u32) {
+    let _alone = ALONE.lock().await;
     let (_stack, pipeline, client, source) = running(name, &tables(count)).await;
     let before = (
         query_seconds(&pipeline, &client).await,
@@ -136,6 +137,7 @@ async fn progress_per_minute(name: &str, sql: &[String]) -> f64 {
 
 #[allow(clippy::print_stdout, reason = "a measurement is for people")]
 async fn progress_is_small(name: &str, count: u32) {
+    let _alone = ALONE.lock().await;
     let few = progress_per_minute(&format!("{name}_3"), &three_tables()).await;
     let many = progress_per_minute(name, &tables(count)).await;
     println!("progress: {few:.0} bytes a minute with 3 tables, {many:.0} with {count}");

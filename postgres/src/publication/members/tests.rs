@@ -31,6 +31,7 @@ fn table(oid: u32, key: bool) -> CatalogTable {
         full_identity: false,
         partitioned: false,
         leaves: BTreeMap::new(),
+        leaf_writers: BTreeMap::new(),
         storage: Storage::default(),
         defaulted: BTreeSet::new(),
     }

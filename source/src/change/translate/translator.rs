@@ -44,6 +44,8 @@ pub(crate) struct Translator {
     pub(super) streamed: Streamed,
     pub(super) metadata: Arc<MetadataTopics>,
     pub(super) tally: Tally,
+    /// [`Translator::take_truncated`]
+    pub(super) truncated: Vec<(Arc<str>, u32)>,
 }
 
 /// What a message was, beside the records that it became.
@@ -94,7 +96,13 @@ impl Translator {
             streamed: Streamed::default(),
             metadata: Arc::default(),
             tally: Tally::default(),
+            truncated: Vec::new(),
         }
+    }
+
+    /// The topics whose tables were truncated since the last call, each with the transaction.
+    pub(crate) fn take_truncated(&mut self) -> Vec<(Arc<str>, u32)> {
+        std::mem::take(&mut self.truncated)
     }
 
     /// Whether no transaction is half read.
@@ -343,6 +351,7 @@ impl Translator {
             if let Some(window) = &mut self.window {
                 window.truncated(&table.topic);
             }
+            self.truncated.push((Arc::clone(&table.topic), origin.xid));
             let origin = self.event(|| table.display_name(), origin);
             let below = self.position.following_seq(origin.commit_lsn);
             let change = origin.change(Op::Truncate, None, None);

@@ -7,6 +7,9 @@ use tributary_postgres::catalog::{CatalogTable, LeafState, Storage};
 
 use super::ranges::TableSnapshot;
 
+/// So many TRUNCATEs of a table are remembered: where more come between two looks at the catalog, the table is read again.
+const TRUNCATES: usize = 16;
+
 /// What must not change about a table as long as its topic lives, and how far its rows are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TableProgress {
@@ -40,6 +43,9 @@ pub(crate) struct Followed {
     /// [`CatalogTable::leaves`]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) leaves: BTreeMap<u32, LeafState>,
+    /// Of a partitioned table: the newest transactions that truncated it as a whole, which the stream has told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) truncates: Vec<u32>,
     /// Of the array columns with several dimensions how many, by name. A Relation message does not say, nor does the
     /// catalog of a column that was renamed or dropped since.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -68,6 +74,21 @@ impl Followed {
         self.absent = true;
         self.leaves.clear();
         self.storage = None;
+    }
+
+    /// The stream tells that a transaction truncated the table as a whole.
+    pub(crate) fn truncated(&mut self, xid: u32) {
+        if self.leaves.is_empty() || self.truncates.last() == Some(&xid) {
+            return;
+        }
+        self.truncates.push(xid);
+        let old = self.truncates.len().saturating_sub(TRUNCATES);
+        self.truncates.drain(..old);
+    }
+
+    /// Takes over the files that those transactions gave the partitions.
+    pub(crate) fn take_over_truncates(&mut self, table: &CatalogTable) {
+        self.leaves = table.leaves_behind_truncates(&self.leaves, &self.truncates);
     }
 
     /// Takes over how a table's rows are stored.

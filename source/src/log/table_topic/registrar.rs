@@ -34,7 +34,7 @@ pub(crate) struct Registrar {
     /// What topics were found to take at the session's start, by topic: it serves the first time.
     max_record_bytes: Mutex<BTreeMap<String, usize>>,
     /// [`Registrar::take_retyped`]
-    pub(super) retyped: Mutex<BTreeSet<String>>,
+    retyped: Mutex<BTreeSet<String>>,
     /// What was asked of the topic once.
     dead_letters: OnceCell<Arc<DeadLetters>>,
 }
@@ -196,6 +196,11 @@ impl Registrar {
             .map(Some)
     }
 
+    /// What is in the topic is to be read again: it has not the form that its schema says, or will not have.
+    pub(crate) fn retyped(&self, topic: &str) {
+        locked(&self.retyped).insert(topic.to_owned());
+    }
+
     /// The topics whose newest schema cannot read what is there, since the last call: all rows are to be read again.
     pub(crate) fn take_retyped(&self) -> BTreeSet<String> {
         std::mem::take(&mut *locked(&self.retyped))
@@ -216,7 +221,7 @@ impl Registrar {
     }
 }
 
-pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -7,8 +7,8 @@ use tributary_schemas::table::Table;
 
 use super::forms::TextColumns;
 use super::key_id::{self, Cause};
-use super::registrar::{Registrar, locked};
-use crate::config::{OnKeyChange, OnTypeChange};
+use super::registrar::Registrar;
+use crate::config::{OnKeyChange, OnTypeChange, resnapshot_flag};
 use crate::log::progress::TableProgress;
 
 /// The ids of a table's schemas.
@@ -112,7 +112,7 @@ impl Registrar {
         }
         let reformed = self.allow_text(topic, table, text).await?;
         let schema = avro::value_schema(topic, table);
-        let (id, retyped) = self.offer_value(topic, &schema, known).await?;
+        let (id, retyped) = self.offer_value(topic, table, &schema, known).await?;
         let rekeyed = new_generation || known.is_some_and(|known| known.followed.rekeyed);
         let level = if rekeyed || retyped || reformed {
             BACKWARD
@@ -131,6 +131,7 @@ impl Registrar {
     async fn offer_value(
         &self,
         topic: &str,
+        table: &Table,
         schema: &str,
         known: Option<&TableProgress>,
     ) -> Result<(u32, bool), Error> {
@@ -142,15 +143,17 @@ impl Registrar {
         if known.is_none() {
             return Ok((self.register(&subject, schema).await?, false));
         }
-        if self.config.postgres.on_type_change == OnTypeChange::Stop {
-            return Err(refused.remedy(
-                "undo the change of the table; or set postgres.on_type_change = \"resnapshot\" and start the source: the schema \
-                 is registered all the same then, and all rows of the table are read again",
-            ));
+        if self.config.on_type_change(table) == OnTypeChange::Stop {
+            let flag = resnapshot_flag(&table.schema, &table.name);
+            return Err(refused.remedy(format!(
+                "undo the change of the table; or start the source once with `tributary-source run {flag}`: the schema is \
+                 registered all the same then, and all rows of the table are read again; or set on_type_change = \"resnapshot\" for it in \
+                 [[tables]], or postgres.on_type_change for all"
+            )));
         }
         self.set_compatibility(&subject, "NONE").await?;
         let id = self.register(&subject, schema).await?;
-        locked(&self.retyped).insert(topic.to_owned());
+        self.retyped(topic);
         Ok((id, true))
     }
 

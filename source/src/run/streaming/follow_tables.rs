@@ -13,7 +13,7 @@ use crate::run::watch::{Survey, Surveyed};
 use futures::stream::{self, StreamExt};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tributary_postgres::catalog::{CatalogTable, TopicNames};
+use tributary_postgres::catalog::{CatalogTable, KnownTypes, TopicNames};
 use tributary_runtime::{Error, Policy, ResultExt};
 
 /// How soon a table that could not be taken in is tried again.
@@ -61,6 +61,7 @@ impl Streaming {
             )));
         }
         self.miss_tables(&survey);
+        self.remember_truncates();
         let mut unread = Vec::new();
         for (topic, surveyed) in &survey.facts.tables {
             let renamed = self.tables.renamed.get(topic);
@@ -68,6 +69,7 @@ impl Streaming {
                 continue;
             }
             self.tables.renamed.remove(topic);
+            self.take_over_truncates(topic, &surveyed.table);
             let finding = self.finding(topic, surveyed);
             let relabelled = self.is_relabelled(topic, &surveyed.table);
             match finding {
@@ -232,6 +234,22 @@ impl Streaming {
             && let Some(known) = self.progress.get_mut().tables.get_mut(&table.topic)
         {
             known.followed.dimensions.extend(new);
+        }
+    }
+
+    /// Keeps what the columns' types are, before the watch has seen them: they may be dropped while their changes are
+    /// still to come.
+    pub(super) fn remember_types(&mut self, table: &TableTopic, types: &KnownTypes) {
+        let known = self.progress.get().tables.get(&*table.topic);
+        let Some(storage) = known.and_then(|known| known.followed.storage.as_ref()) else {
+            return;
+        };
+        let mut with = storage.clone();
+        with.types.add(types);
+        if with != *storage
+            && let Some(known) = self.progress.get_mut().tables.get_mut(&table.topic)
+        {
+            known.followed.storage = Some(with);
         }
     }
 
