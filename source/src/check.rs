@@ -67,20 +67,7 @@ async fn postgres(
         .select(&config.wanted())
         .await?;
     problems.extend(selection.problems().cloned());
-    let unused = config.unused_column_patterns(&selection.tables);
-    problems.extend(unused.map(|pattern| {
-        Problem::new(format!(
-            "`columns` has match = '{pattern}', which no column of the tables has"
-        ))
-        .remedy("correct it, or remove it")
-    }));
-    let unused = config.unused_table_patterns(&selection.tables);
-    problems.extend(unused.map(|pattern| {
-        Problem::new(format!(
-            "`tables` has match = '{pattern}', which no table has"
-        ))
-        .remedy("correct it, or remove it")
-    }));
+    problems.extend(unused_patterns(config, &selection.tables));
     let publications = config.publications();
     let mut missing = Vec::new();
     // What may not be read yet has to be published, too.
@@ -116,6 +103,22 @@ async fn postgres(
     problems.extend(selection.tables.iter().filter_map(CatalogTable::note));
     problems.extend(plugin::refused(config, &client, &database).await?);
     Ok(selection.tables)
+}
+
+/// Entries of the configuration that fit nothing.
+fn unused_patterns(config: &SourceConfig, tables: &[CatalogTable]) -> Vec<Problem> {
+    let problem = |entry: &str, pattern: &str, what: &str| {
+        Problem::new(format!(
+            "`{entry}` has match = '{pattern}', which no {what} has"
+        ))
+        .remedy("correct it, or remove it")
+    };
+    let columns = config.unused_column_patterns(tables);
+    let columns = columns.map(|pattern| problem("columns", pattern, "column of the tables"));
+    let named = config.unused_table_patterns(tables);
+    columns
+        .chain(named.map(|pattern| problem("tables", pattern, "table")))
+        .collect()
 }
 
 /// What is missing of the publications is made at the start, which takes CREATE on the database and the tables' owner.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "evolution/dropped_types.rs"]
+mod dropped_types;
 #[path = "evolution/identity.rs"]
 mod identity;
 #[path = "evolution/keyless.rs"]
@@ -28,8 +30,6 @@ mod shapes;
 mod stage;
 #[path = "evolution/statements.rs"]
 mod statements;
-#[path = "evolution/types.rs"]
-mod types;
 
 use std::time::Duration;
 
