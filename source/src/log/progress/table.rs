@@ -73,6 +73,7 @@ impl Followed {
     pub(crate) fn leave(&mut self) {
         self.absent = true;
         self.leaves.clear();
+        self.truncates.clear();
         self.storage = None;
     }
 
