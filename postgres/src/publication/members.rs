@@ -1,7 +1,7 @@
 //! Which tables our publications carry, and what puts that right: exactly the selected ones, and none without a key
 //! where updates are published, for there Postgres refuses the application's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use tokio_postgres::Client;
 use tributary_runtime::{Error, Problem};
@@ -27,6 +27,57 @@ struct Member {
 pub struct Members {
     keyed: HashMap<u32, Member>,
     keyless: HashMap<u32, Member>,
+    /// Of each publication that has tables, by its OID.
+    versions: HashMap<u32, Version>,
+}
+
+/// A publication's row in the catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Version {
+    /// The transaction that wrote it.
+    writer: u32,
+    owner: u32,
+}
+
+/// Publications that somebody has given another owner, which changes nothing of what they publish: by the transaction
+/// that wrote the publication's row before, the one that did it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewOwners(BTreeMap<u32, u32>);
+
+impl NewOwners {
+    /// Notes what has changed between two looks. If the owner has, the change is taken to be that one and no other; so
+    /// the looks are to be close together.
+    ///
+    /// Returns whether there was such a change.
+    pub fn note(&mut self, before: &Members, now: &Members) -> bool {
+        let changes = now.versions.iter().filter_map(|(oid, now)| {
+            let before = before.versions.get(oid)?;
+            let is_owner = before.writer != now.writer && before.owner != now.owner;
+            is_owner.then_some((before.writer, now.writer))
+        });
+        let count = self.0.len();
+        self.0.extend(changes);
+        self.0.len() > count
+    }
+
+    /// The [place](Members::place) that a place from before is now.
+    pub fn place(&self, before: u64) -> u64 {
+        let mut place = before;
+        // A transaction's number may come round again: no further than once through all of them.
+        for _ in 0..self.0.len() {
+            let writer = u32::try_from(place >> 32).unwrap_or_default();
+            match self.0.get(&writer) {
+                Some(later) => place = place_of(*later, place),
+                None => break,
+            }
+        }
+        place
+    }
+}
+
+/// The place of a table, given in the lower half, in a publication whose row this transaction wrote.
+fn place_of(writer: u32, table: u64) -> u64 {
+    (u64::from(writer) << 32) | (table & u64::from(u32::MAX))
 }
 
 /// What is to be run to put one table right.
@@ -45,7 +96,8 @@ pub struct Correction {
 // Lists and filters exist since PG15; to_jsonb asks for them on any version.
 const MEMBERS: &str = "
     SELECT p.pubname = $1, r.prrelid, r.oid, p.xmin::text::bigint, pg_catalog.format('%I.%I', n.nspname, c.relname),
-        pg_catalog.to_jsonb(r) ->> 'prqual' IS NOT NULL OR pg_catalog.to_jsonb(r) ->> 'prattrs' IS NOT NULL
+        pg_catalog.to_jsonb(r) ->> 'prqual' IS NOT NULL OR pg_catalog.to_jsonb(r) ->> 'prattrs' IS NOT NULL,
+        p.oid, p.pubowner
     FROM pg_catalog.pg_publication p
     JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
     JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
@@ -65,8 +117,13 @@ impl Members {
             .map_err(|e| database.explain(e))?;
         let mut members = Self::default();
         for row in &rows {
+            let version = Version {
+                writer: u32::try_from(row.get::<_, i64>(3)).unwrap_or_default(),
+                owner: row.get(7),
+            };
+            members.versions.insert(row.get(6), version);
             let member = Member {
-                place: u64::from(row.get::<_, u32>(2)) | row.get::<_, i64>(3).cast_unsigned() << 32,
+                place: place_of(version.writer, u64::from(row.get::<_, u32>(2))),
                 name: row.get(4),
                 restricted: row.get(5),
             };

@@ -15,7 +15,7 @@ use crate::config::SourceConfig;
 use tributary_postgres::catalog::{Catalog, CatalogTable, Fingerprint, Selection};
 use tributary_postgres::database::Database;
 use tributary_postgres::publication;
-use tributary_postgres::publication::{Members, PublicationNames};
+use tributary_postgres::publication::{Members, NewOwners, PublicationNames};
 
 /// How soon tables whose writers are awaited are looked at again.
 const SOON: Duration = Duration::from_millis(250);
@@ -46,6 +46,8 @@ pub(crate) struct Facts {
     pub(crate) fault: Option<Problem>,
     /// A publication that is not there: nothing comes any more.
     pub(crate) gone: Option<String>,
+    /// The publications' changes of owner since the watch began.
+    pub(crate) new_owners: NewOwners,
 }
 
 /// A selected table.
@@ -81,6 +83,8 @@ impl CatalogWatch {
             settled,
             writers: HashMap::new(),
             seen: None,
+            members: Members::default(),
+            new_owners: NewOwners::default(),
             round_trip: Duration::ZERO,
             told: BTreeSet::new(),
             wanted: Arc::clone(&wanted),
@@ -122,6 +126,9 @@ struct Watcher {
     settled: HashMap<u32, u64>,
     /// Of the others: the place, and the transactions that wrote to it before.
     writers: HashMap<u32, (u64, BTreeSet<String>)>,
+    /// What the publications had at the last look.
+    members: Members,
+    new_owners: NewOwners,
     /// The catalog as it was when all was as it should be.
     seen: Option<Fingerprint>,
     /// What a request that costs nothing takes.
@@ -212,6 +219,10 @@ impl Watcher {
         let unusable = selection.unusable.into_iter();
         let unusable = unusable.map(|one| (one.oid, one.table));
         let untold = unusable.chain(awaited).collect();
+        if self.new_owners.note(&self.members, &members) {
+            tracing::info!("a publication has another owner, and publishes what it did before");
+        }
+        self.members = members;
         let lsn = self.database.insert_lsn(&client).await?;
         self.client = Some(client);
         if is_correct && self.writers.is_empty() {
@@ -225,6 +236,7 @@ impl Watcher {
                 untold,
                 fault: publications.other.or(restricted),
                 gone: publications.missing,
+                new_owners: self.new_owners.clone(),
             },
         }))
     }

@@ -163,3 +163,52 @@ async fn a_locked_table_is_taken_in_later() {
     stage.logs(READ, 1).await;
     stage.converges("s.later", "s.later").await;
 }
+
+/// What is published does not depend on the publication's owner.
+#[tokio::test(flavor = "multi_thread")]
+async fn change_of_owner_reads_nothing() {
+    let sql = "CREATE TABLE s.t (id int PRIMARY KEY, v text); INSERT INTO s.t SELECT g, 'old' FROM generate_series(1, 50) g;
+        CREATE TABLE s.bag (v text); INSERT INTO s.bag VALUES ('old')";
+    let mut stage = Stage::begin("owner", sql, OFTEN).await;
+    let (role, publication) = (
+        format!("owner_{}", std::process::id()),
+        format!("tributary_{}", stage.pipeline.prefix()),
+    );
+    stage.run(&format!("CREATE ROLE {role} SUPERUSER")).await;
+    stage.look().await;
+    let told = "a publication has another owner";
+    let give = format!(
+        "ALTER PUBLICATION {publication} OWNER TO {role}; ALTER PUBLICATION {publication}_keyless OWNER TO {role}"
+    );
+    stage.run(&give).await;
+    stage.logs(told, 1).await;
+    stage.look().await;
+    stage
+        .run(&format!(
+            "REASSIGN OWNED BY {role} TO CURRENT_USER; DROP ROLE {role}"
+        ))
+        .await;
+    stage.logs(told, 2).await;
+    stage.look().await;
+    // Behind a restart it is no news either.
+    stage.source.stop(PATIENCE).unwrap();
+    stage.source.start().unwrap();
+    stage.source.wait_ready(PATIENCE).unwrap();
+    stage.look().await;
+    stage
+        .run("INSERT INTO s.t VALUES (51, 'new'); INSERT INTO s.bag VALUES ('new')")
+        .await;
+    stage.converges("s.t", "s.t").await;
+    stage.converges("s.bag", "s.bag").await;
+    let records = [
+        stage.records("s.t").await.len(),
+        stage.records("s.bag").await.len(),
+    ];
+    assert_eq!(records, [51, 2], "rows were read again");
+    // Altered and set back, together with a change of owner or not, may have lost changes.
+    let set =
+        |publish: &str| format!("ALTER PUBLICATION {publication} SET (publish = '{publish}')");
+    stage.run(&set("insert")).await;
+    stage.run(&set("insert, update, delete, truncate")).await;
+    stage.logs(READ, 1).await;
+}

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tributary_schemas::table::{Column, ColumnType, Table};
 
-use super::{Member, Members, PublicationNames};
+use super::{Member, Members, NewOwners, PublicationNames, Version};
 use crate::catalog::{CatalogTable, Selection, Storage};
 use crate::plugin::Plugin;
 
@@ -56,6 +56,7 @@ fn corrections(tables: Vec<CatalogTable>, keyed: &[u32], keyless: &[u32]) -> Vec
     let members = Members {
         keyed: members(keyed),
         keyless: members(keyless),
+        ..Members::default()
     };
     let found = members.corrections(&selection, &names());
     found.into_iter().map(|one| one.sql).collect()
@@ -115,11 +116,36 @@ fn a_table_that_nobody_selected_is_taken_out() {
 fn lists_and_filters_are_told() {
     let members = Members {
         keyed: members(&[1, 9]),
-        keyless: HashMap::new(),
+        ..Members::default()
     };
     let found = members.restricted(&names());
     let [problem] = &found[..] else {
         panic!("{found:?}")
     };
     assert!(problem.what.contains("\"s\".\"t9\""), "{problem}");
+}
+
+#[test]
+fn a_new_owner_is_told_from_another_definition() {
+    let members = |writer, owner| Members {
+        versions: HashMap::from([(7, Version { writer, owner })]),
+        ..Members::default()
+    };
+    let place = |writer: u64| writer << 32 | 16_400;
+    let mut new_owners = NewOwners::default();
+    assert!(
+        !new_owners.note(&Members::default(), &members(3, 10)),
+        "the first look"
+    );
+    assert!(!new_owners.note(&members(3, 10), &members(3, 10)));
+    assert!(new_owners.note(&members(3, 10), &members(4, 11)));
+    assert!(new_owners.note(&members(4, 11), &members(9, 10)));
+    assert_eq!(new_owners.place(place(3)), place(9));
+    assert_eq!(new_owners.place(place(4)), place(9));
+    assert!(
+        !new_owners.note(&members(9, 10), &members(12, 10)),
+        "it was altered, and is the same again"
+    );
+    assert_eq!(new_owners.place(place(3)), place(9));
+    assert_eq!(new_owners.place(place(12)), place(12));
 }

@@ -14,6 +14,7 @@ use futures::stream::{self, StreamExt};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tributary_postgres::catalog::{CatalogTable, KnownTypes, TopicNames};
+use tributary_postgres::publication::NewOwners;
 use tributary_runtime::{Error, Policy, ResultExt};
 
 /// How soon a table that could not be taken in is tried again.
@@ -70,6 +71,7 @@ impl Streaming {
             }
             self.tables.renamed.remove(topic);
             self.take_over_truncates(topic, &surveyed.table);
+            self.take_over_owner(topic, surveyed.place, &survey.facts.new_owners);
             let finding = self.finding(topic, surveyed);
             let relabelled = self.is_relabelled(topic, &surveyed.table);
             match finding {
@@ -102,6 +104,17 @@ impl Streaming {
         }
         self.tables.last = Some(survey);
         Ok(())
+    }
+
+    /// A table's publication has another owner: its place is another one by that alone.
+    fn take_over_owner(&mut self, topic: &str, place: u64, new_owners: &NewOwners) {
+        let known = self.progress.get().tables.get(topic);
+        let before = known.map(|known| known.followed.place);
+        if before.is_some_and(|before| before != place && new_owners.place(before) == place)
+            && let Some(known) = self.progress.get_mut().tables.get_mut(topic)
+        {
+            known.followed.place = place;
+        }
     }
 
     /// Whether an enum has other labels than progress remembers: the stream's shape may be older than the first look of
