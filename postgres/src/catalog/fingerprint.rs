@@ -5,14 +5,15 @@ use tributary_runtime::Error;
 
 use crate::database::Database;
 
-/// The catalogs that tables, their types, and publications are described in.
-const CATALOGS: [&str; 11] = [
+/// The catalogs that tables, their types, and publications are described in. Not `pg_type`, of which a database may have very
+/// many rows: of a type that a table uses nothing else can change than its name, its labels and its attributes, and the last two
+/// stand elsewhere.
+const CATALOGS: [&str; 10] = [
     "pg_class",
     "pg_attribute WHERE attnum > 0",
     "pg_index",
     "pg_inherits",
     "pg_namespace",
-    "pg_type",
     "pg_enum",
     "pg_publication",
     "pg_publication_rel",

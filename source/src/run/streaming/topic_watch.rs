@@ -12,14 +12,20 @@ use crate::log::progress::Progress;
 use crate::log::table_topic::Registrar;
 use crate::log::topics::DescribedTopic;
 
-/// The pause between two looks.
+/// The pause between two looks, at the least.
 const INTERVAL: Duration = Duration::from_secs(3);
+/// So many times what a look took: with thousands of topics they are looked at less often.
+const PAUSE_TO_LOOK: u32 = 50;
 
 /// By topic.
 type Ids = BTreeMap<String, String>;
 
-/// What the brokers said, and the ids that were asked about.
-type Look = (Ids, Result<BTreeMap<String, DescribedTopic>, Error>);
+/// What the brokers said, the ids that were asked about, and how long that took.
+type Look = (
+    Ids,
+    Result<BTreeMap<String, DescribedTopic>, Error>,
+    Duration,
+);
 
 /// The look that is under way.
 pub(super) struct TopicWatch {
@@ -42,7 +48,8 @@ impl TopicWatch {
     /// # Errors
     /// A topic is gone, or another one: what that means is for the next start to say, which compares.
     pub(super) fn attend(&mut self, progress: &Progress) -> Result<(), Error> {
-        if let Some(Ok((asked, found))) = self.looking.try_join_next() {
+        if let Some(Ok((asked, found, took))) = self.looking.try_join_next() {
+            self.next = Instant::now() + INTERVAL.max(took * PAUSE_TO_LOOK);
             match found {
                 Ok(found) => compare(&asked, &found, progress)?,
                 // The producer waits for the same brokers.
@@ -52,12 +59,12 @@ impl TopicWatch {
             }
         }
         if self.looking.is_empty() && Instant::now() >= self.next {
-            self.next = Instant::now() + INTERVAL;
             let (registrar, asked) = (Arc::clone(&self.registrar), ids(progress));
             self.looking.spawn(async move {
                 let topics: Vec<String> = asked.keys().cloned().collect();
+                let began = Instant::now();
                 let found = registrar.described(&topics).await;
-                (asked, found)
+                (asked, found, began.elapsed())
             });
         }
         Ok(())
