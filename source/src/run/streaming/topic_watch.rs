@@ -13,9 +13,9 @@ use crate::log::table_topic::Registrar;
 use crate::log::topics::DescribedTopic;
 
 /// The pause between two looks, at the least.
-const INTERVAL: Duration = Duration::from_secs(3);
-/// So many times what a look took: with thousands of topics they are looked at less often.
-const PAUSE_TO_LOOK: u32 = 50;
+const INTERVAL: Duration = Duration::from_secs(5);
+/// So many times what a look took: with thousands of topics they are looked at less often, for 1 % of a core at the most.
+const PAUSE_TO_LOOK: u32 = 100;
 
 /// By topic.
 type Ids = BTreeMap<String, String>;
