@@ -6,6 +6,8 @@
 
 /// All records of a Kafka transaction, and its position, are with the broker; the transaction is open.
 pub(crate) const PRODUCED: &str = "produced";
+/// The same, where there are records beside the position. For pauses.
+pub(crate) const PRODUCED_RECORDS: &str = "produced-records";
 /// A Kafka transaction is committed; nobody in this process knows it yet, and the slot least of all.
 pub(crate) const COMMITTED: &str = "committed";
 /// The slot is about to hear of a newer position.

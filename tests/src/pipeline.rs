@@ -249,27 +249,6 @@ impl Pipeline {
         Ok(())
     }
 
-    /// How many offsets a topic's partitions have given, those of open transactions too.
-    ///
-    /// # Errors
-    /// The broker does not say.
-    pub fn offsets_given(&self, topic: &str) -> Result<i64> {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", &self.kafka)
-            .create()?;
-        let timeout = Duration::from_secs(10);
-        let metadata = consumer.fetch_metadata(Some(topic), timeout)?;
-        let mut given = 0;
-        for partition in metadata
-            .topics()
-            .iter()
-            .flat_map(|topic| topic.partitions())
-        {
-            given += consumer.fetch_watermarks(topic, partition.id(), timeout)?.1;
-        }
-        Ok(given)
-    }
-
     /// Waits until the slot has confirmed all that is committed now.
     ///
     /// # Errors

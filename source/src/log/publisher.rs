@@ -238,6 +238,13 @@ fn publish(
         .map_err(|e| explain(e).context("begin a Kafka transaction"))?;
     let deadline = Instant::now() + TRANSACTION_TIMEOUT;
     let committed = produce(producer, progress, transaction, deadline)
+        .and_then(|()| drain(producer, deadline))
+        .inspect(|()| {
+            failpoint::hit(failpoint::PRODUCED);
+            if !transaction.outbox.records.is_empty() {
+                failpoint::hit(failpoint::PRODUCED_RECORDS);
+            }
+        })
         .and_then(|()| commit(producer, deadline))
         .inspect(|()| failpoint::hit(failpoint::COMMITTED));
     committed.map_err(|error| {
@@ -407,8 +414,6 @@ fn drain(producer: &BaseProducer<Deliveries>, deadline: Instant) -> Result<(), E
 }
 
 fn commit(producer: &BaseProducer<Deliveries>, deadline: Instant) -> Result<(), Error> {
-    drain(producer, deadline)?;
-    failpoint::hit(failpoint::PRODUCED);
     producer
         .commit_transaction(
             deadline
