@@ -1,7 +1,5 @@
 //! Unchanged TOASTed columns, looked up under keys of all kinds and beside schema changes.
 
-use std::time::{Duration, Instant};
-
 use super::stage::{OFTEN, PATIENCE, Stage};
 
 /// The operators of some are not in `pg_catalog`, which is all that is searched.
@@ -50,17 +48,7 @@ async fn a_column_is_renamed_while_it_is_looked_up() {
     stage.source.start().unwrap();
     let waits =
         "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 's.t'::regclass)";
-    let deadline = Instant::now() + PATIENCE;
-    while !stage
-        .client
-        .query_one(waits, &[])
-        .await
-        .unwrap()
-        .get::<_, bool>(0)
-    {
-        assert!(Instant::now() < deadline, "{}", stage.source.log_tail());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    stage.until(waits).await;
     other.batch_execute("COMMIT").await.unwrap();
     stage.catch_up().await;
     assert_eq!(bodies(&stage, "t").await, [9000]);

@@ -157,21 +157,6 @@ impl Stage {
         }
     }
 
-    /// Waits until a query says so.
-    async fn until(&self, query: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        while !self
-            .client
-            .query_one(query, &[])
-            .await
-            .unwrap()
-            .get::<_, bool>(0)
-        {
-            assert!(Instant::now() < deadline, "{query}: not so");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
     /// Runs statements while the source waits. If they wait for a lock of the source's, it goes on.
     async fn meanwhile(&mut self, pause: &Path, sql: &'static str) {
         self.reaches(pause).await;

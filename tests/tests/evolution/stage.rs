@@ -114,6 +114,22 @@ impl Stage {
         }
     }
 
+    /// Waits until a query says so.
+    pub(crate) async fn until(&self, query: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self
+            .client
+            .query_one(query, &[])
+            .await
+            .unwrap()
+            .get::<_, bool>(0)
+        {
+            let log = self.source.log_tail();
+            assert!(Instant::now() < deadline, "{query}: not so\n{log}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits until the source has looked at the catalog, and done what it found: the new table stands behind the others,
     /// and is empty.
     pub(crate) async fn look(&mut self) {
