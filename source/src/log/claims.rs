@@ -6,24 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use rdkafka::{Offset, TopicPartitionList};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use tributary_runtime::kafka;
 use tributary_runtime::{Error, ResultExt};
 
 use crate::config::SourceConfig;
-use crate::log::log_end::is_electing;
+use crate::log::log_end;
 use crate::log::progress::source_of;
-
-/// How long reading may take without coming further.
-const TIMEOUT: Duration = Duration::from_secs(30);
-const POLL: Duration = Duration::from_millis(200);
 
 /// What other sources' records in the progress topic say.
 pub(crate) struct Claims {
@@ -131,55 +122,16 @@ fn owners(last: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
 
 /// Reads the topic from where it was read to. Blocks.
 fn read_on(config: &SourceConfig, read: &mut Read) -> Result<(), Error> {
-    let topic = config.progress_topic();
-    let mut client = kafka::consumer_config(&config.kafka_client(), &config.slot_name());
-    client
-        .set("client.id", config.slot_name())
-        .set("enable.partition.eof", "true")
-        .set("fetch.wait.max.ms", "10");
-    let consumer: BaseConsumer<kafka::LogContext> = client
-        .create_with_context(kafka::LogContext)
-        .map_err(|e| kafka::classify(&e))?;
-    let deadline = Instant::now() + TIMEOUT;
-    let (low, end) = loop {
-        match consumer.fetch_watermarks(&topic, 0, TIMEOUT) {
-            Ok(offsets) => break offsets,
-            // A topic that was just created has no leader for a moment.
-            Err(error) if is_electing(&error) && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Err(error) => return Err(kafka::classify(&error)),
+    log_end::read_from(config, &config.progress_topic(), read.next, |message| {
+        read.next = Some(message.offset() + 1);
+        let key = String::from_utf8_lossy(message.key().unwrap_or_default());
+        if source_of(&key) != config.name {
+            match message.payload() {
+                Some(value) => read.last.insert(key.into_owned(), value.to_vec()),
+                None => read.last.remove(&*key),
+            };
         }
-    };
-    let begin = read.next.unwrap_or(low).max(low);
-    if begin >= end {
-        return Ok(());
-    }
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(&topic, 0, Offset::Offset(begin))
-        .and_then(|()| consumer.assign(&list))
-        .map_err(|e| kafka::classify(&e))?;
-    let mut deadline = Instant::now() + TIMEOUT;
-    while Instant::now() < deadline {
-        match consumer.poll(POLL) {
-            None => {}
-            // The end of what is committed.
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
-            Some(Err(error)) => return Err(kafka::classify(&error)),
-            Some(Ok(message)) => {
-                deadline = Instant::now() + TIMEOUT;
-                read.next = Some(message.offset() + 1);
-                let key = String::from_utf8_lossy(message.key().unwrap_or_default());
-                if source_of(&key) != config.name {
-                    match message.payload() {
-                        Some(value) => read.last.insert(key.into_owned(), value.to_vec()),
-                        None => read.last.remove(&*key),
-                    };
-                }
-            }
-        }
-    }
-    Err(Error::retry_msg("the broker gives no more records"))
+    })
 }
 
 #[cfg(test)]

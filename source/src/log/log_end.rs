@@ -63,6 +63,22 @@ pub(crate) fn progress(config: &SourceConfig) -> Result<Option<Progress>, Error>
     progress
 }
 
+/// Gives `visit` the committed records of a topic of one partition, from an offset on; without one, all.
+///
+/// # Errors
+/// Kafka does not answer.
+pub(super) fn read_from(
+    config: &SourceConfig,
+    topic: &str,
+    from: Option<i64>,
+    visit: impl FnMut(&BorrowedMessage<'_>),
+) -> Result<(), Error> {
+    let end = LogEnd::new(config)?;
+    let done = end.read_from((topic, 0), from, visit);
+    end.close();
+    done
+}
+
 /// The highest `tributary.seq` in topics with these numbers of partitions; `None` if they hold no record with one.
 /// `counter` counts the partitions.
 ///
@@ -175,6 +191,41 @@ impl LogEnd {
             rests = left;
         }
         Ok(())
+    }
+
+    /// Reads a partition to the end of what is committed.
+    fn read_from(
+        &self,
+        partition: Partition<'_>,
+        from: Option<i64>,
+        mut visit: impl FnMut(&BorrowedMessage<'_>),
+    ) -> Result<(), Error> {
+        let Some(filled) = self.filled(&[partition])?.pop() else {
+            return Ok(());
+        };
+        let begin = from.unwrap_or(filled.low).max(filled.low);
+        if begin >= filled.end {
+            return Ok(());
+        }
+        let begin = list([(partition, Offset::Offset(begin))].into_iter())?;
+        let explain = |e: &KafkaError| reading(partition, e);
+        self.committed.assign(&begin).map_err(|e| explain(&e))?;
+        let mut deadline = Instant::now() + REQUEST_TIMEOUT;
+        while Instant::now() < deadline {
+            match self.committed.poll(POLL) {
+                None => {}
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
+                Some(Err(error)) => return Err(explain(&error)),
+                Some(Ok(message)) => {
+                    deadline = Instant::now() + REQUEST_TIMEOUT;
+                    visit(&message);
+                }
+            }
+        }
+        Err(Error::retry_msg(format!(
+            "the broker gives no more records of topic '{}'",
+            partition.0
+        )))
     }
 
     /// The partitions that have offsets, and which.
@@ -347,7 +398,7 @@ fn list<'a>(
 }
 
 /// Whether a partition's leader is about to be known.
-pub(super) fn is_electing(error: &KafkaError) -> bool {
+fn is_electing(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tributary_runtime::Error;
 
 use crate::log::progress::{Progress, SnapshotRequest};
-use crate::log::specs::topic_specs;
-use crate::log::topics::TopicSpec;
+use crate::log::table_topic::topic_spec;
 use crate::run::gap::Gap;
 use crate::run::session::Session;
 
@@ -44,11 +43,12 @@ impl Session {
         lost: &BTreeSet<String>,
     ) -> Result<(), Error> {
         let recreated = recreated(progress, ids);
+        let partitions = self.topic_partitions()?;
         for topic in &recreated {
-            if let (Some(spec), Some(table)) =
-                (self.topic_spec(topic)?, progress.tables.get_mut(topic))
+            if let (Some(count), Some(table)) =
+                (partitions.get(topic), progress.tables.get_mut(topic))
             {
-                table.partitions = spec.partitions;
+                table.partitions = *count;
             }
         }
         for topic in recreated.iter().chain(lost) {
@@ -62,10 +62,13 @@ impl Session {
         Ok(())
     }
 
-    /// What a topic should be, if it is one of a selected table.
-    pub(super) fn topic_spec(&self, topic: &str) -> Result<Option<TopicSpec>, Error> {
-        let specs = topic_specs(&self.config, self.tables.iter().map(|one| &one.table))?;
-        Ok(specs.into_iter().find(|spec| spec.name == topic))
+    /// The partitions that the selected tables' topics are to have, by topic.
+    pub(super) fn topic_partitions(&self) -> Result<BTreeMap<String, i32>, Error> {
+        let specs = self.tables.iter().map(|table| {
+            let spec = topic_spec(&self.config, &table.table)?;
+            Ok((spec.name, spec.partitions))
+        });
+        specs.collect()
     }
 }
 

@@ -353,10 +353,11 @@ impl Session {
         identity: &SystemIdentity,
         position: Position,
     ) -> Result<Progress, Error> {
+        let partitions = self.topic_partitions()?;
         for (topic, table) in before.tables.iter_mut() {
             // A topic of that name may be another one by now, with other partitions.
-            if let Some(spec) = self.topic_spec(topic)? {
-                table.partitions = spec.partitions;
+            if let Some(count) = partitions.get(topic) {
+                table.partitions = *count;
             }
         }
         let mut progress = Progress::new(identity.system_id.clone(), identity.timeline, position);

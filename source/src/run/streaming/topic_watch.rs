@@ -11,18 +11,16 @@ use tributary_runtime::Error;
 use crate::log::progress::Progress;
 use crate::log::table_topic::Registrar;
 use crate::log::topics::DescribedTopic;
+use crate::run::lost_topics::TopicIds;
 
 /// The pause between two looks, at the least.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// So many times what a look took: with thousands of topics they are looked at less often, for 1 % of a core at the most.
 const PAUSE_TO_LOOK: u32 = 100;
 
-/// By topic.
-type Ids = BTreeMap<String, String>;
-
 /// What the brokers said, the ids that were asked about, and how long that took.
 type Look = (
-    Ids,
+    TopicIds,
     Result<BTreeMap<String, DescribedTopic>, Error>,
     Duration,
 );
@@ -72,7 +70,7 @@ impl TopicWatch {
 }
 
 /// The ids that progress has of the tables that are followed.
-fn ids(progress: &Progress) -> Ids {
+fn ids(progress: &Progress) -> TopicIds {
     let tables = progress.tables.iter();
     let followed = tables.filter(|(_, table)| !table.followed.absent);
     followed
@@ -81,7 +79,7 @@ fn ids(progress: &Progress) -> Ids {
 }
 
 fn compare(
-    asked: &Ids,
+    asked: &TopicIds,
     found: &BTreeMap<String, DescribedTopic>,
     progress: &Progress,
 ) -> Result<(), Error> {

@@ -20,7 +20,8 @@ impl Streaming {
 
     /// What the stream has told is no news in the catalog.
     pub(super) fn take_over_truncates(&mut self, topic: &str, table: &CatalogTable) {
-        let Some(known) = self.progress.get().tables.get(topic) else {
+        let known = self.progress.get().tables.get(topic);
+        let Some(known) = known.filter(|known| !known.followed.truncates.is_empty()) else {
             return;
         };
         let mut followed = known.followed.clone();
