@@ -27,7 +27,7 @@ impl Cause {
             Self::TextChanged => "undo the change of the key's columns",
             Self::Deleted => {
                 "let the registry have that version again (in Apicurio set its state to ENABLED, or restore the store), and \
-                 delete the newer one"
+                 delete the newer one for good (permanent=true): one that is deleted softly still answers for its text"
             }
             Self::Rewritten => {
                 "restore the registry from an export of the one before, which keeps texts and ids"
