@@ -235,14 +235,12 @@ impl TopicReader {
         let id = u32::from_be_bytes([*a, *b, *c, *d]);
         if !self.schemas.contains_key(&id) {
             let url = format!("{}/schemas/ids/{id}", self.registry);
-            let answer: Json = self
-                .http
-                .get(url)
-                .send()
-                .await?
-                .error_for_status()?
-                .json()
-                .await?;
+            // Apicurio was seen to leave a request without an answer, and to answer the next at once.
+            let answer = match self.http.get(&url).send().await {
+                Err(error) if error.is_timeout() => self.http.get(&url).send().await,
+                answer => answer,
+            };
+            let answer: Json = answer?.error_for_status()?.json().await?;
             let text = answer["schema"]
                 .as_str()
                 .context("no schema in the registry's answer")?;
