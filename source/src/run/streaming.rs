@@ -217,6 +217,8 @@ impl Streaming {
                 progressed = self.chunks.next() => self.progressed(progressed?)?,
                 () = tokio::task::yield_now(), if replaying => {}
                 filled = self.stream.fill(), if reads && !replaying => filled.map_err(|e| self.session.database.explain_stream(e))?,
+                // The server may be past it already, or tell when it is.
+                () = self.tables.watch.arrived() => self.report().await?,
                 _ = tick.tick() => self.report().await?,
                 () = context.shutdown.cancelled() => return Ok(()),
             }
@@ -439,7 +441,7 @@ impl Streaming {
             .set(self.received.bytes_since(self.durable.confirm()) as f64);
         let silence = self.stream.silence();
         self.silence.endure(silence, &self.session).await?;
-        let ask = Silence::asks_for_an_answer(silence);
+        let ask = Silence::asks_for_an_answer(silence) || self.tables.watch.awaits(self.received);
         let confirm = self.durable.confirm();
         failpoint::hit(failpoint::CONFIRMING);
         self.session.caught_up_to(self.received);

@@ -61,6 +61,8 @@ pub(crate) struct Surveyed {
 /// The newest survey; the watch ends when this is dropped.
 pub(crate) struct CatalogWatch {
     surveys: watch::Receiver<Option<Arc<Survey>>>,
+    /// The same, of which every survey is told once, whether the stream has passed it or not.
+    arrivals: watch::Receiver<Option<Arc<Survey>>>,
     /// The next survey is wanted even if it tells what the last one did.
     wanted: Arc<AtomicBool>,
     _task: JoinSet<()>,
@@ -92,10 +94,24 @@ impl CatalogWatch {
         let mut task = JoinSet::new();
         task.spawn(watcher.run(sender));
         Self {
+            arrivals: surveys.clone(),
             surveys,
             wanted,
             _task: task,
         }
+    }
+
+    /// Waits for the next survey. Cancel safe.
+    pub(crate) async fn arrived(&mut self) {
+        if self.arrivals.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether there is a survey that the stream has not passed yet.
+    pub(crate) fn awaits(&self, received: Lsn) -> bool {
+        let newest = self.surveys.borrow();
+        newest.as_ref().is_some_and(|survey| survey.lsn > received)
     }
 
     /// The stream has told of something that the next survey decides about, whatever the last one said.
