@@ -264,6 +264,7 @@ impl Reading<'_> {
         }
         let (output, mut batches) = mpsc::channel(1);
         let chunk_pages = self.session.config.snapshot.chunk_pages;
+        let spares = workers.spares();
         let mut reading = Some(Box::pin(workers.read(tables, planned, chunk_pages, output)));
         let mut in_flight = 0_usize;
         loop {
@@ -281,7 +282,7 @@ impl Reading<'_> {
                     self.publish(batch).await?;
                     in_flight += 1;
                 },
-                one = self.publisher.committed(), if in_flight > 0 => { one?; in_flight -= 1; }
+                one = self.publisher.committed(), if in_flight > 0 => { spares.put(one?.outbox); in_flight -= 1; }
             }
         }
         publish_progress(self.publisher, self.progress.get()).await

@@ -15,7 +15,7 @@ use tributary_schemas::table::Cell;
 
 use crate::change::origin::now_ns;
 use crate::failpoint;
-use crate::log::outbox::Outbox;
+use crate::log::outbox::{Outbox, Spares};
 use crate::log::table_topic::TableTopic;
 use crate::snapshot::relations::{Relation, relations_of};
 use crate::snapshot::shape::{self, HeldRelation};
@@ -72,10 +72,19 @@ impl SnapshotPoint {
 }
 
 /// Rows for one Kafka transaction, and what is read with them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) outbox: Outbox,
     pub(crate) read: Vec<Advance>,
+}
+
+impl Batch {
+    fn new(spares: &Spares) -> Self {
+        Self {
+            outbox: spares.take(),
+            read: Vec::new(),
+        }
+    }
 }
 
 /// Rows of a relation that are read.
@@ -93,6 +102,7 @@ pub(crate) struct Workers {
     clients: Vec<Client>,
     throttle: Arc<Throttle>,
     point: SnapshotPoint,
+    spares: Spares,
 }
 
 impl Workers {
@@ -123,7 +133,13 @@ impl Workers {
             clients,
             throttle: Arc::clone(throttle),
             point,
+            spares: Spares::default(),
         })
+    }
+
+    /// Where outboxes go that were handed over, once they are published.
+    pub(crate) fn spares(&self) -> Spares {
+        self.spares.clone()
     }
 
     /// The relations of these tables, in the tables' order.
@@ -179,7 +195,8 @@ impl Workers {
                 throttle: Arc::clone(&self.throttle),
                 point: self.point.clone(),
                 output: output.clone(),
-                batch: Batch::default(),
+                batch: Batch::new(&self.spares),
+                spares: self.spares.clone(),
             };
             workers.spawn(worker.run());
         }
@@ -201,6 +218,7 @@ struct Worker {
     point: SnapshotPoint,
     output: mpsc::Sender<Batch>,
     batch: Batch,
+    spares: Spares,
 }
 
 impl Worker {
@@ -310,8 +328,9 @@ impl Worker {
         if self.batch.read.is_empty() {
             return Ok(());
         }
+        let next = Batch::new(&self.spares);
         self.output
-            .send(std::mem::take(&mut self.batch))
+            .send(std::mem::replace(&mut self.batch, next))
             .await
             .map_err(|_| Error::retry_msg("the producer has stopped"))
     }
