@@ -97,10 +97,10 @@ demo: ## Show the whole path on real data, and compare every row (KEEP=1 leaves 
 	cargo build --release --workspace --bins
 	KEEP=$(KEEP) TRIBUTARY_BIN_DIR=$(TARGET)/release $(TARGET)/release/demo
 
-bench: ## Drain a backlog beside pg_recvlogical and Debezium, and measure (KEEP=1 leaves the stack running)
+bench: ## Drain backlogs beside pg_recvlogical and Debezium, start with few and many tables, and measure (SCENARIO="drain start start-many", KEEP=1)
 	$(install) debezium
 	cargo build --release --workspace --bins
-	KEEP=$(KEEP) TRIBUTARY_BIN_DIR=$(TARGET)/release $(TARGET)/release/bench
+	KEEP=$(KEEP) SCENARIO="$(SCENARIO)" TRIBUTARY_BIN_DIR=$(TARGET)/release $(TARGET)/release/bench
 
 clean-stack: ## Stop the stack and remove its data and logs, and those of test runs
 	for dir in $(STACK_DIR) target/test-stack-*; do \

@@ -14,12 +14,13 @@ mod topics;
 mod tributary;
 
 pub use drain::{Drain, Peer};
-pub use report::{Report, Round};
-pub use setting::{Bench, Size};
+pub use report::{Drained, Report, Round};
+pub use setting::{Bench, Plan, Scenario, Size};
 pub use start::Starts;
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
@@ -36,35 +37,49 @@ const MEMORY_LIMIT_BYTES: u64 = 64_000_000;
 /// How much more it may take for the larger backlog: what the allocator and the clients' threads leave to chance.
 const MEMORY_GROWTH: f64 = 1.10;
 
-/// Starts a stack in `dir`, drains two backlogs, starts with few tables and with many, prints a table and writes the
-/// report to `result`. `before` is a folder with the binaries of another build, to be measured in the same run.
+/// Starts a stack in `dir`, measures what is planned, prints a table and writes the report to `result`.
 ///
 /// # Errors
 /// Something does not run, a topic does not hold what was changed, or our memory is not bounded.
-pub async fn run(
-    dir: &Path,
-    result: &Path,
-    size: Size,
-    before: Option<PathBuf>,
-    keep: bool,
-) -> Result<()> {
-    let stack = start(dir, keep)?;
+pub async fn run(dir: &Path, result: &Path, plan: Plan) -> Result<()> {
+    let stack = start(dir, plan.keep)?;
+    let builds = Build::all(plan.before);
+    let drained = if plan.scenarios.contains(&Scenario::Drain) {
+        Some(drain(&stack, plan.size, &builds).await?)
+    } else {
+        None
+    };
+    let starts = start::measure(&stack, &builds, &plan.scenarios).await?;
+    let report = Report::new(&stack, plan.size, drained, starts).await?;
+    print(&report.table());
+    report.write(result)?;
+    progress(&format!("result in {}", result.display()));
+    if plan.keep {
+        progress(&format!("the stack runs on in {}", dir.display()));
+    } else {
+        drop(stack);
+        Stack::attach(dir)?.remove_data()?;
+    }
+    check_memory(&report)
+}
+
+/// First snapshots of pgbench's tables, and then backlogs of changes, each drained by all.
+async fn drain(stack: &Stack, size: Size, builds: &[Build]) -> Result<Drained> {
     let pipeline = {
-        let mut pipeline = Pipeline::new(&stack, "bench").await?;
+        let mut pipeline = Pipeline::new(stack, "bench").await?;
         pipeline.tables = vec!["public.*".to_owned()];
         pipeline
     };
     let bench = Bench {
-        stack: &stack,
+        stack,
         pipeline: &pipeline,
         client: pipeline.source().await?,
     };
     backlog::create_tables(&bench, size.scale).await?;
     // The reference copies the slot of ours, so ours goes first.
-    let builds = Build::all(before);
     let mut peers: Vec<Box<dyn Peer>> =
         vec![Box::new(Debezium::new(pipeline.dir().join("debezium")))];
-    for build in &builds {
+    for build in builds {
         // The reference copies the slot of this tree's build, and so that one has the bench's name.
         let own = match build.dir {
             Some(_) => pipeline.beside(build.suffix),
@@ -84,26 +99,19 @@ pub async fn run(
     peers.reverse();
     let mut rounds = Vec::new();
     for transactions in [size.transactions, 2 * size.transactions] {
-        rounds.push(round(&bench, &mut peers, transactions).await?);
-        if builds.len() > 1 {
-            // Now the other of the two goes first.
-            peers.swap(1, 2);
+        // Of two builds each goes first once: where one stands in a round decides up to a tenth of its rate.
+        for _ in builds {
+            rounds.push(round(&bench, &mut peers, transactions).await?);
+            if builds.len() > 1 {
+                peers.swap(1, 2);
+            }
         }
     }
-    let starts = start::measure(&stack, &builds).await?;
-    let report = Report::new(&bench, size, (rows, snapshots), rounds, starts).await?;
-    drop(peers);
-    print(&report.table());
-    report.write(result)?;
-    progress(&format!("result in {}", result.display()));
-    drop(bench);
-    if keep {
-        progress(&format!("the stack runs on in {}", dir.display()));
-    } else {
-        drop(stack);
-        Stack::attach(dir)?.remove_data()?;
-    }
-    check_memory(&report)
+    Ok(Drained {
+        rows,
+        snapshots,
+        rounds,
+    })
 }
 
 /// A stack without what an earlier run left in it.
@@ -156,15 +164,21 @@ async fn round(bench: &Bench<'_>, peers: &mut [Box<dyn Peer>], transactions: u64
 }
 
 fn check_memory(report: &Report) -> Result<()> {
-    let peaks: Vec<u64> = report
-        .rounds
-        .iter()
-        .flat_map(|round| &round.drains)
-        .filter(|drain| drain.peer == tributary::NAME)
-        .filter_map(|drain| drain.peak_resident_bytes)
-        .collect();
+    let Some(drained) = &report.drained else {
+        return Ok(());
+    };
+    // By the size of the backlog.
+    let mut peaks: BTreeMap<u64, u64> = BTreeMap::new();
+    for round in &drained.rounds {
+        let ours = round.drains.iter().filter(|it| it.peer == tributary::NAME);
+        for bytes in ours.filter_map(|drain| drain.peak_resident_bytes) {
+            let peak = peaks.entry(round.transactions).or_default();
+            *peak = bytes.max(*peak);
+        }
+    }
+    let peaks: Vec<u64> = peaks.into_values().collect();
     let [smaller, larger] = peaks[..] else {
-        bail!("the memory was not measured in both rounds");
+        bail!("the memory was not measured with both backlogs");
     };
     if smaller.max(larger) >= MEMORY_LIMIT_BYTES {
         bail!(

@@ -10,8 +10,9 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::drain::{Drain, count};
-use super::setting::{Bench, PARTS, Size};
+use super::setting::{PARTS, Size};
 use super::start::Starts;
+use crate::stack::Stack;
 
 /// One backlog, drained by each peer.
 #[derive(Debug, Clone, Serialize)]
@@ -24,6 +25,39 @@ pub struct Round {
     pub wal_bytes: u64,
     /// The peers in the order in which they ran, the reference first.
     pub drains: Vec<Drain>,
+}
+
+/// The drains, and the first snapshots before them.
+#[derive(Debug, Clone, Serialize)]
+pub struct Drained {
+    /// Rows of the tables at the first start.
+    pub rows: u64,
+    /// What reading them took.
+    pub snapshots: Vec<Drain>,
+    /// The drains.
+    pub rounds: Vec<Round>,
+}
+
+impl Drained {
+    /// What was read or changed, and by whom.
+    fn all(&self) -> impl Iterator<Item = (String, &[Drain])> {
+        let snapshot = (format!("{} rows", self.rows), self.snapshots.as_slice());
+        let rounds = self.rounds.iter();
+        let rounds =
+            rounds.map(|round| (format!("{} changes", round.events), round.drains.as_slice()));
+        std::iter::once(snapshot).chain(rounds)
+    }
+
+    /// How often our rate is the other's over all rounds: the geometric mean.
+    fn mean_times(&self, other: &str) -> Option<f64> {
+        let times: Option<Vec<f64>> = self
+            .rounds
+            .iter()
+            .map(|round| times(&round.drains, other))
+            .collect();
+        let logs: Vec<f64> = times?.into_iter().map(f64::ln).collect();
+        (!logs.is_empty()).then(|| (logs.iter().sum::<f64>() / count(logs.len() as u64)).exp())
+    }
 }
 
 /// Everything that is needed to read the figures.
@@ -41,28 +75,24 @@ pub struct Report {
     pub servers: BTreeMap<&'static str, String>,
     /// pgbench's scale.
     pub scale: u32,
-    /// Rows of the tables at the first start.
-    pub rows: u64,
-    /// What reading them took.
-    pub snapshots: Vec<Drain>,
-    /// The drains.
-    pub rounds: Vec<Round>,
+    /// What draining took; none if that was not measured.
+    pub drained: Option<Drained>,
     /// The first starts.
     pub starts: Vec<Starts>,
 }
 
 impl Report {
     pub(super) async fn new(
-        bench: &Bench<'_>,
+        stack: &Stack,
         size: Size,
-        (rows, snapshots): (u64, Vec<Drain>),
-        rounds: Vec<Round>,
+        drained: Option<Drained>,
         starts: Vec<Starts>,
     ) -> Result<Self> {
         let sql = "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI\"Z\"')";
-        let servers = bench.stack.versions();
+        let client = crate::shop::connect(stack.postgres_url()).await?;
+        let servers = stack.versions();
         Ok(Self {
-            date: bench.client.query_one(sql, &[]).await?.get(0),
+            date: client.query_one(sql, &[]).await?.get(0),
             commit: commit()?,
             processor: processor()?,
             load: fs::read_to_string("/proc/loadavg")?
@@ -76,9 +106,7 @@ impl Report {
                 .map(|(part, version)| (part.name(), version))
                 .collect(),
             scale: size.scale,
-            rows,
-            snapshots,
-            rounds,
+            drained,
             starts,
         })
     }
@@ -89,10 +117,8 @@ impl Report {
             "{:>15} {:<17} {:>8} {:>9} {:>9} {:>9} {:>9}\n",
             "", "", "seconds", "per s", "reference", "CPU s/M", "peak MB"
         );
-        let snapshot = (format!("{} rows", self.rows), &self.snapshots);
-        let rounds = self.rounds.iter();
-        let rounds = rounds.map(|round| (format!("{} changes", round.events), &round.drains));
-        for (what, drains) in std::iter::once(snapshot).chain(rounds) {
+        let others = [super::debezium::NAME, super::tributary::BEFORE];
+        for (what, drains) in self.drained.iter().flat_map(Drained::all) {
             for drain in drains {
                 let peak = drain.peak_resident_bytes.map(|bytes| count(bytes) / 1e6);
                 // Writing to a String cannot fail.
@@ -107,10 +133,20 @@ impl Report {
                     figure(peak, 1),
                 );
             }
-            for other in [super::debezium::NAME, super::tributary::BEFORE] {
+            for other in others {
                 if let Some(times) = times(drains, other) {
                     let _ = writeln!(table, "{what:>15} {times:.2} times the rate of {other}");
                 }
+            }
+        }
+        for other in others {
+            let mean = self.drained.as_ref().and_then(|all| all.mean_times(other));
+            if let Some(times) = mean {
+                let _ = writeln!(
+                    table,
+                    "{:>15} {times:.2} times the rate of {other}",
+                    "all drains"
+                );
             }
         }
         for starts in &self.starts {

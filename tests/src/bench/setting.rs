@@ -1,5 +1,7 @@
 //! What the peers are measured on: the servers, the size of the backlogs, and a word on how far it is.
 
+use std::path::PathBuf;
+
 use tokio_postgres::Client;
 
 use crate::pipeline::Pipeline;
@@ -19,7 +21,45 @@ pub struct Bench<'a> {
     pub client: Client,
 }
 
-/// What is measured.
+/// A thing to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    /// A first snapshot, then the drains of backlogs.
+    Drain,
+    /// First starts with three tables.
+    Start,
+    /// First starts with a thousand tables.
+    StartMany,
+}
+
+impl Scenario {
+    /// All of them, in the order in which they run.
+    pub const ALL: [Self; 3] = [Self::Drain, Self::Start, Self::StartMany];
+
+    /// What the command line calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Start => "start",
+            Self::StartMany => "start-many",
+        }
+    }
+}
+
+/// What is measured, on what.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What is measured.
+    pub scenarios: Vec<Scenario>,
+    /// How much.
+    pub size: Size,
+    /// A folder with the binaries of another build, to be measured in the same run.
+    pub before: Option<PathBuf>,
+    /// The stack runs on behind it.
+    pub keep: bool,
+}
+
+/// How much is drained.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
     /// pgbench's transactions in the first backlog; the second has twice as many. Each changes four rows.

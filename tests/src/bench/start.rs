@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-use super::setting::progress;
+use super::setting::{Scenario, progress};
 use super::tributary::{Build, slot};
 use crate::pipeline::Pipeline;
 use crate::service::Kind;
 use crate::stack::Stack;
 
 /// Numbers of tables, and how often each build starts with them, in turn.
-const WORLDS: [(u32, u32); 2] = [(3, 5), (1_000, 2)];
+const WORLDS: [(Scenario, u32, u32); 2] =
+    [(Scenario::Start, 3, 5), (Scenario::StartMany, 1_000, 2)];
 /// Created in one transaction: all their locks are held at once.
 const CREATED_AT_ONCE: usize = 100;
 const LIMIT: Duration = Duration::from_secs(1_200);
@@ -42,9 +43,14 @@ impl Starts {
 ///
 /// # Errors
 /// A source does not come to its slot.
-pub(super) async fn measure(stack: &Stack, builds: &[Build]) -> Result<Vec<Starts>> {
+pub(super) async fn measure(
+    stack: &Stack,
+    builds: &[Build],
+    scenarios: &[Scenario],
+) -> Result<Vec<Starts>> {
     let mut measured = Vec::new();
-    for (tables, rounds) in WORLDS {
+    let worlds = WORLDS.into_iter();
+    for (_, tables, rounds) in worlds.filter(|(scenario, ..)| scenarios.contains(scenario)) {
         let mut pipeline = Pipeline::new(stack, &format!("start{tables}")).await?;
         pipeline.tables = vec!["s.*".to_owned()];
         create(&pipeline, tables).await?;

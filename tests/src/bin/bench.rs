@@ -1,13 +1,13 @@
-//! `make bench`: drains a backlog and measures. `KEEP=1` leaves the stack running, `TRIBUTARY_BENCH_TRANSACTIONS` makes
-//! the backlog another size. `TRIBUTARY_BENCH_BEFORE` is a folder with the binaries of another build, which is measured in
-//! the same run.
+//! `make bench`: drains backlogs, starts with few tables and with many, and measures. `SCENARIO` names what alone is
+//! measured, `KEEP=1` leaves the stack running, `TRIBUTARY_BENCH_TRANSACTIONS` makes the backlog another size.
+//! `TRIBUTARY_BENCH_BEFORE` is a folder with the binaries of another build, which is measured in the same run.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
-use tributary_tests::bench::{self, Size};
+use tributary_tests::bench::{self, Plan, Scenario, Size};
 
 const TRANSACTIONS: u64 = 200_000;
 const SCALE: u32 = 10;
@@ -24,6 +24,21 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Those of these names; all where there is none.
+fn scenarios(names: &str) -> Result<Vec<Scenario>> {
+    let find = |name: &str| {
+        let found = Scenario::ALL.into_iter().find(|one| one.name() == name);
+        let all = Scenario::ALL.map(Scenario::name).join(", ");
+        found.with_context(|| format!("SCENARIO has '{name}'; there are {all}"))
+    };
+    let chosen: Vec<Scenario> = names.split_whitespace().map(find).collect::<Result<_>>()?;
+    Ok(if chosen.is_empty() {
+        Scenario::ALL.to_vec()
+    } else {
+        chosen
+    })
+}
+
 async fn measure() -> Result<()> {
     let keep = std::env::var("KEEP").is_ok_and(|keep| !matches!(keep.as_str(), "" | "0"));
     let transactions = match std::env::var("TRIBUTARY_BENCH_TRANSACTIONS") {
@@ -36,13 +51,18 @@ async fn measure() -> Result<()> {
         transactions,
         scale: SCALE,
     };
-    let before = std::env::var_os("TRIBUTARY_BENCH_BEFORE").map(PathBuf::from);
+    let plan = Plan {
+        scenarios: scenarios(&std::env::var("SCENARIO").unwrap_or_default())?,
+        size,
+        before: std::env::var_os("TRIBUTARY_BENCH_BEFORE").map(PathBuf::from),
+        keep,
+    };
     let target = PathBuf::from(std::env::var_os("CARGO_TARGET_DIR").unwrap_or("target".into()));
     let (stack, result) = (target.join("bench-stack"), target.join("bench/result.json"));
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
-        measured = Box::pin(bench::run(&stack, &result, size, before, keep)) => measured,
+        measured = Box::pin(bench::run(&stack, &result, plan)) => measured,
         // What runs is ended as the bench is dropped.
         _ = interrupt.recv() => bail!("interrupted"),
         _ = terminate.recv() => bail!("terminated"),
