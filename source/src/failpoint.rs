@@ -1,8 +1,10 @@
 //! Named places at which a test kills the process: one in every window between two steps that are not one.
 //!
 //! `TRIBUTARY_FAILPOINT="produced:3"` sends the process SIGKILL at the third hit of `produced`; without a number, at the
-//! first. `TRIBUTARY_PAUSE="produced:/some/file"` lets it wait there, or at a [`pause`], for as long as that file exists; beside
-//! it stands `/some/file.held` meanwhile. Only debug builds look: in a release build [`hit`] and [`pause`] are empty.
+//! first. `TRIBUTARY_PAUSE="produced:/some/file"` lets it wait there, or at a [`pause`], for as long as that file exists and says
+//! what it said when the wait began; so a file that says something else lets it go on to the next place. Beside it stands
+//! `/some/file.held` meanwhile, a line of what the file says, a space and where it waits. Only debug builds look: in a release
+//! build [`hit`] and [`pause`] are empty.
 
 /// All records of a Kafka transaction, and its position, are with the broker; the transaction is open.
 pub(crate) const PRODUCED: &str = "produced";
@@ -51,8 +53,8 @@ pub(crate) fn hit(name: &str) {
     }
     // Blocks its thread: only where that is the producer's.
     if let Some(pause) = PauseFile::asked(name) {
-        pause.begin();
-        while pause.lasts() {
+        let held = pause.begin("");
+        while held.lasts() {
             std::thread::sleep(PauseFile::POLL);
         }
     }
@@ -63,12 +65,12 @@ pub(crate) fn hit(name: &str) {
 #[inline]
 pub(crate) const fn hit(_name: &str) {}
 
-/// Waits for a test, if this is the pause that it has asked for.
+/// Waits for a test, if this is the pause that it has asked for, and tells it where.
 #[cfg(debug_assertions)]
-pub(crate) async fn pause(name: &str) {
+pub(crate) async fn pause(name: &str, place: impl FnOnce() -> String) {
     if let Some(pause) = PauseFile::asked(name) {
-        pause.begin();
-        while pause.lasts() {
+        let held = pause.begin(&place());
+        while held.lasts() {
             tokio::time::sleep(PauseFile::POLL).await;
         }
     }
@@ -78,7 +80,7 @@ pub(crate) async fn pause(name: &str) {
 #[cfg(not(debug_assertions))]
 #[inline]
 #[expect(clippy::unused_async, reason = "as in a debug build")]
-pub(crate) async fn pause(_name: &str) {}
+pub(crate) async fn pause(_name: &str, _place: impl FnOnce() -> String) {}
 
 /// Which hit of which failpoint.
 #[cfg(debug_assertions)]
@@ -146,19 +148,37 @@ impl PauseFile {
         })
     }
 
+    fn says(&self) -> Option<String> {
+        std::fs::read_to_string(&self.file).ok()
+    }
+
     fn held(&self) -> std::path::PathBuf {
         self.file.with_added_extension("held")
     }
 
     /// Without its file the test fails: it waits for that.
-    fn begin(&self) {
-        let _ = std::fs::write(self.held(), "");
+    fn begin(&'static self, place: &str) -> PauseWait {
+        let said = self.says();
+        let line = format!("{} {place}\n", said.as_deref().unwrap_or_default());
+        let _ = std::fs::write(self.held(), line);
+        PauseWait { pause: self, said }
     }
+}
 
+/// A wait at a place.
+#[cfg(debug_assertions)]
+#[derive(Debug)]
+struct PauseWait {
+    pause: &'static PauseFile,
+    said: Option<String>,
+}
+
+#[cfg(debug_assertions)]
+impl PauseWait {
     fn lasts(&self) -> bool {
-        let lasts = self.file.exists();
+        let lasts = self.said.is_some() && self.pause.says() == self.said;
         if !lasts {
-            let _ = std::fs::remove_file(self.held());
+            let _ = std::fs::remove_file(self.pause.held());
         }
         lasts
     }

@@ -98,13 +98,14 @@ impl<'a> Chunker<'a> {
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {ONE_SCAN}{}",
             lock.unwrap_or_default()
         );
-        failpoint::pause(failpoint::CHUNK_LOCKING).await;
+        let place = || published.display_name();
+        failpoint::pause(failpoint::CHUNK_LOCKING, place).await;
         let begun = self.client.batch_execute(&begin).await;
         if self.unless_changed(table, begun)?.is_none() {
             return Ok(None);
         }
         let snapshot = self.server_snapshot().await?;
-        failpoint::pause(failpoint::CHUNK_SNAPSHOT).await;
+        failpoint::pause(failpoint::CHUNK_SNAPSHOT, place).await;
         let now = Catalog::new(self.client, self.database)
             .table(found.oid)
             .await?;

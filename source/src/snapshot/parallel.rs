@@ -15,7 +15,7 @@ use tributary_schemas::table::Cell;
 
 use crate::change::origin::now_ns;
 use crate::failpoint;
-use crate::log::outbox::{Outbox, Spares};
+use crate::log::outbox::Outbox;
 use crate::log::table_topic::TableTopic;
 use crate::snapshot::relations::{Relation, relations_of};
 use crate::snapshot::shape::{self, HeldRelation};
@@ -72,19 +72,10 @@ impl SnapshotPoint {
 }
 
 /// Rows for one Kafka transaction, and what is read with them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) outbox: Outbox,
     pub(crate) read: Vec<Advance>,
-}
-
-impl Batch {
-    fn new(spares: &Spares) -> Self {
-        Self {
-            outbox: spares.take(),
-            read: Vec::new(),
-        }
-    }
 }
 
 /// Rows of a relation that are read.
@@ -102,7 +93,6 @@ pub(crate) struct Workers {
     clients: Vec<Client>,
     throttle: Arc<Throttle>,
     point: SnapshotPoint,
-    spares: Spares,
 }
 
 impl Workers {
@@ -133,13 +123,7 @@ impl Workers {
             clients,
             throttle: Arc::clone(throttle),
             point,
-            spares: Spares::default(),
         })
-    }
-
-    /// Where outboxes go that were handed over, once they are published.
-    pub(crate) fn spares(&self) -> Spares {
-        self.spares.clone()
     }
 
     /// The relations of these tables, in the tables' order.
@@ -195,8 +179,7 @@ impl Workers {
                 throttle: Arc::clone(&self.throttle),
                 point: self.point.clone(),
                 output: output.clone(),
-                batch: Batch::new(&self.spares),
-                spares: self.spares.clone(),
+                batch: Batch::default(),
             };
             workers.spawn(worker.run());
         }
@@ -218,13 +201,13 @@ struct Worker {
     point: SnapshotPoint,
     output: mpsc::Sender<Batch>,
     batch: Batch,
-    spares: Spares,
 }
 
 impl Worker {
     async fn run(mut self) -> Result<(), Error> {
         while let Some(chunk) = self.take() {
-            failpoint::pause(failpoint::SNAPSHOT_READING).await;
+            let place = || chunk.table.display_name();
+            failpoint::pause(failpoint::SNAPSHOT_READING, place).await;
             let doing = || format!("read table {}", chunk.table.display_name());
             let explain = |error| self.database.explain(error);
             let held = HeldRelation {
@@ -328,9 +311,8 @@ impl Worker {
         if self.batch.read.is_empty() {
             return Ok(());
         }
-        let next = Batch::new(&self.spares);
         self.output
-            .send(std::mem::replace(&mut self.batch, next))
+            .send(std::mem::take(&mut self.batch))
             .await
             .map_err(|_| Error::retry_msg("the producer has stopped"))
     }

@@ -86,7 +86,7 @@ impl RowReader {
         if !rows.iter().all(|row| snapshot.sees(row.origin.xid)) {
             return Ok(None);
         }
-        failpoint::pause(failpoint::LOOKUP_SNAPSHOT).await;
+        failpoint::pause(failpoint::LOOKUP_SNAPSHOT, String::new).await;
         let Some(target) = Target::resolve(&self.database, client, rows).await? else {
             return Ok(Some((HashMap::new(), insert_lsn)));
         };

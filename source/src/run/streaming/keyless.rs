@@ -182,7 +182,7 @@ impl Preparation {
         let slot = format!("tributary_{}", crate::change::origin::now_ns());
         let (snapshot, _slot) = self.create_slot(&other, &slot).await?;
         // From here on the stream waits.
-        failpoint::pause(failpoint::KEYLESS_SNAPSHOT).await;
+        failpoint::pause(failpoint::KEYLESS_SNAPSHOT, String::new).await;
         let begin = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
             literal(&snapshot)

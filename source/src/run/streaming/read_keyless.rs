@@ -108,7 +108,7 @@ impl Streaming {
         let Some(mut state) = known.and_then(|known| known.snapshot.clone()) else {
             return Ok(true);
         };
-        failpoint::pause(failpoint::KEYLESS_READING).await;
+        failpoint::pause(failpoint::KEYLESS_READING, String::new).await;
         let database = self.session.database.clone();
         let lsn = self.read_lsn();
         let below = self.translator.position().seq() + 1;
