@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use tributary_runtime::{Error, ResultExt};
+use tributary_runtime::{Error, Policy, ResultExt};
 use tributary_schemas::Lsn;
 use tributary_schemas::record::Op;
 
@@ -264,7 +264,6 @@ impl Reading<'_> {
         }
         let (output, mut batches) = mpsc::channel(1);
         let chunk_pages = self.session.config.snapshot.chunk_pages;
-        let spares = workers.spares();
         let mut reading = Some(Box::pin(workers.read(tables, planned, chunk_pages, output)));
         let mut in_flight = 0_usize;
         loop {
@@ -273,7 +272,12 @@ impl Reading<'_> {
                 break;
             }
             tokio::select! {
-                done = ended(&mut reading), if reading.is_some() => { done?; reading = None; }
+                done = ended(&mut reading), if reading.is_some() => {
+                    if let Err(error) = done {
+                        return Err(self.told_apart(error).await?);
+                    }
+                    reading = None;
+                }
                 received = inbox.next(), if reading.is_some() => if self.is_to_obey(&received?) {
                     reading = None;
                     batches.close();
@@ -282,7 +286,7 @@ impl Reading<'_> {
                     self.publish(batch).await?;
                     in_flight += 1;
                 },
-                one = self.publisher.committed(), if in_flight > 0 => { spares.put(one?.outbox); in_flight -= 1; }
+                one = self.publisher.committed(), if in_flight > 0 => { one?; in_flight -= 1; }
             }
         }
         publish_progress(self.publisher, self.progress.get()).await
@@ -298,8 +302,17 @@ impl Reading<'_> {
             return Ok(());
         }
         Err(Error::retry_msg(
-            "the tables have changed while the slot was created",
+            "the tables have changed since they were described",
         ))
+    }
+
+    /// What a type has become neither a lock nor a snapshot hides: rows that do not fit may be those of tables that are
+    /// to be described anew.
+    async fn told_apart(&self, error: Error) -> Result<Error, Error> {
+        if error.policy() == Policy::Stop {
+            self.unchanged_tables().await?;
+        }
+        Ok(error)
     }
 
     /// Whether a signal is one to obey. Others are passed over here.
