@@ -13,6 +13,7 @@ pub mod property;
 pub mod service;
 pub mod shop;
 pub mod stack;
+pub mod statements;
 pub mod usage;
 
 /// The folder that all data of tests go to: Cargo's target folder.

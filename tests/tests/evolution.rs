@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "evolution/amid_snapshots.rs"]
+mod amid_snapshots;
 #[path = "evolution/dropped_types.rs"]
 mod dropped_types;
+#[path = "evolution/every_statement.rs"]
+mod every_statement;
 #[path = "evolution/identity.rs"]
 mod identity;
 #[path = "evolution/keyless.rs"]

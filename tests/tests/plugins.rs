@@ -8,6 +8,8 @@ mod records;
 mod refused;
 #[path = "plugins/seeds.rs"]
 mod seeds;
+#[path = "plugins/statements.rs"]
+mod statements;
 #[path = "plugins/workload.rs"]
 mod workload;
 

@@ -22,9 +22,10 @@ impl Columns {
         let (schema, name) = table.split_once('.').context("not schema.table")?;
         let rows = client
             .query(
-                "SELECT a.attname::text, format_type(a.atttypid, NULL),
+                "SELECT a.attname::text, CASE WHEN t.typtype = 'c' THEN 'composite' ELSE format_type(a.atttypid, NULL) END,
                     EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary AND a.attnum = ANY(i.indkey))
                  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+                    JOIN pg_type t ON t.oid = a.atttypid
                  WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
                  ORDER BY a.attnum",
                 &[&schema, &name],
@@ -43,8 +44,14 @@ impl Columns {
         })
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.columns.iter().map(|(name, _)| name.as_str())
+    /// What selects them; composites as JSON, which has the names of their attributes.
+    pub(super) fn expressions(&self) -> Vec<String> {
+        let columns = self.columns.iter();
+        let expressions = columns.map(|(name, r#type)| match r#type.as_str() {
+            "composite" => format!("to_jsonb(\"{name}\")"),
+            _ => format!("\"{name}\""),
+        });
+        expressions.collect()
     }
 
     pub(super) fn quoted_table(&self) -> String {
@@ -128,7 +135,9 @@ pub async fn compare_search(
 fn expression(name: &str, r#type: &str) -> String {
     match r#type {
         "bytea" => format!("translate(encode(\"{name}\", 'base64'), E'\\n', '')"),
-        _ if r#type.ends_with("[]") => format!("to_json(\"{name}\")::text"),
+        _ if r#type.ends_with("[]") || r#type == "composite" => {
+            format!("to_json(\"{name}\")::text")
+        }
         _ => format!("\"{name}\"::text"),
     }
 }
@@ -152,7 +161,7 @@ fn agrees(got: Option<&RawValue>, wanted: Option<&str>, r#type: &str) -> Result<
         }
         "time without time zone" => text().is_ok_and(|text| trimmed(&text) == trimmed(wanted)),
         "interval" => super::avro_time::interval(&text()?)? == super::avro_time::interval(wanted)?,
-        _ if r#type.ends_with("[]") => {
+        _ if r#type.ends_with("[]") || r#type == "composite" => {
             serde_json::from_str::<Json>(got.get())? == serde_json::from_str::<Json>(wanted)?
         }
         _ => text().is_ok_and(|text| text == wanted),

@@ -55,7 +55,7 @@ async fn rows(client: &Client, columns: &Columns, table: &str) -> Result<BTreeMa
         .batch_execute("SET TimeZone = 'UTC'; SET DateStyle = ISO; SET extra_float_digits = 3")
         .await?;
     // As text, so that a copy of another type (an enum's text, say) is judged by what it says.
-    let all: Vec<String> = columns.names().map(|name| format!("\"{name}\"")).collect();
+    let all = columns.expressions();
     let key = columns.key_expression();
     let copy = format!(
         "COPY (SELECT {key}, {} FROM {table}) TO STDOUT",

@@ -197,8 +197,13 @@ impl Stage {
         std::fs::write(path, config.replacen(from, to, 1)).unwrap();
     }
 
-    pub(crate) async fn records(&self, table: &str) -> Vec<TopicRecord> {
+    /// A reader of the topics, however they are judged.
+    pub(crate) fn reader(&self) -> TopicReader {
         TopicReader::new(self.stack.kafka(), self.stack.registry_url())
+    }
+
+    pub(crate) async fn records(&self, table: &str) -> Vec<TopicRecord> {
+        self.reader()
             .read(&self.pipeline.topic(table))
             .await
             .unwrap()

@@ -210,6 +210,7 @@ async fn rewrite_without_new_values_reads_nothing() {
         "VACUUM FULL s.t",
         "CLUSTER s.t USING t_pkey",
         "ALTER TABLE s.t SET TABLESPACE other",
+        "ALTER TABLE s.t SET LOGGED",
         "ALTER TABLE s.t ADD COLUMN later int",
         "ALTER TABLE s.t ALTER COLUMN x SET STATISTICS 50",
         "ALTER TABLE s.t ADD COLUMN doubled int GENERATED ALWAYS AS (id * 2) STORED",
