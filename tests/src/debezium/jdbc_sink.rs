@@ -1,0 +1,72 @@
+//! A consumer of our topics that nobody here wrote: Debezium's JDBC sink, into a Postgres database.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use super::java::plugins;
+use super::worker::{Database, Worker};
+use crate::stack::{Stack, debezium_jdbc};
+
+/// The sink. Dropping it kills the process.
+#[derive(Debug)]
+pub struct JdbcSink {
+    worker: Worker,
+}
+
+impl JdbcSink {
+    /// Starts it: it reads `topics` from their beginnings, and makes the tables, upserts rows by the records' keys and
+    /// deletes them in the database. Configuration and log go into `dir`, whose name is the connector's.
+    ///
+    /// # Errors
+    /// It is not installed, or a file cannot be written.
+    pub fn start(stack: &Stack, dir: &Path, topics: &[String], database: &str) -> Result<Self> {
+        let database = Database::parse(database)?;
+        let url = format!(
+            "jdbc:postgresql://{}:{}/{}",
+            database.host, database.port, database.name
+        );
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        // The converter is with the other connector.
+        let plugins = [plugins()?, debezium_jdbc()?.join("plugins")];
+        let settings = [
+            ("name", &*name),
+            (
+                "connector.class",
+                "io.debezium.connector.jdbc.JdbcSinkConnector",
+            ),
+            ("topics", &topics.join(",")),
+            ("connection.url", &url),
+            ("connection.username", &database.user),
+            ("connection.password", &database.password),
+            ("primary.key.mode", "record_key"),
+            ("insert.mode", "upsert"),
+            ("delete.enabled", "true"),
+            ("schema.evolution", "basic"),
+        ];
+        let worker = Worker::start(stack, dir, &plugins, &settings)?;
+        Ok(Self { worker })
+    }
+
+    /// The quoted name of the table that it makes for a topic.
+    pub fn table(topic: &str) -> String {
+        format!("\"{}\"", topic.replace('.', "_"))
+    }
+
+    /// Whether it works.
+    ///
+    /// # Errors
+    /// It does not any more: the end of its log.
+    pub fn alive(&mut self) -> Result<()> {
+        let has_failed = self.worker.log().contains("Task threw an uncaught");
+        if has_failed || self.worker.child.try_wait()?.is_some() {
+            bail!("the JDBC sink has failed:\n{}", self.worker.log());
+        }
+        Ok(())
+    }
+
+    /// The last lines of its log.
+    pub fn log_tail(&self) -> String {
+        self.worker.log_tail()
+    }
+}
