@@ -1,15 +1,12 @@
 //! One Kafka transaction's worth of records, complete before the transaction begins.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// A bound on the bytes of one transaction; a single change may exceed it.
 pub(crate) const MAX_BYTES: usize = 2 << 20;
 /// A bound on the records of one transaction.
 pub(crate) const MAX_RECORDS: usize = 10_000;
-
-/// The bytes that an outbox has room for from the beginning. A buffer that grows doubles, and would be left half empty.
-const ROOM_BYTES: usize = MAX_BYTES + (64 << 10);
 
 /// Bytes of a batch that holds one record, beside its key, value and headers: 61 of the batch, and no more than 40
 /// of lengths and deltas (KIP-98).
@@ -55,14 +52,6 @@ impl Record {
 }
 
 impl Outbox {
-    /// One with room for as much as a transaction has.
-    fn with_room() -> Self {
-        Self {
-            bytes: Vec::with_capacity(ROOM_BYTES),
-            records: Vec::with_capacity(MAX_RECORDS),
-        }
-    }
-
     /// Whether it should be published before more is added.
     pub(crate) fn is_full(&self) -> bool {
         self.bytes.len() >= MAX_BYTES || self.records.len() >= MAX_RECORDS
@@ -106,27 +95,6 @@ impl Outbox {
         self.records.clear();
         self.bytes.clear();
         self.bytes.shrink_to(2 * MAX_BYTES);
-    }
-}
-
-/// Outboxes that were published, to be filled again: the memory of those that are on their way stays what it is, on
-/// whichever thread they are filled.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Spares(Arc<Mutex<Vec<Outbox>>>);
-
-impl Spares {
-    /// An empty outbox.
-    pub(crate) fn take(&self) -> Outbox {
-        self.outboxes().pop().unwrap_or_else(Outbox::with_room)
-    }
-
-    /// Gives an emptied one back.
-    pub(crate) fn put(&self, emptied: Outbox) {
-        self.outboxes().push(emptied);
-    }
-
-    fn outboxes(&self) -> MutexGuard<'_, Vec<Outbox>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
