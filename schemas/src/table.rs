@@ -25,6 +25,19 @@ impl Table {
         key.sort_unstable();
         key.into_iter().map(|(_, index)| index).collect()
     }
+
+    /// The names of the key's columns, in key order.
+    pub fn key(&self) -> Vec<String> {
+        let key = self.key_columns().into_iter();
+        key.map(|index| self.columns[index].name.clone()).collect()
+    }
+
+    /// Whether its rows cannot be told apart.
+    pub fn is_keyless(&self) -> bool {
+        self.columns
+            .iter()
+            .all(|column| column.key_position.is_none())
+    }
 }
 
 /// Digits of the largest `money`, a 64-bit number of hundredths.

@@ -55,10 +55,7 @@ impl CatalogTable {
     /// Whether its rows cannot be told apart: they are only ever appended, and Postgres would refuse the
     /// application's UPDATE and DELETE in a publication of these.
     pub fn is_keyless(&self) -> bool {
-        self.table
-            .columns
-            .iter()
-            .all(|column| column.key_position.is_none())
+        self.table.is_keyless()
     }
 
     /// Why old rows have values by now that no event tells of; `None` if they have not.
@@ -106,9 +103,7 @@ impl CatalogTable {
 
     /// The names of the key's columns, in key order.
     pub fn key(&self) -> Vec<String> {
-        let columns = &self.table.columns;
-        let key = self.table.key_columns().into_iter();
-        key.map(|index| columns[index].name.clone()).collect()
+        self.table.key()
     }
 }
 

@@ -157,7 +157,7 @@ impl Monitor {
         for (topic, table) in progress.tables.iter() {
             let counted = state.table(topic);
             table.table.clone_into(&mut counted.table);
-            counted.without_key = table.key_schema_id.is_none();
+            counted.without_key = table.is_keyless();
             counted.snapshot = table.snapshot.as_ref().map(|snapshot| {
                 let (pages, pages_left) = snapshot.pages();
                 TableReading {

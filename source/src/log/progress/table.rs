@@ -61,6 +61,13 @@ pub(crate) struct Followed {
     pub(crate) absent: bool,
 }
 
+impl TableProgress {
+    /// Whether its rows cannot be told apart: its records have no keys.
+    pub(crate) const fn is_keyless(&self) -> bool {
+        self.key_schema_id.is_none()
+    }
+}
+
 impl Followed {
     /// Takes over where a table is in the catalog.
     pub(crate) fn place(&mut self, place: u64, table: &CatalogTable) {

@@ -148,17 +148,16 @@ impl Registrar {
         self.config.apply_forms(&mut table);
         let text = TextColumns::new(typed, &table);
         let topic = self.config.topic_name(&table)?;
-        let key_columns = table.key_columns();
         failpoint::hit(failpoint::REGISTERING);
         let schemas = Box::pin(self.register_schemas(&topic, &table, &text, known)).await?;
         failpoint::hit(failpoint::REGISTERED);
         warn_of_text_forms(&table);
-        if key_columns.is_empty() {
+        if table.is_keyless() {
             warn_of_missing_key(&table);
         }
         let partitions = match known {
             Some(known) => known.partitions,
-            None if key_columns.is_empty() => 1,
+            None if table.is_keyless() => 1,
             None => self.config.kafka.partitions,
         };
         let max_record_bytes = self.max_record_bytes(&topic).await?;
@@ -169,7 +168,7 @@ impl Registrar {
             topic_id: self.topic_id(&topic),
             topic: topic.into(),
             partitions,
-            key_columns,
+            key_columns: table.key_columns(),
             table,
             key_schema_id: schemas.key,
             rekeyed: schemas.rekeyed,

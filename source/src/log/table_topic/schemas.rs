@@ -70,8 +70,7 @@ impl Registrar {
                 None => Ok((None, false)),
             };
         };
-        let key = table.key_columns().into_iter();
-        let key: Vec<_> = key.map(|at| table.columns[at].name.clone()).collect();
+        let key = table.key();
         let mut changed = key != known.followed.key;
         if changed {
             self.key_has_changed(topic, known, &key, None)?;

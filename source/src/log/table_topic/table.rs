@@ -20,7 +20,7 @@ pub(super) const CONNECTOR: &str = "postgresql";
 
 /// The topic that a table needs.
 pub(crate) fn topic_spec(config: &SourceConfig, table: &Table) -> Result<TopicSpec, Error> {
-    let keyless = table.key_columns().is_empty();
+    let keyless = table.is_keyless();
     Ok(TopicSpec {
         name: config.topic_name(table)?,
         partitions: if keyless { 1 } else { config.kafka.partitions },
@@ -64,19 +64,18 @@ impl TableTopic {
             db: "d".to_owned(),
             region: None,
         };
-        let key_columns = table.key_columns();
         Self {
             plan: EncodePlan::compile(&table, &identity),
             topic: "p.s.t".into(),
             topic_id: None,
-            partitions: if key_columns.is_empty() { 1 } else { 3 },
-            key_schema_id: (!key_columns.is_empty()).then_some(1),
+            partitions: if table.is_keyless() { 1 } else { 3 },
+            key_schema_id: (!table.is_keyless()).then_some(1),
             rekeyed: false,
             value_schema_id: 2,
             truncate_schema_id: 3,
             max_record_bytes: usize::MAX,
             dead_letters: None,
-            key_columns,
+            key_columns: table.key_columns(),
             table,
         }
     }
@@ -90,20 +89,13 @@ impl TableTopic {
             key_schema_id: self.key_schema_id,
             topic_id: self.topic_id.clone(),
             followed: Followed {
-                key: self.key(),
+                key: self.table.key(),
                 dimensions: self.dimensions(),
                 rekeyed: self.rekeyed,
                 ..Followed::default()
             },
             snapshot: None,
         }
-    }
-
-    /// The names of the key's columns, in key order.
-    pub(crate) fn key(&self) -> Vec<String> {
-        let columns = &self.table.columns;
-        let key = self.key_columns.iter();
-        key.map(|index| columns[*index].name.clone()).collect()
     }
 
     /// [`Followed::dimensions`]

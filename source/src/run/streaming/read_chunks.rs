@@ -55,7 +55,7 @@ impl Streaming {
             snapshot: snapshot.clone(),
         };
         let session = &self.session;
-        if known.key_schema_id.is_none() {
+        if known.is_keyless() {
             // A part of a bag cannot be told from the rest: all of it or nothing.
             self.chunks.keyless = Some(Keyless::start(session, task));
             return;
