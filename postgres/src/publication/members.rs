@@ -75,6 +75,13 @@ impl NewOwners {
     }
 }
 
+/// Of each change the transaction that wrote the publication's row before, and the one that did it.
+impl FromIterator<(u32, u32)> for NewOwners {
+    fn from_iter<T: IntoIterator<Item = (u32, u32)>>(changes: T) -> Self {
+        Self(changes.into_iter().collect())
+    }
+}
+
 /// The place of a table, given in the lower half, in a publication whose row this transaction wrote.
 fn place_of(writer: u32, table: u64) -> u64 {
     (u64::from(writer) << 32) | (table & u64::from(u32::MAX))

@@ -4,6 +4,7 @@ mod chunks;
 mod commands;
 mod follow_tables;
 mod keyless;
+mod membership;
 mod obey_signals;
 mod postponed;
 mod read_chunks;
@@ -11,7 +12,6 @@ mod read_keyless;
 mod silence;
 mod tables;
 mod topic_watch;
-mod truncates;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -339,9 +339,7 @@ impl Streaming {
         .doing(|| format!("prepare table {}", shape.display_name()))?;
         let table = match resolved {
             Resolved::Ours(table, types) => {
-                self.key_changed(&table);
-                self.remember_dimensions(&table);
-                self.remember_types(&table, &types);
+                self.learned(&table, &types);
                 Some(*table)
             }
             Resolved::NotOurs => None,

@@ -96,7 +96,9 @@ impl Followed {
 
     /// Takes over the files that those transactions gave the partitions.
     pub(crate) fn take_over_truncates(&mut self, table: &CatalogTable) {
-        self.leaves = table.leaves_behind_truncates(&self.leaves, &self.truncates);
+        if !self.truncates.is_empty() {
+            self.leaves = table.leaves_behind_truncates(&self.leaves, &self.truncates);
+        }
     }
 
     /// Takes over how a table's rows are stored.
