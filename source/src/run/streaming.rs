@@ -3,6 +3,7 @@
 mod chunks;
 mod commands;
 mod follow_tables;
+mod gate;
 mod keyless;
 mod membership;
 mod obey_signals;
@@ -37,7 +38,7 @@ use crate::run::signals::Inbox;
 use crate::telemetry;
 use chunks::Chunks;
 use commands::Commands;
-use keyless::Held;
+use gate::Gate;
 use silence::Silence;
 use tables::TablesFollowed;
 use topic_watch::TopicWatch;
@@ -94,7 +95,7 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
         received: progress.position.confirm(),
         progress: ProgressLog::new(progress),
         chunks: Chunks::default(),
-        held: None,
+        gate: Gate::default(),
         commands: Commands::new(inbox),
         in_flight: None,
         newest_commit_us: 0,
@@ -121,8 +122,7 @@ struct Streaming {
     translator: Translator,
     completer: Completer,
     chunks: Chunks,
-    /// The next transaction, which the rows of a table without a key come before.
-    held: Option<Held>,
+    gate: Gate,
     tables: TablesFollowed,
     topics: TopicWatch,
     decoder: Decoder,
@@ -171,9 +171,10 @@ impl Streaming {
         let mut tick = tokio::time::interval(STATUS_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let pause = match self.held {
-                Some(_) => Pause::Drained,
-                None => self.read_buffered().await?,
+            let pause = if self.gate.holds() {
+                Pause::Drained
+            } else {
+                self.read_buffered().await?
             };
             let full = match pause {
                 Pause::Relation(shape) => {
@@ -190,7 +191,7 @@ impl Streaming {
                     continue;
                 }
                 Pause::Keyless(begin) => {
-                    self.held = Some(Held::new(begin));
+                    self.gate.hold(begin, Instant::now());
                     false
                 }
                 Pause::Full => true,
@@ -209,7 +210,7 @@ impl Streaming {
             if full && self.in_flight.is_none() {
                 continue;
             }
-            let reads = !full && self.held.is_none();
+            let reads = !full && !self.gate.holds();
             let replaying = reads && self.is_replaying();
             tokio::select! {
                 committed = self.publisher.committed(), if self.in_flight.is_some() => self.committed(committed?),
@@ -229,10 +230,7 @@ impl Streaming {
     async fn between_transactions(&mut self) -> Result<(), Error> {
         self.attend_tables().await?;
         self.attend_types();
-        if self.keyless_is_due() {
-            self.complete_first().await?;
-            self.read_keyless().await?;
-        }
+        self.attend_keyless().await?;
         self.obey();
         self.drive_snapshots();
         Ok(())
@@ -255,6 +253,7 @@ impl Streaming {
     /// committed now.
     async fn read_buffered(&mut self) -> Result<Pause, Error> {
         self.translator.set_now_ns(now_ns());
+        let keeps_out = |begin: &Begin| self.gate.keeps_out(self.chunks.stage(), begin);
         let (mut reply, mut replayed) = (false, 0);
         let pause = loop {
             if self.translator.is_full(self.completer.max_rows()) {
@@ -262,7 +261,7 @@ impl Streaming {
             }
             let more = self.decoder.more()?;
             if !matches!(more, Decoded::Nothing) {
-                match apply(&mut self.translator, &self.chunks, &more, self.decoding)? {
+                match apply(&mut self.translator, keeps_out, &more, self.decoding)? {
                     None => continue,
                     Some(pause) => break pause,
                 }
@@ -310,7 +309,7 @@ impl Streaming {
                     self.received = self.received.max(wal_start);
                     self.decoding = wal_start;
                     let decoded = self.decoder.decode(payload)?;
-                    match apply(&mut self.translator, &self.chunks, &decoded, wal_start)? {
+                    match apply(&mut self.translator, keeps_out, &decoded, wal_start)? {
                         None => {}
                         Some(pause) => break pause,
                     }
@@ -469,10 +468,10 @@ impl Streaming {
     }
 }
 
-/// Applies a message, unless something must be looked up first.
+/// Applies a message, unless something must be looked up first, or a transaction is kept out.
 fn apply(
     translator: &mut Translator,
-    chunks: &Chunks,
+    keeps_out: impl Fn(&Begin) -> bool,
     decoded: &Decoded<'_>,
     lsn: Lsn,
 ) -> Result<Option<Pause>, Error> {
@@ -482,7 +481,7 @@ fn apply(
         Decoded::Message(Message::Relation(relation)) if !translator.knows(relation) => {
             Ok(Some(Pause::Relation(RelationShape::of(relation))))
         }
-        Decoded::Message(Message::Begin(begin)) if chunks.keyless_before(begin) => {
+        Decoded::Message(Message::Begin(begin)) if keeps_out(begin) => {
             Ok(Some(Pause::Keyless(*begin)))
         }
         Decoded::Message(message) => Ok(match translator.apply(message, lsn)? {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tributary_runtime::Error;
 
+use super::gate::Stage;
 use super::keyless::{Keyless, Preparing};
 use super::postponed::Postponed;
 use crate::change::watermark::Watermark;
 use crate::snapshot::beside::{Piece, Progressed, Reader};
-use tributary_postgres::pgoutput::Begin;
 
 /// What is being read.
 #[derive(Default)]
@@ -46,12 +46,9 @@ impl Chunks {
         }
     }
 
-    /// Whether the rows of a table without a key come before this transaction, or may have to.
-    pub(super) fn keyless_before(&self, begin: &Begin) -> bool {
-        self.keyless
-            .as_ref()
-            .and_then(Keyless::stands_at)
-            .is_some_and(|point| begin.final_lsn >= point)
+    /// How far the preparation of a table without a key is, if one is to be read.
+    pub(super) fn stage(&self) -> Option<Stage> {
+        self.keyless.as_ref().map(Keyless::stage)
     }
 
     /// Looks for tables to read again. Ends the reading of this topic's, if it is the one that is being read.

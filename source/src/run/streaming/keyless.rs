@@ -8,14 +8,13 @@
 //! there on no transaction is let in until it is known; and none behind it, until the rows are read.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tributary_runtime::{Error, ResultExt};
-use tributary_schemas::Lsn;
 
+use super::gate::Stage;
 use crate::change::watermark::WATERMARK_PREFIX;
 use crate::failpoint;
 use crate::log::table_topic::{Registrar, TableTopic};
@@ -24,7 +23,6 @@ use crate::snapshot::beside::Task;
 use crate::snapshot::relations::{Relation, relations};
 use tributary_postgres::catalog::{Catalog, CatalogTable};
 use tributary_postgres::database::Database;
-use tributary_postgres::pgoutput::Begin;
 use tributary_postgres::quote::literal;
 use tributary_postgres::replication::ReplicationConnection;
 use tributary_postgres::slot::{Awaited, Reminder, SlotCreation};
@@ -36,19 +34,6 @@ pub(super) struct Keyless {
     stage: watch::Receiver<Stage>,
     pub(super) preparing: Option<JoinHandle<Result<Option<Prepared>, Error>>>,
     pub(super) prepared: Option<Prepared>,
-    /// The stream has waited for long enough, and does not any more while the slot is being created.
-    pub(super) released: bool,
-}
-
-/// How far a preparation is. It is told before the server can send anything that comes behind.
-#[derive(Debug, Clone, Copy)]
-enum Stage {
-    /// Nothing has begun that concerns the stream.
-    Describing,
-    /// A slot is being created: its consistent point is behind this place.
-    Creating(Lsn),
-    /// It is created, with this consistent point.
-    Created(Lsn),
 }
 
 /// What a preparation comes to.
@@ -70,21 +55,6 @@ pub(super) struct Prepared {
     pub(super) relations: Vec<Relation>,
 }
 
-/// A transaction that has come in, and is not let in yet.
-pub(super) struct Held {
-    pub(super) begin: Begin,
-    pub(super) since: Instant,
-}
-
-impl Held {
-    pub(super) fn new(begin: Begin) -> Self {
-        Self {
-            begin,
-            since: Instant::now(),
-        }
-    }
-}
-
 impl Keyless {
     pub(super) fn start(session: &Session, task: Task) -> Self {
         let (sender, stage) = watch::channel(Stage::Describing);
@@ -102,7 +72,6 @@ impl Keyless {
             stage,
             preparing: Some(tokio::spawn(preparation.run())),
             prepared: None,
-            released: false,
         }
     }
 
@@ -126,20 +95,14 @@ impl Keyless {
         }
     }
 
-    /// From where on no transaction is let in; `None` for nowhere.
-    pub(super) fn stands_at(&self) -> Option<Lsn> {
-        match *self.stage.borrow() {
-            Stage::Describing => None,
-            Stage::Creating(since) => (!self.released).then_some(since),
-            Stage::Created(point) => Some(point),
-        }
+    /// How far it is, at this moment.
+    pub(super) fn stage(&self) -> Stage {
+        *self.stage.borrow()
     }
 
-    pub(super) fn consistent_point(&self) -> Option<Lsn> {
-        match *self.stage.borrow() {
-            Stage::Created(point) => Some(point),
-            Stage::Describing | Stage::Creating(_) => None,
-        }
+    /// Whether the snapshot is there.
+    pub(super) const fn is_prepared(&self) -> bool {
+        self.prepared.is_some()
     }
 }
 

@@ -56,6 +56,7 @@ impl Streaming {
         };
         let session = &self.session;
         if known.is_keyless() {
+            self.gate.begin();
             // A part of a bag cannot be told from the rest: all of it or nothing.
             self.chunks.keyless = Some(Keyless::start(session, task));
             return;

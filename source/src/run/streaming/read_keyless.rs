@@ -1,20 +1,17 @@
 //! What the stream does about a table without a key: it waits, and then lets the rows in.
 
 use super::Streaming;
+use super::gate::{Due, Opening};
 use super::keyless::{Prepared, Preparing};
 use crate::failpoint;
 use crate::run::session::STATUS_INTERVAL;
 use crate::snapshot::shape::{self, HeldRelation};
-use std::time::Duration;
+use std::time::Instant;
 use tributary_postgres::ctid::TidRange;
 use tributary_postgres::pgoutput::Message;
 use tributary_postgres::rows::{Row, Rows};
 use tributary_runtime::{Error, Policy, ResultExt};
 use tributary_schemas::Lsn;
-
-/// How long the stream waits for a slot, and for the rest of a preparation. A slot waits for all transactions that are
-/// open, which may be long; where commits wait for our confirmation, they and the slot would wait for each other.
-const MAX_HOLD: Duration = Duration::from_secs(5);
 
 impl Streaming {
     /// Takes over how far the preparation is.
@@ -32,63 +29,47 @@ impl Streaming {
         Ok(())
     }
 
-    /// Whether the stream stands where a table without a key is to be read. Between two transactions.
-    pub(super) fn keyless_is_due(&mut self) -> bool {
+    /// Reads a table without a key, if the stream stands where that is due. Between two transactions.
+    pub(super) async fn attend_keyless(&mut self) -> Result<(), Error> {
         let Some(keyless) = &self.chunks.keyless else {
-            return false;
+            return Ok(());
         };
-        let Some(point) = keyless.consistent_point() else {
-            return false;
-        };
-        if self.translator.begun() >= point {
-            // Its snapshot lacks what is in the log already.
-            self.postpone(&"the stream has passed the place of its snapshot");
-            return false;
+        let state = (keyless.stage(), keyless.is_prepared());
+        let passed = self.translator.position().confirm();
+        match self.gate.due(state, (self.translator.begun(), passed)) {
+            None => Ok(()),
+            Some(Due::Passed) => {
+                self.postpone(&"the stream has passed the place of its snapshot");
+                Ok(())
+            }
+            Some(Due::Read) => {
+                self.complete_first().await?;
+                self.read_keyless().await
+            }
         }
-        let is_there = self.translator.position().confirm() >= point
-            || self
-                .held
-                .as_ref()
-                .is_some_and(|held| held.begin.final_lsn >= point);
-        keyless.prepared.is_some() && is_there
     }
 
     /// Lets the transaction in that is held, if nothing keeps it out any more. Returns whether it did.
     pub(super) fn let_in(&mut self) -> Result<bool, Error> {
-        let Some(held) = &self.held else {
-            return Ok(false);
-        };
-        let begin = held.begin;
-        if self.chunks.keyless_before(&begin) {
-            if held.since.elapsed() < MAX_HOLD {
-                return Ok(false);
+        while let Some(opening) = self.gate.open(self.chunks.stage(), Instant::now()) {
+            match opening {
+                Opening::LetIn(begin) => {
+                    self.translator.apply(&Message::Begin(begin), Lsn::ZERO)?;
+                    return Ok(true);
+                }
+                Opening::Late => self.postpone(&"its snapshot is not ready in time"),
+                Opening::Release => tracing::warn!(
+                    table = self.chunks.keyless.as_ref().map(|it| &*it.table),
+                    "the slot to read the table under waits for transactions that are open: the stream goes on meanwhile"
+                ),
             }
-            self.hold_no_longer();
         }
-        self.held = None;
-        self.translator.apply(&Message::Begin(begin), Lsn::ZERO)?;
-        Ok(true)
-    }
-
-    /// A slot that is not there yet may still be in time. Behind its consistent point the stream cannot go with it.
-    fn hold_no_longer(&mut self) {
-        let Some(keyless) = &mut self.chunks.keyless else {
-            return;
-        };
-        if keyless.consistent_point().is_some() {
-            self.postpone(&"its snapshot is not ready in time");
-            return;
-        }
-        keyless.released = true;
-        tracing::warn!(
-            table = keyless.table,
-            "the slot to read the table under waits for transactions that are open: the stream goes on meanwhile"
-        );
+        Ok(false)
     }
 
     /// Puts all rows of the table into the log, while the stream stands still. Where its snapshot does not show them any
     /// more, what has entered the log is no harm: all of it is gone when the table is read again.
-    pub(super) async fn read_keyless(&mut self) -> Result<(), Error> {
+    async fn read_keyless(&mut self) -> Result<(), Error> {
         let keyless = self.chunks.keyless.as_mut();
         let Some(prepared) = keyless.and_then(|it| it.prepared.take()) else {
             return Ok(());
