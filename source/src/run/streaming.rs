@@ -11,6 +11,7 @@ mod postponed;
 mod read_chunks;
 mod read_keyless;
 mod silence;
+mod table_reader;
 mod tables;
 mod topic_watch;
 
@@ -29,7 +30,6 @@ use crate::change::translate::{Applied, Translator};
 use crate::change::watermark::Watermark;
 use crate::failpoint;
 use crate::log::outbox::Outbox;
-use crate::log::progress::SnapshotRequest;
 use crate::log::progress::{Position, ProgressLog};
 use crate::log::publisher::Transaction;
 use crate::log::publisher::{Committed, Publisher};
@@ -40,6 +40,7 @@ use chunks::Chunks;
 use commands::Commands;
 use gate::Gate;
 use silence::Silence;
+use table_reader::TableReader;
 use tables::TablesFollowed;
 use topic_watch::TopicWatch;
 use tributary_postgres::decoder::{Decoded, Decoder};
@@ -95,6 +96,7 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
         received: progress.position.confirm(),
         progress: ProgressLog::new(progress),
         chunks: Chunks::default(),
+        reader: TableReader::None,
         gate: Gate::default(),
         commands: Commands::new(inbox),
         in_flight: None,
@@ -122,6 +124,8 @@ struct Streaming {
     translator: Translator,
     completer: Completer,
     chunks: Chunks,
+    /// Of the table that [`Chunks`] says.
+    reader: TableReader,
     gate: Gate,
     tables: TablesFollowed,
     topics: TopicWatch,
@@ -215,7 +219,7 @@ impl Streaming {
             tokio::select! {
                 committed = self.publisher.committed(), if self.in_flight.is_some() => self.committed(committed?),
                 arrived = self.commands.arrived() => arrived?,
-                progressed = self.chunks.next() => self.progressed(progressed?)?,
+                news = self.reader.next(), if self.chunks.listens() => self.progressed(news?)?,
                 () = tokio::task::yield_now(), if replaying => {}
                 filled = self.stream.fill(), if reads && !replaying => filled.map_err(|e| self.session.database.explain_stream(e))?,
                 // The server may be past it already, or tell when it is.
@@ -236,15 +240,6 @@ impl Streaming {
         Ok(())
     }
 
-    /// Asks for all rows of a topic's table, beside the stream; a snapshot of it that is under way begins
-    /// again. Returns whether there is such a topic.
-    pub(crate) fn request_snapshot(&mut self, topic: &str, request: SnapshotRequest) -> bool {
-        self.chunks.abandon(topic);
-        let progress = self.progress.get_mut();
-        progress.position = self.translator.position();
-        progress.request_snapshot(topic, request)
-    }
-
     fn is_replaying(&self) -> bool {
         self.spool.as_ref().is_some_and(Spool::is_replaying)
     }
@@ -253,7 +248,7 @@ impl Streaming {
     /// committed now.
     async fn read_buffered(&mut self) -> Result<Pause, Error> {
         self.translator.set_now_ns(now_ns());
-        let keeps_out = |begin: &Begin| self.gate.keeps_out(self.chunks.stage(), begin);
+        let keeps_out = |begin: &Begin| self.gate.keeps_out(self.reader.stage(), begin);
         let (mut reply, mut replayed) = (false, 0);
         let pause = loop {
             if self.translator.is_full(self.completer.max_rows()) {
@@ -449,6 +444,7 @@ impl Streaming {
     /// Commits what came in, confirms it, and gives the slot back.
     async fn close(mut self) -> Result<(), Error> {
         self.chunks = Chunks::default();
+        self.reader = TableReader::None;
         loop {
             if self.in_flight.is_some() {
                 let committed = self.publisher.committed().await?;

@@ -69,7 +69,6 @@ pub(crate) enum Progressed {
     /// A low watermark is about to be written.
     Window {
         low: Watermark,
-        topic: Arc<str>,
         ready: oneshot::Sender<()>,
     },
     /// A high watermark is about to be written.
@@ -82,7 +81,6 @@ pub(crate) enum Progressed {
 
 /// Reads one table; dropping it ends that.
 pub(crate) struct Reader {
-    pub(crate) topic: Arc<str>,
     events: mpsc::Receiver<Progressed>,
     task: tokio::task::JoinHandle<Result<(), Error>>,
 }
@@ -97,7 +95,6 @@ impl Reader {
         task: Task,
     ) -> Self {
         let (output, events) = mpsc::channel(1);
-        let topic = Arc::clone(&task.topic);
         let beside = Beside {
             database: database.clone(),
             registrar: Arc::clone(registrar),
@@ -113,11 +110,7 @@ impl Reader {
             output,
         };
         let task = tokio::spawn(beside.run());
-        Self {
-            topic,
-            events,
-            task,
-        }
+        Self { events, task }
     }
 
     /// The next event; `None` when the table is read. Cancel safe.
@@ -266,7 +259,6 @@ impl Beside {
         let (ready, answered) = oneshot::channel();
         let window = Progressed::Window {
             low: low.clone(),
-            topic: Arc::clone(&self.task.topic),
             ready,
         };
         self.send(window).await?;

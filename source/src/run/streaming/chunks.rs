@@ -1,72 +1,138 @@
-//! The snapshots that run beside the stream: one table at a time, its chunks merged at their watermarks.
+//! The snapshots that run beside the stream, one table at a time: which one is read next, which window opens, which rows
+//! enter the log, and how the reading ends. Nothing is read here: what the reader, the stream and the tables tell comes in,
+//! and what is to be done is given back.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use tributary_runtime::Error;
-
-use super::gate::Stage;
-use super::keyless::{Keyless, Preparing};
 use super::postponed::Postponed;
 use crate::change::watermark::Watermark;
-use crate::snapshot::beside::{Piece, Progressed, Reader};
+use crate::log::progress::{Progress, TableProgress, Tables};
+use crate::snapshot::beside::{Piece, Task};
+
+/// Why a table's rows cannot be read.
+const GONE: &str = "it is gone, dropped or renamed";
 
 /// What is being read.
 #[derive(Default)]
 pub(super) struct Chunks {
     /// There is no table to read.
-    pub(super) idle: bool,
-    pub(super) reader: Option<Reader>,
-    /// The low watermark that is awaited, and the topic whose window it opens.
-    pub(super) low: Option<(Watermark, Arc<str>)>,
+    idle: bool,
+    /// The topic whose table is being read.
+    topic: Option<Arc<str>>,
+    /// The low watermark that is awaited.
+    low: Option<Watermark>,
     /// Rows that wait for their high watermark.
-    pub(super) piece: Option<Box<Piece>>,
-    pub(super) keyless: Option<Keyless>,
-    pub(super) postponed: Postponed,
+    piece: Option<Box<Piece>>,
+    postponed: Postponed,
 }
 
-/// What a reader told.
-pub(super) enum News {
-    Progressed(Progressed),
-    /// The table is read.
+/// What is to be done at a watermark.
+pub(super) enum Reached {
+    /// From here on the keys that the stream changes are kept.
+    OpenWindow(Arc<str>),
+    /// Rows enter the log, but for those that the stream has had meanwhile.
+    Merge(Box<Piece>),
+}
+
+/// The reading of a table has ended: its reader and its window are not needed any more.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// It is read, or not to be read any more.
     Done,
-    /// The preparation of a table without a key has got further.
-    Keyless(Preparing),
+    /// For this reason it cannot be read yet. It is tried again behind this pause; the stream and the other tables go on.
+    Postponed(Arc<str>, Duration, String),
+    /// For this reason its rows cannot be read; what the stream has of it is in the log.
+    GivenUp(Arc<str>, String),
 }
 
 impl Chunks {
-    /// What the readers have to tell; never ready while there is nothing. Cancel safe.
-    pub(super) async fn next(&mut self) -> Result<News, Error> {
-        match (&mut self.reader, &mut self.keyless) {
-            (Some(reader), _) if self.piece.is_none() => {
-                let event = reader.next().await?;
-                Ok(event.map_or(News::Done, News::Progressed))
-            }
-            (None, Some(keyless)) => Ok(News::Keyless(keyless.next().await)),
-            _ => std::future::pending().await,
+    /// Whether the next table is to be looked for.
+    pub(super) fn is_to_look(&self, now: Instant) -> bool {
+        self.topic.is_none() && (!self.idle || self.postponed.is_due(now))
+    }
+
+    /// Begins with the next table that is not read and may be tried, if there is one.
+    pub(super) fn begin(&mut self, progress: &Progress, now: Instant) -> Option<Task> {
+        let is_unread = |table: &TableProgress| table.snapshot.is_some();
+        self.postponed
+            .keep(|topic| progress.tables.get(topic).is_some_and(is_unread));
+        let next = progress.tables.iter().find_map(|(topic, table)| {
+            let snapshot = table.snapshot.as_ref()?;
+            let may_begin = !progress.snapshots_paused && self.postponed.allows(topic, now);
+            may_begin.then(|| Task {
+                topic: topic.as_str().into(),
+                known: table.clone(),
+                snapshot: snapshot.clone(),
+            })
+        });
+        self.idle = next.is_none();
+        self.topic = next.as_ref().map(|task| Arc::clone(&task.topic));
+        next
+    }
+
+    /// Whether the reader is listened to: not while rows wait for their watermark.
+    pub(super) const fn listens(&self) -> bool {
+        self.piece.is_none()
+    }
+
+    /// A low watermark is about to be written.
+    pub(super) fn window(&mut self, low: Watermark) {
+        self.low = Some(low);
+    }
+
+    /// A high watermark is about to be written.
+    pub(super) fn piece(&mut self, piece: Box<Piece>) {
+        self.piece = Some(piece);
+    }
+
+    /// A watermark has come through the stream: of ours, of another source, or of an earlier session.
+    pub(super) fn watermark(&mut self, mark: &Watermark) -> Option<Reached> {
+        if self.low.take_if(|low| low == mark).is_some() {
+            return self.topic.clone().map(Reached::OpenWindow);
+        }
+        let piece = self.piece.take_if(|piece| piece.high == *mark);
+        piece.map(Reached::Merge)
+    }
+
+    /// The reader has found no such table any more. The stream may have changes of it yet, and it may come back: the
+    /// catalog's watch tells when the stream has passed that.
+    pub(super) fn gone(&mut self, known: &Tables, now: Instant) -> Option<Ended> {
+        let known = self.topic.as_deref().and_then(|topic| known.get(topic));
+        if known.is_some_and(|known| known.followed.absent) {
+            self.give_up(GONE)
+        } else {
+            self.postpone(GONE, now)
         }
     }
 
-    /// How far the preparation of a table without a key is, if one is to be read.
-    pub(super) fn stage(&self) -> Option<Stage> {
-        self.keyless.as_ref().map(Keyless::stage)
+    /// Leaves the table for later.
+    pub(super) fn postpone(&mut self, reason: &str, now: Instant) -> Option<Ended> {
+        let topic = self.stop()?;
+        let pause = self.postponed.failed(&topic, now);
+        Some(Ended::Postponed(topic, pause, reason.to_owned()))
     }
 
-    /// Looks for tables to read again. Ends the reading of this topic's, if it is the one that is being read.
-    pub(super) fn abandon(&mut self, topic: &str) {
-        self.idle = false;
+    /// Its rows cannot be read.
+    pub(super) fn give_up(&mut self, reason: &str) -> Option<Ended> {
+        let topic = self.stop()?;
+        Some(Ended::GivenUp(topic, reason.to_owned()))
+    }
+
+    /// The table is read.
+    pub(super) fn done(&mut self) -> Option<Ended> {
+        self.stop().map(|_| Ended::Done)
+    }
+
+    /// A table is to be read anew, or not any more.
+    pub(super) fn abandon(&mut self, topic: &str) -> Option<Ended> {
+        self.wake();
         self.postponed.forget(topic);
-        if self.topic().is_some_and(|reading| **reading == *topic) {
-            self.stop();
+        if self.topic.as_deref() == Some(topic) {
+            self.done()
+        } else {
+            None
         }
-    }
-
-    /// Ends the reading, and looks for tables to read again.
-    pub(super) fn stop(&mut self) {
-        let postponed = std::mem::take(&mut self.postponed);
-        *self = Self {
-            postponed,
-            ..Self::default()
-        };
     }
 
     /// Looks for tables to read again.
@@ -74,13 +140,14 @@ impl Chunks {
         self.idle = false;
     }
 
-    /// The topic whose table is being read.
-    pub(super) fn topic(&self) -> Option<&Arc<str>> {
-        let reader = self.reader.as_ref().map(|reader| &reader.topic);
-        reader.or(self.keyless.as_ref().map(|keyless| &keyless.topic))
-    }
-
-    pub(super) const fn is_reading(&self) -> bool {
-        self.reader.is_some() || self.keyless.is_some()
+    /// Ends the reading, and looks for tables to read again. Returns the topic of the one that was being read.
+    fn stop(&mut self) -> Option<Arc<str>> {
+        self.wake();
+        self.low = None;
+        self.piece = None;
+        self.topic.take()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,14 +108,14 @@ impl Streaming {
     }
 
     /// The name of a topic's table.
-    fn name_of(&self, topic: &str) -> Option<&str> {
+    pub(super) fn name_of(&self, topic: &str) -> Option<&str> {
         let known = self.progress.get().tables.get(topic);
         known.map(|known| &*known.table)
     }
 
     /// A table is not followed any more.
     fn lose(&mut self, topic: &str, why: &str) {
-        self.chunks.abandon(topic);
+        self.abandon(topic);
         if let Some(known) = self.progress.get_mut().tables.get_mut(topic) {
             tracing::warn!(
                 table = known.table,

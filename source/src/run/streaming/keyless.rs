@@ -29,7 +29,6 @@ use tributary_postgres::slot::{Awaited, Reminder, SlotCreation};
 
 /// A table without a key that is to be read.
 pub(super) struct Keyless {
-    pub(super) topic: Arc<str>,
     pub(super) table: String,
     stage: watch::Receiver<Stage>,
     pub(super) preparing: Option<JoinHandle<Result<Option<Prepared>, Error>>>,
@@ -58,7 +57,7 @@ pub(super) struct Prepared {
 impl Keyless {
     pub(super) fn start(session: &Session, task: Task) -> Self {
         let (sender, stage) = watch::channel(Stage::Describing);
-        let (topic, table) = (Arc::clone(&task.topic), task.known.table.clone());
+        let table = task.known.table.clone();
         let preparation = Preparation {
             database: session.database.clone(),
             registrar: Arc::clone(&session.registrar),
@@ -67,7 +66,6 @@ impl Keyless {
             stage: sender,
         };
         Self {
-            topic,
             table,
             stage,
             preparing: Some(tokio::spawn(preparation.run())),

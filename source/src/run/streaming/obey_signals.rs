@@ -20,12 +20,8 @@ impl Streaming {
         let Some(applied) = obey(&received, &self.session.config.name, progress) else {
             return;
         };
-        let was_reading = self.chunks.is_reading();
         for topic in &applied.abandoned {
-            self.chunks.abandon(topic);
-        }
-        if was_reading && !self.chunks.is_reading() {
-            self.stop_reading();
+            self.abandon(topic);
         }
         self.chunks.wake();
         self.session.monitor.observe(self.progress.get());

@@ -18,26 +18,27 @@ struct Failures {
 
 impl Postponed {
     /// Counts a failure. Returns for how long the table is left alone.
-    pub(super) fn failed(&mut self, topic: &str) -> Duration {
+    pub(super) fn failed(&mut self, topic: &str, now: Instant) -> Duration {
         let count = self.0.get(topic).map_or(0, |failures| failures.count);
         let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(count));
         let pause = pause.min(LONGEST_PAUSE);
         let failures = Failures {
             count: count.saturating_add(1),
-            again: Instant::now() + pause,
+            again: now + pause,
         };
         self.0.insert(topic.to_owned(), failures);
         pause
     }
 
     /// Whether a table may be tried.
-    pub(super) fn allows(&self, topic: &str) -> bool {
-        self.0.get(topic).is_none_or(Failures::is_over)
+    pub(super) fn allows(&self, topic: &str, now: Instant) -> bool {
+        let failures = self.0.get(topic);
+        failures.is_none_or(|failures| failures.again <= now)
     }
 
     /// Whether one of them may be tried again.
-    pub(super) fn is_due(&self) -> bool {
-        self.0.values().any(Failures::is_over)
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.0.values().any(|failures| failures.again <= now)
     }
 
     pub(super) fn forget(&mut self, topic: &str) {
@@ -50,27 +51,23 @@ impl Postponed {
     }
 }
 
-impl Failures {
-    fn is_over(&self) -> bool {
-        self.again <= Instant::now()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Duration, LONGEST_PAUSE, Postponed};
+    use super::{Duration, Instant, LONGEST_PAUSE, Postponed};
 
     #[test]
     fn pauses_grow_to_a_limit_and_are_forgotten() {
         let mut postponed = Postponed::default();
-        let pauses: Vec<Duration> = (0..8).map(|_| postponed.failed("t")).collect();
+        let now = Instant::now();
+        let pauses: Vec<Duration> = (0..8).map(|_| postponed.failed("t", now)).collect();
         assert_eq!(pauses[..3], [1, 2, 4].map(Duration::from_secs));
         assert_eq!(pauses[7], LONGEST_PAUSE);
-        assert!(!postponed.allows("t") && postponed.allows("u") && !postponed.is_due());
+        assert!(!postponed.allows("t", now) && postponed.allows("u", now));
+        assert!(!postponed.is_due(now) && postponed.is_due(now + LONGEST_PAUSE));
         postponed.keep(|topic| topic == "t");
-        assert!(!postponed.allows("t"));
+        assert!(!postponed.allows("t", now) && postponed.allows("t", now + LONGEST_PAUSE));
         postponed.forget("t");
-        assert!(postponed.allows("t"));
-        assert_eq!(postponed.failed("t"), Duration::from_secs(1));
+        assert!(postponed.allows("t", now));
+        assert_eq!(postponed.failed("t", now), Duration::from_secs(1));
     }
 }

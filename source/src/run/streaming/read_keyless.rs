@@ -1,8 +1,10 @@
 //! What the stream does about a table without a key: it waits, and then lets the rows in.
 
 use super::Streaming;
+use super::chunks::Ended;
 use super::gate::{Due, Opening};
 use super::keyless::{Prepared, Preparing};
+use super::table_reader::TableReader;
 use crate::failpoint;
 use crate::run::session::STATUS_INTERVAL;
 use crate::snapshot::shape::{self, HeldRelation};
@@ -15,23 +17,27 @@ use tributary_schemas::Lsn;
 
 impl Streaming {
     /// Takes over how far the preparation is.
-    pub(super) fn keyless_prepared(&mut self, preparing: Preparing) -> Result<(), Error> {
+    pub(super) fn keyless_prepared(
+        &mut self,
+        preparing: Preparing,
+    ) -> Result<Option<Ended>, Error> {
         match preparing {
-            Preparing::Further | Preparing::Ready => {}
-            Preparing::Gone => self.gone(),
-            Preparing::Failed(error) if error.policy() == Policy::Retry => self.postpone(&error),
+            Preparing::Further | Preparing::Ready => Ok(None),
+            Preparing::Gone => Ok(self.gone()),
+            Preparing::Failed(error) if error.policy() == Policy::Retry => {
+                Ok(self.chunks.postpone(&error.to_string(), Instant::now()))
+            }
             Preparing::Failed(error) => {
-                let table = self.chunks.keyless.as_ref().map(|it| it.table.clone());
+                let table = self.reader.keyless().map(|it| it.table.clone());
                 let table = table.unwrap_or_default();
-                return Err(error.context(format!("prepare to read table {table}")));
+                Err(error.context(format!("prepare to read table {table}")))
             }
         }
-        Ok(())
     }
 
     /// Reads a table without a key, if the stream stands where that is due. Between two transactions.
     pub(super) async fn attend_keyless(&mut self) -> Result<(), Error> {
-        let Some(keyless) = &self.chunks.keyless else {
+        let Some(keyless) = self.reader.keyless() else {
             return Ok(());
         };
         let state = (keyless.stage(), keyless.is_prepared());
@@ -39,7 +45,7 @@ impl Streaming {
         match self.gate.due(state, (self.translator.begun(), passed)) {
             None => Ok(()),
             Some(Due::Passed) => {
-                self.postpone(&"the stream has passed the place of its snapshot");
+                self.postpone("the stream has passed the place of its snapshot");
                 Ok(())
             }
             Some(Due::Read) => {
@@ -51,15 +57,15 @@ impl Streaming {
 
     /// Lets the transaction in that is held, if nothing keeps it out any more. Returns whether it did.
     pub(super) fn let_in(&mut self) -> Result<bool, Error> {
-        while let Some(opening) = self.gate.open(self.chunks.stage(), Instant::now()) {
+        while let Some(opening) = self.gate.open(self.reader.stage(), Instant::now()) {
             match opening {
                 Opening::LetIn(begin) => {
                     self.translator.apply(&Message::Begin(begin), Lsn::ZERO)?;
                     return Ok(true);
                 }
-                Opening::Late => self.postpone(&"its snapshot is not ready in time"),
+                Opening::Late => self.postpone("its snapshot is not ready in time"),
                 Opening::Release => tracing::warn!(
-                    table = self.chunks.keyless.as_ref().map(|it| &*it.table),
+                    table = self.reader.keyless().map(|it| &*it.table),
                     "the slot to read the table under waits for transactions that are open: the stream goes on meanwhile"
                 ),
             }
@@ -70,14 +76,17 @@ impl Streaming {
     /// Puts all rows of the table into the log, while the stream stands still. Where its snapshot does not show them any
     /// more, what has entered the log is no harm: all of it is gone when the table is read again.
     async fn read_keyless(&mut self) -> Result<(), Error> {
-        let keyless = self.chunks.keyless.as_mut();
-        let Some(prepared) = keyless.and_then(|it| it.prepared.take()) else {
+        let TableReader::Keyless(keyless) = &mut self.reader else {
+            return Ok(());
+        };
+        let Some(prepared) = keyless.prepared.take() else {
             return Ok(());
         };
         if self.read_prepared(&prepared).await? {
-            self.chunks.keyless = None;
+            let ended = self.chunks.done();
+            self.end_reading(ended);
         } else {
-            self.postpone(&"it has changed, or is being changed, since its snapshot");
+            self.postpone("it has changed, or is being changed, since its snapshot");
         }
         Ok(())
     }
