@@ -363,10 +363,7 @@ impl Reading<'_> {
         let Some(progress) = self.progress.get_mut().tables.get_mut(&table.topic) else {
             return Ok(());
         };
-        let Some(snapshot) = progress.snapshot.take_if(|snapshot| snapshot.is_complete()) else {
-            return Ok(());
-        };
-        let Some(below) = snapshot.below else {
+        let Some(below) = progress.take_complete().and_then(|read| read.below) else {
             return Ok(());
         };
         let change = point.change(Op::Truncate, None, now_ns());

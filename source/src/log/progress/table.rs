@@ -66,6 +66,12 @@ impl TableProgress {
     pub(crate) const fn is_keyless(&self) -> bool {
         self.key_schema_id.is_none()
     }
+
+    /// Ends its snapshot, if all rows are read, and returns it: those in the log that are not among them are gone, as its
+    /// `below` says.
+    pub(crate) fn take_complete(&mut self) -> Option<TableSnapshot> {
+        self.snapshot.take_if(|snapshot| snapshot.is_complete())
+    }
 }
 
 impl Followed {

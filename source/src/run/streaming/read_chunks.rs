@@ -155,21 +155,22 @@ impl Streaming {
     ) -> Result<(), Error> {
         let (topic, name) = (&table.topic, table.display_name());
         self.session.monitor.rows_read(topic, &name, rows);
-        let complete = state.is_complete();
-        if complete {
-            if let Some(below) = state.below {
-                let lsn = self.read_lsn();
-                self.translator.append_gone_below(table, below, lsn)?;
-            }
-            tracing::info!(
-                table = table.display_name(),
-                rows = state.rows,
-                "the table's rows are in the log"
-            );
+        let Some(known) = self.progress.get_mut().tables.get_mut(topic) else {
+            return Ok(());
+        };
+        known.snapshot = Some(state);
+        let Some(read) = known.take_complete() else {
+            return Ok(());
+        };
+        if let Some(below) = read.below {
+            let lsn = self.read_lsn();
+            self.translator.append_gone_below(table, below, lsn)?;
         }
-        if let Some(known) = self.progress.get_mut().tables.get_mut(&table.topic) {
-            known.snapshot = (!complete).then_some(state);
-        }
+        tracing::info!(
+            table = name,
+            rows = read.rows,
+            "the table's rows are in the log"
+        );
         Ok(())
     }
 
