@@ -36,7 +36,7 @@ fn copy_statement(table: &Table, relation: &str, range: TidRange, filter: Option
 }
 
 /// Ranges are marked as read by the ctid of the last row, so rows must come in the order of their ctids: from the
-/// beginning, and by one process. For a transaction.
+/// beginning, and by one process. For the transaction that [`Rows`] are read in.
 pub const ONE_SCAN: &str =
     "SET LOCAL synchronize_seqscans = off; SET LOCAL max_parallel_workers_per_gather = 0";
 /// The same where a condition would let the planner choose an index. The catalog is not to be read behind it.
@@ -54,6 +54,8 @@ pub struct Rows {
     lines: Pin<Box<CopyOutStream>>,
     database: Database,
     filtered: bool,
+    /// Where the row before is.
+    last: Tid,
 }
 
 impl Rows {
@@ -80,14 +82,36 @@ impl Rows {
             lines: Box::pin(lines.map_err(|e| explain(database, filter.is_some(), e))?),
             database: database.clone(),
             filtered: filter.is_some(),
+            last: range.after,
         })
     }
 
-    /// The next row, as [`Row`] reads it.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+    /// The next row: where it is, and its line, as [`Row`] reads it. Cancel safe.
+    ///
+    /// # Errors
+    /// Those of the server. The row does not stand behind the one before: see [`ONE_SCAN`].
+    pub async fn next(&mut self) -> Result<Option<(Tid, Bytes)>, Error> {
         let line = self.lines.try_next().await;
-        line.map_err(|e| explain(&self.database, self.filtered, e))
+        let line = line.map_err(|e| explain(&self.database, self.filtered, e))?;
+        let Some(line) = line else {
+            return Ok(None);
+        };
+        let tid = place(&line)?;
+        if tid <= self.last {
+            return Err(Error::stop_msg(format!(
+                "the server gives the row at {tid:?} behind the one at {:?}: what is read could not be told",
+                self.last
+            )));
+        }
+        self.last = tid;
+        Ok(Some((tid, line)))
     }
+}
+
+/// Where the row of a line is.
+fn place(line: &[u8]) -> Result<Tid, Error> {
+    let end = memchr::memchr2(b'\t', b'\n', line).unwrap_or(line.len());
+    Tid::parse(&line[..end]).ok_or_else(|| Error::stop_msg("a row without a ctid"))
 }
 
 /// What a condition that fails on a row says may quote that row: its SQLSTATE alone is told.
@@ -99,27 +123,13 @@ fn explain(database: &Database, filtered: bool, error: tokio_postgres::Error) ->
     }
 }
 
-/// Refuses a row that does not stand behind the one before.
-pub fn in_order(before: Tid, tid: Tid) -> Result<Tid, Error> {
-    if tid > before {
-        return Ok(tid);
-    }
-    Err(Error::stop_msg(format!(
-        "the server gives the row at {tid:?} behind the one at {before:?}: what is read could not be told"
-    )))
-}
-
 /// Takes one row after the other apart; the buffers are reused.
 #[derive(Debug, Default)]
 pub struct Row(CopyRow);
 
 impl Row {
-    /// Where the row is, and its cells in the order of the table's columns.
-    pub fn parse<'a>(
-        &'a mut self,
-        line: &'a [u8],
-        table: &Table,
-    ) -> Result<(Tid, Vec<Cell<'a>>), Error> {
+    /// Its cells, in the order of the table's columns.
+    pub fn parse<'a>(&'a mut self, line: &'a [u8], table: &Table) -> Result<Vec<Cell<'a>>, Error> {
         let mut cells = self.0.parse(line);
         if cells.len() != table.columns.len() + 1 {
             return Err(Error::stop_msg(format!(
@@ -130,11 +140,9 @@ impl Row {
                 table.columns.len()
             )));
         }
-        let Cell::Text(tid) = cells.remove(0) else {
-            return Err(Error::stop_msg("a row without a ctid"));
-        };
-        let tid = Tid::parse(tid).ok_or_else(|| Error::stop_msg("a ctid of an unknown form"))?;
-        Ok((tid, cells))
+        // Where it is, [`Rows`] has told.
+        cells.remove(0);
+        Ok(cells)
     }
 }
 
@@ -142,7 +150,7 @@ impl Row {
 mod tests {
     use tributary_schemas::table::{Cell, Column, ColumnType, Table};
 
-    use super::{Row, copy_statement};
+    use super::{Row, copy_statement, place};
     use crate::ctid::{Tid, TidRange};
 
     fn table() -> Table {
@@ -176,8 +184,11 @@ mod tests {
     #[test]
     fn a_row_has_its_place_and_its_cells() {
         let mut row = Row::default();
-        let (tid, cells) = row.parse(b"(4,2)\tx\\ty\t\\N\n", &table()).unwrap();
-        assert_eq!(tid, Tid(4, 2));
+        let line = b"(4,2)\tx\\ty\t\\N\n";
+        assert_eq!(place(line).unwrap(), Tid(4, 2));
+        assert_eq!(place(b"(4,2)\n").unwrap(), Tid(4, 2), "without a column");
+        assert!(place(b"x\t(4,2)\n").is_err());
+        let cells = row.parse(line, &table()).unwrap();
         assert_eq!(cells, [Cell::Text(b"x\ty"), Cell::Null]);
         assert!(row.parse(b"(4,2)\tx\n", &table()).is_err());
     }

@@ -27,7 +27,6 @@ use tributary_postgres::catalog::Catalog;
 use tributary_postgres::ctid::TidRange;
 use tributary_postgres::database::Database;
 use tributary_postgres::quote::literal;
-use tributary_postgres::rows::{Row, in_order};
 
 /// How many bytes of rows are held until their watermark comes through the stream. Their number is bounded too: all of
 /// them become records of one transaction.
@@ -272,19 +271,17 @@ impl Beside {
         (marks, client): (&Client, &Client),
         mut chunk: Box<ChunkReading>,
     ) -> Result<bool, Error> {
-        let mut row = Row::default();
         loop {
             let (mut rows, mut bytes) = (Vec::new(), 0);
             let (mut to, mut whole) = (None, false);
             let max_rows = self.throttle.rows_per_second().min(MAX_RECORDS);
             while bytes < PIECE_BYTES && rows.len() < max_rows {
-                let Some(line) = chunk.rows.next().await? else {
+                let Some((tid, line)) = chunk.rows.next().await? else {
                     whole = true;
                     break;
                 };
                 bytes += line.len();
-                let (tid, _) = row.parse(&line, &chunk.table.table)?;
-                to = Some(in_order(to.unwrap_or(chunk.range.after), tid)?);
+                to = Some(tid);
                 rows.push(line);
             }
             let read = TidRange {

@@ -23,8 +23,7 @@ use crate::snapshot::throttle::Throttle;
 use tributary_postgres::ctid::{Tid, TidRange};
 use tributary_postgres::database::Database;
 use tributary_postgres::quote::literal;
-use tributary_postgres::rows::{ONE_SCAN, in_order};
-use tributary_postgres::rows::{Row, Rows};
+use tributary_postgres::rows::{ONE_SCAN, Row, Rows};
 
 /// A range of one relation.
 #[derive(Debug, Clone)]
@@ -260,10 +259,8 @@ impl Worker {
         let mut row = Row::default();
         let handled_at_ns = now_ns();
         let (mut after, mut count) = (chunk.range.after, 0);
-        let mut last = after;
-        while let Some(line) = rows.next().await? {
-            let (tid, cells) = row.parse(&line, table)?;
-            last = in_order(last, tid)?;
+        while let Some((tid, line)) = rows.next().await? {
+            let cells = row.parse(&line, table)?;
             self.append(chunk, &cells, handled_at_ns)?;
             count += 1;
             self.throttle.spend(1);

@@ -62,7 +62,7 @@ impl Translator {
         let lsn = self.watermark_lsn()?;
         let mut row = Row::default();
         for line in &read.rows {
-            let (_, cells) = row.parse(line, &read.table.table)?;
+            let cells = row.parse(line, &read.table.table)?;
             let key = read.table.key_bytes(&cells)?;
             if !key.as_ref().is_some_and(|key| window.has(key)) {
                 self.append_read(&read.table, key.as_deref(), &cells, lsn)?;

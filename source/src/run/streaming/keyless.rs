@@ -25,6 +25,7 @@ use tributary_postgres::catalog::{Catalog, CatalogTable};
 use tributary_postgres::database::Database;
 use tributary_postgres::quote::literal;
 use tributary_postgres::replication::ReplicationConnection;
+use tributary_postgres::rows::ONE_SCAN;
 use tributary_postgres::slot::{Awaited, Reminder, SlotCreation};
 
 /// A table without a key that is to be read.
@@ -145,7 +146,7 @@ impl Preparation {
         // From here on the stream waits.
         failpoint::pause(failpoint::KEYLESS_SNAPSHOT, String::new).await;
         let begin = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; {ONE_SCAN}",
             literal(&snapshot)
         );
         let explain = |error| self.database.explain(error);

@@ -146,8 +146,8 @@ impl Streaming {
                 line = rows.next() => line.doing(|| format!("read table {}", table.display_name()))?,
                 _ = tick.tick() => { self.report().await?; continue; }
             };
-            let Some(line) = line else { break };
-            let (_, cells) = row.parse(&line, &table.table)?;
+            let Some((_, line)) = line else { break };
+            let cells = row.parse(&line, &table.table)?;
             self.translator.append_read(table, None, &cells, lsn)?;
             count += 1;
             if self.translator.is_full(usize::MAX) {
