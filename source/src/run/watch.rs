@@ -1,5 +1,7 @@
 //! Watches the catalog beside the stream: tables that appear, go and change without a word in the stream.
 
+mod settling;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +14,7 @@ use tributary_runtime::{Error, Problem};
 use tributary_schemas::Lsn;
 
 use crate::config::SourceConfig;
+use settling::Settling;
 use tributary_postgres::catalog::{Catalog, CatalogTable, Fingerprint, Selection};
 use tributary_postgres::database::Database;
 use tributary_postgres::publication;
@@ -82,8 +85,7 @@ impl CatalogWatch {
             config,
             database,
             client: None,
-            settled,
-            writers: HashMap::new(),
+            settling: Settling::new(settled),
             seen: None,
             members: Members::default(),
             new_owners: NewOwners::default(),
@@ -138,10 +140,7 @@ struct Watcher {
     publications: PublicationNames,
     database: Database,
     client: Option<Client>,
-    /// Tables all of whose changes behind some moment are in the stream, with their [`Members::place`].
-    settled: HashMap<u32, u64>,
-    /// Of the others: the place, and the transactions that wrote to it before.
-    writers: HashMap<u32, (u64, BTreeSet<String>)>,
+    settling: Settling,
     /// What the publications had at the last look.
     members: Members,
     new_owners: NewOwners,
@@ -181,7 +180,7 @@ impl Watcher {
                     tracing::warn!(%error, "the catalog cannot be looked at; trying again");
                 }
             }
-            let pause = if !self.writers.is_empty() {
+            let pause = if self.settling.awaits() {
                 interval.min(SOON)
             } else if news {
                 interval
@@ -241,7 +240,7 @@ impl Watcher {
         self.members = members;
         let lsn = self.database.insert_lsn(&client).await?;
         self.client = Some(client);
-        if is_correct && self.writers.is_empty() {
+        if is_correct && !self.settling.awaits() {
             self.seen = Some(fingerprint);
         }
         Ok(Some(Survey {
@@ -284,7 +283,7 @@ impl Watcher {
     }
 
     /// The tables that are in their publication; apart, by OID and name, those that somebody still writes to who began
-    /// before: what that transaction did earlier is not in the stream, and becomes visible only when it ends.
+    /// before.
     async fn settle(
         &mut self,
         client: &Client,
@@ -292,33 +291,24 @@ impl Watcher {
         members: &Members,
     ) -> Result<(BTreeMap<String, Surveyed>, BTreeMap<u32, String>), Error> {
         let (mut surveyed, mut awaited) = (BTreeMap::new(), BTreeMap::new());
-        let mut writers = HashMap::new();
         for table in tables {
             let oid = table.table.oid;
             let Some(place) = members.place(&table, &self.publications) else {
                 continue;
             };
-            if self.settled.get(&oid) != Some(&place) {
+            if !self.settling.is_settled(oid, place) {
                 let mut relations: Vec<u32> = table.leaves.keys().copied().collect();
                 relations.push(oid);
                 let now = self.writers_of(client, &relations).await?;
-                let before = self.writers.remove(&oid);
-                let before = before.filter(|(before, _)| *before == place);
-                let left: BTreeSet<String> = match before {
-                    Some((_, before)) => before.intersection(&now).cloned().collect(),
-                    None => now,
-                };
-                if !left.is_empty() {
+                if !self.settling.settle(oid, place, now) {
                     awaited.insert(oid, table.display_name());
-                    writers.insert(oid, (place, left));
                     continue;
                 }
-                self.settled.insert(oid, place);
             }
             let topic = self.config.topic_name(&table.table)?;
             surveyed.insert(topic, Surveyed { table, place });
         }
-        self.writers = writers;
+        self.settling.keep(|oid| awaited.contains_key(&oid));
         Ok((surveyed, awaited))
     }
 
