@@ -15,7 +15,7 @@ mod tributary;
 
 pub use drain::{Drain, Peer};
 pub use report::{Drained, Report, Round};
-pub use setting::{Bench, Plan, Scenario, Size};
+pub use setting::{Bench, Measurements, Scenario, Size};
 pub use start::Starts;
 
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ const MEMORY_GROWTH: f64 = 1.10;
 ///
 /// # Errors
 /// Something does not run, a topic does not hold what was changed, or our memory is not bounded.
-pub async fn run(dir: &Path, result: &Path, plan: Plan) -> Result<()> {
+pub async fn run(dir: &Path, result: &Path, plan: Measurements) -> Result<()> {
     let stack = start(dir, plan.keep)?;
     let builds = Build::all(plan.before);
     let drained = if plan.scenarios.contains(&Scenario::Drain) {

@@ -132,7 +132,10 @@ fn difference(pgoutput: &RawRecord, wal2json: &RawRecord) -> Option<String> {
         .iter()
         .any(|header| !wal2json.headers.contains(header));
     if fewer {
-        return Some(format!("a header is missing: {:?} {:?}", pgoutput.headers, wal2json.headers));
+        return Some(format!(
+            "a header is missing: {:?} {:?}",
+            pgoutput.headers, wal2json.headers
+        ));
     }
     (!headers.is_empty()).then(|| headers.join(", "))
 }

@@ -48,7 +48,7 @@ impl Scenario {
 
 /// What is measured, on what.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct Measurements {
     /// What is measured.
     pub scenarios: Vec<Scenario>,
     /// How much.

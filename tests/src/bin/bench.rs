@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
-use tributary_tests::bench::{self, Plan, Scenario, Size};
+use tributary_tests::bench::{self, Measurements, Scenario, Size};
 
 const TRANSACTIONS: u64 = 200_000;
 const SCALE: u32 = 10;
@@ -51,7 +51,7 @@ async fn measure() -> Result<()> {
         transactions,
         scale: SCALE,
     };
-    let plan = Plan {
+    let plan = Measurements {
         scenarios: scenarios(&std::env::var("SCENARIO").unwrap_or_default())?,
         size,
         before: std::env::var_os("TRIBUTARY_BENCH_BEFORE").map(PathBuf::from),

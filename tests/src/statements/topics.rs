@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value as Json;
 use tokio_postgres::Client;
 
-use super::{Changes, Statement};
+use super::kinds::{Changes, Statement};
 use crate::oracle::{
     Fold, Lineage, Offsets, PlainRecord, TableRows, TopicReader, TopicRecord, topic_name,
 };
