@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod health;
+pub mod heap;
 pub mod http;
 pub mod kafka;
 mod problem;

@@ -22,8 +22,11 @@ use tributary_postgres::publication::{Members, NewOwners, PublicationNames};
 
 /// How soon tables whose writers are awaited are looked at again.
 const SOON: Duration = Duration::from_millis(250);
-/// Looks that find nothing cost 1 % of a core at the most: each is followed by a pause of so many times what it took.
+/// Looks that find nothing cost 1 % of a core: each is followed by a pause of so many times what it took.
 const PAUSE_TO_LOOK: u32 = 100;
+/// The longest of these pauses. On a machine that is busy with other things a look takes far longer than it costs, and a table
+/// that changes must not go unseen for minutes by that.
+const MAX_PAUSE: Duration = Duration::from_secs(15);
 /// The requests that a look makes, about: of what it takes, so many round trips are the network's.
 const REQUESTS: u32 = 12;
 
@@ -186,7 +189,7 @@ impl Watcher {
                 interval
             } else {
                 let cost = began.elapsed().saturating_sub(self.round_trip * REQUESTS);
-                interval.max(cost * PAUSE_TO_LOOK)
+                interval.max(MAX_PAUSE.min(cost * PAUSE_TO_LOOK))
             };
             tokio::time::sleep(pause).await;
         }
