@@ -305,7 +305,8 @@ impl LogEnd {
                     "the end of topic '{}' could not be read within {} s: another producer's transaction is open there",
                     first.0,
                     READ_TIMEOUT.as_secs()
-                )));
+                ))
+                .remedy("it goes on by itself once that transaction ends. If it stays open for longer than its producer's transaction.timeout.ms, the brokers have lost sight of it, as may happen where one is killed: `kafka-transactions.sh find-hanging` finds it, and `abort` ends it"));
             }
             let before = unread.count();
             match self.committed.poll(POLL) {
