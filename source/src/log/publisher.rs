@@ -181,7 +181,7 @@ fn run(
     mut input: mpsc::Receiver<Transaction>,
     output: &mpsc::Sender<Result<Committed, Error>>,
 ) {
-    let started = start(client);
+    let started = start(client, &progress.topic);
     let producer = match started {
         Ok(producer) => producer,
         Err(error) => {
@@ -214,10 +214,15 @@ fn run(
     }
 }
 
-fn start(client: &ClientConfig) -> Result<BaseProducer<Deliveries>, Error> {
+fn start(client: &ClientConfig, topic: &str) -> Result<BaseProducer<Deliveries>, Error> {
     let producer: BaseProducer<Deliveries> = client
         .create_with_context(Deliveries::default())
         .map_err(|e| explain(e).context("create the producer"))?;
+    // Without a connection, `init_transactions` looks for the coordinator again after half a second (measured).
+    producer
+        .client()
+        .fetch_metadata(Some(topic), INIT_TIMEOUT)
+        .map_err(|e| explain(e).context(format!("look topic '{topic}' up")))?;
     producer
         .init_transactions(INIT_TIMEOUT)
         .map_err(|e| explain(e).context("take over the transactional id (init_transactions)"))?;

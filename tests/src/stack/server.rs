@@ -124,7 +124,7 @@ fn registry(folder: &Folder, state: &State) -> Result<Command> {
     let (java, jar) = registry_program(&entry.version)?;
     let mut server = Command::new(java);
     server
-        .arg("-Xmx384m")
+        .args(["-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])
         .arg("-jar")
         .arg(cached("registry", &entry.version)?.join(jar));
     // The store is in memory unless all that a line reads are set: 3.x the first, 2.x the others.
