@@ -4,6 +4,7 @@ pub(crate) mod first_start;
 pub(crate) mod gap;
 pub(crate) mod hold;
 mod lost_topics;
+mod pace;
 pub(crate) mod session;
 pub(crate) mod signals;
 pub(crate) mod slot_care;

@@ -14,6 +14,7 @@ use tributary_runtime::{Error, Problem};
 use tributary_schemas::Lsn;
 
 use crate::config::SourceConfig;
+use crate::run::pace::pause_behind;
 use settling::Settling;
 use tributary_postgres::catalog::{Catalog, CatalogTable, Fingerprint, Selection};
 use tributary_postgres::database::Database;
@@ -22,10 +23,7 @@ use tributary_postgres::publication::{Members, NewOwners, PublicationNames};
 
 /// How soon tables whose writers are awaited are looked at again.
 const SOON: Duration = Duration::from_millis(250);
-/// Looks that find nothing cost 1 % of a core: each is followed by a pause of so many times what it took.
-const PAUSE_TO_LOOK: u32 = 100;
-/// The longest of these pauses. On a machine that is busy with other things a look takes far longer than it costs, and a table
-/// that changes must not go unseen for minutes by that.
+/// The longest pause behind a look that finds nothing.
 const MAX_PAUSE: Duration = Duration::from_secs(15);
 /// The requests that a look makes, about: of what it takes, so many round trips are the network's.
 const REQUESTS: u32 = 12;
@@ -189,7 +187,7 @@ impl Watcher {
                 interval
             } else {
                 let cost = began.elapsed().saturating_sub(self.round_trip * REQUESTS);
-                interval.max(MAX_PAUSE.min(cost * PAUSE_TO_LOOK))
+                pause_behind(cost, interval, MAX_PAUSE)
             };
             tokio::time::sleep(pause).await;
         }

@@ -12,12 +12,11 @@ use crate::log::progress::Progress;
 use crate::log::table_topic::Registrar;
 use crate::log::topics::DescribedTopic;
 use crate::run::lost_topics::TopicIds;
+use crate::run::pace::pause_behind;
 
 /// The pause between two looks, at the least.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// So many times what a look took: with thousands of topics they are looked at less often, for 1 % of a core.
-const PAUSE_TO_LOOK: u32 = 100;
-/// The pause at the most: a look may also take long because a broker does not answer.
+/// The pause at the most, with thousands of topics.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// What the brokers said, the ids that were asked about, and how long that took.
@@ -49,7 +48,7 @@ impl TopicWatch {
     /// A topic is gone, or another one: what that means is for the next start to say, which compares.
     pub(super) fn attend(&mut self, progress: &Progress) -> Result<(), Error> {
         if let Some(Ok((asked, found, took))) = self.looking.try_join_next() {
-            self.next = Instant::now() + (took * PAUSE_TO_LOOK).clamp(INTERVAL, MAX_PAUSE);
+            self.next = Instant::now() + pause_behind(took, INTERVAL, MAX_PAUSE);
             match found {
                 Ok(found) => compare(&asked, &found, progress)?,
                 // The producer waits for the same brokers.
