@@ -2,15 +2,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::json;
-use tributary_postgres::catalog::{CatalogTable, KnownTypes, LeafState, Storage};
+use tributary_postgres::catalog::{CatalogTable, LeafState, Storage};
 use tributary_schemas::Lsn;
 use tributary_schemas::table::{Column, ColumnType, Table};
 
 use super::{Consequences, Membership, TableCommand, all};
 use crate::config::SnapshotMode;
 use crate::log::progress::{Followed, SnapshotRequest, TableProgress, TableSnapshot, Tables};
-use crate::log::table_topic::TableTopic;
 use crate::run::watch::{Facts, Survey, Surveyed};
+
+/// What the stream and the registry tell.
+mod told;
 
 const TOPIC: &str = "p.s.t";
 const OID: u32 = 100;
@@ -442,66 +444,4 @@ fn other_types_are_looked_up_again_and_nothing_is_read() {
     let mut begun = Membership::new(SnapshotMode::Initial);
     let first = found(&mut begun, Some(&before), labelled(&["sad", "glad"]));
     assert!(first.learn_again && requested(&first.commands).is_none());
-}
-
-#[test]
-fn another_key_is_remembered_before_its_rows_are_read() {
-    let published = TableTopic::for_test(table().table);
-    let same = known(&table());
-    assert_eq!(
-        Membership::learned(&same, &published, &KnownTypes::default()),
-        []
-    );
-    let before = TableProgress {
-        key_schema_id: Some(9),
-        followed: Followed {
-            key: vec!["a".to_owned()],
-            ..same.followed.clone()
-        },
-        ..same
-    };
-    let commands = Membership::learned(&before, &published, &KnownTypes::default());
-    let [
-        TableCommand::Remember(_, now),
-        TableCommand::Read(topic, request, _),
-    ] = &commands[..]
-    else {
-        panic!("{commands:?}")
-    };
-    assert_eq!((topic.as_str(), request), (TOPIC, &all(true)));
-    assert_eq!(now.key_schema_id, Some(1));
-    let followed = Followed {
-        key: vec!["id".to_owned()],
-        rekeyed: true,
-        ..before.followed
-    };
-    assert_eq!(now.followed, followed, "all else stays");
-}
-
-#[test]
-fn dimensions_and_a_new_type_are_remembered() {
-    let mut arrays = table();
-    arrays.table.columns[1].column_type =
-        ColumnType::Array(Box::new(ColumnType::Array(Box::new(ColumnType::Int4))));
-    let before = known(&arrays);
-    let published = TableTopic::for_test(arrays.table);
-    let commands = Membership::learned(&before, &published, &KnownTypes::default());
-    let [TableCommand::Remember(_, now)] = &commands[..] else {
-        panic!("{commands:?}")
-    };
-    assert_eq!(now.followed.dimensions, [("a".to_owned(), 2)].into());
-    assert_eq!(
-        Membership::learned(now, &published, &KnownTypes::default()),
-        []
-    );
-
-    let commands = Membership::retyped(TOPIC, &before);
-    let [
-        TableCommand::Remember(_, now),
-        TableCommand::Read(_, request, _),
-    ] = &commands[..]
-    else {
-        panic!("{commands:?}")
-    };
-    assert!(now.followed.rekeyed && *request == all(true));
 }
