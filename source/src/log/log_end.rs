@@ -306,7 +306,11 @@ impl LogEnd {
                     first.0,
                     READ_TIMEOUT.as_secs()
                 ))
-                .remedy("it goes on by itself once that transaction ends. If it stays open for longer than its producer's transaction.timeout.ms, the brokers have lost sight of it, as may happen where one is killed: `kafka-transactions.sh find-hanging` finds it, and `abort` ends it"));
+                .remedy(format!(
+                    "it goes on by itself once that transaction ends. If it stays open for longer than its producer's transaction.timeout.ms, the brokers have lost sight of it, as may happen where one is killed: `kafka-transactions.sh --bootstrap-server … describe-producers --topic {topic} --partition {partition}` shows its CurrentTransactionStartOffset, and the same with `abort` and `--start-offset` ends it",
+                    topic = first.0,
+                    partition = first.1,
+                )));
             }
             let before = unread.count();
             match self.committed.poll(POLL) {
