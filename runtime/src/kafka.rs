@@ -2,6 +2,7 @@
 
 mod classify;
 mod logging;
+pub mod topics;
 
 use rdkafka::admin::AdminClient;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -10,9 +11,9 @@ use crate::Result;
 use crate::config::KafkaConfig;
 
 pub use classify::classify;
-pub(crate) use classify::{code, is_unknown_topic};
+pub use classify::{code, is_unknown_topic};
 pub use logging::LogContext;
-pub(crate) use logging::{log, log_error};
+pub use logging::{log, log_error};
 
 /// How long a consumer group keeps a silent member, in milliseconds. A killed instance's partitions wait
 /// this long for their next holder; no shorter than the broker's `group.min.session.timeout.ms` (6 s).

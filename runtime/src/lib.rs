@@ -1,5 +1,4 @@
-//! What the services share: configuration, telemetry, shutdown, retry, registry access, and the one
-//! consume–batch–write–commit loop of all sinks.
+//! What the services share: configuration, telemetry, shutdown, retry, registry and Kafka access.
 
 pub mod cli;
 pub mod config;
@@ -12,7 +11,6 @@ mod problem;
 pub mod registry;
 pub mod retry;
 pub mod shutdown;
-pub mod sink;
 pub mod telemetry;
 
 pub use error::{Error, Policy, Result, ResultExt};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use tokio::time::Instant;
+use tributary_engine::Rejection;
 use tributary_runtime::retry::Backoff;
-use tributary_runtime::sink::Rejection;
 use tributary_runtime::{Error, Result, ResultExt};
 
 use crate::chunk::{Chunk, Operation};

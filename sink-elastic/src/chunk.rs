@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tributary_runtime::sink::{Action, Change, KeyRow, Rejection, ValueRow};
+use tributary_engine::{Action, Change, KeyRow, Rejection, ValueRow};
 use tributary_schemas::record::RecordType;
 use tributary_schemas::render::{self, RenderError};
 

@@ -5,32 +5,16 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use tributary_runtime::Problem;
-use tributary_runtime::config::{KafkaConfig, Secret, http_url_problems};
-use tributary_runtime::sink::{BatchConfig, OnError, SinkConfig};
+use tributary_runtime::config::{Secret, http_url_problems};
 
 use crate::naming;
 
-/// The service's own keys.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// The consumer group. Another name replays the topics from the beginning.
-    pub name: String,
-    /// The topics to read: names, or patterns with `*` and `?`.
-    pub topics: Vec<String>,
-    /// Brokers and registry.
-    pub kafka: KafkaConfig,
-    /// The bounds of batches and buffers.
-    #[serde(default)]
-    pub batch: BatchConfig,
-    /// What to do with a record that cannot be read, or that the engine refuses.
-    #[serde(default)]
-    pub on_error: OnError,
-    /// Where such records go with `on_error = "dead-letter"`.
-    #[serde(default)]
-    pub dead_letter_topic: Option<String>,
-    /// The search engine.
-    pub elasticsearch: ElasticConfig,
+tributary_engine::sink_config! {
+    /// What `tributary-sink-elastic` reads from its file, beside what all services share.
+    Config {
+        /// The search engine.
+        elasticsearch: ElasticConfig,
+    }
 }
 
 /// `[elasticsearch]`: where the engine is, and how indices are made.
@@ -87,21 +71,9 @@ const MAX_REQUEST_TIMEOUT_MS: u64 = 600_000;
 impl Config {
     /// What is wrong with the values, without a connection.
     pub fn validate(&self) -> Vec<Problem> {
-        let mut problems = self.loop_config().validate();
+        let mut problems = self.engine().validate();
         problems.extend(self.elasticsearch.validate());
         problems
-    }
-
-    /// What the loop needs of it.
-    pub(crate) fn loop_config(&self) -> SinkConfig {
-        SinkConfig {
-            name: self.name.clone(),
-            topics: self.topics.clone(),
-            kafka: self.kafka.clone(),
-            batch: self.batch,
-            on_error: self.on_error,
-            dead_letter_topic: self.dead_letter_topic.clone(),
-        }
     }
 }
 
@@ -233,7 +205,7 @@ mod tests {
         assert_eq!(config.validate(), []);
         assert_eq!(config.elasticsearch.url, ["http://search:9200"]);
         assert_eq!(config.elasticsearch.bulk_bytes, 5 * 1024 * 1024);
-        assert_eq!(config.loop_config().name, "search");
+        assert_eq!(config.engine().name, "search");
     }
 
     #[test]

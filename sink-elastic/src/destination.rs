@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use tributary_runtime::sink::{
+use tributary_engine::{
     Batch, Change, Destination, PartitionWriter, Progress, Rejection, Start, TableName,
     TopicPartition, WriteError,
 };

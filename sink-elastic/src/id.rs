@@ -1,6 +1,6 @@
 //! The `_id` of a row's document.
 
-use tributary_runtime::sink::KeyRow;
+use tributary_engine::KeyRow;
 use tributary_schemas::record::{Datum, Field};
 use tributary_schemas::render::{self, RenderError};
 
@@ -98,7 +98,7 @@ fn push_bounded(text: &str, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tributary_runtime::sink::KeyRow;
+    use tributary_engine::KeyRow;
     use tributary_schemas::record::{Datum, Field, FieldType, RecordType};
 
     use super::{of_key, of_position};

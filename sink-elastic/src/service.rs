@@ -1,7 +1,7 @@
-//! The service: the loop with a search engine as its target.
+//! The service: the engine with a search engine as its target.
 
 use tributary_runtime::cli::{Context, Service};
-use tributary_runtime::{Error, Problem, Result, sink, telemetry};
+use tributary_runtime::{Error, Problem, Result, telemetry};
 
 use crate::config::Config;
 use crate::destination::Elastic;
@@ -22,7 +22,7 @@ impl Service for ElasticSink {
     }
 
     async fn check(config: Config) -> Vec<Problem> {
-        let mut problems = sink::check(&config.loop_config()).await;
+        let mut problems = tributary_engine::check(&config.engine()).await;
         problems.extend(check::engine(&config).await);
         problems
     }
@@ -30,6 +30,6 @@ impl Service for ElasticSink {
     async fn run(config: Config, context: Context) -> Result<(), Error> {
         telemetry::describe(metric::ALL);
         let elastic = Elastic::new(config.elasticsearch.clone())?;
-        sink::run(config.loop_config(), elastic, &context).await
+        tributary_engine::run(config.engine(), elastic, &context).await
     }
 }

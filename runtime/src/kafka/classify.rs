@@ -109,7 +109,7 @@ pub fn classify(error: &KafkaError) -> Error {
 }
 
 /// librdkafka's error code, where the error has one.
-pub(crate) fn code(error: &KafkaError) -> Option<Code> {
+pub fn code(error: &KafkaError) -> Option<Code> {
     match error {
         KafkaError::AdminOp(code) => Some(*code),
         other => other.rdkafka_error_code(),
@@ -117,7 +117,7 @@ pub(crate) fn code(error: &KafkaError) -> Option<Code> {
 }
 
 /// Whether the error is that a broker, or the client's own metadata, does not know a topic or partition.
-pub(crate) fn is_unknown_topic(error: &KafkaError) -> bool {
+pub fn is_unknown_topic(error: &KafkaError) -> bool {
     matches!(
         code(error),
         Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition)

@@ -22,7 +22,7 @@ impl ClientContext for LogContext {
 impl ConsumerContext for LogContext {}
 
 /// Logs a line of librdkafka's.
-pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
         RDKafkaLogLevel::Emerg
         | RDKafkaLogLevel::Alert
@@ -37,6 +37,6 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 
 /// Logs an error that a client reports in passing: most mend themselves, and what does not comes back as
 /// the error of an operation. So it is a detail here.
-pub(crate) fn log_error(error: &KafkaError, reason: &str) {
+pub fn log_error(error: &KafkaError, reason: &str) {
     tracing::debug!(target: "librdkafka", %error, "{reason}");
 }

@@ -7,8 +7,8 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use serde_json::{Value, json};
+use tributary_engine::{Destination, TableName, TopicPartition, WriteError};
 use tributary_runtime::Policy;
-use tributary_runtime::sink::{Destination, TableName, TopicPartition, WriteError};
 use tributary_schemas::record::{Datum, FieldType};
 
 use super::fixture::{impatient, record_type, rejections, target_error, text_key, upsert};

@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::Method;
 use serde_json::Value;
-use tributary_runtime::Error;
-use tributary_runtime::sink::{
+use tributary_engine::{
     Action, Change, Destination, KeyRow, Rejection, Start, TableName, TopicPartition, ValueRow,
     WriteError,
 };
+use tributary_runtime::Error;
 use tributary_schemas::record::{Datum, Field, FieldType, Origin, RecordType};
 
 use crate::config::ElasticConfig;

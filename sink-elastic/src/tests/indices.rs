@@ -2,8 +2,8 @@
 
 use reqwest::Method;
 use serde_json::json;
+use tributary_engine::Start;
 use tributary_runtime::Policy;
-use tributary_runtime::sink::Start;
 use tributary_schemas::record::{Datum, FieldType};
 
 use super::fixture::{Fixture, record_type, text_key, upsert};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use tributary_engine::{TableName, TopicPartition};
 use tributary_runtime::Error;
-use tributary_runtime::sink::{TableName, TopicPartition};
 
 use crate::name::Qualified;
 use crate::postgres::failure::Failure;

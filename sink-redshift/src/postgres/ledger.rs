@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
+use tributary_engine::TopicPartition;
 use tributary_runtime::Error;
-use tributary_runtime::sink::TopicPartition;
 
 use crate::name::{Qualified, Quoted, literal};
 use crate::postgres::failure::{Attempt, Failure};

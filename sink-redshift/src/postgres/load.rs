@@ -5,7 +5,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use futures::SinkExt as _;
 use tokio_postgres::CopyInSink;
-use tributary_runtime::sink::{Action, Change};
+use tributary_engine::{Action, Change};
 use tributary_schemas::render::RenderError;
 
 use crate::name::Qualified;

@@ -1,6 +1,6 @@
 //! Rows of a batch as lines of `COPY … FROM STDIN` in the text format.
 
-use tributary_runtime::sink::{Action, Change};
+use tributary_engine::{Action, Change};
 use tributary_schemas::record::{Datum, FieldType, RecordType};
 use tributary_schemas::render::{RenderError, postgres_text};
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tributary_engine::{Destination, Start, TableName, TopicPartition};
 use tributary_runtime::Error;
-use tributary_runtime::sink::{Destination, Start, TableName, TopicPartition};
 
 use crate::config::Warehouse;
 use crate::postgres::access::Shared;

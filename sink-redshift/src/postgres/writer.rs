@@ -3,10 +3,10 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use tributary_runtime::Error;
-use tributary_runtime::sink::{
+use tributary_engine::{
     Batch, Change, PartitionWriter, Progress, Rejection, TopicPartition, WriteError,
 };
+use tributary_runtime::Error;
 
 use crate::name::Qualified;
 use crate::postgres::access::Shared;

@@ -1,7 +1,5 @@
 //! The topics of a source: created where missing, refused where they contradict.
 
-mod identity;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,10 +15,8 @@ use tributary_runtime::{Error, ResultExt};
 use crate::config::SourceConfig;
 use crate::log::steps::Counter;
 
-pub(crate) use identity::DescribedTopic;
+pub(crate) use tributary_runtime::kafka::topics::DescribedTopic;
 
-/// So many topics are described in one request.
-const DESCRIBED_AT_ONCE: usize = 500;
 /// The settings of so many are: a broker tells some thirty of each.
 const SETTINGS_AT_ONCE: usize = 100;
 /// So many are created in one request, with so many partitions in all. Kafka's controller takes 10,000 records for one
@@ -186,22 +182,7 @@ impl Topics {
         &self,
         topics: &[String],
     ) -> Result<BTreeMap<String, DescribedTopic>, Error> {
-        let mut described = BTreeMap::new();
-        for some in topics.chunks(DESCRIBED_AT_ONCE) {
-            let (admin, some) = (Arc::clone(&self.admin), some.to_vec());
-            let asking = tokio::task::spawn_blocking(move || {
-                identity::describe(admin.inner(), &some, TIMEOUT)
-            });
-            let answer = asking.await.map_err(Error::stop)?;
-            described.extend(answer.map_err(|undescribed| {
-                let error = kafka::classify(&undescribed.error);
-                match undescribed.topic {
-                    Some(topic) => error.context(format!("look topic '{topic}' up")),
-                    None => error.context("look the topics up"),
-                }
-            })?);
-        }
-        Ok(described)
+        kafka::topics::describe(&self.admin, topics).await
     }
 
     /// Topics that were just created: not every broker knows them at once.

@@ -3,10 +3,14 @@
 use crate::workspace::Member;
 
 /// The crates of the workspace that a crate may depend on. Dependencies point one way: source → postgres → runtime →
-/// schemas, and sinks → runtime → schemas; the tests may use everything, and nobody uses them.
-pub(crate) const ALLOWED: [(&str, &[&str]); 7] = [
+/// schemas, and sinks → engine → runtime → schemas; the tests may use everything, and nobody uses them.
+pub(crate) const ALLOWED: [(&str, &[&str]); 8] = [
     ("tributary-schemas", &[]),
     ("tributary-runtime", &["tributary-schemas"]),
+    (
+        "tributary-engine",
+        &["tributary-runtime", "tributary-schemas"],
+    ),
     (
         "tributary-postgres",
         &["tributary-runtime", "tributary-schemas"],
@@ -21,11 +25,11 @@ pub(crate) const ALLOWED: [(&str, &[&str]); 7] = [
     ),
     (
         "tributary-sink-elastic",
-        &["tributary-runtime", "tributary-schemas"],
+        &["tributary-engine", "tributary-runtime", "tributary-schemas"],
     ),
     (
         "tributary-sink-redshift",
-        &["tributary-runtime", "tributary-schemas"],
+        &["tributary-engine", "tributary-runtime", "tributary-schemas"],
     ),
     (
         "tributary-tests",

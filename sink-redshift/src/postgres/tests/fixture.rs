@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio_postgres::{Client, NoTls};
-use tributary_runtime::sink::{
+use tributary_engine::{
     Action, Change, Destination as _, KeyRow, Rejection, Start, TableName, TopicPartition,
     ValueRow, WriteError,
 };

@@ -1,6 +1,6 @@
 //! Who may write a partition, and what a lost connection leaves behind.
 
-use tributary_runtime::sink::{Start, WriteError};
+use tributary_engine::{Start, WriteError};
 use tributary_runtime::{Error, Policy};
 
 use super::fixture::{

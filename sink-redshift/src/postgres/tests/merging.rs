@@ -1,7 +1,7 @@
 //! Idempotence, versions, deletes, exactly once.
 
+use tributary_engine::{PartitionWriter as _, Progress, Start};
 use tributary_runtime::Policy;
-use tributary_runtime::sink::{PartitionWriter as _, Progress, Start};
 use tributary_schemas::record::{Datum, FieldType};
 
 use super::fixture::{

@@ -1,7 +1,7 @@
 //! What stops a service, with the message that says what to do.
 
+use tributary_engine::{Destination as _, Start, TableName, TopicPartition};
 use tributary_runtime::Policy;
-use tributary_runtime::sink::{Destination as _, Start, TableName, TopicPartition};
 
 use super::fixture::{
     Fixture, PRODUCTS, Product, TestBatch, message, open, target_error, try_open,

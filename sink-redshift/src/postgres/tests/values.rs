@@ -1,6 +1,6 @@
 //! Every field type, compared by SQL with the value as Postgres itself reads it.
 
-use tributary_runtime::sink::Rejection;
+use tributary_engine::Rejection;
 use tributary_schemas::record::{Datum, FieldType};
 
 use super::fixture::{Fixture, TestBatch, field, open, record, rejection};

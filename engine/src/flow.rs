@@ -1,0 +1,9 @@
+//! Records on their way: copied, bounded, decoded, coalesced into batches.
+
+pub(crate) mod batch;
+pub(crate) mod coalesce;
+pub(crate) mod fault;
+pub(crate) mod freshness;
+pub(crate) mod inbox;
+pub(crate) mod plans;
+pub(crate) mod records;

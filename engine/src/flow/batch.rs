@@ -1,0 +1,199 @@
+//! A batch of one partition's records, coalesced per key.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tributary_schemas::decode::{KeyPlan, ValuePlan};
+use tributary_schemas::record::{Origin, RecordType, Row};
+use tributary_schemas::wire;
+
+use crate::flow::records::{Record, Records};
+use crate::topics::TableName;
+use crate::topics::TopicPartition;
+
+/// Records of one partition, newest per key, decoded on demand from the bytes that the batch owns.
+///
+/// It may be empty, when the loop put all its records aside: a target that keeps offsets still moves them.
+pub struct Batch {
+    pub(crate) source: Arc<Source>,
+    pub(crate) records: Records,
+    /// In offset order.
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) below: Option<u64>,
+    pub(crate) next_offset: i64,
+}
+
+/// A partition and its table.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) partition: TopicPartition,
+    pub(crate) table: TableName,
+}
+
+/// A change of a [`Batch`], checked: its key and value decode with these plans.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// The index in [`Batch::records`].
+    pub(crate) record: usize,
+    pub(crate) seq: u64,
+    pub(crate) key: Option<Arc<KeyPlan>>,
+    /// `None` for a delete.
+    pub(crate) value: Option<Arc<ValuePlan>>,
+    /// Microseconds since 1970 of a streamed change's commit.
+    pub(crate) commit_time_us: Option<i64>,
+}
+
+impl Batch {
+    /// The partition that the records come from.
+    pub fn partition(&self) -> &TopicPartition {
+        &self.source.partition
+    }
+
+    /// The table that the topic carries.
+    pub fn table(&self) -> &TableName {
+        &self.source.table
+    }
+
+    /// Where the batch ends: one past its last record.
+    pub const fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+
+    /// Where set: rows of the target with a lower `seq` are gone. Comes before all [`Batch::changes`],
+    /// none of which has a lower `seq`.
+    pub const fn below(&self) -> Option<u64> {
+        self.below
+    }
+
+    /// How many changes there are.
+    pub const fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are no changes ([`Batch::below`] may be set all the same).
+    pub const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes of the records that the batch holds, those that coalescing left out included.
+    pub fn bytes(&self) -> usize {
+        self.records.bytes()
+    }
+
+    /// The changes, decoded one by one. May be called again.
+    pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
+        self.entries.iter().filter_map(|entry| self.change(entry))
+    }
+
+    /// Takes changes out, and says how many there were.
+    pub(crate) fn remove(&mut self, offsets: &[i64]) -> usize {
+        let before = self.entries.len();
+        let records = &self.records;
+        self.entries.retain(|entry| {
+            records
+                .get(entry.record)
+                .is_none_or(|record| !offsets.contains(&record.offset))
+        });
+        before - self.entries.len()
+    }
+
+    /// Every entry decoded when the batch was built, so none is left out here.
+    fn change<'a>(&'a self, entry: &'a Entry) -> Option<Change<'a>> {
+        let record = self.records.get(entry.record)?;
+        let key = match &entry.key {
+            Some(plan) => Some(key_row(plan, record)?),
+            None => None,
+        };
+        let action = match &entry.value {
+            None => Action::Delete,
+            Some(plan) => {
+                let row = value_row(plan, record)?;
+                if key.is_some() {
+                    Action::Upsert(row)
+                } else {
+                    Action::Append(row)
+                }
+            }
+        };
+        Some(Change {
+            offset: record.offset,
+            seq: entry.seq,
+            key,
+            action,
+        })
+    }
+}
+
+fn key_row<'a>(plan: &'a KeyPlan, record: Record<'a>) -> Option<KeyRow<'a>> {
+    let (_, body) = wire::parse(record.key?)?;
+    Some(KeyRow {
+        key_type: plan.row_type(),
+        row: plan.decode(body).ok()?,
+    })
+}
+
+fn value_row<'a>(plan: &'a ValuePlan, record: Record<'a>) -> Option<ValueRow<'a>> {
+    let (_, body) = wire::parse(record.value?)?;
+    let envelope = plan.decode(body).ok()?;
+    Some(ValueRow {
+        row_type: plan.row_type(),
+        row: envelope.after?,
+        origin: envelope.source,
+    })
+}
+
+/// Without the records, which are row values.
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("partition", &self.source.partition)
+            .field("len", &self.len())
+            .field("below", &self.below)
+            .field("next_offset", &self.next_offset)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One change to apply; at most one per key and batch (the newest), in offset order.
+#[derive(Debug)]
+pub struct Change<'a> {
+    /// The record's offset.
+    pub offset: i64,
+    /// The row's version: the record's `tributary.seq`, or its offset + 1 on a foreign topic.
+    pub seq: u64,
+    /// The key's columns; `None` for a table without a key (then the action is [`Action::Append`]).
+    pub key: Option<KeyRow<'a>>,
+    /// What to do.
+    pub action: Action<'a>,
+}
+
+/// A decoded key.
+#[derive(Debug)]
+pub struct KeyRow<'a> {
+    /// The key's columns.
+    pub key_type: &'a RecordType,
+    /// Their values.
+    pub row: Row<'a>,
+}
+
+/// What to do with a row.
+#[derive(Debug)]
+pub enum Action<'a> {
+    /// The row is now this, whether or not the target has it.
+    Upsert(ValueRow<'a>),
+    /// A further row of a table without a key. The offset identifies it.
+    Append(ValueRow<'a>),
+    /// The row is gone.
+    Delete,
+}
+
+/// A decoded row.
+#[derive(Debug)]
+pub struct ValueRow<'a> {
+    /// The table's columns.
+    pub row_type: &'a RecordType,
+    /// Their values.
+    pub row: Row<'a>,
+    /// Where the change comes from.
+    pub origin: Origin<'a>,
+}

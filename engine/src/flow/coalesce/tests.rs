@@ -1,0 +1,262 @@
+use std::sync::Arc;
+
+use tributary_schemas::decode::{KeyPlan, ValuePlan};
+use tributary_schemas::{header, wire};
+
+use super::{Coalesced, Versions, coalesce};
+use crate::flow::batch::{Action, Source};
+use crate::flow::plans::Plans;
+use crate::flow::records::Records;
+use crate::flow::records::tests::message;
+use crate::topics::TopicPartition;
+use crate::topics::table_of;
+use tributary_runtime::Result;
+
+const KEY: u32 = 1;
+const TRUNCATE: u32 = 2;
+const VALUE: u32 = 3;
+const UNUSABLE: u32 = 4;
+
+const KEY_SCHEMA: &str =
+    r#"{"type":"record","name":"t.Key","fields":[{"name":"id","type":"int"}]}"#;
+const TRUNCATE_SCHEMA: &str = r#"{"type":"record","name":"tributary.TruncateKey","fields":[
+    {"name":"source","type":"string"},{"name":"schema","type":"string"},{"name":"table","type":"string"}]}"#;
+const VALUE_SCHEMA: &str = r#"{"type":"record","name":"t.Envelope","fields":[
+    {"name":"before","type":["null",{"type":"record","name":"t.Value","fields":[{"name":"id","type":"int"}]}]},
+    {"name":"after","type":["null","t.Value"]},
+    {"name":"source","type":{"type":"record","name":"t.Source","fields":[{"name":"ts_us","type":"long"}]}},
+    {"name":"op","type":"string"}]}"#;
+
+/// Records of a test, built one after the other at the offsets 0, 1, 2, …
+struct Log {
+    records: Records,
+    next: i64,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self {
+            records: Records::default(),
+            next: 0,
+        }
+    }
+
+    fn raw(mut self, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&str, u64)]) -> Self {
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|&(name, seq)| (name, seq.to_be_bytes()))
+            .collect();
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, seq)| (*name, &seq[..]))
+            .collect();
+        self.records.push(&message(self.next, key, value, &headers));
+        self.next += 1;
+        self
+    }
+
+    fn change(self, op: char, id: u8, seq: u64) -> Self {
+        self.raw(Some(&key(id)), Some(&value(op, id)), &[(header::SEQ, seq)])
+    }
+
+    fn tombstone(self, id: u8, seq: u64) -> Self {
+        self.raw(Some(&key(id)), None, &[(header::SEQ, seq)])
+    }
+
+    fn coalesce(self, versions: &mut Versions) -> Result<Coalesced> {
+        let topic = "shop.s.t".to_owned();
+        let source = Arc::new(Source {
+            table: table_of(&topic),
+            partition: TopicPartition {
+                topic,
+                partition: 3,
+            },
+        });
+        coalesce(source, self.records, &plans(), versions)
+    }
+
+    /// What is left: `<letter><id>@<seq>`, with U(psert), A(ppend), D(elete).
+    fn changes(self) -> (Vec<String>, Option<u64>, Vec<String>) {
+        let coalesced = self.coalesce(&mut Versions::default()).unwrap();
+        let changes = coalesced.batch.changes().map(|change| {
+            let letter = match change.action {
+                Action::Upsert(_) => 'U',
+                Action::Append(_) => 'A',
+                Action::Delete => 'D',
+            };
+            let id = change.key.map_or(String::new(), |key| match key.row[0] {
+                tributary_schemas::record::Datum::Int(id) => id.to_string(),
+                _ => "?".to_owned(),
+            });
+            format!("{letter}{id}@{}", change.seq)
+        });
+        let faults = coalesced.faults.iter().map(|fault| fault.what.clone());
+        (changes.collect(), coalesced.batch.below(), faults.collect())
+    }
+}
+
+fn plans() -> Plans {
+    let mut plans = Plans::default();
+    let key = |schema| Some(KeyPlan::compile(schema).map(Arc::new).map_err(Arc::new));
+    plans.keys.insert(KEY, key(KEY_SCHEMA));
+    plans.keys.insert(TRUNCATE, key(TRUNCATE_SCHEMA));
+    let value = |schema| Some(ValuePlan::compile(schema).map(Arc::new).map_err(Arc::new));
+    plans.values.insert(VALUE, value(VALUE_SCHEMA));
+    plans.values.insert(UNUSABLE, value(KEY_SCHEMA));
+    plans
+}
+
+fn key(id: u8) -> Vec<u8> {
+    [&wire::prefix(KEY)[..], &[id * 2]].concat()
+}
+
+fn truncate_key() -> Vec<u8> {
+    [&wire::prefix(TRUNCATE)[..], b"\x02s\x02s\x02t"].concat()
+}
+
+fn value(op: char, id: u8) -> Vec<u8> {
+    let after: &[u8] = if matches!(op, 'd' | 't') {
+        &[0]
+    } else {
+        &[2, id * 2]
+    };
+    let op = op.to_string();
+    [
+        &wire::prefix(VALUE)[..],
+        &[0],
+        after,
+        &[2],
+        &[2],
+        op.as_bytes(),
+    ]
+    .concat()
+}
+
+#[test]
+fn the_newest_change_of_a_key_is_left() {
+    let log = Log::new()
+        .change('c', 1, 10)
+        .change('c', 2, 11)
+        .change('u', 1, 12)
+        .change('d', 2, 13)
+        .tombstone(2, 14)
+        .change('r', 3, 15);
+    let (changes, below, faults) = log.changes();
+    assert_eq!(changes, ["U1@12", "D2@14", "U3@15"]);
+    assert_eq!((below, faults.len()), (None, 0));
+}
+
+#[test]
+fn an_older_record_behind_a_newer_one_changes_nothing() {
+    let log = Log::new()
+        .change('u', 1, 20)
+        .change('u', 1, 19)
+        .change('d', 1, 18);
+    assert_eq!(log.changes().0, ["U1@20"]);
+    // A snapshot's rows share one version: the later one counts.
+    let log = Log::new().change('r', 1, 20).change('d', 1, 20);
+    assert_eq!(log.changes().0, ["D1@20"]);
+}
+
+#[test]
+fn rows_without_a_key_are_all_kept() {
+    let log = Log::new()
+        .raw(None, Some(&value('c', 1)), &[(header::SEQ, 5)])
+        .raw(None, Some(&value('c', 1)), &[(header::SEQ, 5)])
+        .raw(None, Some(&value('d', 1)), &[(header::SEQ, 6)]);
+    let (changes, _, faults) = log.changes();
+    assert_eq!(changes, ["A@5", "A@5"]);
+    assert_eq!(faults, ["the record is a delete without a key"]);
+}
+
+#[test]
+fn rows_below_are_dropped_wherever_they_stand() {
+    let log = Log::new()
+        .change('c', 1, 10)
+        .raw(
+            Some(&truncate_key()),
+            Some(&value('t', 0)),
+            &[(header::SEQ, 21), (header::BELOW, 20)],
+        )
+        .raw(Some(&truncate_key()), None, &[(header::SEQ, 22)])
+        .change('c', 2, 20)
+        .change('c', 3, 15);
+    let (changes, below, _) = log.changes();
+    assert_eq!(changes, ["U2@20"]);
+    assert_eq!(below, Some(20));
+}
+
+#[test]
+fn a_foreign_topic_is_versioned_by_offset_and_truncated_at_the_record() {
+    let log = Log::new()
+        .raw(Some(&key(1)), Some(&value('c', 1)), &[])
+        .raw(None, Some(&value('t', 0)), &[])
+        .raw(Some(&key(2)), Some(&value('c', 2)), &[]);
+    let (changes, below, _) = log.changes();
+    assert_eq!(changes, ["U2@3"]);
+    assert_eq!(below, Some(2));
+}
+
+#[test]
+fn mixed_versions_stop_the_partition() {
+    let mut versions = Versions::default();
+    let first = Log::new().change('c', 1, 10).coalesce(&mut versions);
+    assert_eq!(first.unwrap().batch.len(), 1);
+    let second = Log::new()
+        .raw(Some(&key(1)), Some(&value('c', 1)), &[])
+        .coalesce(&mut versions);
+    assert_eq!(
+        second.unwrap_err().to_string(),
+        "topic shop.s.t partition 3 offset 0: the record lacks the header tributary.seq, and records before it \
+         have it, so they have no common order; to do: let one source only write to the topic, and begin again \
+         with a new topic"
+    );
+}
+
+#[test]
+fn what_cannot_be_applied_is_a_fault_of_its_own() {
+    let seq = [(header::SEQ, 5)];
+    let unknown = [&wire::prefix(99)[..], b"x"].concat();
+    let unusable = [&wire::prefix(UNUSABLE)[..], &[2]].concat();
+    let log = Log::new()
+        .raw(Some(&key(1)), Some(b"{}"), &seq)
+        .raw(Some(b"1"), Some(&value('c', 1)), &seq)
+        .raw(Some(&key(1)), Some(&unknown), &seq)
+        .raw(Some(&key(1)), Some(&unusable), &seq)
+        .raw(Some(&key(1)), Some(&value('c', 1)[..7]), &seq)
+        .raw(Some(&key(1)), Some(&value('m', 1)), &seq)
+        .raw(None, None, &seq)
+        .raw(Some(&key(1)), Some(&value('c', 1)), &[(header::SEQ, 0)])
+        .change('c', 2, 6);
+    let (changes, _, faults) = log.changes();
+    assert_eq!(changes, ["U2@6"]);
+    let expected = [
+        "the value is not in the Avro wire format (a zero byte, the schema's id in four bytes, the body)",
+        "the key is not in the Avro wire format (a zero byte, the schema's id in four bytes, the body)",
+        "the value's schema id 99 is unknown to the schema registry",
+        "the value's schema id 4 cannot be used: 't.Key' is not a Debezium change event envelope",
+        "the value does not decode with schema id 3: the body does not fit its schema at",
+        "the record is a logical message (op m), no change of a row",
+        "the record has neither key nor value",
+        "the header tributary.seq is not a positive number in eight big-endian bytes",
+    ];
+    assert_eq!(faults.len(), expected.len(), "{faults:?}");
+    for (fault, expected) in faults.iter().zip(expected) {
+        assert!(fault.starts_with(expected), "{fault}");
+    }
+}
+
+#[test]
+fn refused_records_are_taken_out_of_the_batch() {
+    let log = Log::new()
+        .change('c', 1, 10)
+        .change('c', 2, 11)
+        .change('c', 3, 12);
+    let mut batch = log.coalesce(&mut Versions::default()).unwrap().batch;
+    assert_eq!(batch.remove(&[1, 7]), 1);
+    let offsets: Vec<_> = batch.changes().map(|change| change.offset).collect();
+    assert_eq!(
+        (offsets, batch.len(), batch.next_offset()),
+        (vec![0, 2], 2, 3)
+    );
+}

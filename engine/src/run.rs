@@ -1,0 +1,72 @@
+//! The loop from its start to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::config::SinkConfig;
+use crate::destination::Destination;
+use crate::group::membership;
+use crate::group::poll::{Poll, SHUTDOWN_WAIT};
+use crate::metrics;
+use crate::topics::Subscription;
+use crate::write::instance::Instance;
+use tributary_runtime::cli::Context;
+use tributary_runtime::{Error, Result};
+
+/// How long the poll thread may take for the last commit and to leave the group, beyond the writers' time.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+
+/// Reads the topics into the destination until `context.shutdown` is cancelled or an error stops the sink.
+///
+/// Either way the writes under way are finished, made durable and committed, and the group is left, within
+/// 25 seconds.
+///
+/// # Errors
+/// The first error that stops: of the configuration, of Kafka, of the registry, of the target, or a record that
+/// cannot be applied (with `on_error = "stop"`).
+pub async fn run<D: Destination>(
+    config: SinkConfig,
+    destination: D,
+    context: &Context,
+) -> Result<()> {
+    if let Some(problem) = config.validate().into_iter().next() {
+        return Err(Error::stop_msg(problem));
+    }
+    let subscription =
+        Subscription::new(&config.topics).map_err(|_| Error::stop_msg("`topics`"))?;
+    metrics::describe();
+    let _inside = context.gate.enter("the sink loop");
+    let client = membership::join(&config, &subscription)?;
+    let instance = Arc::new(Instance::new(config, destination, context)?);
+    // A caller that drops this future ends the thread as well.
+    let stop = instance.failure.stop.clone();
+    let _end_with_the_future = stop.clone().drop_guard();
+
+    let poll = Poll::new(Arc::clone(&instance), client, Handle::current());
+    let (ended, end) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("sink-poll".to_owned())
+        .spawn(move || {
+            poll.run();
+            let _ = ended.send(());
+        })
+        .map_err(Error::stop)?;
+    let deadline = async {
+        stop.cancelled().await;
+        tokio::time::sleep(SHUTDOWN_WAIT + CLOSE_WAIT).await;
+    };
+    let ended = tokio::select! {
+        ended = end => ended.map_err(|_| Error::stop_msg("the poll thread has ended without a word")),
+        () = deadline => {
+            tracing::warn!("the group could not be left in time; it will miss this member after a while");
+            Ok(())
+        }
+    };
+    match instance.failure.take() {
+        Some(error) => Err(error),
+        None => ended,
+    }
+}

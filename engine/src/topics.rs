@@ -1,0 +1,256 @@
+//! Which topics a sink reads, and which table a topic carries.
+
+use std::fmt;
+
+use tributary_schemas::name;
+
+use tributary_runtime::Problem;
+
+/// The last part of the two-part names that the source keeps for itself (`<prefix>.progress`, …).
+const INTERNAL: [&str; 4] = ["progress", "signals", "transaction", "message"];
+const DEAD_LETTER: &str = ".dead-letter";
+
+/// The same, as librdkafka's `topic.blacklist`: regular expressions, separated by commas.
+pub(crate) const BLACKLIST: &str =
+    r"^[^.]+\.(progress|signals|transaction|message)$,\.dead-letter$";
+
+/// The longest name that Kafka accepts.
+const MAX_TOPIC_BYTES: usize = 249;
+
+/// A partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicPartition {
+    /// The topic.
+    pub topic: String,
+    /// The partition, counted from 0.
+    pub partition: i32,
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.topic, self.partition)
+    }
+}
+
+/// The table that a topic carries: the topic's last two segments, escapes undone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableName {
+    /// The table's schema in the source; `public` where the topic has one segment only.
+    pub schema: String,
+    /// The table's name in the source.
+    pub table: String,
+}
+
+/// The topics of a sink, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Subscription {
+    patterns: Vec<String>,
+}
+
+impl Subscription {
+    pub(crate) fn new(topics: &[String]) -> Result<Self, Vec<Problem>> {
+        let problems: Vec<_> = if topics.is_empty() {
+            vec![
+                Problem::new("`topics` is empty")
+                    .remedy("set `topics` to the topics to read, such as [\"shop.catalog.*\"]"),
+            ]
+        } else {
+            topics.iter().filter_map(|topic| problem(topic)).collect()
+        };
+        if problems.is_empty() {
+            Ok(Self {
+                patterns: topics.to_vec(),
+            })
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// As librdkafka wants it: a name, or a regular expression that begins with `^`.
+    pub(crate) fn expressions(&self) -> Vec<String> {
+        self.patterns
+            .iter()
+            .map(|pattern| {
+                if is_pattern(pattern) {
+                    expression(pattern)
+                } else {
+                    pattern.clone()
+                }
+            })
+            .collect()
+    }
+
+    /// The patterns and names of which no topic is there.
+    pub(crate) fn without_topic<'a>(&'a self, existing: &[&str]) -> Vec<&'a str> {
+        self.patterns
+            .iter()
+            .map(String::as_str)
+            .filter(|pattern| {
+                !existing.iter().any(|topic| {
+                    !is_internal(topic) && matches(pattern.as_bytes(), topic.as_bytes())
+                })
+            })
+            .collect()
+    }
+}
+
+/// The table that a topic carries: its last two parts, escapes undone.
+pub(crate) fn table_of(topic: &str) -> TableName {
+    let mut parts = topic.rsplit('.');
+    let table = parts.next().unwrap_or(topic);
+    TableName {
+        schema: name::unescape(parts.next().unwrap_or("public")),
+        table: name::unescape(table),
+    }
+}
+
+/// The first part of a topic's name, or of a pattern that begins with a whole part.
+pub(crate) fn literal_prefix(topic: &str) -> Option<&str> {
+    let (prefix, _) = topic.split_once('.')?;
+    (!prefix.is_empty() && !is_pattern(prefix)).then_some(prefix)
+}
+
+/// Whether Kafka takes this name for a topic.
+pub(crate) fn is_legal(topic: &str) -> bool {
+    !topic.is_empty()
+        && topic.len() <= MAX_TOPIC_BYTES
+        && topic.bytes().all(is_legal_byte)
+        && topic != "."
+        && topic != ".."
+}
+
+const fn is_legal_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
+}
+
+fn is_pattern(topic: &str) -> bool {
+    topic.contains(['*', '?'])
+}
+
+fn is_internal(topic: &str) -> bool {
+    let last = topic.split_once('.').map(|(_, rest)| rest);
+    topic.ends_with(DEAD_LETTER) || last.is_some_and(|last| INTERNAL.contains(&last))
+}
+
+fn problem(topic: &str) -> Option<Problem> {
+    let name: String = topic.chars().filter(|c| !matches!(c, '*' | '?')).collect();
+    if topic.is_empty() || !name.bytes().all(is_legal_byte) || topic.len() > MAX_TOPIC_BYTES {
+        return Some(
+            Problem::new(format!("`topics` has '{topic}', which is no topic name"))
+                .remedy("use letters, digits, '.', '_' and '-', and `*` or `?` for a pattern"),
+        );
+    }
+    (!is_pattern(topic) && is_internal(topic)).then(|| {
+        Problem::new(format!(
+            "`topics` has '{topic}', which is an internal topic and carries no table"
+        ))
+        .remedy("take it out of `topics`")
+    })
+}
+
+fn expression(pattern: &str) -> String {
+    let mut out = String::from("^");
+    for character in pattern.chars() {
+        match character {
+            '*' => out.push_str(".*"),
+            '?' => out.push('.'),
+            '.' => out.push_str("\\."),
+            other => out.push(other),
+        }
+    }
+    out.push('$');
+    out
+}
+
+/// Whether a name matches a pattern of `*` and `?`.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut at, mut begin) = (0, 0);
+    let mut star = None;
+    while begin < name.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                star = Some((at, begin));
+                at += 1;
+            }
+            Some(&byte) if byte == b'?' || byte == name[begin] => {
+                at += 1;
+                begin += 1;
+            }
+            _ => {
+                let Some((star_at, star_begin)) = star else {
+                    return false;
+                };
+                star = Some((star_at, star_begin + 1));
+                at = star_at + 1;
+                begin = star_begin + 1;
+            }
+        }
+    }
+    pattern[at..].iter().all(|&byte| byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Subscription, is_internal, table_of};
+
+    fn subscription(topics: &[&str]) -> Subscription {
+        let topics: Vec<_> = topics.iter().map(|&topic| topic.to_owned()).collect();
+        Subscription::new(&topics).unwrap()
+    }
+
+    #[test]
+    fn patterns_become_anchored_expressions() {
+        let expressions = subscription(&["shop.catalog.*", "shop.sales.order", "a-b.?_c.*x"]);
+        assert_eq!(
+            expressions.expressions(),
+            [
+                "^shop\\.catalog\\..*$",
+                "shop.sales.order",
+                "^a-b\\.._c\\..*x$"
+            ]
+        );
+    }
+
+    #[test]
+    fn patterns_match_as_their_expressions_do() {
+        let existing = [
+            "shop.catalog.product",
+            "shop.progress",
+            "shop.x.dead-letter",
+        ];
+        for (pattern, is_there) in [
+            ("shop.*", true),
+            ("shop.catalog.*", true),
+            ("*.product", true),
+            ("shop.catalog.produc?", true),
+            ("shop.catalog.product?", false),
+            ("shop.catalog", false),
+            ("shop.catalog.product", true),
+            ("*.progress", false),
+            ("shop.x.*", false),
+            ("s*o*p*t", true),
+            ("s*o*p*x", false),
+        ] {
+            let missing = subscription(&[pattern]).without_topic(&existing).len();
+            assert_eq!(missing == 0, is_there, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_table_may_have_the_name_of_an_internal_topic() {
+        assert!(is_internal("shop.progress"));
+        assert!(is_internal("shop.sink.dead-letter"));
+        assert!(!is_internal("shop.catalog.progress"));
+        assert!(Subscription::new(&["shop.signals".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn the_table_is_the_end_of_the_topic() {
+        let table = table_of("eu.shop.catalog.a_u0020b");
+        assert_eq!(
+            (table.schema.as_str(), table.table.as_str()),
+            ("catalog", "a b")
+        );
+        assert_eq!(table_of("orders").schema, "public");
+    }
+}

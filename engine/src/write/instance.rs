@@ -1,0 +1,94 @@
+//! One running instance of a sink: what its partitions share.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::OnError;
+use crate::config::SinkConfig;
+use crate::flow::inbox::Budget;
+use crate::flow::plans::SchemaCache;
+use crate::status::Status;
+use crate::write::dead_letter::DeadLetters;
+use crate::write::lease::Lease;
+use tributary_runtime::cli::Context;
+use tributary_runtime::registry::Registry;
+use tributary_runtime::{Error, Result};
+
+/// Who is not ready until the first assignment, in [`Status`].
+pub(crate) const GROUP: &str = "consumer group";
+
+/// What all partitions of an instance share.
+#[derive(Debug)]
+pub(crate) struct Instance<D> {
+    pub(crate) config: SinkConfig,
+    pub(crate) destination: D,
+    pub(crate) schemas: SchemaCache,
+    /// `None`: a record that cannot be applied stops the service.
+    pub(crate) letters: Option<DeadLetters>,
+    pub(crate) lease: Lease,
+    pub(crate) status: Status,
+    pub(crate) budget: Arc<Budget>,
+    /// One for each write that may be under way.
+    pub(crate) permits: Semaphore,
+    pub(crate) failure: Failure,
+}
+
+/// The first error that stops the instance.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    first: Mutex<Option<Error>>,
+    /// Cancelled by the shutdown and by the first error.
+    pub(crate) stop: CancellationToken,
+}
+
+impl<D> Instance<D> {
+    /// # Errors
+    /// Stop: the registry's URL is not valid.
+    pub(crate) fn new(config: SinkConfig, destination: D, context: &Context) -> Result<Self> {
+        let letters = match config.on_error {
+            OnError::Stop => None,
+            OnError::DeadLetter => config
+                .dead_letter_topic()
+                .map(|topic| DeadLetters::new(&config, topic)),
+        };
+        Ok(Self {
+            schemas: SchemaCache::new(Registry::new(&config.kafka.registry)?),
+            letters,
+            lease: Lease::new(),
+            status: Status::new(context.health.clone(), GROUP),
+            budget: Arc::new(Budget::new(config.batch.buffer_bytes)),
+            permits: Semaphore::new(config.batch.in_flight),
+            failure: Failure {
+                first: Mutex::default(),
+                stop: context.shutdown.child_token(),
+            },
+            destination,
+            config,
+        })
+    }
+}
+
+impl Failure {
+    /// Stops the instance. The first error is the one that it reports; later ones are consequences.
+    pub(crate) fn stop_with(&self, error: Error) {
+        if error.is_interrupted() {
+            return;
+        }
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.is_none() {
+            *first = Some(error);
+        } else {
+            tracing::warn!(%error, "a further error while the sink stops");
+        }
+        self.stop.cancel();
+    }
+
+    pub(crate) fn take(&self) -> Option<Error> {
+        self.first
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}

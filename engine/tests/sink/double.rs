@@ -1,0 +1,309 @@
+//! An in-memory target with faults.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tributary_engine::{
+    Action, Batch, Destination, PartitionWriter, Progress, Rejection, Start, TableName,
+    TopicPartition, WriteError,
+};
+use tributary_runtime::Error;
+use tributary_schemas::record::{Datum, Row};
+
+/// Several instances of a sink may write to one target: clones share it.
+#[derive(Clone)]
+pub(crate) struct Target {
+    shared: Arc<Shared>,
+    instance: &'static str,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
+    held: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    /// What a real target would hold: the newest version of each row, deletes included.
+    pub(crate) rows: BTreeMap<i64, (u64, Option<i64>)>,
+    /// Every change written, in the order of writing.
+    pub(crate) written: Vec<Written>,
+    pub(crate) below: Vec<u64>,
+    pub(crate) batches: usize,
+    /// Who writes each partition right now.
+    writing: BTreeMap<TopicPartition, &'static str>,
+    /// Writes that began while another one of the same partition was under way.
+    pub(crate) overlaps: usize,
+    faults: Faults,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) instance: &'static str,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    /// `None` for a row without a key.
+    pub(crate) id: Option<i64>,
+    /// `None` for a delete.
+    pub(crate) number: Option<i64>,
+}
+
+#[derive(Default)]
+struct Faults {
+    /// Rows that the target refuses for ever.
+    refused: BTreeSet<i64>,
+    /// Writes that fail before anything is written.
+    failing: usize,
+    /// Writes that are done, but reported as failed.
+    failing_after: usize,
+    /// What is accepted is durable only after a flush.
+    lazy: bool,
+    delay: Duration,
+    start: BTreeMap<i32, i64>,
+}
+
+pub(crate) struct Writer {
+    target: Target,
+    partition: TopicPartition,
+    accepted: i64,
+    durable: i64,
+}
+
+impl Target {
+    pub(crate) fn new() -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::default(),
+                changed: Notify::new(),
+                held: watch::Sender::new(false),
+            }),
+            instance: "a",
+        }
+    }
+
+    /// The same target, as another instance writes to it.
+    pub(crate) fn as_instance(&self, instance: &'static str) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            instance,
+        }
+    }
+
+    pub(crate) fn refuse(&self, ids: impl IntoIterator<Item = i64>) {
+        self.state().faults.refused.extend(ids);
+    }
+
+    pub(crate) fn fail(&self, writes: usize) {
+        self.state().faults.failing = writes;
+    }
+
+    pub(crate) fn fail_after_write(&self, writes: usize) {
+        self.state().faults.failing_after = writes;
+    }
+
+    pub(crate) fn durable_by_flush_only(&self) {
+        self.state().faults.lazy = true;
+    }
+
+    pub(crate) fn slow(&self, delay: Duration) {
+        self.state().faults.delay = delay;
+    }
+
+    /// The target says by itself where a partition begins.
+    pub(crate) fn stands_at(&self, partition: i32, offset: i64) {
+        self.state().faults.start.insert(partition, offset);
+    }
+
+    /// Writes wait until the next `hold(false)`.
+    pub(crate) fn hold(&self, held: bool) {
+        self.shared.held.send_replace(held);
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a write is under way.
+    pub(crate) async fn until_writing(&self, what: &str) {
+        self.until(what, |state| !state.writing.is_empty()).await;
+    }
+
+    /// Waits until the target is as wanted; panics after a minute.
+    pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&State) -> bool) {
+        let waiting = async {
+            loop {
+                let changed = self.shared.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if wanted(&self.state()) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(60), waiting)
+            .await
+            .is_err()
+        {
+            let state = self.state();
+            panic!(
+                "{what}: not within a minute; {} changes written, {} rows",
+                state.written.len(),
+                state.rows.len()
+            );
+        }
+    }
+}
+
+impl State {
+    /// The rows that are there, with their numbers.
+    pub(crate) fn live_rows(&self) -> BTreeMap<i64, i64> {
+        let rows = self.rows.iter();
+        rows.filter_map(|(&id, &(_, number))| Some((id, number?)))
+            .collect()
+    }
+
+    pub(crate) fn offsets(&self, partition: i32) -> Vec<i64> {
+        let written = self.written.iter();
+        written
+            .filter(|written| written.partition == partition)
+            .map(|written| written.offset)
+            .collect()
+    }
+
+    fn apply(&mut self, instance: &'static str, batch: &Batch) {
+        if let Some(below) = batch.below() {
+            self.below.push(below);
+            self.rows.retain(|_, (seq, _)| *seq >= below);
+        }
+        for change in batch.changes() {
+            let number = match &change.action {
+                Action::Delete => None,
+                Action::Upsert(value) | Action::Append(value) => number_of(&value.row),
+            };
+            let id = change.key.as_ref().and_then(|key| int(&key.row[0]));
+            self.written.push(Written {
+                instance,
+                partition: batch.partition().partition,
+                offset: change.offset,
+                id,
+                number,
+            });
+            if let Some(id) = id {
+                let newest = self.rows.entry(id).or_default();
+                if change.seq >= newest.0 {
+                    *newest = (change.seq, number);
+                }
+            }
+        }
+        self.batches += 1;
+    }
+}
+
+fn number_of(row: &Row<'_>) -> Option<i64> {
+    row.get(1).and_then(int)
+}
+
+fn int(datum: &Datum<'_>) -> Option<i64> {
+    match datum {
+        Datum::Int(int) => Some(*int),
+        _ => None,
+    }
+}
+
+impl Destination for Target {
+    type Writer = Writer;
+
+    async fn open(
+        &self,
+        partition: &TopicPartition,
+        _table: &TableName,
+    ) -> Result<(Writer, Start), Error> {
+        let start = self.state().faults.start.get(&partition.partition).copied();
+        let writer = Writer {
+            target: self.clone(),
+            partition: partition.clone(),
+            accepted: 0,
+            durable: 0,
+        };
+        Ok((writer, start.map_or(Start::Committed, Start::At)))
+    }
+}
+
+impl Writer {
+    fn begin(&self, batch: &Batch) -> Result<Duration, WriteError> {
+        let mut state = self.target.state();
+        if state.faults.failing > 0 {
+            state.faults.failing -= 1;
+            self.target.shared.changed.notify_waiters();
+            return Err(Error::retry_msg("the target is away").into());
+        }
+        let refused = batch.changes().filter(|change| {
+            let id = change.key.as_ref().and_then(|key| int(&key.row[0]));
+            id.is_some_and(|id| state.faults.refused.contains(&id))
+        });
+        let rejections: Vec<_> = refused
+            .map(|change| Rejection {
+                offset: change.offset,
+                reason: "the row is too wide".to_owned(),
+            })
+            .collect();
+        if !rejections.is_empty() {
+            return Err(WriteError::Rejected(rejections));
+        }
+        let instance = self.target.instance;
+        if state
+            .writing
+            .insert(self.partition.clone(), instance)
+            .is_some()
+        {
+            state.overlaps += 1;
+        }
+        self.target.shared.changed.notify_waiters();
+        Ok(state.faults.delay)
+    }
+
+    fn end(&mut self, batch: &Batch) -> Result<Progress, WriteError> {
+        let mut state = self.target.state();
+        state.writing.remove(&self.partition);
+        state.apply(self.target.instance, batch);
+        self.target.shared.changed.notify_waiters();
+        if state.faults.failing_after > 0 {
+            state.faults.failing_after -= 1;
+            return Err(Error::retry_msg("the answer is lost").into());
+        }
+        self.accepted = batch.next_offset();
+        if !state.faults.lazy {
+            self.durable = self.accepted;
+        }
+        Ok(self.progress())
+    }
+
+    const fn progress(&self) -> Progress {
+        Progress {
+            accepted: self.accepted,
+            durable: self.durable,
+        }
+    }
+}
+
+impl PartitionWriter for Writer {
+    async fn write(&mut self, batch: &Batch) -> Result<Progress, WriteError> {
+        let delay = self.begin(batch)?;
+        tokio::time::sleep(delay).await;
+        let mut held = self.target.shared.held.subscribe();
+        let _ = held.wait_for(|held| !held).await;
+        self.end(batch)
+    }
+
+    async fn flush(&mut self) -> Result<Progress, Error> {
+        self.durable = self.accepted;
+        Ok(self.progress())
+    }
+}

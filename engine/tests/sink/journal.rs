@@ -1,0 +1,103 @@
+//! A target that writes a line per batch to a file, which outlives the process.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tributary_engine::{
+    Batch, Destination, PartitionWriter, Progress, Start, TableName, TopicPartition, WriteError,
+};
+use tributary_runtime::Error;
+
+/// A slow target, so that there is a middle to be killed in.
+const WRITE_TIME: Duration = Duration::from_millis(3);
+
+#[derive(Clone)]
+pub(crate) struct Journal {
+    file: Arc<File>,
+    name: String,
+}
+
+/// A write that began or ended.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) is_end: bool,
+    pub(crate) partition: i32,
+    pub(crate) first: i64,
+    pub(crate) next: i64,
+}
+
+impl Journal {
+    pub(crate) fn open(path: &Path, name: String) -> Self {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        Self {
+            file: Arc::new(file.unwrap()),
+            name,
+        }
+    }
+
+    /// One write to a file in append mode: lines of several processes do not mix.
+    fn note(&self, what: &str, batch: &Batch) {
+        let first = batch.changes().next().map_or(-1, |change| change.offset);
+        let line = format!(
+            "{} {what} {} {first} {}\n",
+            self.name,
+            batch.partition().partition,
+            batch.next_offset()
+        );
+        (&*self.file).write_all(line.as_bytes()).unwrap();
+    }
+}
+
+/// All whole lines of the file; none before it is there.
+pub(crate) fn read(path: &Path) -> Vec<Entry> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let entries = whole.lines().map(|line| {
+        let fields: Vec<_> = line.split(' ').collect();
+        Entry {
+            name: fields[0].to_owned(),
+            is_end: fields[1] == "end",
+            partition: fields[2].parse().unwrap(),
+            first: fields[3].parse().unwrap(),
+            next: fields[4].parse().unwrap(),
+        }
+    });
+    entries.collect()
+}
+
+impl Destination for Journal {
+    type Writer = Self;
+
+    async fn open(
+        &self,
+        _partition: &TopicPartition,
+        _table: &TableName,
+    ) -> Result<(Self, Start), Error> {
+        Ok((self.clone(), Start::Committed))
+    }
+}
+
+impl PartitionWriter for Journal {
+    async fn write(&mut self, batch: &Batch) -> Result<Progress, WriteError> {
+        self.note("begin", batch);
+        tokio::time::sleep(WRITE_TIME).await;
+        self.note("end", batch);
+        let next = batch.next_offset();
+        Ok(Progress {
+            accepted: next,
+            durable: next,
+        })
+    }
+
+    async fn flush(&mut self) -> Result<Progress, Error> {
+        // What is written is durable already: the loop keeps what it knows.
+        Ok(Progress {
+            accepted: 0,
+            durable: 0,
+        })
+    }
+}
