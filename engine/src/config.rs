@@ -73,13 +73,13 @@ pub struct BatchConfig {
     pub bytes: usize,
     /// Records in one batch, at most.
     pub rows: usize,
-    /// How long a batch waits for more records while its partition has nothing else to write, in milliseconds.
+    /// How long records of a target wait for more while nothing else of it is written, in milliseconds.
     pub linger_ms: u64,
     /// How long what a target has accepted may wait until it is made durable, in milliseconds.
     pub flush_ms: u64,
-    /// Batches that are written at the same time, over all partitions.
+    /// Batches of one target (an index, a table) that are written at the same time, at most.
     pub in_flight: usize,
-    /// Bytes of records that wait or are being written, over all partitions. A partition gets its share.
+    /// Bytes of records that wait or are being written, over all targets. One that cannot go on leaves some to the others.
     pub buffer_bytes: usize,
 }
 
@@ -90,7 +90,7 @@ impl Default for BatchConfig {
             rows: 5_000,
             linger_ms: 20,
             flush_ms: 1_000,
-            in_flight: 8,
+            in_flight: 4,
             buffer_bytes: 16 * 1024 * 1024,
         }
     }

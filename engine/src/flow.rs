@@ -1,6 +1,7 @@
 //! Records on their way: copied, bounded, decoded, coalesced into batches.
 
 pub(crate) mod batch;
+pub(crate) mod budget;
 pub(crate) mod coalesce;
 pub(crate) mod fault;
 pub(crate) mod freshness;

@@ -1,8 +1,7 @@
-//! Membership in the consumer group: what is held, where it begins, what is committed, when it is let go.
+//! Membership in the consumer group: what is held, what is fetched, what is committed, when it is let go.
 
 mod commit;
 mod holdings;
-mod life;
+pub(crate) mod member;
 pub(crate) mod membership;
 pub(crate) mod poll;
-mod start;

@@ -1,4 +1,4 @@
-//! The loop from its start to its end.
+//! The engine from its start to its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::config::SinkConfig;
-use crate::destination::Destination;
-use crate::group::membership;
+use crate::group::membership::Membership;
 use crate::group::poll::{Poll, SHUTDOWN_WAIT};
 use crate::metrics;
+use crate::target::Target;
 use crate::topics::Subscription;
 use crate::write::instance::Instance;
 use tributary_runtime::cli::Context;
@@ -19,7 +19,7 @@ use tributary_runtime::{Error, Result};
 /// How long the poll thread may take for the last commit and to leave the group, beyond the writers' time.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
-/// Reads the topics into the destination until `context.shutdown` is cancelled or an error stops the sink.
+/// Reads the topics into the target until `context.shutdown` is cancelled or an error stops the sink.
 ///
 /// Either way the writes under way are finished, made durable and committed, and the group is left, within
 /// 25 seconds.
@@ -27,25 +27,22 @@ const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// # Errors
 /// The first error that stops: of the configuration, of Kafka, of the registry, of the target, or a record that
 /// cannot be applied (with `on_error = "stop"`).
-pub async fn run<D: Destination>(
-    config: SinkConfig,
-    destination: D,
-    context: &Context,
-) -> Result<()> {
+pub async fn run<T: Target>(config: SinkConfig, target: T, context: &Context) -> Result<()> {
     if let Some(problem) = config.validate().into_iter().next() {
         return Err(Error::stop_msg(problem));
     }
     let subscription =
         Subscription::new(&config.topics).map_err(|_| Error::stop_msg("`topics`"))?;
     metrics::describe();
-    let _inside = context.gate.enter("the sink loop");
-    let client = membership::join(&config, &subscription)?;
-    let instance = Arc::new(Instance::new(config, destination, context)?);
+    let _inside = context.gate.enter("the engine");
+    let member = Membership::join(&config, &subscription)?;
+    let instance = Arc::new(Instance::new(config, target, context)?);
     // A caller that drops this future ends the thread as well.
     let stop = instance.failure.stop.clone();
     let _end_with_the_future = stop.clone().drop_guard();
 
-    let poll = Poll::new(Arc::clone(&instance), client, Handle::current());
+    let queries = member.queries();
+    let poll = Poll::new(Arc::clone(&instance), member, queries, Handle::current());
     let (ended, end) = oneshot::channel();
     std::thread::Builder::new()
         .name("sink-poll".to_owned())

@@ -1,8 +1,10 @@
-//! Batches on their way into the target, and the records that are put aside.
+//! Batches on their way into the target, lane by lane, and the records that are put aside.
 
-pub(crate) mod assignment;
+mod attempts;
 pub mod dead_letter;
+pub(crate) mod hold;
 pub(crate) mod instance;
+mod job;
+pub(crate) mod lane;
 pub(crate) mod lease;
-pub(crate) mod position;
-pub(crate) mod writer;
+pub(crate) mod start;

@@ -194,13 +194,14 @@ fn settle(alias: &str, chunk: &Chunk, body: &[u8]) -> Result<Outcome> {
             *count += 1;
             continue;
         };
-        match (error.verdict(item.status, alias), operation.offset) {
+        match (error.verdict(item.status, alias), operation.place) {
             (Verdict::Conflict, _) => outcome.conflicts += 1,
             (Verdict::Again, _) => {
                 outcome.again_kinds.get_or_insert_with(|| error.kinds());
                 outcome.again.push(operation.clone());
             }
-            (Verdict::Refused, Some(offset)) => outcome.rejections.push(Rejection {
+            (Verdict::Refused, Some((partition, offset))) => outcome.rejections.push(Rejection {
+                partition,
                 offset,
                 reason: error.of_document(chunk.plan_of(operation)),
             }),
@@ -220,7 +221,8 @@ fn settle(alias: &str, chunk: &Chunk, body: &[u8]) -> Result<Outcome> {
 fn halves(chunk: &Chunk, rejections: &mut Vec<Rejection>) -> Vec<Chunk> {
     if let [only] = chunk.operations.as_slice() {
         metrics::counter!(metric::REJECTED).increment(1);
-        rejections.extend(only.offset.map(|offset| Rejection {
+        rejections.extend(only.place.map(|(partition, offset)| Rejection {
+            partition,
             offset,
             reason: format!(
                 "the document has {} bytes, more than the engine takes in one request (http.max_content_length)",

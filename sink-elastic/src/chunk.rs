@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tributary_engine::{Action, Change, KeyRow, Rejection, ValueRow};
+use tributary_engine::{Action, Change, Rejection, ValueRow};
 use tributary_schemas::record::RecordType;
 use tributary_schemas::render::{self, RenderError};
 
@@ -18,8 +18,8 @@ const FIRST_BYTES: usize = 64 * 1024;
 /// One operation within a [`Chunk`].
 #[derive(Debug, Clone)]
 pub(crate) struct Operation {
-    /// The record's offset; of a sweep's delete, none.
-    pub(crate) offset: Option<i64>,
+    /// The record's partition and offset; of a sweep's delete, none.
+    pub(crate) place: Option<(i32, i64)>,
     pub(crate) is_delete: bool,
     /// The index into [`Chunk::plans`] of a document's row type.
     pub(crate) plan: Option<usize>,
@@ -100,11 +100,11 @@ impl Draft {
     }
 
     /// Adds the delete of a document whose `_id` is given as a JSON string.
-    pub(crate) fn push_delete(&mut self, offset: Option<i64>, id_json: &[u8], version: u64) {
+    pub(crate) fn push_delete(&mut self, place: Option<(i32, i64)>, id_json: &[u8], version: u64) {
         let start = self.body.len();
         self.push_action("delete", id_json, version);
         self.operations.push(Operation {
-            offset,
+            place,
             is_delete: true,
             plan: None,
             lines: start..self.body.len(),
@@ -130,20 +130,24 @@ impl Draft {
         self.push_action("index", id_json, change.seq);
         if let Err(reason) = plan.write(&row.row, change.seq, &mut self.body) {
             self.body.truncate(start);
-            return self.reject(change.offset, reason);
+            return self.reject(change, reason);
         }
         self.body.push(b'\n');
         let plan = self.plan_index(plan);
         self.operations.push(Operation {
-            offset: Some(change.offset),
+            place: Some((change.partition, change.offset)),
             is_delete: false,
             plan: Some(plan),
             lines: start..self.body.len(),
         });
     }
 
-    fn reject(&mut self, offset: i64, reason: String) {
-        self.rejections.push(Rejection { offset, reason });
+    fn reject(&mut self, change: &Change<'_>, reason: String) {
+        self.rejections.push(Rejection {
+            partition: change.partition,
+            offset: change.offset,
+            reason,
+        });
     }
 
     fn push_action(&mut self, name: &str, id_json: &[u8], version: u64) {
@@ -166,7 +170,6 @@ impl Draft {
 pub(crate) struct Chunks<'a, 'i> {
     changes: Box<dyn Iterator<Item = Change<'a>> + Send + 'a>,
     index: &'i Index,
-    partition: i32,
     bytes: usize,
     /// The plan used last, with the row type that it was found for.
     last: Option<(&'a RecordType, Arc<DocumentPlan>)>,
@@ -175,17 +178,14 @@ pub(crate) struct Chunks<'a, 'i> {
 }
 
 impl<'a, 'i> Chunks<'a, 'i> {
-    /// `partition` is where the changes come from.
     pub(crate) fn new(
         changes: impl Iterator<Item = Change<'a>> + Send + 'a,
         index: &'i Index,
-        partition: i32,
         bytes: usize,
     ) -> Self {
         Self {
             changes: Box::new(changes),
             index,
-            partition,
             bytes,
             last: None,
             id: String::new(),
@@ -194,11 +194,14 @@ impl<'a, 'i> Chunks<'a, 'i> {
     }
 
     fn push(&mut self, change: &Change<'a>, chunk: &mut Draft) {
-        if let Err(error) = self.encode_id(change.key.as_ref(), change.offset) {
-            return chunk.reject(change.offset, format!("the key: {error}"));
+        if let Err(error) = self.encode_id(change) {
+            return chunk.reject(change, format!("the key: {error}"));
         }
         match &change.action {
-            Action::Delete => chunk.push_delete(Some(change.offset), &self.id_json, change.seq),
+            Action::Delete => {
+                let place = Some((change.partition, change.offset));
+                chunk.push_delete(place, &self.id_json, change.seq);
+            }
             Action::Upsert(row) | Action::Append(row) => {
                 self.use_plan(row.row_type);
                 if let Some((_, plan)) = &self.last {
@@ -208,11 +211,11 @@ impl<'a, 'i> Chunks<'a, 'i> {
         }
     }
 
-    fn encode_id(&mut self, key: Option<&KeyRow<'a>>, offset: i64) -> Result<(), RenderError> {
+    fn encode_id(&mut self, change: &Change<'a>) -> Result<(), RenderError> {
         self.id.clear();
-        match key {
+        match &change.key {
             Some(key) => id::of_key(key, &mut self.id)?,
-            None => id::of_position(self.partition, offset, &mut self.id),
+            None => id::of_position(change.partition, change.offset, &mut self.id),
         }
         self.id_json.clear();
         render::json_string(&self.id, &mut self.id_json);

@@ -8,7 +8,6 @@ mod check;
 mod chunk;
 mod client;
 mod config;
-mod destination;
 mod document;
 mod failure;
 mod found;
@@ -19,10 +18,11 @@ mod metric;
 mod naming;
 mod service;
 mod sweep;
+mod target;
 
 pub use config::{Config, ElasticConfig};
-pub use destination::{Elastic, ElasticWriter};
 pub use service::ElasticSink;
+pub use target::{Elastic, ElasticLane};
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 //! A batch and its offset reach the warehouse in one transaction, so every record counts exactly once. Every
 //! row carries its `seq` in the column `_tributary_seq`: an older record after a newer one changes nothing.
 //! The Postgres dialect is here; Redshift's own has its place beside [`PostgresWarehouse`] as a second
-//! [`Destination`](tributary_engine::Destination).
+//! [`Target`](tributary_engine::Target).
 
 mod config;
 mod name;
@@ -11,5 +11,5 @@ mod postgres;
 mod service;
 
 pub use config::{Dialect, Warehouse};
-pub use postgres::{PostgresWarehouse, PostgresWriter};
+pub use postgres::{PostgresLane, PostgresWarehouse};
 pub use service::{Config, RedshiftSink};

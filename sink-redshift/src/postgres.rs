@@ -4,6 +4,7 @@ mod access;
 mod check;
 mod column;
 mod failure;
+mod lane;
 mod ledger;
 mod load;
 mod metric;
@@ -13,11 +14,10 @@ mod session;
 mod stage;
 mod target;
 mod warehouse;
-mod writer;
 
 pub(crate) use check::check;
+pub use lane::PostgresLane;
 pub use warehouse::PostgresWarehouse;
-pub use writer::PostgresWriter;
 
 #[cfg(test)]
 mod tests;

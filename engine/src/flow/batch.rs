@@ -85,16 +85,24 @@ impl Batch {
         self.entries.iter().filter_map(|entry| self.change(entry))
     }
 
-    /// Takes changes out, and says how many there were.
-    pub(crate) fn remove(&mut self, offsets: &[i64]) -> usize {
-        let before = self.entries.len();
-        let records = &self.records;
-        self.entries.retain(|entry| {
-            records
-                .get(entry.record)
-                .is_none_or(|record| !offsets.contains(&record.offset))
-        });
-        before - self.entries.len()
+    /// Whether it has a change of the record at this offset.
+    pub(crate) fn has(&self, offset: i64) -> bool {
+        self.entry(offset).is_some()
+    }
+
+    /// Takes a change out.
+    pub(crate) fn remove(&mut self, offset: i64) {
+        if let Some(index) = self.entry(offset) {
+            self.entries.remove(index);
+        }
+    }
+
+    fn entry(&self, offset: i64) -> Option<usize> {
+        self.entries
+            .binary_search_by_key(&Some(offset), |entry| {
+                self.records.get(entry.record).map(|record| record.offset)
+            })
+            .ok()
     }
 
     /// Every entry decoded when the batch was built, so none is left out here.
@@ -116,6 +124,7 @@ impl Batch {
             }
         };
         Some(Change {
+            partition: self.source.partition.partition,
             offset: record.offset,
             seq: entry.seq,
             key,
@@ -157,7 +166,9 @@ impl fmt::Debug for Batch {
 /// One change to apply; at most one per key and batch (the newest), in offset order.
 #[derive(Debug)]
 pub struct Change<'a> {
-    /// The record's offset.
+    /// The record's partition.
+    pub partition: i32,
+    /// The record's offset in it.
     pub offset: i64,
     /// The row's version: the record's `tributary.seq`, or its offset + 1 on a foreign topic.
     pub seq: u64,

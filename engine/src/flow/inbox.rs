@@ -1,249 +1,216 @@
-//! What waits for a partition's writer: filled by the poll thread, emptied by the writer, bounded.
+//! What waits for a lane: filled by the poll thread, one queue per partition, emptied by the lane in turn.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 use rdkafka::message::Message;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::config::BatchConfig;
+use crate::flow::budget::Budget;
 use crate::flow::records::Records;
 
-/// The least that a partition may hold, so that many partitions do not make batches of single records.
-const LEAST_SHARE_BYTES: usize = 64 * 1024;
+/// How long a record waits at most for those that would fill its batch, while another write is under way.
+const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Bytes that all partitions hold together.
-#[derive(Debug)]
-pub(crate) struct Budget {
-    limit: usize,
-    held: AtomicUsize,
-    partitions: AtomicUsize,
-}
-
-impl Budget {
-    pub(crate) const fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            held: AtomicUsize::new(0),
-            partitions: AtomicUsize::new(0),
-        }
-    }
-
-    pub(crate) fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
-    }
-
-    /// What one partition may hold: twice a batch (one that is written, one that fills), but no more than
-    /// its fair share.
-    fn share(&self, batch_bytes: usize) -> usize {
-        let partitions = self.partitions.load(Ordering::Relaxed).max(1);
-        (self.limit / partitions)
-            .max(LEAST_SHARE_BYTES)
-            .min(batch_bytes.saturating_mul(2))
-    }
-
-    fn is_spent(&self) -> bool {
-        self.held() >= self.limit
-    }
-}
-
-/// One partition's records on their way to the writer.
-///
-/// `held <= share + one record`: a record is taken whenever the poll thread has one, and the partition is
-/// paused as soon as [`Inbox::push`] says that it is full.
+/// Records on their way to one lane.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     budget: Arc<Budget>,
     config: BatchConfig,
-    queue: Mutex<Queue>,
+    queues: Mutex<Queues>,
     filled: Notify,
-    /// Bytes that wait, and bytes taken but not yet released.
-    held: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
-struct Queue {
-    /// All but the last are full.
+struct Queues {
+    /// By partition; those with nothing that waits are not there.
+    waiting: BTreeMap<i32, Waiting>,
+    /// The partition that was served last.
+    last: Option<i32>,
+    /// Bytes that wait, and bytes taken but not yet released.
+    held: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    /// All but the last are full; none is empty.
     batches: VecDeque<Records>,
     /// When the oldest record came.
-    since: Option<Instant>,
+    since: Instant,
 }
+
+/// What a lane takes: records of some partitions, at most one batch's worth in all.
+pub(crate) type Taken = Vec<(i32, Records)>;
 
 impl Inbox {
     pub(crate) fn new(config: BatchConfig, budget: Arc<Budget>) -> Self {
-        budget.partitions.fetch_add(1, Ordering::Relaxed);
         Self {
             budget,
             config,
-            queue: Mutex::default(),
+            queues: Mutex::default(),
             filled: Notify::new(),
-            held: AtomicUsize::new(0),
         }
     }
 
-    /// Adds a record, and says whether the partition now holds all it may.
-    pub(crate) fn push(&self, message: &impl Message) -> bool {
+    /// Adds a record, and says whether the lane may take more.
+    pub(crate) fn push(&self, partition: i32, message: &impl Message) -> bool {
         let (held, wake) = {
-            let mut queue = self.lock();
-            if queue.batches.back().is_none_or(|last| self.is_full(last)) {
-                queue.batches.push_back(Records::default());
+            let mut queues = self.lock();
+            let mut wake = false;
+            let waiting = queues.waiting.entry(partition).or_insert_with(|| {
+                wake = true;
+                Waiting {
+                    batches: VecDeque::new(),
+                    since: Instant::now(),
+                }
+            });
+            if waiting.batches.back().is_none_or(|last| self.is_full(last)) {
+                waiting.batches.push_back(Records::default());
             }
-            let first = queue.since.is_none();
-            queue.since.get_or_insert_with(Instant::now);
-            let several = queue.batches.len() > 1;
-            let (bytes, wake) = queue.batches.back_mut().map_or((0, false), |last| {
+            let is_first = waiting.batches.len() == 1;
+            let bytes = waiting.batches.back_mut().map_or(0, |last| {
                 let before = last.bytes();
                 last.push(message);
-                let became_full = !several && self.is_full(last);
-                (last.bytes() - before, first || became_full)
+                wake |= is_first && self.is_full(last);
+                last.bytes() - before
             });
+            queues.held += bytes;
             // Within the lock: the batch may be taken, written and released as soon as that is given back.
-            self.budget.held.fetch_add(bytes, Ordering::Relaxed);
-            (self.held.fetch_add(bytes, Ordering::Relaxed) + bytes, wake)
+            self.budget.take(bytes);
+            (queues.held, wake)
         };
         if wake {
             self.filled.notify_one();
         }
-        held >= self.budget.share(self.config.bytes) || self.budget.is_spent()
+        self.budget.admits(held)
     }
 
-    /// Whether a paused partition may go on: half of its share is free again.
+    /// Whether a lane that was stopped may go on.
     pub(crate) fn has_room(&self) -> bool {
-        let held = self.held.load(Ordering::Relaxed);
-        held <= self.budget.share(self.config.bytes) / 2 && !self.budget.is_spent()
+        let held = self.lock().held;
+        self.budget.has_room(held)
     }
 
-    /// The next batch: a full one at once, otherwise what is there once the oldest record has waited for
-    /// the linger time. Its bytes stay counted until [`Inbox::release`]. Safe to cancel.
-    pub(crate) async fn next(&self) -> Records {
+    /// The next records of partitions that are not `busy`: a batch that is full at once, others once they have waited for the
+    /// linger time, and while other writes are under way a little longer. Their bytes stay counted until [`Inbox::release`].
+    /// Safe to cancel.
+    pub(crate) async fn next(&self, busy: &BTreeSet<i32>) -> Taken {
+        let linger = if busy.is_empty() {
+            self.config.linger()
+        } else {
+            self.config.linger().max(PATIENCE)
+        };
         loop {
             let filled = self.filled.notified();
-            let due = match self.take_due() {
-                Ok(records) => return records,
-                Err(due) => due,
-            };
-            match due {
-                None => filled.await,
-                Some(due) => {
+            match self.take_due(busy, linger) {
+                Ok(taken) => return taken,
+                Err(None) => filled.await,
+                Err(Some(due)) => {
                     // Elapsed or filled: look again.
-                    let _ = tokio::time::timeout_at(due.into(), filled).await;
+                    let _ = tokio::time::timeout_at(due, filled).await;
                 }
             }
         }
     }
 
-    /// Gives back the bytes of a batch from [`Inbox::next`] that is done with.
+    /// Gives back the bytes of records from [`Inbox::next`] that are done with.
     pub(crate) fn release(&self, bytes: usize) {
-        self.held.fetch_sub(bytes, Ordering::Relaxed);
-        self.budget.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.lock().held -= bytes;
+        self.budget.give_back(bytes);
     }
 
-    /// The front batch if it is due, otherwise when it will be; `None` with an empty queue.
-    fn take_due(&self) -> Result<Records, Option<Instant>> {
-        let mut queue = self.lock();
-        let Some(since) = queue.since else {
-            return Err(None);
-        };
-        let is_full = queue
-            .batches
-            .front()
-            .is_some_and(|first| self.is_full(first));
-        let due = since + self.config.linger();
-        let now = Instant::now();
-        if !is_full && now < due {
-            return Err(Some(due));
+    /// Forgets what waits of a partition.
+    pub(crate) fn forget(&self, partition: i32) {
+        let mut queues = self.lock();
+        if let Some(waiting) = queues.waiting.remove(&partition) {
+            let bytes = waiting.batches.iter().map(Records::bytes).sum();
+            queues.held -= bytes;
+            self.budget.give_back(bytes);
         }
-        let records = queue.batches.pop_front().unwrap_or_default();
-        queue.since = (!queue.batches.is_empty()).then_some(now);
-        Ok(records)
+    }
+
+    /// What is due, otherwise when something will be; `None` where nothing waits.
+    fn take_due(&self, busy: &BTreeSet<i32>, linger: Duration) -> Result<Taken, Option<Instant>> {
+        let mut queues = self.lock();
+        let now = Instant::now();
+        let (mut bytes, mut rows, mut due) = (0, 0, None);
+        for (_, waiting) in queues.idle(busy) {
+            let first = waiting.batches.front();
+            bytes += first.map_or(0, Records::bytes);
+            rows += first.map_or(0, Records::len);
+            let at = waiting.since + linger;
+            due = Some(due.map_or(at, |due: Instant| due.min(at)));
+        }
+        let is_full = bytes >= self.config.bytes || rows >= self.config.rows;
+        if !is_full && due.is_none_or(|due| now < due) {
+            return Err(due);
+        }
+        Ok(queues.take(busy, self.config, now))
     }
 
     fn is_full(&self, records: &Records) -> bool {
         records.bytes() >= self.config.bytes || records.len() >= self.config.rows
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queues {
+    fn idle<'a>(&'a self, busy: &'a BTreeSet<i32>) -> impl Iterator<Item = (&'a i32, &'a Waiting)> {
+        self.waiting
+            .iter()
+            .filter(|(partition, _)| !busy.contains(partition))
+    }
+
+    /// The first batch of each idle partition in turn, as long as they fit one.
+    fn take(&mut self, busy: &BTreeSet<i32>, config: BatchConfig, now: Instant) -> Taken {
+        let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
+        let round = self.waiting.range((after, Bound::Unbounded));
+        let round: Vec<i32> = round
+            .chain(self.waiting.iter())
+            .map(|(partition, _)| *partition)
+            .filter(|partition| !busy.contains(partition))
+            .collect();
+        let (mut taken, mut bytes, mut rows) = (Taken::new(), 0, 0);
+        for partition in round {
+            let Some(waiting) = self.waiting.get_mut(&partition) else {
+                continue;
+            };
+            let fits = |records: &mut Records| {
+                taken.is_empty()
+                    || (bytes + records.bytes() <= config.bytes
+                        && rows + records.len() <= config.rows)
+            };
+            if taken.iter().any(|(already, _)| *already == partition) {
+                break;
+            }
+            let Some(records) = waiting.batches.pop_front_if(fits) else {
+                break;
+            };
+            waiting.since = now;
+            if waiting.batches.is_empty() {
+                self.waiting.remove(&partition);
+            }
+            bytes += records.bytes();
+            rows += records.len();
+            self.last = Some(partition);
+            taken.push((partition, records));
+        }
+        taken
     }
 }
 
 impl Drop for Inbox {
     fn drop(&mut self) {
-        let held = *self.held.get_mut();
-        self.budget.held.fetch_sub(held, Ordering::Relaxed);
-        self.budget.partitions.fetch_sub(1, Ordering::Relaxed);
+        self.budget.give_back(self.lock().held);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::{Budget, Inbox};
-    use crate::config::BatchConfig;
-    use crate::flow::records::tests::message;
-
-    fn inbox(config: BatchConfig, budget: &Arc<Budget>) -> Inbox {
-        Inbox::new(config, Arc::clone(budget))
-    }
-
-    fn config(bytes: usize, rows: usize, linger_ms: u64) -> BatchConfig {
-        BatchConfig {
-            bytes,
-            rows,
-            linger_ms,
-            ..BatchConfig::default()
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_batch_closes_by_rows_or_by_linger() {
-        let budget = Arc::new(Budget::new(1 << 20));
-        let inbox = inbox(config(1 << 20, 2, 3_600_000), &budget);
-        for offset in 0..5 {
-            assert!(!inbox.push(&message(offset, None, Some(b"v"), &[])));
-        }
-        assert_eq!(inbox.next().await.len(), 2);
-        assert_eq!(inbox.next().await.next_offset(), Some(4));
-        // The fifth record waits for the linger time.
-        let waiting = tokio::time::timeout(std::time::Duration::from_millis(1), inbox.next());
-        assert!(waiting.await.is_err());
-    }
-
-    #[tokio::test]
-    async fn a_batch_closes_by_bytes() {
-        let budget = Arc::new(Budget::new(1 << 20));
-        let inbox = inbox(config(1_000, 5_000, 0), &budget);
-        for offset in 0..3 {
-            inbox.push(&message(offset, None, Some(&[0; 600]), &[]));
-        }
-        assert_eq!(inbox.next().await.len(), 2);
-        assert_eq!(inbox.next().await.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_partition_is_full_at_its_share_until_batches_are_released() {
-        let budget = Arc::new(Budget::new(400_000));
-        let inbox = inbox(config(1 << 20, 5_000, 0), &budget);
-        let other = super::tests::inbox(config(1 << 20, 5_000, 0), &budget);
-        let mut full = false;
-        let mut count = 0;
-        while !full {
-            full = inbox.push(&message(count, None, Some(&[0; 10_000]), &[]));
-            count += 1;
-        }
-        // Two partitions: 200,000 bytes for each.
-        assert_eq!(count, 20);
-        assert!(!inbox.has_room());
-        assert!(!other.push(&message(0, None, Some(b"v"), &[])));
-
-        let records = inbox.next().await;
-        assert!(!inbox.has_room(), "what is being written counts");
-        inbox.release(records.bytes());
-        assert!(inbox.has_room());
-        drop((inbox, other));
-        assert_eq!(budget.held(), 0);
-    }
-}
+mod tests;

@@ -1,112 +1,144 @@
 //! Commits what is durable, and says how far behind it is.
 
-use metrics::gauge;
-use rdkafka::consumer::{CommitMode, Consumer};
-use rdkafka::{Offset, TopicPartitionList};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::group::holdings::{Holding, Holdings};
-use crate::group::membership::GroupClient;
-use crate::metrics::LAG;
+use crate::group::member::{Member, PartitionOffset};
 use crate::topics::TopicPartition;
 
-/// Commits in the background. A failure is reported to the [`Membership`](super::membership::Membership).
-pub(crate) fn asynchronously(client: &GroupClient, holdings: &mut Holdings) {
-    let positions = client.position().ok();
-    let position = |holding: &Holding| {
-        let TopicPartition { topic, partition } = holding.partition();
-        let element = positions.as_ref()?.find_partition(topic, *partition)?;
-        match element.offset() {
-            Offset::Offset(offset) => Some(offset),
-            _ => None,
+/// How often durable offsets are committed.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often all partitions are looked at: for control records that have moved reading, and for the lag.
+const SURVEY_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What is to be committed. A commit costs what has moved, however many partitions there are.
+#[derive(Debug)]
+pub(crate) struct Commits {
+    moved: BTreeSet<TopicPartition>,
+    committed_at: Instant,
+    surveyed_at: Instant,
+}
+
+impl Commits {
+    pub(crate) fn new() -> Self {
+        Self {
+            moved: BTreeSet::new(),
+            committed_at: Instant::now(),
+            surveyed_at: Instant::now(),
         }
-    };
-    let committable = |holding: &Holding| holding.committable(position(holding));
-    for holding in holdings.iter() {
-        report_lag(client, holding, committable(holding));
     }
-    let moved =
-        |holding: &Holding| committable(holding).filter(|_| is_new(holding, committable(holding)));
-    let list = offsets(holdings.iter(), moved);
-    if list.count() == 0 {
-        return;
+
+    /// More of this partition is durable.
+    pub(crate) fn note(&mut self, partition: &TopicPartition) {
+        self.moved.insert(partition.clone());
     }
-    match client.commit(&list, CommitMode::Async) {
-        Ok(()) => note(holdings, &list),
-        Err(error) => tracing::info!(%error, "could not commit offsets; commits them again"),
+
+    /// Commits in the background what is durable, from time to time; whether it did look.
+    pub(crate) fn work(&mut self, member: &impl Member, holdings: &mut Holdings) -> bool {
+        if self.committed_at.elapsed() < COMMIT_INTERVAL {
+            return false;
+        }
+        self.committed_at = Instant::now();
+        if member.take_commit_failed() {
+            for holding in holdings.iter_mut() {
+                holding.committed = None;
+                self.moved.insert(holding.partition().clone());
+            }
+        }
+        if self.surveyed_at.elapsed() >= SURVEY_INTERVAL {
+            self.surveyed_at = Instant::now();
+            self.survey(member, holdings);
+        }
+        self.begin_commit(member, holdings);
+        true
+    }
+
+    fn survey(&mut self, member: &impl Member, holdings: &mut Holdings) {
+        for (partition, position) in member.positions() {
+            if let Some(holding) = holdings.get_mut(&partition) {
+                holding.position = position;
+                if holding.uncommitted().is_some() {
+                    self.moved.insert(partition);
+                }
+            }
+        }
+        for holding in holdings.iter() {
+            if let (Some(end), Some(done)) =
+                (member.end(holding.partition()), holding.committable())
+            {
+                set_lag(holding, (end - done).max(0));
+            }
+        }
+    }
+
+    fn begin_commit(&mut self, member: &impl Member, holdings: &mut Holdings) {
+        let moved = std::mem::take(&mut self.moved);
+        let places: Vec<PartitionOffset<'_>> = moved
+            .iter()
+            .filter_map(|partition| Some((partition, holdings.get(partition)?.uncommitted()?)))
+            .collect();
+        if places.is_empty() {
+            return;
+        }
+        match member.begin_commit(&places) {
+            Ok(()) => note_committed(holdings, &places),
+            Err(error) => {
+                tracing::info!(%error, "could not commit offsets; commits them again");
+                self.moved.extend(moved);
+            }
+        }
     }
 }
 
 /// Commits the durable offsets of partitions that are about to be let go, and waits for the answer.
 pub(crate) fn synchronously(
-    client: &GroupClient,
+    member: &impl Member,
     holdings: &mut Holdings,
     partitions: &[TopicPartition],
 ) {
-    let list = offsets(holdings.iter(), |holding| {
-        let durable = holding.assignment.position.durable();
-        (partitions.contains(holding.partition()) && is_new(holding, durable))
-            .then_some(durable)
-            .flatten()
-    });
-    if list.count() == 0 {
+    let places: Vec<PartitionOffset<'_>> = partitions
+        .iter()
+        .filter_map(|partition| {
+            let holding = holdings
+                .get(partition)
+                .filter(|holding| holding.is_fetched)?;
+            let durable = holding.hold.durable()?;
+            let is_new = holding.committed.is_none_or(|had| durable > had);
+            is_new.then_some((partition, durable))
+        })
+        .collect();
+    if places.is_empty() {
         return;
     }
-    match client.commit(&list, CommitMode::Sync) {
-        Ok(()) => note(holdings, &list),
+    match member.commit(&places) {
+        Ok(()) => note_committed(holdings, &places),
         Err(error) => {
             tracing::warn!(%error, "could not commit the last offsets: some records will be written again");
         }
     }
 }
 
-/// A commit of what `offset` says.
-pub(crate) fn offsets<'a>(
-    holdings: impl Iterator<Item = &'a Holding>,
-    offset: impl Fn(&Holding) -> Option<i64>,
-) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    for holding in holdings.filter(|holding| holding.is_fetched) {
-        let TopicPartition { topic, partition } = holding.partition();
-        if let Some(offset) = offset(holding)
-            && let Err(error) = list.add_partition_offset(topic, *partition, Offset::Offset(offset))
-        {
-            tracing::warn!(%error, topic, partition, offset, "could not note an offset");
+fn note_committed(holdings: &mut Holdings, places: &[PartitionOffset<'_>]) {
+    for (partition, offset) in places {
+        if let Some(holding) = holdings.get_mut(partition) {
+            holding.committed = Some(*offset);
         }
     }
-    list
 }
 
 /// The partition is no longer this instance's.
-pub(crate) fn forget_lag(partition: &TopicPartition) {
-    set_lag(partition, 0);
-}
-
-fn is_new(holding: &Holding, offset: Option<i64>) -> bool {
-    offset.is_some_and(|offset| holding.committed.is_none_or(|committed| offset > committed))
-}
-
-fn note(holdings: &mut Holdings, list: &TopicPartitionList) {
-    for element in list.elements() {
-        if let Offset::Offset(offset) = element.offset()
-            && let Some(holding) = holdings.get_mut(element.topic(), element.partition())
-        {
-            holding.committed = Some(offset);
-        }
-    }
-}
-
-fn report_lag(client: &GroupClient, holding: &Holding, done: Option<i64>) {
-    let end = client.context().end(holding.partition());
-    if let (Some(end), Some(done)) = (end, done) {
-        set_lag(holding.partition(), (end - done).max(0));
-    }
+pub(crate) fn forget_lag(holding: &Holding) {
+    set_lag(holding, 0);
 }
 
 #[expect(
     clippy::cast_precision_loss,
     reason = "a lag of 2^53 records is out of reach"
 )]
-fn set_lag(partition: &TopicPartition, lag: i64) {
-    let number = partition.partition.to_string();
-    gauge!(LAG, "topic" => partition.topic.clone(), "partition" => number).set(lag as f64);
+fn set_lag(holding: &Holding, lag: i64) {
+    holding.lag.set(lag as f64);
 }

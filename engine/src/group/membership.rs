@@ -1,44 +1,43 @@
-//! What librdkafka tells a member of the consumer group, kept until the poll loop asks.
+//! A member of the group by way of librdkafka.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use ahash::AHashMap;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use tributary_runtime::{Error, Result, ResultExt, kafka};
 
-use crate::topics::TopicPartition;
-use crate::topics::{BLACKLIST, Subscription};
-use tributary_runtime::{Result, kafka};
-
+use crate::cluster::Cluster;
 use crate::config::SinkConfig;
-
-pub(crate) type GroupClient = BaseConsumer<Membership>;
+use crate::group::member::{Member, PartitionOffset, Rebalance};
+use crate::topics::{BLACKLIST, Subscription, TopicPartition};
 
 /// How often librdkafka reports the partitions' ends.
 const STATISTICS_INTERVAL_MS: &str = "2000";
 
-/// A change of the assignment. librdkafka waits until the poll loop has answered it with
-/// `incremental_assign` or `incremental_unassign`.
-#[derive(Debug)]
-pub(crate) enum Rebalance {
-    Assigned(Vec<TopicPartition>),
-    Revoked {
-        partitions: Vec<TopicPartition>,
-        /// The group has given them to others already.
-        lost: bool,
-    },
-}
+const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The callbacks of the group's client. They run in the poll thread and only take notes, so that a
+type Consuming = BaseConsumer<Notes>;
+
+/// The member. The group learns at once that it has left when this is dropped.
+pub(crate) struct Membership(Arc<Consuming>);
+
+/// Asks about partitions by the member's connections, as long as it is there.
+#[derive(Clone)]
+pub(crate) struct Queries(Weak<Consuming>);
+
+/// What librdkafka's callbacks tell, kept until the poll thread asks. They run in that thread and only take notes, so that a
 /// partition can be drained while the others go on.
 #[derive(Debug, Default)]
-pub(crate) struct Membership {
+struct Notes {
     rebalances: Mutex<VecDeque<Rebalance>>,
     /// The last stable offset of each partition, as far as known.
     ends: Mutex<AHashMap<TopicPartition, i64>>,
@@ -48,53 +47,182 @@ pub(crate) struct Membership {
     closing: AtomicBool,
 }
 
-/// A member of the group, not yet subscribed.
-///
-/// # Errors
-/// Stop: librdkafka refuses the settings.
-pub(crate) fn join(config: &SinkConfig, subscription: &Subscription) -> Result<GroupClient> {
-    let client: GroupClient = kafka::consumer_config(&config.kafka, &config.name)
-        .set("topic.blacklist", BLACKLIST)
-        // A new topic that a pattern matches is found within this time.
-        .set("topic.metadata.refresh.interval.ms", "1000")
-        .set("statistics.interval.ms", STATISTICS_INTERVAL_MS)
-        .create_with_context(Membership::default())
-        .map_err(|error| kafka::classify(&error))?;
-    let expressions = subscription.expressions();
-    let expressions: Vec<_> = expressions.iter().map(String::as_str).collect();
-    client
-        .subscribe(&expressions)
-        .map_err(|error| kafka::classify(&error))?;
-    Ok(client)
-}
-
 impl Membership {
-    pub(crate) fn next_rebalance(&self) -> Option<Rebalance> {
-        lock(&self.rebalances).pop_front()
+    /// A member of the group that has subscribed.
+    ///
+    /// # Errors
+    /// Stop: librdkafka refuses the settings.
+    pub(crate) fn join(config: &SinkConfig, subscription: &Subscription) -> Result<Self> {
+        let client: Consuming = kafka::consumer_config(&config.kafka, &config.name)
+            .set("topic.blacklist", BLACKLIST)
+            // A new topic that a pattern matches is found within this time.
+            .set("topic.metadata.refresh.interval.ms", "1000")
+            .set("statistics.interval.ms", STATISTICS_INTERVAL_MS)
+            .create_with_context(Notes::default())
+            .map_err(|error| kafka::classify(&error))?;
+        let expressions = subscription.expressions();
+        let expressions: Vec<_> = expressions.iter().map(String::as_str).collect();
+        client
+            .subscribe(&expressions)
+            .map_err(|error| kafka::classify(&error))?;
+        Ok(Self(Arc::new(client)))
     }
 
-    /// Where the partition ends, as last reported.
-    pub(crate) fn end(&self, partition: &TopicPartition) -> Option<i64> {
-        lock(&self.ends).get(partition).copied()
+    pub(crate) fn queries(&self) -> Queries {
+        Queries(Arc::downgrade(&self.0))
     }
 
-    /// What librdkafka said about its last error: it names the partition and the offset.
-    pub(crate) fn last_reason(&self) -> String {
-        lock(&self.last_reason).clone()
-    }
-
-    /// Whether an asynchronous commit has failed since the last call.
-    pub(crate) fn take_commit_failed(&self) -> bool {
-        self.commit_failed.swap(false, Ordering::AcqRel)
-    }
-
-    /// From now on, rebalances are answered at once: the client is being closed.
-    pub(crate) fn close(&self) {
-        self.closing.store(true, Ordering::Release);
+    fn notes(&self) -> &Notes {
+        self.0.context()
     }
 }
 
-impl ClientContext for Membership {
+impl Member for Membership {
+    type Record<'a> = BorrowedMessage<'a>;
+
+    fn poll(&self, wait: Duration) -> Option<Result<BorrowedMessage<'_>, KafkaError>> {
+        self.0.poll(wait)
+    }
+
+    fn next_rebalance(&self) -> Option<Rebalance> {
+        lock(&self.notes().rebalances).pop_front()
+    }
+
+    fn assign(&self, places: &[PartitionOffset<'_>]) -> Result<()> {
+        let assigned = offsets(places).and_then(|list| self.0.incremental_assign(&list));
+        assigned.map_err(|error| kafka::classify(&error))
+    }
+
+    fn unassign(&self, partitions: &[TopicPartition]) -> Result<()> {
+        self.0
+            .incremental_unassign(&list_of(partitions))
+            .or_else(|error| {
+                // librdkafka has let go of them by itself; it still waits for an answer.
+                tracing::debug!(%error, "could not unassign");
+                self.0.incremental_unassign(&TopicPartitionList::new())
+            })
+            .map_err(|error| kafka::classify(&error))
+    }
+
+    fn has_lost(&self) -> bool {
+        self.0.assignment_lost()
+    }
+
+    fn pause(&self, partitions: &[&TopicPartition]) -> Result<()> {
+        let paused = self.0.pause(&list_of(partitions.iter().copied()));
+        paused.map_err(|error| kafka::classify(&error))
+    }
+
+    fn resume(&self, partitions: &[&TopicPartition]) -> Result<()> {
+        let resumed = self.0.resume(&list_of(partitions.iter().copied()));
+        resumed.map_err(|error| kafka::classify(&error))
+    }
+
+    fn commit(&self, places: &[PartitionOffset<'_>]) -> KafkaResult<()> {
+        self.0.commit(&offsets(places)?, CommitMode::Sync)
+    }
+
+    fn begin_commit(&self, places: &[PartitionOffset<'_>]) -> KafkaResult<()> {
+        self.0.commit(&offsets(places)?, CommitMode::Async)
+    }
+
+    fn take_commit_failed(&self) -> bool {
+        self.notes().commit_failed.swap(false, Ordering::AcqRel)
+    }
+
+    fn positions(&self) -> Vec<(TopicPartition, i64)> {
+        let Ok(list) = self.0.position() else {
+            return Vec::new();
+        };
+        let elements = list.elements();
+        let known = elements.iter().filter_map(|element| {
+            let topic = element.topic().to_owned();
+            let partition = element.partition();
+            match element.offset() {
+                Offset::Offset(offset) => Some((TopicPartition { topic, partition }, offset)),
+                _ => None,
+            }
+        });
+        known.collect()
+    }
+
+    fn end(&self, partition: &TopicPartition) -> Option<i64> {
+        lock(&self.notes().ends).get(partition).copied()
+    }
+
+    fn last_reason(&self) -> String {
+        lock(&self.notes().last_reason).clone()
+    }
+
+    fn log_of(&self, partition: &TopicPartition) -> Result<(i64, i64)> {
+        log_of(&self.0, partition)
+    }
+
+    fn close(&self) {
+        self.notes().closing.store(true, Ordering::Release);
+    }
+}
+
+impl Cluster for Queries {
+    async fn log_of(&self, partition: &TopicPartition) -> Result<(i64, i64)> {
+        self.ask(partition, log_of).await
+    }
+
+    async fn committed(&self, partition: &TopicPartition) -> Result<Option<i64>> {
+        self.ask(partition, committed).await
+    }
+}
+
+impl Queries {
+    /// librdkafka's calls block.
+    async fn ask<A: Send + 'static>(
+        &self,
+        partition: &TopicPartition,
+        question: fn(&Consuming, &TopicPartition) -> Result<A>,
+    ) -> Result<A> {
+        let client = self.0.upgrade();
+        let client = client.ok_or_else(|| Error::interrupted("find the offset to begin with"))?;
+        let partition = partition.clone();
+        let asking = tokio::task::spawn_blocking(move || question(&client, &partition));
+        asking.await.unwrap_or_else(|error| Err(Error::stop(error)))
+    }
+}
+
+fn log_of(client: &Consuming, partition: &TopicPartition) -> Result<(i64, i64)> {
+    client
+        .fetch_watermarks(&partition.topic, partition.partition, QUERY_TIMEOUT)
+        .map_err(|error| classify(&error))
+        .doing({
+            let partition = partition.clone();
+            move || format!("ask for the offsets of {partition}")
+        })
+}
+
+fn committed(client: &Consuming, partition: &TopicPartition) -> Result<Option<i64>> {
+    let list = client
+        .committed_offsets(list_of([partition]), QUERY_TIMEOUT)
+        .map_err(|error| classify(&error))?;
+    let Some(element) = list.find_partition(&partition.topic, partition.partition) else {
+        return Err(Error::retry_msg("Kafka answers for no partition"));
+    };
+    element.error().map_err(|error| classify(&error))?;
+    Ok(match element.offset() {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    })
+}
+
+/// The group has assigned the partition, so it exists: a broker that does not know it will soon. If it was
+/// deleted meanwhile, the group takes it away again.
+fn classify(error: &KafkaError) -> Error {
+    if kafka::is_unknown_topic(error) {
+        Error::retry(error.clone())
+    } else {
+        kafka::classify(error)
+    }
+}
+
+impl ClientContext for Notes {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         kafka::log(level, facility, message);
     }
@@ -118,8 +246,8 @@ impl ClientContext for Membership {
     }
 }
 
-impl ConsumerContext for Membership {
-    fn rebalance(&self, client: &GroupClient, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
+impl ConsumerContext for Notes {
+    fn rebalance(&self, client: &Consuming, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let is_assign = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Acquire) {
             // While closing, librdkafka takes any answer as "let go of everything".
@@ -152,6 +280,22 @@ fn partitions_of(list: &TopicPartitionList) -> Vec<TopicPartition> {
         partition: element.partition(),
     });
     partitions.collect()
+}
+
+fn list_of<'a>(partitions: impl IntoIterator<Item = &'a TopicPartition>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(&partition.topic, partition.partition);
+    }
+    list
+}
+
+fn offsets(places: &[PartitionOffset<'_>]) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    for (TopicPartition { topic, partition }, offset) in places {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
+    }
+    Ok(list)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

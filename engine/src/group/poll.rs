@@ -1,53 +1,55 @@
-//! The poll thread: fetches, hands records to the writers, answers rebalances, commits what is durable.
+//! The poll thread: fetches, hands records to the lanes, answers rebalances, commits what is durable.
 //!
 //! It alone talks to the group, and never waits for a target: a partition that is to be let go drains
 //! while the thread polls on, so the membership and the lease stay alive.
 
+mod fetching;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use metrics::{Counter, counter, gauge};
-use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::message::Message;
 use tokio::runtime::Handle;
-
-use crate::destination::Destination;
-use crate::group::commit;
-use crate::group::holdings::{Holding, Holdings};
-use crate::group::life::live;
-use crate::group::membership::{GroupClient, Rebalance};
-use crate::group::start;
-use crate::metrics::{BUFFERED, BYTES, PARTITIONS, RECORDS};
-use crate::topics::TopicPartition;
-use crate::write::assignment::Assignment;
-use crate::write::instance::{GROUP, Instance};
+use tokio::time::Instant;
 use tributary_runtime::{Error, Policy, Result, kafka};
+
+use crate::cluster::Cluster;
+use crate::group::commit::{self, Commits};
+use crate::group::holdings::{Holding, Holdings};
+use crate::group::member::{Member, PartitionOffset, Rebalance};
+use crate::metrics::{BUFFERED, BYTES, PARTITIONS, RECORDS};
+use crate::target::Target;
+use crate::topics::TopicPartition;
+use crate::write::hold::Hold;
+use crate::write::instance::{GROUP, Instance};
+use crate::write::lane::LaneHandle;
+use crate::write::start;
+use fetching::Fetching;
 
 /// How long a poll waits with nothing else to do, and with partitions in a passing state.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 const BUSY_WAIT: Duration = Duration::from_millis(5);
 
-/// How often durable offsets are committed.
-const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
-
-/// How long a revoked partition may take to finish its write: longer than a target's request may take, far
-/// shorter than the group waits for the answer (`max.poll.interval.ms`).
-const REVOKE_WAIT: Duration = Duration::from_secs(60);
+/// How long a revoked partition may take to finish its write. What is not finished then, the next holder writes again: the
+/// target fences the earlier one, or takes an older version for what it is.
+const REVOKE_WAIT: Duration = Duration::from_secs(5);
 
 /// The same at shutdown, within the time that a service has for it.
 pub(crate) const SHUTDOWN_WAIT: Duration = Duration::from_secs(20);
 
 /// The state of the poll thread.
-pub(crate) struct Poll<D: Destination> {
-    instance: Arc<Instance<D>>,
-    client: Arc<GroupClient>,
+pub(crate) struct Poll<T: Target, M, C> {
+    instance: Arc<Instance<T>>,
+    member: M,
+    cluster: C,
     runtime: Handle,
     holdings: Holdings,
+    fetching: Fetching,
+    commits: Commits,
     revocation: Option<Revocation>,
     housekept_at: Instant,
-    committed_at: Instant,
     records: Counter,
     bytes: Counter,
 }
@@ -58,16 +60,18 @@ struct Revocation {
     deadline: Instant,
 }
 
-impl<D: Destination> Poll<D> {
-    pub(crate) fn new(instance: Arc<Instance<D>>, client: GroupClient, runtime: Handle) -> Self {
+impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
+    pub(crate) fn new(instance: Arc<Instance<T>>, member: M, cluster: C, runtime: Handle) -> Self {
         Self {
             instance,
-            client: Arc::new(client),
+            member,
+            cluster,
             runtime,
             holdings: Holdings::default(),
+            fetching: Fetching::default(),
+            commits: Commits::new(),
             revocation: None,
             housekept_at: Instant::now(),
-            committed_at: Instant::now(),
             records: counter!(RECORDS),
             bytes: counter!(BYTES),
         }
@@ -75,29 +79,23 @@ impl<D: Destination> Poll<D> {
 
     /// Polls until the instance stops, then lets go of everything and leaves the group.
     pub(crate) fn run(mut self) {
-        let client = Arc::clone(&self.client);
         while !self.instance.failure.stop.is_cancelled() {
-            if let Err(error) = self.turn(&client) {
+            if let Err(error) = self.turn() {
                 self.instance.failure.stop_with(error);
             }
         }
-        self.drain(&client);
-        client.context().close();
-        // The last reference closes the client: the group learns at once that this member has left.
+        self.drain();
+        self.member.close();
     }
 
-    fn turn(&mut self, client: &GroupClient) -> Result<()> {
-        let polled = client.poll(self.wait());
-        self.keep_lease();
-        let is_idle = polled.is_none();
-        match polled {
-            Some(Ok(message)) => self.deliver(&message)?,
-            Some(Err(error)) => self.judge(&error)?,
-            None => {}
-        }
-        while let Some(rebalance) = client.context().next_rebalance() {
+    fn turn(&mut self) -> Result<()> {
+        let is_busy = self.revocation.is_some() || self.fetching.is_passing();
+        let is_idle = !self.receive(if is_busy { BUSY_WAIT } else { IDLE_WAIT })?;
+        while let Some(rebalance) = self.member.next_rebalance() {
             self.rebalance(rebalance)?;
         }
+        self.fetching
+            .stop_full(&self.instance.budget, &self.member, &mut self.holdings)?;
         if is_idle || self.housekept_at.elapsed() >= BUSY_WAIT {
             self.housekept_at = Instant::now();
             self.housekeep()?;
@@ -105,60 +103,27 @@ impl<D: Destination> Poll<D> {
         Ok(())
     }
 
-    fn wait(&self) -> Duration {
-        let is_passing = |holding: &Holding| !holding.is_fetched || holding.is_paused;
-        if self.revocation.is_some() || self.holdings.iter().any(is_passing) {
-            BUSY_WAIT
-        } else {
-            IDLE_WAIT
+    /// Takes what comes in time, a record or an error; whether something did.
+    fn receive(&mut self, wait: Duration) -> Result<bool> {
+        let polled = self.member.poll(wait);
+        keep_lease(&self.instance, &self.member, &self.holdings);
+        match polled {
+            Some(Ok(message)) => {
+                let (instance, holdings) = (&self.instance, &mut self.holdings);
+                if let Some(bytes) = deliver(instance, holdings, &mut self.fetching, &message) {
+                    self.records.increment(1);
+                    self.bytes.increment(bytes as u64);
+                }
+            }
+            Some(Err(error)) => self.judge(&error)?,
+            None => return Ok(false),
         }
-    }
-
-    /// A poll in time renews the lease. After a pause in which the group may have given the partitions
-    /// away, only a commit that the group accepts does: it is fenced by the membership.
-    fn keep_lease(&self) {
-        if self.instance.lease.is_held() {
-            self.instance.lease.renew();
-            return;
-        }
-        let list = commit::offsets(self.holdings.iter(), |holding| {
-            holding.assignment.position.durable()
-        });
-        if list.count() > 0
-            && let Err(error) = self.client.commit(&list, CommitMode::Sync)
-        {
-            tracing::warn!(%error, "the poll thread was held up, and the group does not confirm the membership");
-            return;
-        }
-        self.instance.lease.renew_late();
-    }
-
-    fn deliver(&mut self, message: &BorrowedMessage<'_>) -> Result<()> {
-        let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
-        let Some(holding) = self.holdings.get_mut(topic, partition) else {
-            return Ok(());
-        };
-        if holding.is_leaving || !holding.is_fetched || offset < holding.next {
-            return Ok(());
-        }
-        holding.next = offset + 1;
-        let is_full = holding.assignment.inbox.push(message);
-        self.records.increment(1);
-        self.bytes
-            .increment((message.key_len() + message.payload_len()) as u64);
-        if is_full && !holding.is_paused {
-            holding.is_paused = true;
-            let list = list_of([holding.partition()]);
-            self.client
-                .pause(&list)
-                .map_err(|error| kafka::classify(&error))?;
-        }
-        Ok(())
+        Ok(true)
     }
 
     /// What to do about an error that a poll reports.
     fn judge(&self, error: &KafkaError) -> Result<()> {
-        let reason = self.client.context().last_reason();
+        let reason = self.member.last_reason();
         if kafka::is_unknown_topic(error) {
             // A topic that is named, not matched, may be created later.
             tracing::warn!(reason, "waits for a topic");
@@ -166,8 +131,10 @@ impl<D: Destination> Poll<D> {
         }
         match kafka::code(error) {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                // librdkafka reports that an offset is out of range without saying whose.
                 for holding in self.holdings.iter().filter(|holding| holding.is_fetched) {
-                    start::check_within(&self.client, holding.partition(), holding.next)?;
+                    let (low, high) = self.member.log_of(holding.partition())?;
+                    start::check(holding.partition(), holding.next, low, high)?;
                 }
                 Err(Error::stop_msg(format_args!("read the topics: {reason}"))
                     .remedy(start::REBUILD))
@@ -191,14 +158,11 @@ impl<D: Destination> Poll<D> {
                 lost: true,
             } => {
                 tracing::warn!(?partitions, "the group has given partitions away");
+                self.leave(&partitions);
                 self.let_go(&partitions)?;
             }
             Rebalance::Revoked { partitions, .. } => {
-                for partition in &partitions {
-                    if let Some(holding) = self.holding(partition) {
-                        holding.leave();
-                    }
-                }
+                self.leave(&partitions);
                 self.revocation = Some(Revocation {
                     partitions,
                     deadline: Instant::now() + REVOKE_WAIT,
@@ -208,100 +172,70 @@ impl<D: Destination> Poll<D> {
         Ok(())
     }
 
-    /// Begins to open the partitions. librdkafka fetches each once its start is known; the group has its
-    /// answer right away.
+    /// Begins to open the partitions. Each is fetched once its start is known; the group has its answer right away.
     fn assign(&mut self, partitions: Vec<TopicPartition>) -> Result<()> {
-        self.client
-            .incremental_assign(&TopicPartitionList::new())
-            .map_err(|error| kafka::classify(&error))?;
+        self.member.assign(&[])?;
         self.instance.status.clear(GROUP);
         if self.instance.failure.stop.is_cancelled() {
             return Ok(());
         }
         for partition in partitions {
             tracing::info!(%partition, "is assigned");
-            let assignment = Arc::new(Assignment::new(
-                partition,
-                self.instance.config.batch,
-                &self.instance.budget,
-            ));
-            let task = self.runtime.spawn(live(
-                Arc::clone(&assignment),
-                Arc::clone(&self.instance),
-                Arc::downgrade(&self.client),
-            ));
-            if let Some(earlier) = self.holdings.insert(Holding::new(assignment, task)) {
-                earlier.task.abort();
+            let (topic, number) = (partition.topic.clone(), partition.partition);
+            let hold = Arc::new(Hold::new(partition));
+            let held = self.holdings.topic_or_insert(&topic, || {
+                let cluster = self.cluster.clone();
+                LaneHandle::start(&self.instance, cluster, &topic, &self.runtime)
+            });
+            held.lane.take(Arc::clone(&hold));
+            if let Some(earlier) = held.partitions.insert(number, Holding::new(hold)) {
+                self.fetching.forget(&earlier);
             }
+            self.fetching.expect();
         }
         self.report_holdings();
         Ok(())
     }
 
+    /// Has the lanes finish what they have begun of these partitions.
+    fn leave(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            if let Some(held) = self.holdings.topic_mut(&partition.topic)
+                && let Some(holding) = held.partitions.get_mut(&partition.partition)
+            {
+                holding.is_leaving = true;
+                held.lane.leave(partition.partition);
+            }
+        }
+    }
+
     fn housekeep(&mut self) -> Result<()> {
-        self.fetch_opened()?;
-        self.resume_emptied()?;
+        for hold in self.instance.changed.take() {
+            self.commits.note(hold.partition());
+            self.fetching.note_opened(&hold);
+        }
+        self.fetching
+            .fetch_opened(&self.member, &mut self.holdings)?;
+        self.fetching
+            .resume(&self.instance.budget, &self.member, &mut self.holdings)?;
         self.finish_revocation()?;
-        if self.committed_at.elapsed() >= COMMIT_INTERVAL {
-            self.committed_at = Instant::now();
+        if self.commits.work(&self.member, &mut self.holdings) {
             gauge!(BUFFERED).set(self.instance.budget.held() as f64);
-            if self.client.context().take_commit_failed() {
-                self.holdings
-                    .iter_mut()
-                    .for_each(|holding| holding.committed = None);
-            }
-            commit::asynchronously(&self.client, &mut self.holdings);
         }
         Ok(())
     }
 
-    fn fetch_opened(&mut self) -> Result<()> {
-        if self.client.assignment_lost() {
-            return Ok(());
-        }
-        for holding in self.holdings.iter_mut() {
-            if holding.is_fetched || holding.is_leaving {
-                continue;
-            }
-            let Some(start) = holding.assignment.position.start() else {
-                continue;
-            };
-            let TopicPartition { topic, partition } = holding.partition();
-            let mut list = TopicPartitionList::new();
-            list.add_partition_offset(topic, *partition, Offset::Offset(start))
-                .and_then(|()| self.client.incremental_assign(&list))
-                .map_err(|error| kafka::classify(&error))?;
-            holding.next = start;
-            holding.is_fetched = true;
-        }
-        Ok(())
-    }
-
-    fn resume_emptied(&mut self) -> Result<()> {
-        for holding in self.holdings.iter_mut() {
-            if holding.is_paused && !holding.is_leaving && holding.assignment.inbox.has_room() {
-                let list = list_of([holding.partition()]);
-                self.client
-                    .resume(&list)
-                    .map_err(|error| kafka::classify(&error))?;
-                holding.is_paused = false;
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets the revoked partitions go once all their writers have finished, or are too late.
+    /// Lets the revoked partitions go once their lanes have nothing to do with them any more, or are too late.
     fn finish_revocation(&mut self) -> Result<()> {
         let Some(revocation) = &self.revocation else {
             return Ok(());
         };
-        let partitions = revocation.partitions.clone();
-        let late: Vec<_> = partitions
+        let late: Vec<_> = revocation
+            .partitions
             .iter()
             .filter(|partition| {
-                self.holdings
-                    .get_mut(&partition.topic, partition.partition)
-                    .is_some_and(|holding| !holding.task.is_finished())
+                let holding = self.holdings.get(partition);
+                holding.is_some_and(|holding| !holding.hold.has_left())
             })
             .collect();
         if !late.is_empty() {
@@ -310,87 +244,71 @@ impl<D: Destination> Poll<D> {
             }
             tracing::warn!(
                 ?late,
-                "let go of partitions whose write has not finished in time"
+                "lets go of partitions whose write has not finished in time"
             );
         }
+        let partitions = revocation.partitions.clone();
         self.revocation = None;
-        commit::synchronously(&self.client, &mut self.holdings, &partitions);
+        commit::synchronously(&self.member, &mut self.holdings, &partitions);
         self.let_go(&partitions)
     }
 
-    /// Forgets partitions and gives them back to the group. Writers that still run are ended.
+    /// Forgets partitions and gives them back to the group.
     fn let_go(&mut self, partitions: &[TopicPartition]) -> Result<()> {
-        let mut fetched = TopicPartitionList::new();
+        let mut fetched = Vec::new();
         for partition in partitions {
             let Some(holding) = self.holdings.remove(partition) else {
                 continue;
             };
-            holding.task.abort();
-            commit::forget_lag(partition);
+            self.fetching.forget(&holding);
+            commit::forget_lag(&holding);
             if holding.is_fetched {
-                fetched.add_partition(&partition.topic, partition.partition);
+                fetched.push(partition.clone());
             }
             tracing::info!(%partition, "is let go");
         }
         self.report_holdings();
-        self.client
-            .incremental_unassign(&fetched)
-            .or_else(|error| {
-                // librdkafka has let go of them by itself; it still waits for an answer.
-                tracing::debug!(%error, "could not unassign");
-                self.client.incremental_unassign(&TopicPartitionList::new())
-            })
-            .map_err(|error| kafka::classify(&error))
+        self.member.unassign(&fetched)
     }
 
     /// At the end: finishes what is being written, and commits it. Polls on meanwhile.
-    fn drain(&mut self, client: &GroupClient) {
+    fn drain(&mut self) {
         let all: Vec<_> = self
             .holdings
             .iter()
             .map(|holding| holding.partition().clone())
             .collect();
-        self.holdings.iter_mut().for_each(Holding::leave);
-        if let Err(error) = self.client.pause(&list_of(
-            self.holdings
-                .iter()
-                .filter(|holding| holding.is_fetched)
-                .map(Holding::partition),
-        )) {
-            tracing::debug!(%error, "could not pause");
+        self.leave(&all);
+        for (_, held) in self.holdings.topics() {
+            if let Err(error) = self.member.pause(&held.fetched()) {
+                tracing::debug!(%error, "could not pause");
+            }
         }
         let deadline = Instant::now() + SHUTDOWN_WAIT;
-        while self
-            .holdings
-            .iter()
-            .any(|holding| !holding.task.is_finished())
-        {
+        while self.holdings.iter().any(|holding| !holding.hold.has_left()) {
             if Instant::now() >= deadline {
-                let late: Vec<_> = self
+                let late = self
                     .holdings
                     .iter()
-                    .filter(|holding| !holding.task.is_finished())
+                    .filter(|holding| !holding.hold.has_left());
+                let late: Vec<_> = late
                     .map(|holding| holding.partition().to_string())
                     .collect();
                 tracing::warn!(?late, "stops with writes that have not finished in time");
                 break;
             }
-            if let Err(error) = self.turn(client) {
+            if let Err(error) = self.turn() {
                 self.instance.failure.stop_with(error);
             }
         }
-        commit::synchronously(&self.client, &mut self.holdings, &all);
+        commit::synchronously(&self.member, &mut self.holdings, &all);
         if let Err(error) = self.let_go(&all) {
             tracing::debug!(%error, "could not let go of the partitions; closes");
         }
     }
 
-    fn holding(&mut self, partition: &TopicPartition) -> Option<&mut Holding> {
-        self.holdings.get_mut(&partition.topic, partition.partition)
-    }
-
     fn report_holdings(&self) {
-        let count = self.holdings.len();
+        let count = self.holdings.iter().count();
         gauge!(PARTITIONS).set(count as f64);
         self.instance.status.set_phase(match count {
             0 => "standing by".to_owned(),
@@ -400,10 +318,44 @@ impl<D: Destination> Poll<D> {
     }
 }
 
-fn list_of<'a>(partitions: impl IntoIterator<Item = &'a TopicPartition>) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    for partition in partitions {
-        list.add_partition(&partition.topic, partition.partition);
+/// A poll in time renews the lease. After a pause in which the group may have given the partitions
+/// away, only a commit that the group accepts does: it is fenced by the membership.
+fn keep_lease<T>(instance: &Instance<T>, member: &impl Member, holdings: &Holdings) {
+    if instance.lease.is_held() {
+        instance.lease.renew();
+        return;
     }
-    list
+    let fetched = holdings.iter().filter(|holding| holding.is_fetched);
+    let places: Vec<PartitionOffset<'_>> = fetched
+        .filter_map(|holding| Some((holding.partition(), holding.hold.durable()?)))
+        .collect();
+    if !places.is_empty()
+        && let Err(error) = member.commit(&places)
+    {
+        tracing::warn!(%error, "the poll thread was held up, and the group does not confirm the membership");
+        return;
+    }
+    instance.lease.renew_late();
+}
+
+/// Hands a record to its lane; returns the bytes of its key and value. `None` for one that is not to be taken.
+fn deliver<T>(
+    instance: &Instance<T>,
+    holdings: &mut Holdings,
+    fetching: &mut Fetching,
+    message: &impl Message,
+) -> Option<usize> {
+    let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+    let held = holdings.topic_mut(topic)?;
+    let holding = held.partitions.get_mut(&partition)?;
+    if holding.is_leaving || !holding.is_fetched || offset < holding.next {
+        return None;
+    }
+    holding.next = offset + 1;
+    let may_take_more = held.lane.inbox.push(partition, message);
+    if !may_take_more || instance.budget.is_spent() {
+        fetching.note_full(topic);
+    }
+    let bytes = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
+    Some(bytes(message.key()) + bytes(message.payload()))
 }

@@ -2,15 +2,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::OnError;
 use crate::config::SinkConfig;
-use crate::flow::inbox::Budget;
+use crate::flow::budget::Budget;
 use crate::flow::plans::SchemaCache;
 use crate::status::Status;
 use crate::write::dead_letter::DeadLetters;
+use crate::write::hold::Changed;
 use crate::write::lease::Lease;
 use tributary_runtime::cli::Context;
 use tributary_runtime::registry::Registry;
@@ -21,17 +21,16 @@ pub(crate) const GROUP: &str = "consumer group";
 
 /// What all partitions of an instance share.
 #[derive(Debug)]
-pub(crate) struct Instance<D> {
+pub(crate) struct Instance<T> {
     pub(crate) config: SinkConfig,
-    pub(crate) destination: D,
+    pub(crate) target: T,
     pub(crate) schemas: SchemaCache,
     /// `None`: a record that cannot be applied stops the service.
     pub(crate) letters: Option<DeadLetters>,
     pub(crate) lease: Lease,
     pub(crate) status: Status,
     pub(crate) budget: Arc<Budget>,
-    /// One for each write that may be under way.
-    pub(crate) permits: Semaphore,
+    pub(crate) changed: Changed,
     pub(crate) failure: Failure,
 }
 
@@ -43,10 +42,10 @@ pub(crate) struct Failure {
     pub(crate) stop: CancellationToken,
 }
 
-impl<D> Instance<D> {
+impl<T> Instance<T> {
     /// # Errors
     /// Stop: the registry's URL is not valid.
-    pub(crate) fn new(config: SinkConfig, destination: D, context: &Context) -> Result<Self> {
+    pub(crate) fn new(config: SinkConfig, target: T, context: &Context) -> Result<Self> {
         let letters = match config.on_error {
             OnError::Stop => None,
             OnError::DeadLetter => config
@@ -59,12 +58,12 @@ impl<D> Instance<D> {
             lease: Lease::new(),
             status: Status::new(context.health.clone(), GROUP),
             budget: Arc::new(Budget::new(config.batch.buffer_bytes)),
-            permits: Semaphore::new(config.batch.in_flight),
+            changed: Changed::default(),
             failure: Failure {
                 first: Mutex::default(),
                 stop: context.shutdown.child_token(),
             },
-            destination,
+            target,
             config,
         })
     }

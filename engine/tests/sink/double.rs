@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tributary_engine::{
-    Action, Batch, Destination, PartitionWriter, Progress, Rejection, Start, TableName,
-    TopicPartition, WriteError,
+    Action, Batch, Lane, Rejection, Start, TableName, TopicPartition, WriteError,
+    Written as Outcome,
 };
 use tributary_runtime::Error;
 use tributary_schemas::record::{Datum, Row};
@@ -65,11 +65,9 @@ struct Faults {
     start: BTreeMap<i32, i64>,
 }
 
+/// Writes one topic.
 pub(crate) struct Writer {
     target: Target,
-    partition: TopicPartition,
-    accepted: i64,
-    durable: i64,
 }
 
 impl Target {
@@ -202,7 +200,6 @@ impl State {
                 }
             }
         }
-        self.batches += 1;
     }
 }
 
@@ -217,93 +214,88 @@ fn int(datum: &Datum<'_>) -> Option<i64> {
     }
 }
 
-impl Destination for Target {
-    type Writer = Writer;
+impl tributary_engine::Target for Target {
+    type Lane = Writer;
 
-    async fn open(
-        &self,
-        partition: &TopicPartition,
-        _table: &TableName,
-    ) -> Result<(Writer, Start), Error> {
-        let start = self.state().faults.start.get(&partition.partition).copied();
-        let writer = Writer {
+    async fn lane(&self, _topic: &str, _table: &TableName) -> Result<Writer, Error> {
+        Ok(Writer {
             target: self.clone(),
-            partition: partition.clone(),
-            accepted: 0,
-            durable: 0,
-        };
-        Ok((writer, start.map_or(Start::Committed, Start::At)))
+        })
     }
 }
 
 impl Writer {
-    fn begin(&self, batch: &Batch) -> Result<Duration, WriteError> {
+    fn begin(&self, batches: &[Batch]) -> Result<Duration, WriteError> {
         let mut state = self.target.state();
         if state.faults.failing > 0 {
             state.faults.failing -= 1;
             self.target.shared.changed.notify_waiters();
             return Err(Error::retry_msg("the target is away").into());
         }
-        let refused = batch.changes().filter(|change| {
-            let id = change.key.as_ref().and_then(|key| int(&key.row[0]));
-            id.is_some_and(|id| state.faults.refused.contains(&id))
-        });
-        let rejections: Vec<_> = refused
-            .map(|change| Rejection {
+        let mut rejections = Vec::new();
+        for batch in batches {
+            let partition = batch.partition().partition;
+            let refused = batch.changes().filter(|change| {
+                let id = change.key.as_ref().and_then(|key| int(&key.row[0]));
+                id.is_some_and(|id| state.faults.refused.contains(&id))
+            });
+            rejections.extend(refused.map(|change| Rejection {
+                partition,
                 offset: change.offset,
                 reason: "the row is too wide".to_owned(),
-            })
-            .collect();
+            }));
+        }
         if !rejections.is_empty() {
             return Err(WriteError::Rejected(rejections));
         }
-        let instance = self.target.instance;
-        if state
-            .writing
-            .insert(self.partition.clone(), instance)
-            .is_some()
-        {
-            state.overlaps += 1;
+        for batch in batches {
+            let partition = batch.partition().clone();
+            let earlier = state.writing.insert(partition, self.target.instance);
+            state.overlaps += usize::from(earlier.is_some());
         }
         self.target.shared.changed.notify_waiters();
         Ok(state.faults.delay)
     }
 
-    fn end(&mut self, batch: &Batch) -> Result<Progress, WriteError> {
+    fn end(&self, batches: &[Batch]) -> Result<Outcome, WriteError> {
         let mut state = self.target.state();
-        state.writing.remove(&self.partition);
-        state.apply(self.target.instance, batch);
+        for batch in batches {
+            state.writing.remove(batch.partition());
+            state.apply(self.target.instance, batch);
+        }
+        state.batches += 1;
         self.target.shared.changed.notify_waiters();
         if state.faults.failing_after > 0 {
             state.faults.failing_after -= 1;
             return Err(Error::retry_msg("the answer is lost").into());
         }
-        self.accepted = batch.next_offset();
-        if !state.faults.lazy {
-            self.durable = self.accepted;
-        }
-        Ok(self.progress())
-    }
-
-    const fn progress(&self) -> Progress {
-        Progress {
-            accepted: self.accepted,
-            durable: self.durable,
-        }
+        Ok(if state.faults.lazy {
+            Outcome::Accepted
+        } else {
+            Outcome::Durable
+        })
     }
 }
 
-impl PartitionWriter for Writer {
-    async fn write(&mut self, batch: &Batch) -> Result<Progress, WriteError> {
-        let delay = self.begin(batch)?;
+impl Lane for Writer {
+    fn width(&self) -> usize {
+        usize::MAX
+    }
+
+    async fn take(&self, partition: i32) -> Result<Start, Error> {
+        let start = self.target.state().faults.start.get(&partition).copied();
+        Ok(start.map_or(Start::Committed, Start::At))
+    }
+
+    async fn write(&self, batches: &[Batch]) -> Result<Outcome, WriteError> {
+        let delay = self.begin(batches)?;
         tokio::time::sleep(delay).await;
         let mut held = self.target.shared.held.subscribe();
         let _ = held.wait_for(|held| !held).await;
-        self.end(batch)
+        self.end(batches)
     }
 
-    async fn flush(&mut self) -> Result<Progress, Error> {
-        self.durable = self.accepted;
-        Ok(self.progress())
+    async fn settle(&self) -> Result<(), Error> {
+        Ok(())
     }
 }

@@ -165,7 +165,7 @@ async fn a_target_that_is_away_is_tried_again_and_ready_says_why() {
     let target = Target::new();
     target.fail(usize::MAX);
     let sink = start(stage.config(&[&topic]), target.clone());
-    let reason = format!("{topic}[0]: write {topic}[0]: the target is away");
+    let reason = format!("{topic}: write {topic}[0]: the target is away");
     target
         .until("the reason", |_| {
             sink.health.not_ready() == Some(reason.clone())

@@ -6,9 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tributary_engine::{
-    Batch, Destination, PartitionWriter, Progress, Start, TableName, TopicPartition, WriteError,
-};
+use tributary_engine::{Batch, Lane, Start, TableName, Target, WriteError, Written};
 use tributary_runtime::Error;
 
 /// A slow target, so that there is a middle to be killed in.
@@ -69,35 +67,35 @@ pub(crate) fn read(path: &Path) -> Vec<Entry> {
     entries.collect()
 }
 
-impl Destination for Journal {
-    type Writer = Self;
+impl Target for Journal {
+    type Lane = Self;
 
-    async fn open(
-        &self,
-        _partition: &TopicPartition,
-        _table: &TableName,
-    ) -> Result<(Self, Start), Error> {
-        Ok((self.clone(), Start::Committed))
+    async fn lane(&self, _topic: &str, _table: &TableName) -> Result<Self, Error> {
+        Ok(self.clone())
     }
 }
 
-impl PartitionWriter for Journal {
-    async fn write(&mut self, batch: &Batch) -> Result<Progress, WriteError> {
-        self.note("begin", batch);
-        tokio::time::sleep(WRITE_TIME).await;
-        self.note("end", batch);
-        let next = batch.next_offset();
-        Ok(Progress {
-            accepted: next,
-            durable: next,
-        })
+impl Lane for Journal {
+    fn width(&self) -> usize {
+        usize::MAX
     }
 
-    async fn flush(&mut self) -> Result<Progress, Error> {
-        // What is written is durable already: the loop keeps what it knows.
-        Ok(Progress {
-            accepted: 0,
-            durable: 0,
-        })
+    async fn take(&self, _partition: i32) -> Result<Start, Error> {
+        Ok(Start::Committed)
+    }
+
+    async fn write(&self, batches: &[Batch]) -> Result<Written, WriteError> {
+        for batch in batches {
+            self.note("begin", batch);
+        }
+        tokio::time::sleep(WRITE_TIME).await;
+        for batch in batches {
+            self.note("end", batch);
+        }
+        Ok(Written::Durable)
+    }
+
+    async fn settle(&self) -> Result<(), Error> {
+        Ok(())
     }
 }

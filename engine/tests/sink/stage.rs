@@ -12,7 +12,7 @@ use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tributary_engine::{BatchConfig, Destination, OnError, SinkConfig};
+use tributary_engine::{BatchConfig, OnError, SinkConfig, Target};
 use tributary_runtime::cli::Context;
 use tributary_runtime::config::KafkaConfig;
 use tributary_runtime::health::Health;
@@ -355,15 +355,14 @@ fn long(out: &mut Vec<u8>, value: i64) {
 }
 
 /// Starts a sink.
-pub(crate) fn start(config: SinkConfig, destination: impl Destination) -> Running {
+pub(crate) fn start(config: SinkConfig, target: impl Target) -> Running {
     let context = Context {
         shutdown: CancellationToken::new(),
         health: Health::new(),
         gate: Gate::new(),
     };
     let (shutdown, health) = (context.shutdown.clone(), context.health.clone());
-    let task =
-        tokio::spawn(async move { tributary_engine::run(config, destination, &context).await });
+    let task = tokio::spawn(async move { tributary_engine::run(config, target, &context).await });
     Running {
         task,
         shutdown,

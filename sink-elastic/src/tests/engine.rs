@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tributary_engine::Change;
 use tributary_runtime::Policy;
 use tributary_schemas::record::{Datum, FieldType, RecordType};
 
@@ -24,7 +25,7 @@ async fn put(fixture: &Fixture, id: &str, n: i64, seq: u64) {
     fixture
         .writer()
         .await
-        .apply(0, None, [change].into_iter())
+        .apply(None, [change].into_iter())
         .await
         .unwrap();
 }
@@ -35,7 +36,7 @@ async fn remove(fixture: &Fixture, id: &str, seq: u64) {
     fixture
         .writer()
         .await
-        .apply(0, None, [change].into_iter())
+        .apply(None, [change].into_iter())
         .await
         .unwrap();
 }
@@ -88,7 +89,7 @@ async fn a_batch_is_split_into_requests_and_may_be_repeated() {
                 (&row, &[id, Datum::Int(n as i64)]),
             )
         });
-        writer.apply(0, None, changes).await.unwrap();
+        writer.apply(None, changes).await.unwrap();
     }
     assert_eq!(fixture.ids().await, ids);
     fixture.finish().await;
@@ -109,18 +110,16 @@ async fn rows_without_a_key_are_told_apart_by_partition_and_offset() {
         change
     };
     let writer = fixture.writer().await;
+    let elsewhere = Change {
+        partition: 1,
+        ..change(2)
+    };
     writer
-        .apply(0, None, [change(1), change(2)].into_iter())
+        .apply(None, [change(1), change(2)].into_iter())
         .await
         .unwrap();
-    writer
-        .apply(0, None, [change(2)].into_iter())
-        .await
-        .unwrap();
-    writer
-        .apply(1, None, [change(2)].into_iter())
-        .await
-        .unwrap();
+    writer.apply(None, [change(2)].into_iter()).await.unwrap();
+    writer.apply(None, [elsewhere].into_iter()).await.unwrap();
     let mut ids = fixture.ids().await;
     ids.sort();
     assert_eq!(ids, ["0-1", "0-2", "1-2"]);
@@ -140,7 +139,7 @@ async fn a_refused_document_is_named_by_its_offset_and_the_others_are_written() 
         (&key, Datum::Str("a")),
         (&before, &[Datum::Bool(true)]),
     );
-    writer.apply(0, None, [first].into_iter()).await.unwrap();
+    writer.apply(None, [first].into_iter()).await.unwrap();
 
     let text = |offset: i64, id, flag| {
         upsert(
@@ -157,7 +156,7 @@ async fn a_refused_document_is_named_by_its_offset_and_the_others_are_written() 
         text(4, "d-secret", "secret"),
         mismatch,
     ];
-    let rejected = rejections(writer.apply(0, None, changes.into_iter()).await);
+    let rejected = rejections(writer.apply(None, changes.into_iter()).await);
     assert_eq!(
         rejected
             .iter()
@@ -195,7 +194,7 @@ async fn a_block_on_writes_is_waited_out() {
             .into_iter()
         };
         let writer = fixture.writer().await;
-        let error = target_error(writer.apply(0, None, change()).await);
+        let error = target_error(writer.apply(None, change()).await);
         assert_eq!(error.policy(), Policy::Retry);
         let text = error.to_string();
         assert!(
@@ -204,7 +203,7 @@ async fn a_block_on_writes_is_waited_out() {
         );
 
         fixture.put(&settings, json!({block: Value::Null})).await;
-        writer.apply(0, None, change()).await.unwrap();
+        writer.apply(None, change()).await.unwrap();
         assert_eq!(fixture.ids().await, ["a", "b"]);
         fixture.finish().await;
     }
@@ -224,19 +223,16 @@ async fn rows_below_are_gone_and_stay_gone() {
             (&row, &[Datum::Null, Datum::Int(n as i64)]),
         )
     });
-    writer.apply(0, None, changes).await.unwrap();
+    writer.apply(None, changes).await.unwrap();
     put(&fixture, "newer", 1, 21).await;
     put(&fixture, "equal", 1, 20).await;
 
     let id = Datum::Str("5");
     let again = upsert(12_001, 22, (&key, id.clone()), (&row, &[id, Datum::Int(0)]));
-    writer
-        .apply(0, Some(20), [again].into_iter())
-        .await
-        .unwrap();
+    writer.apply(Some(20), [again].into_iter()).await.unwrap();
     assert_eq!(fixture.ids().await, ["equal", "newer", "5"]);
     put(&fixture, "7", 1, 10).await;
-    writer.apply(0, Some(20), std::iter::empty()).await.unwrap();
+    writer.apply(Some(20), std::iter::empty()).await.unwrap();
     assert_eq!(fixture.ids().await, ["equal", "newer", "5"]);
     fixture.finish().await;
 }
@@ -247,7 +243,7 @@ async fn a_sweep_of_a_topic_without_an_index_does_nothing() {
     fixture
         .writer()
         .await
-        .apply(0, Some(9), std::iter::empty())
+        .apply(Some(9), std::iter::empty())
         .await
         .unwrap();
     let (status, _) = fixture
@@ -273,13 +269,13 @@ async fn an_index_that_goes_away_is_not_made_again_in_silence() {
         (&key, id.clone()),
         (&row, &[id.clone(), Datum::Int(2)]),
     );
-    let error = target_error(writer.apply(0, None, [change].into_iter()).await);
+    let error = target_error(writer.apply(None, [change].into_iter()).await);
     assert_eq!(error.policy(), Policy::Stop);
     assert!(error.to_string().contains("is gone"), "{error}");
     // OpenSearch makes an index for a delete; Elasticsearch does not.
     let error = target_error(
         writer
-            .apply(0, None, [delete(3, 3, (&key, id))].into_iter())
+            .apply(None, [delete(3, 3, (&key, id))].into_iter())
             .await,
     );
     assert_eq!(error.policy(), Policy::Stop);
@@ -319,7 +315,7 @@ async fn any_key_is_an_id_of_its_own() {
         )
     });
     let writer = fixture.writer().await;
-    writer.apply(0, None, changes).await.unwrap();
+    writer.apply(None, changes).await.unwrap();
     let stored: Vec<_> = fixture
         .documents()
         .await
@@ -332,7 +328,7 @@ async fn any_key_is_an_id_of_its_own() {
         .iter()
         .enumerate()
         .map(|(n, id)| delete(50 + n as i64, 50, (&key, Datum::Str(id))));
-    writer.apply(0, None, deletes).await.unwrap();
+    writer.apply(None, deletes).await.unwrap();
     assert_eq!(fixture.ids().await, [""; 0]);
     fixture.finish().await;
 }

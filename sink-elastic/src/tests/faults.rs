@@ -7,11 +7,11 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use serde_json::{Value, json};
-use tributary_engine::{Destination, TableName, TopicPartition, WriteError};
+use tributary_engine::{Lane as _, WriteError};
 use tributary_runtime::Policy;
 use tributary_schemas::record::{Datum, FieldType};
 
-use super::fixture::{impatient, record_type, rejections, target_error, text_key, upsert};
+use super::fixture::{impatient, lane, record_type, rejections, target_error, text_key, upsert};
 
 /// Answers a bulk request, given how many came before it and its action lines.
 type Respond = dyn Fn(usize, &[String]) -> (StatusCode, Value) + Send + Sync;
@@ -76,16 +76,8 @@ impl Server {
 
     /// Writes rows with these `_id`s, at the offsets 0, 1, ….
     async fn write(&self, ids: &[&str]) -> Result<(), WriteError> {
-        let partition = TopicPartition {
-            topic: "t".to_owned(),
-            partition: 0,
-        };
-        let table = TableName {
-            schema: "s".to_owned(),
-            table: "t".to_owned(),
-        };
-        let elastic = impatient(&self.url);
-        let (writer, _) = elastic.open(&partition, &table).await.unwrap();
+        let lane = lane(&impatient(&self.url), "t").await;
+        lane.take(0).await.unwrap();
         let (key, row) = (text_key(), record_type(&[("n", FieldType::Int32)]));
         let changes: Vec<_> = ids
             .iter()
@@ -99,7 +91,7 @@ impl Server {
                 )
             })
             .collect();
-        writer.apply(0, None, changes.into_iter()).await
+        lane.apply(None, changes.into_iter()).await
     }
 
     fn requests(&self) -> Vec<Vec<String>> {
@@ -221,18 +213,8 @@ async fn an_engine_that_is_away_or_answers_nonsense_is_tried_again() {
         url: "http://127.0.0.1:1".to_owned(),
         requests: Arc::default(),
     };
-    let partition = TopicPartition {
-        topic: "t".to_owned(),
-        partition: 0,
-    };
-    let table = TableName {
-        schema: "s".to_owned(),
-        table: "t".to_owned(),
-    };
-    let error = impatient(&away.url)
-        .open(&partition, &table)
-        .await
-        .unwrap_err();
+    let lane = lane(&impatient(&away.url), "t").await;
+    let error = lane.take(0).await.unwrap_err();
     assert_eq!(error.policy(), Policy::Retry);
     assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
 

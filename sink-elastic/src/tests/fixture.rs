@@ -6,14 +6,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use reqwest::Method;
 use serde_json::Value;
 use tributary_engine::{
-    Action, Change, Destination, KeyRow, Rejection, Start, TableName, TopicPartition, ValueRow,
+    Action, Change, KeyRow, Lane as _, Rejection, Start, TableName, Target as _, ValueRow,
     WriteError,
 };
 use tributary_runtime::Error;
 use tributary_schemas::record::{Datum, Field, FieldType, Origin, RecordType};
 
 use crate::config::ElasticConfig;
-use crate::destination::{Elastic, ElasticWriter};
+use crate::target::{Elastic, ElasticLane};
 
 /// A topic that no other test has, its index, and a plain HTTP client beside the product's.
 pub(super) struct Fixture {
@@ -62,20 +62,18 @@ impl Fixture {
         format!("{}-000001", self.topic)
     }
 
-    pub(super) async fn writer(&self) -> ElasticWriter {
+    pub(super) async fn writer(&self) -> ElasticLane {
         self.open(0).await.unwrap().0
     }
 
-    pub(super) async fn open(&self, partition: i32) -> Result<(ElasticWriter, Start), Error> {
-        let partition = TopicPartition {
-            topic: self.topic.clone(),
-            partition,
-        };
-        let table = TableName {
-            schema: "test".to_owned(),
-            table: "t".to_owned(),
-        };
-        self.elastic.open(&partition, &table).await
+    pub(super) async fn open(&self, partition: i32) -> Result<(ElasticLane, Start), Error> {
+        let lane = self.lane().await;
+        let start = lane.take(partition).await?;
+        Ok((lane, start))
+    }
+
+    pub(super) async fn lane(&self) -> ElasticLane {
+        lane(&self.elastic, &self.topic).await
     }
 
     /// A request to the engine; the status, and the body as JSON.
@@ -177,6 +175,7 @@ pub(super) fn upsert<'a>(
     (row_type, row): (&'a RecordType, &[Datum<'a>]),
 ) -> Change<'a> {
     Change {
+        partition: 0,
         offset,
         seq,
         key: Some(KeyRow {
@@ -197,6 +196,7 @@ pub(super) fn delete<'a>(
     (key_type, key): (&'a RecordType, Datum<'a>),
 ) -> Change<'a> {
     Change {
+        partition: 0,
         offset,
         seq,
         key: Some(KeyRow {
@@ -227,4 +227,13 @@ pub(super) fn rejections(result: Result<(), WriteError>) -> Vec<Rejection> {
 /// A target with little patience, for a server that never gets better.
 pub(super) fn impatient(url: &str) -> Elastic {
     Elastic::with_patience(config(url), Duration::from_millis(200)).unwrap()
+}
+
+/// The lane of a topic.
+pub(super) async fn lane(elastic: &Elastic, topic: &str) -> ElasticLane {
+    let table = TableName {
+        schema: "test".to_owned(),
+        table: "t".to_owned(),
+    };
+    elastic.lane(topic, &table).await.unwrap()
 }

@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde_json::json;
-use tributary_engine::Start;
+use tributary_engine::{Lane as _, Start};
 use tributary_runtime::Policy;
 use tributary_schemas::record::{Datum, FieldType};
 
@@ -19,7 +19,7 @@ async fn the_first_row_makes_the_index_with_its_alias_settings_and_mapping() {
     let change = upsert(0, 1, (&key, Datum::Str("a")), (&row, &[Datum::Int(1)]));
     let (writer, start) = fixture.open(0).await.unwrap();
     assert_eq!(start, Start::Beginning);
-    writer.apply(0, None, [change].into_iter()).await.unwrap();
+    writer.apply(None, [change].into_iter()).await.unwrap();
 
     let path = format!("/{}?flat_settings=true", fixture.alias());
     let (_, answer) = fixture.call(Method::GET, &path, None).await;
@@ -53,20 +53,21 @@ async fn the_first_row_makes_the_index_with_its_alias_settings_and_mapping() {
 #[tokio::test]
 async fn partitions_begin_at_the_beginning_once_after_the_index_was_missing() {
     let fixture = Fixture::new();
+    let lane = fixture.lane().await;
     for (partition, expected) in [
         (0, Start::Beginning),
         (1, Start::Beginning),
         (0, Start::Committed),
         (1, Start::Committed),
     ] {
-        assert_eq!(fixture.open(partition).await.unwrap().1, expected);
+        assert_eq!(lane.take(partition).await.unwrap(), expected);
     }
     let (key, row) = (text_key(), record_type(&[]));
     let change = upsert(0, 1, (&key, Datum::Str("a")), (&row, &[]));
     fixture
         .writer()
         .await
-        .apply(0, None, [change].into_iter())
+        .apply(None, [change].into_iter())
         .await
         .unwrap();
     let other = Fixture {
@@ -106,7 +107,7 @@ async fn writers_that_make_the_index_at_the_same_time_agree() {
             instance
                 .writer()
                 .await
-                .apply(n as i32, None, [change].into_iter())
+                .apply(None, [change].into_iter())
                 .await
         }
     });
@@ -137,7 +138,7 @@ async fn a_new_column_becomes_a_field_and_a_changed_one_stays_readable() {
             (&new, &[Datum::Int(1 << 40), Datum::Str("Anna Blume")]),
         ),
     ];
-    writer.apply(0, None, changes.into_iter()).await.unwrap();
+    writer.apply(None, changes.into_iter()).await.unwrap();
     let found = fixture.search(json!({"match": {"name": "blume"}})).await;
     assert_eq!(found.len(), 1);
     assert_eq!(found[0]["_source"]["n"], json!(1_i64 << 40));
@@ -166,7 +167,7 @@ async fn a_wide_table_raises_the_limit_of_fields() {
     for (seq, row) in [(1, &half), (2, &whole)] {
         let values = vec![Datum::Str("x"); row.fields.len()];
         let change = upsert(0, seq, (&key, Datum::Str("a")), (row, &values));
-        writer.apply(0, None, [change].into_iter()).await.unwrap();
+        writer.apply(None, [change].into_iter()).await.unwrap();
     }
     assert_eq!(
         fixture.search(json!({"match": {"c1599": "x"}})).await.len(),
@@ -217,7 +218,7 @@ async fn what_somebody_else_made_is_refused() {
         fixture
             .writer()
             .await
-            .apply(0, None, [change].into_iter())
+            .apply(None, [change].into_iter())
             .await,
     );
     assert!(
@@ -241,7 +242,7 @@ async fn an_index_of_ours_behind_another_name_is_used_and_set_right() {
     let (writer, start) = fixture.open(0).await.unwrap();
     assert_eq!(start, Start::Committed);
     let change = upsert(0, 1, (&key, Datum::Str("a")), (&row, &[Datum::Int(1)]));
-    writer.apply(0, None, [change].into_iter()).await.unwrap();
+    writer.apply(None, [change].into_iter()).await.unwrap();
     assert_eq!(fixture.search(json!({"term": {"n": 1}})).await.len(), 1);
     let (_, answer) = fixture
         .call(Method::GET, &format!("{index}?flat_settings=true"), None)

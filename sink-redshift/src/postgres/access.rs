@@ -32,9 +32,9 @@ impl Shared {
     }
 
     /// A transaction did not end in time.
-    pub(crate) fn overdue(&self, doing: &str, partition: &TopicPartition) -> Error {
+    pub(crate) fn overdue(&self, doing: &str, what: impl std::fmt::Display) -> Error {
         Error::retry_msg(format_args!(
-            "{doing} {partition}: the warehouse did not answer within {} s",
+            "{doing} {what}: the warehouse did not answer within {} s",
             self.deadline().as_secs()
         ))
         .remedy("look for locks on the target table, or raise [warehouse] statement_timeout_ms")

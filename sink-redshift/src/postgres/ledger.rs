@@ -35,6 +35,14 @@ pub(crate) struct Entry {
     pub(crate) loaded: bool,
 }
 
+/// How far a partition has come with a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Advance {
+    pub(crate) partition: i32,
+    /// One past the last record.
+    pub(crate) next_offset: i64,
+}
+
 /// What the ledger knows about a topic before a partition is taken.
 pub(crate) struct TopicState {
     /// Whether it knows the topic at all.
@@ -225,58 +233,62 @@ impl Ledger {
         Ok(entry(&row))
     }
 
-    /// Locks the partition's row until the transaction ends; `None` where somebody deleted it.
+    /// Locks the rows of a topic's partitions until the transaction ends; those that somebody deleted are not among them.
     pub(crate) async fn lock(
         &self,
         session: &Session,
-        partition: &TopicPartition,
-    ) -> Result<Option<Entry>, Failure> {
-        let row = session
+        topic: &str,
+        partitions: &[i32],
+    ) -> Result<Vec<(i32, Entry)>, Failure> {
+        let rows = session
             .client
-            .query_typed_opt(
+            .query_typed(
                 &format!(
-                    "SELECT epoch, next_offset, loaded FROM {} \
-                     WHERE service = $1 AND topic = $2 AND partition = $3 FOR UPDATE",
+                    "SELECT epoch, next_offset, loaded, partition FROM {} \
+                     WHERE service = $1 AND topic = $2 AND partition = ANY ($3) ORDER BY partition FOR UPDATE",
                     self.name
                 ),
                 &[
                     (&self.service, Type::TEXT),
-                    (&partition.topic, Type::TEXT),
-                    (&partition.partition, Type::INT4),
+                    (&topic, Type::TEXT),
+                    (&partitions, Type::INT4_ARRAY),
                 ],
             )
             .await
             .attempt(|| self.reading(), || self.usage(session))?;
-        Ok(row.as_ref().map(entry))
+        Ok(rows.iter().map(|row| (row.get(3), entry(row))).collect())
     }
 
-    /// Moves the partition forward. The row must be locked by this transaction.
+    /// Moves partitions forward. Their rows must be locked by this transaction.
     pub(crate) async fn advance(
         &self,
         session: &Session,
-        partition: &TopicPartition,
-        next_offset: i64,
+        topic: &str,
+        advances: &[Advance],
         loaded: bool,
     ) -> Result<(), Failure> {
+        let partitions: Vec<i32> = advances.iter().map(|advance| advance.partition).collect();
+        let offsets: Vec<i64> = advances.iter().map(|advance| advance.next_offset).collect();
         session
             .client
             .execute_typed(
                 &format!(
-                    "UPDATE {} SET next_offset = $4, loaded = loaded OR $5, updated_at = now() \
-                     WHERE service = $1 AND topic = $2 AND partition = $3",
+                    "UPDATE {} AS l SET next_offset = to_be.next_offset, loaded = loaded OR $5, updated_at = now() \
+                     FROM unnest($3, $4) AS to_be (partition, next_offset) \
+                     WHERE service = $1 AND topic = $2 AND l.partition = to_be.partition",
                     self.name
                 ),
                 &[
                     (&self.service, Type::TEXT),
-                    (&partition.topic, Type::TEXT),
-                    (&partition.partition, Type::INT4),
-                    (&next_offset, Type::INT8),
+                    (&topic, Type::TEXT),
+                    (&partitions, Type::INT4_ARRAY),
+                    (&offsets, Type::INT8_ARRAY),
                     (&loaded, Type::BOOL),
                 ],
             )
             .await
             .attempt(
-                || format!("note the offset of {partition} in the ledger {}", self.name),
+                || format!("note the offsets of topic '{topic}' in the ledger {}", self.name),
                 || self.usage(session),
             )?;
         Ok(())

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use futures::SinkExt as _;
 use tokio_postgres::CopyInSink;
-use tributary_engine::{Action, Change};
+use tributary_engine::{Action, Change, Rejection};
 use tributary_schemas::render::RenderError;
 
 use crate::name::Qualified;
@@ -31,18 +31,37 @@ pub(crate) struct Tally {
     pub(crate) swept: u64,
 }
 
+/// A change on its way into the target.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Staged {
+    /// Its place among all changes of the write.
+    pub(crate) ordinal: usize,
+    partition: i32,
+    offset: i64,
+}
+
+impl Staged {
+    /// The target refuses it.
+    pub(crate) const fn rejected(self, reason: String) -> Rejection {
+        Rejection {
+            partition: self.partition,
+            offset: self.offset,
+            reason,
+        }
+    }
+}
+
 /// Takes changes one by one. Changes that the table cannot take yet end the running segment: it is merged,
 /// the table grows, and the next segment begins, all in the one transaction.
 pub(crate) struct Load<'s, 'a> {
     session: &'s Session,
     stages: &'s mut Stages,
     name: &'s Qualified,
-    partition: i32,
     target: Option<Target>,
     plans: Vec<Plan<'a>>,
     segment: Option<Segment>,
-    /// The offsets of the running segment's lines, in their order.
-    staged: &'s mut Vec<i64>,
+    /// The changes on the running segment's lines, in their order.
+    staged: &'s mut Vec<Staged>,
     lines: Vec<u8>,
     scratch: Vec<u8>,
     tally: Tally,
@@ -56,22 +75,20 @@ struct Segment {
 }
 
 impl<'s, 'a> Load<'s, 'a> {
-    /// A load into the table `name`, whose present form is `target`. `staged` is left with the offsets of the
+    /// A load into the table `name`, whose present form is `target`. `staged` is left with the changes of the
     /// segment that an error comes from.
     pub(crate) fn new(
         session: &'s Session,
         stages: &'s mut Stages,
         name: &'s Qualified,
-        partition: i32,
         target: Option<Target>,
-        staged: &'s mut Vec<i64>,
+        staged: &'s mut Vec<Staged>,
     ) -> Self {
         staged.clear();
         Self {
             session,
             stages,
             name,
-            partition,
             target,
             plans: Vec::new(),
             segment: None,
@@ -106,8 +123,12 @@ impl<'s, 'a> Load<'s, 'a> {
         Ok(())
     }
 
-    /// Takes a change.
-    pub(crate) async fn push(&mut self, change: &Change<'a>) -> Result<(), Failure> {
+    /// Takes a change, whose place among all of the write is `ordinal`.
+    pub(crate) async fn push(
+        &mut self,
+        ordinal: usize,
+        change: &Change<'a>,
+    ) -> Result<(), Failure> {
         let known = self.plans.iter().rposition(|plan| plan.serves(change));
         let plan = match known {
             Some(plan) => plan,
@@ -120,9 +141,13 @@ impl<'s, 'a> Load<'s, 'a> {
         if self.segment.is_none() {
             self.begin_segment().await?;
         }
-        self.staged.push(change.offset);
+        self.staged.push(Staged {
+            ordinal,
+            partition: change.partition,
+            offset: change.offset,
+        });
         self.plans[plan]
-            .append_line(change, self.partition, &mut self.lines, &mut self.scratch)
+            .append_line(change, &mut self.lines, &mut self.scratch)
             .map_err(|(column, error)| self.unreadable(column, error))?;
         if let Some(segment) = &mut self.segment {
             match change.action {

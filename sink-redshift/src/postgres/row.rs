@@ -77,7 +77,6 @@ impl<'a> Plan<'a> {
     pub(crate) fn append_line(
         &self,
         change: &Change<'_>,
-        partition: i32,
         line: &mut Vec<u8>,
         scratch: &mut Vec<u8>,
     ) -> Result<(), (usize, RenderError)> {
@@ -101,7 +100,9 @@ impl<'a> Plan<'a> {
                         .map_err(|error| (index, error))?;
                 }
                 Source::Seq => line.extend_from_slice(number.format(change.seq).as_bytes()),
-                Source::Partition => line.extend_from_slice(number.format(partition).as_bytes()),
+                Source::Partition => {
+                    line.extend_from_slice(number.format(change.partition).as_bytes());
+                }
                 Source::Offset => line.extend_from_slice(number.format(change.offset).as_bytes()),
                 Source::Deleted => line.push(match change.action {
                     Action::Delete => b't',

@@ -1,18 +1,17 @@
-//! The destination: what a configuration makes of it, and how a partition is opened.
+//! The target: what a configuration makes of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tributary_engine::{Destination, Start, TableName, TopicPartition};
+use tributary_engine::{TableName, Target};
 use tributary_runtime::Error;
 
 use crate::config::Warehouse;
 use crate::postgres::access::Shared;
-use crate::postgres::failure::Failure;
+use crate::postgres::lane::PostgresLane;
 use crate::postgres::ledger::{Ledger, OWN_SCHEMA};
 use crate::postgres::metric;
 use crate::postgres::pool::Pool;
-use crate::postgres::writer::PostgresWriter;
 
 /// A Postgres database that a service keeps equal to its topics.
 pub struct PostgresWarehouse {
@@ -51,26 +50,13 @@ pub(crate) fn pool(name: &str, warehouse: &Warehouse) -> Result<Pool, Error> {
     ))
 }
 
-impl Destination for PostgresWarehouse {
-    type Writer = PostgresWriter;
+impl Target for PostgresWarehouse {
+    type Lane = PostgresLane;
 
-    async fn open(
-        &self,
-        partition: &TopicPartition,
-        table: &TableName,
-    ) -> Result<(Self::Writer, Start), Error> {
-        let shared = &self.shared;
-        let target = shared.target(table);
+    async fn lane(&self, topic: &str, table: &TableName) -> Result<PostgresLane, Error> {
+        let target = self.shared.target(table);
         target.validate()?;
-        let lease = shared.pool.lease().await?;
-        let opening = shared.open(&lease.session, partition, &target);
-        let entry = tokio::time::timeout(shared.deadline(), opening)
-            .await
-            .map_err(|_| shared.overdue("open", partition))?
-            .map_err(Failure::into_error)?;
-        lease.give_back();
-        let start = entry.next_offset.map_or(Start::Beginning, Start::At);
-        let writer = PostgresWriter::new(Arc::clone(shared), partition.clone(), target, entry);
-        Ok((writer, start))
+        let shared = Arc::clone(&self.shared);
+        Ok(PostgresLane::new(shared, topic.to_owned(), target))
     }
 }

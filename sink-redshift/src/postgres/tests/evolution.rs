@@ -51,7 +51,7 @@ const ROWS: &str = "SELECT (to_jsonb(t) - '_tributary_seq')::text FROM shop.t AS
 async fn columns_are_added_and_widened_within_one_batch() {
     let fixture = Fixture::new().await;
     let warehouse = fixture.warehouse();
-    let (mut writer, _) = open(&warehouse, "t", 0).await;
+    let (writer, _) = open(&warehouse, "t", 0).await;
     let decimal = |precision, scale| FieldType::Decimal {
         precision: Some(precision),
         scale,
@@ -99,7 +99,7 @@ async fn columns_are_added_and_widened_within_one_batch() {
 async fn a_column_that_vanished_becomes_null_in_rows_that_change() {
     let fixture = Fixture::new().await;
     let warehouse = fixture.warehouse();
-    let (mut writer, _) = open(&warehouse, "t", 0).await;
+    let (writer, _) = open(&warehouse, "t", 0).await;
     let old = step(&[
         ("a", FieldType::String, Datum::Str("a")),
         ("b", FieldType::String, Datum::Str("b")),
@@ -124,7 +124,7 @@ async fn a_column_that_vanished_becomes_null_in_rows_that_change() {
 async fn a_column_that_another_instance_added_is_noticed() {
     let fixture = Fixture::new().await;
     let (ours, theirs) = (fixture.warehouse(), fixture.warehouse());
-    let (mut writer, _) = open(&ours, "t", 0).await;
+    let (writer, _) = open(&ours, "t", 0).await;
     let narrow = || step(&[("a", FieldType::Int32, Datum::Int(1))]);
     let wide = || {
         step(&[
@@ -133,7 +133,7 @@ async fn a_column_that_another_instance_added_is_noticed() {
         ])
     };
     writer.apply(&batch(0, &[narrow()])).await.unwrap();
-    let (mut other, _) = open(&theirs, "t", 1).await;
+    let (other, _) = open(&theirs, "t", 1).await;
     other.apply(&batch(10, &[wide()])).await.unwrap();
     writer.apply(&batch(1, &[wide(), narrow()])).await.unwrap();
     assert_eq!(
@@ -148,7 +148,7 @@ async fn a_column_that_another_instance_added_is_noticed() {
 async fn what_cannot_be_converted_safely_stops_and_changes_nothing() {
     let fixture = Fixture::new().await;
     let warehouse = fixture.warehouse();
-    let (mut writer, _) = open(&warehouse, "t", 0).await;
+    let (writer, _) = open(&warehouse, "t", 0).await;
     let text = step(&[("a", FieldType::String, Datum::Str("x"))]);
     writer.apply(&batch(0, &[text])).await.unwrap();
     let steps = [
@@ -175,7 +175,7 @@ async fn what_cannot_be_converted_safely_stops_and_changes_nothing() {
 async fn a_view_in_the_way_is_named() {
     let fixture = Fixture::new().await;
     let warehouse = fixture.warehouse();
-    let (mut writer, _) = open(&warehouse, "t", 0).await;
+    let (writer, _) = open(&warehouse, "t", 0).await;
     let narrow = step(&[("a", FieldType::Int32, Datum::Int(1))]);
     writer.apply(&batch(0, &[narrow])).await.unwrap();
     fixture
@@ -199,7 +199,7 @@ async fn a_view_in_the_way_is_named() {
 async fn a_changed_key_stops() {
     let fixture = Fixture::new().await;
     let warehouse = fixture.warehouse();
-    let (mut writer, _) = open(&warehouse, "t", 0).await;
+    let (writer, _) = open(&warehouse, "t", 0).await;
     writer
         .apply(&batch(
             0,
@@ -232,7 +232,7 @@ async fn many_tables_share_a_connection() {
     for round in 0..2 {
         for number in 0..20 {
             let name = format!("t{number}");
-            let (mut writer, _) = open(&warehouse, &name, 0).await;
+            let (writer, _) = open(&warehouse, &name, 0).await;
             let row = step(&[("a", FieldType::Int32, Datum::Int(number))]);
             writer.apply(&batch(round, &[row])).await.unwrap();
         }

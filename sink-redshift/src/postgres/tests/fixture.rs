@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio_postgres::{Client, NoTls};
 use tributary_engine::{
-    Action, Change, Destination as _, KeyRow, Rejection, Start, TableName, TopicPartition,
-    ValueRow, WriteError,
+    Action, Change, KeyRow, Lane as _, Rejection, Start, TableName, Target as _, ValueRow,
+    WriteError, Written,
 };
 use tributary_runtime::{Error, Policy};
 use tributary_schemas::record::{Datum, Field, FieldType, Origin, RecordType, Row};
 
 use crate::config::Warehouse;
-use crate::postgres::writer::Changes;
-use crate::postgres::{PostgresWarehouse, PostgresWriter};
+use crate::postgres::lane::Changes;
+use crate::postgres::{PostgresLane, PostgresWarehouse};
 
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
@@ -126,12 +126,48 @@ pub(super) fn table(name: &str) -> TableName {
     }
 }
 
+/// One partition of a lane.
+pub(super) struct Writer {
+    lane: Arc<PostgresLane>,
+    partition: i32,
+}
+
+impl Writer {
+    /// Writes a batch of the partition.
+    pub(super) async fn apply(&self, batch: &TestBatch) -> Result<Written, WriteError> {
+        self.lane.apply(&[batch.of(self.partition)]).await?;
+        Ok(Written::Durable)
+    }
+
+    /// Takes another partition of the same lane.
+    pub(super) async fn take(&self, partition: i32) -> Self {
+        self.lane.take(partition).await.unwrap();
+        Self {
+            lane: Arc::clone(&self.lane),
+            partition,
+        }
+    }
+
+    /// Writes batches of several partitions together.
+    pub(super) async fn apply_together(
+        &self,
+        batches: &[(i32, &TestBatch)],
+    ) -> Result<Written, WriteError> {
+        let batches: Vec<_> = batches
+            .iter()
+            .map(|(partition, batch)| batch.of(*partition))
+            .collect();
+        self.lane.apply(&batches).await?;
+        Ok(Written::Durable)
+    }
+}
+
 /// Opens a partition of the topic of `shop.<name>`.
 pub(super) async fn open(
     warehouse: &PostgresWarehouse,
     name: &str,
     partition: i32,
-) -> (PostgresWriter, Start) {
+) -> (Writer, Start) {
     try_open(warehouse, name, partition).await.unwrap()
 }
 
@@ -139,12 +175,26 @@ pub(super) async fn try_open(
     warehouse: &PostgresWarehouse,
     name: &str,
     partition: i32,
-) -> Result<(PostgresWriter, Start), Error> {
-    let partition = TopicPartition {
-        topic: format!("t.shop.{name}"),
+) -> Result<(Writer, Start), Error> {
+    open_as(
+        warehouse,
+        &format!("t.shop.{name}"),
+        &table(name),
         partition,
-    };
-    warehouse.open(&partition, &table(name)).await
+    )
+    .await
+}
+
+/// Opens a partition of a topic whose table has another name.
+pub(super) async fn open_as(
+    warehouse: &PostgresWarehouse,
+    topic: &str,
+    table: &TableName,
+    partition: i32,
+) -> Result<(Writer, Start), Error> {
+    let lane = Arc::new(warehouse.lane(topic, table).await?);
+    let start = lane.take(partition).await?;
+    Ok((Writer { lane, partition }, start))
 }
 
 /// The error's whole message, which must have this policy.
@@ -251,17 +301,37 @@ impl TestBatch {
     }
 }
 
-impl Changes for TestBatch {
+/// A batch with the partition that it is of.
+struct Placed<'b> {
+    partition: i32,
+    batch: &'b TestBatch,
+}
+
+impl TestBatch {
+    const fn of(&self, partition: i32) -> Placed<'_> {
+        Placed {
+            partition,
+            batch: self,
+        }
+    }
+}
+
+impl Changes for Placed<'_> {
+    fn partition(&self) -> i32 {
+        self.partition
+    }
+
     fn next_offset(&self) -> i64 {
-        self.next_offset
+        self.batch.next_offset
     }
 
     fn below(&self) -> Option<u64> {
-        self.below
+        self.batch.below
     }
 
     fn changes(&self) -> impl Iterator<Item = Change<'_>> + Send {
-        self.rows.iter().map(|row| Change {
+        self.batch.rows.iter().map(|row| Change {
+            partition: self.partition,
             offset: row.offset,
             seq: row.seq,
             key: row.key.as_ref().map(|(key_type, row)| KeyRow {

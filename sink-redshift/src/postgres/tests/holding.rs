@@ -12,11 +12,11 @@ async fn an_earlier_holder_cannot_write_any_more() {
     let fixture = Fixture::new().await;
     let product = Product::new();
     let (ours, theirs) = (fixture.warehouse(), fixture.warehouse());
-    let (mut old, _) = open(&ours, "product", 0).await;
+    let (old, _) = open(&ours, "product", 0).await;
     old.apply(&product.upsert(TestBatch::default(), 0, 1, 1, "old"))
         .await
         .unwrap();
-    let (mut new, start) = open(&theirs, "product", 0).await;
+    let (new, start) = open(&theirs, "product", 0).await;
     assert_eq!(start, Start::At(1));
 
     let late = product.upsert(TestBatch::default(), 1, 9, 1, "zombie");
@@ -31,7 +31,7 @@ async fn an_earlier_holder_cannot_write_any_more() {
     new.apply(&next).await.unwrap();
     assert_eq!(fixture.texts(PRODUCTS).await, ["1 new @2"]);
     // Another partition is nobody's business.
-    let (mut other, start) = open(&ours, "product", 1).await;
+    let (other, start) = open(&ours, "product", 1).await;
     assert_eq!(start, Start::Beginning);
     other
         .apply(&product.upsert(TestBatch::default(), 0, 3, 2, "other"))
@@ -45,7 +45,7 @@ async fn a_new_holder_waits_for_the_transaction_of_the_old_one() {
     let fixture = Fixture::new().await;
     let product = Product::new();
     let warehouse = fixture.warehouse();
-    let (mut old, _) = open(&warehouse, "product", 0).await;
+    let (old, _) = open(&warehouse, "product", 0).await;
     old.apply(&product.upsert(TestBatch::default(), 0, 1, 1, "a"))
         .await
         .unwrap();
@@ -76,7 +76,7 @@ async fn a_connection_that_dies_before_the_commit_leaves_nothing() {
     let fixture = Fixture::new().await;
     let product = Product::new();
     let warehouse = fixture.warehouse();
-    let (mut writer, _) = open(&warehouse, "product", 0).await;
+    let (writer, _) = open(&warehouse, "product", 0).await;
     writer
         .apply(&product.upsert(TestBatch::default(), 0, 1, 1, "before"))
         .await
@@ -93,7 +93,7 @@ async fn a_connection_that_dies_before_the_commit_leaves_nothing() {
     });
     wait_for_lock(&fixture, "INSERT INTO").await;
     terminate(&fixture).await;
-    let (mut writer, batch, result) = writing.await.unwrap();
+    let (writer, batch, result) = writing.await.unwrap();
     message(Policy::Retry, &target_error(result));
     lock.batch_execute("COMMIT").await.unwrap();
     assert_eq!(fixture.texts(PRODUCTS).await, ["1 before @1"]);
@@ -106,7 +106,7 @@ async fn idle_connections_that_died_are_replaced() {
     let fixture = Fixture::new().await;
     let product = Product::new();
     let warehouse = fixture.warehouse();
-    let (mut writer, _) = open(&warehouse, "product", 0).await;
+    let (writer, _) = open(&warehouse, "product", 0).await;
     for round in 0..3 {
         terminate(&fixture).await;
         let batch = product.upsert(TestBatch::default(), round, 10, round, "x");
@@ -135,7 +135,7 @@ async fn a_limit_on_idle_sessions_ends_none_of_ours() {
     let limit = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET idle_session_timeout = 50', current_database()); END $$";
     fixture.run(limit).await;
     let (product, warehouse) = (Product::new(), fixture.warehouse());
-    let (mut writer, _) = open(&warehouse, "product", 0).await;
+    let (writer, _) = open(&warehouse, "product", 0).await;
     let batch = product.upsert(TestBatch::default(), 0, 10, 1, "x");
     writer.apply(&batch).await.unwrap();
     let ours = "SELECT pid::text FROM pg_stat_activity WHERE datname = current_database() \
@@ -164,7 +164,7 @@ async fn partitions_that_begin_together_share_the_table_and_the_connections() {
             let warehouse = std::sync::Arc::clone(&warehouse);
             tokio::spawn(async move {
                 let product = Product::new();
-                let (mut writer, _) = open(&warehouse, "product", partition).await;
+                let (writer, _) = open(&warehouse, "product", partition).await;
                 for round in 0..5 {
                     let id = i64::from(partition) * 10 + round;
                     let batch = product.upsert(TestBatch::default(), round, 1, id, "x");
@@ -233,4 +233,51 @@ async fn terminate(fixture: &Fixture) {
              AND application_name LIKE 'tributary-sink%'",
         )
         .await;
+}
+
+#[tokio::test]
+async fn partitions_are_written_together_each_with_its_offset() {
+    let fixture = Fixture::new().await;
+    let product = Product::new();
+    let warehouse = fixture.warehouse();
+    let (first, _) = open(&warehouse, "product", 0).await;
+    let second = first.take(1).await;
+    let one = product.upsert(TestBatch::default(), 4, 1, 1, "one");
+    let two = product.upsert(TestBatch::default(), 7, 1, 2, "two");
+    first.apply_together(&[(0, &one), (1, &two)]).await.unwrap();
+    let offsets =
+        "SELECT partition || ' ' || next_offset FROM _tributary._tributary_ledger ORDER BY 1";
+    assert_eq!(fixture.texts(offsets).await, ["0 5", "1 8"]);
+
+    // What the ledger covers of one is left out, the other goes on.
+    let more = product.upsert(TestBatch::default(), 8, 2, 3, "three");
+    first
+        .apply_together(&[(0, &one), (1, &more)])
+        .await
+        .unwrap();
+    assert_eq!(fixture.texts(offsets).await, ["0 5", "1 9"]);
+    let rows = ["1 one @1", "2 two @1", "3 three @2"];
+    assert_eq!(fixture.texts(PRODUCTS).await, rows);
+
+    // Somebody else has taken one of them: nothing is written, and the rest can be.
+    let other = fixture.warehouse();
+    let (taken, _) = open(&other, "product", 1).await;
+    let late = product.upsert(TestBatch::default(), 5, 3, 1, "late");
+    let error = target_error(first.apply_together(&[(0, &late), (1, &late)]).await);
+    let error = message(Policy::Retry, &error);
+    assert!(
+        error.contains("has taken t.shop.product[1] over"),
+        "{error}"
+    );
+    assert_eq!(fixture.texts(PRODUCTS).await, rows);
+    first.apply(&late).await.unwrap();
+    drop(second);
+    taken
+        .apply(&product.upsert(TestBatch::default(), 9, 3, 4, "four"))
+        .await
+        .unwrap();
+    assert_eq!(
+        fixture.texts(PRODUCTS).await,
+        ["1 late @3", "2 two @1", "3 three @2", "4 four @3"]
+    );
 }

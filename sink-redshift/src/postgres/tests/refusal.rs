@@ -1,10 +1,10 @@
 //! What stops a service, with the message that says what to do.
 
-use tributary_engine::{Destination as _, Start, TableName, TopicPartition};
+use tributary_engine::{Start, TableName};
 use tributary_runtime::Policy;
 
 use super::fixture::{
-    Fixture, PRODUCTS, Product, TestBatch, message, open, target_error, try_open,
+    Fixture, PRODUCTS, Product, TestBatch, message, open, open_as, target_error, try_open,
 };
 use crate::config::Warehouse;
 use crate::postgres::{PostgresWarehouse, check};
@@ -81,7 +81,7 @@ async fn missing_privileges_are_named_one_by_one_as_grants() {
     );
     assert!(error.ends_with(&format!("to do: {create}")), "{error}");
     fixture.run(&create).await;
-    let (mut writer, _) = open(&warehouse, "product", 0).await;
+    let (writer, _) = open(&warehouse, "product", 0).await;
 
     let temporary = format!("GRANT TEMPORARY ON DATABASE \"{database}\" TO \"{user}\"");
     let error = message(
@@ -148,7 +148,7 @@ async fn check_reports_all_that_is_missing_and_changes_nothing() {
 
     // Tables that somebody else made for the service are looked at as well.
     let product = Product::new();
-    let (mut writer, _) = open(&fixture.warehouse(), "product", 0).await;
+    let (writer, _) = open(&fixture.warehouse(), "product", 0).await;
     writer
         .apply(&product.upsert(TestBatch::default(), 0, 1, 1, "x"))
         .await
@@ -235,7 +235,7 @@ async fn offsets_without_a_table_and_a_table_without_offsets_ask_for_a_rebuild()
     let fixture = Fixture::new().await;
     let warehouse = fixture.warehouse();
     let product = Product::new();
-    let (mut writer, _) = open(&warehouse, "product", 0).await;
+    let (writer, _) = open(&warehouse, "product", 0).await;
     let batch = |offset| product.upsert(TestBatch::default(), offset, 1, 1, "x");
     writer.apply(&batch(0)).await.unwrap();
 
@@ -256,7 +256,7 @@ async fn offsets_without_a_table_and_a_table_without_offsets_ask_for_a_rebuild()
 
     // The remedy is one: it begins anew.
     fixture.run("DROP TABLE shop.product").await;
-    let (mut writer, start) = open(&warehouse, "product", 0).await;
+    let (writer, start) = open(&warehouse, "product", 0).await;
     assert_eq!(start, Start::Beginning);
     writer.apply(&batch(0)).await.unwrap();
 
@@ -275,7 +275,7 @@ async fn offsets_without_a_table_and_a_table_without_offsets_ask_for_a_rebuild()
 async fn two_services_do_not_share_a_table_but_may_replay_beside_each_other() {
     let fixture = Fixture::new().await;
     let product = Product::new();
-    let (mut writer, _) = open(&fixture.warehouse(), "product", 0).await;
+    let (writer, _) = open(&fixture.warehouse(), "product", 0).await;
     let batch = product.upsert(TestBatch::default(), 0, 1, 1, "x");
     writer.apply(&batch).await.unwrap();
     let error = open_error(&fixture.warehouse_with("second", "")).await;
@@ -286,15 +286,12 @@ async fn two_services_do_not_share_a_table_but_may_replay_beside_each_other() {
     // Nor do two topics of one service, whose tables differ in the schema only.
     let one_schema = fixture.warehouse_with("third", "schema = 'third'");
     drop(open(&one_schema, "product", 0).await);
-    let partition = TopicPartition {
-        topic: "t.other.product".to_owned(),
-        partition: 0,
-    };
     let other = TableName {
         schema: "other".to_owned(),
         table: "product".to_owned(),
     };
-    let error = one_schema.open(&partition, &other).await.err().unwrap();
+    let opened = open_as(&one_schema, "t.other.product", &other, 0).await;
+    let error = opened.err().unwrap();
     let error = message(Policy::Stop, &error);
     assert!(
         error.contains("is kept by service 'third' from topic 't.shop.product'"),
@@ -303,7 +300,7 @@ async fn two_services_do_not_share_a_table_but_may_replay_beside_each_other() {
     assert!(error.ends_with("or [warehouse] schema out"), "{error}");
 
     let replay = fixture.warehouse_with("second", "schema = 'Second one'");
-    let (mut writer, start) = open(&replay, "product", 0).await;
+    let (writer, start) = open(&replay, "product", 0).await;
     assert_eq!(start, Start::Beginning);
     writer.apply(&batch).await.unwrap();
     let equal =

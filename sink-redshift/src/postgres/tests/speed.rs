@@ -41,7 +41,7 @@ async fn batches_of_5000_rows() {
             batch.upsert(offset + id, seq, (&key, vec![Datum::Int(id)]), (&value, row))
         })
     };
-    let (mut writer, _) = open(&warehouse, "product", 0).await;
+    let (writer, _) = open(&warehouse, "product", 0).await;
     for round in 0..8 {
         let batch = batch(round * ROWS, u64::try_from(round).unwrap() + 1);
         let start = Instant::now();

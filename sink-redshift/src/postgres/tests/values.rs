@@ -312,7 +312,7 @@ async fn every_type_comes_out_as_it_went_in() {
         .collect();
     let value = record(&fields);
     let row = cases.iter().map(|case| case.1.clone()).collect();
-    let (mut writer, _) = open(&warehouse, "all", 0).await;
+    let (writer, _) = open(&warehouse, "all", 0).await;
     let batch = TestBatch::default().upsert(0, 1, (&key, vec![Datum::Int(1)]), (&value, row));
     writer.apply(&batch).await.unwrap();
 
@@ -343,7 +343,7 @@ async fn every_type_can_be_a_key() {
     for (number, (field_type, datum, _)) in usable.enumerate() {
         let name = format!("k{number}");
         let key = record(&[("id", field_type.clone())]);
-        let (mut writer, _) = open(&warehouse, &name, 0).await;
+        let (writer, _) = open(&warehouse, &name, 0).await;
         let row = || vec![datum.clone()];
         for (offset, seq) in [(0, 1), (1, 2)] {
             let batch = TestBatch::default().upsert(offset, seq, (&key, row()), (&key, row()));
@@ -374,7 +374,7 @@ async fn what_postgres_cannot_hold_is_rejected_and_never_changed() {
         precision: Some(3),
         scale: 1,
     };
-    let (mut writer, _) = open(&warehouse, "t", 0).await;
+    let (writer, _) = open(&warehouse, "t", 0).await;
     for (field_type, datum) in [
         (FieldType::TimestampNanos, Datum::Int(1_001)),
         (FieldType::TimeNanos, Datum::Int(1)),
@@ -390,7 +390,7 @@ async fn what_postgres_cannot_hold_is_rejected_and_never_changed() {
         let value = record(&[("v", field_type.clone())]);
         let batch =
             TestBatch::default().upsert(5, 1, (&key, vec![Datum::Int(1)]), (&value, vec![datum]));
-        let Rejection { offset, reason } = rejection(writer.apply(&batch).await);
+        let Rejection { offset, reason, .. } = rejection(writer.apply(&batch).await);
         assert_eq!(offset, 5);
         assert!(
             reason.starts_with("column 'v': "),

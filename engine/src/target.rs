@@ -1,0 +1,101 @@
+//! What a sink must bring: where its target stands, and how batches get there.
+
+use std::future::Future;
+
+use tributary_runtime::Error;
+
+use crate::flow::batch::Batch;
+use crate::topics::TableName;
+
+/// A target that one sink service keeps equal to its topics.
+pub trait Target: Send + Sync + 'static {
+    /// What must be written in order together: an index, a table.
+    type Lane: Lane;
+
+    /// The lane of a topic. It is asked for when the first partition of the topic is assigned, and given up with the last one.
+    ///
+    /// # Errors
+    /// By policy: tried again with back-off, or the service stops.
+    fn lane(
+        &self,
+        topic: &str,
+        table: &TableName,
+    ) -> impl Future<Output = Result<Self::Lane, Error>> + Send;
+}
+
+/// Writes the batches of one topic's partitions.
+///
+/// Its writes run at the same time, up to [`Lane::width`] of them, but never two with a partition in common: so two changes of
+/// one key are never under way together.
+pub trait Lane: Send + Sync + 'static {
+    /// How many writes may be under way together, at most.
+    fn width(&self) -> usize;
+
+    /// Prepares a partition that was just assigned, and says where to begin. Called again at every new assignment. A target
+    /// that keeps its own offsets fences earlier holders of the partition here.
+    ///
+    /// # Errors
+    /// By policy: tried again with back-off, or the service stops.
+    fn take(&self, partition: i32) -> impl Future<Output = Result<Start, Error>> + Send;
+
+    /// Writes batches, each of another partition. Must be idempotent: after an error the engine repeats them, with the
+    /// same records or fewer, and perhaps without some of the partitions.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing of the batches counts as accepted then.
+    fn write(&self, batches: &[Batch]) -> impl Future<Output = Result<Written, WriteError>> + Send;
+
+    /// Makes all that was accepted durable. Called before a partition is let go, at shutdown, and when accepted records have
+    /// waited for the configured time; never while a write is under way.
+    ///
+    /// # Errors
+    /// By policy; offsets then stay at the last durable one.
+    fn settle(&self) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// Where reading a partition begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the consumer group's committed offset; at the beginning where the group has none.
+    Committed,
+    /// At this offset: the target keeps its own.
+    At(i64),
+    /// At the beginning, whatever the group has committed.
+    Beginning,
+}
+
+/// What has become of batches. Only what is durable moves the consumer group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// In the target for good.
+    Durable,
+    /// Taken over, but lost if the target or the sink dies before [`Lane::settle`].
+    Accepted,
+}
+
+/// Why batches were not written.
+#[derive(Debug)]
+pub enum WriteError {
+    /// The target as a whole: the error's own policy says whether they are tried again.
+    Target(Error),
+    /// These records cannot be taken as they are, ever. All others may have been written.
+    /// The engine stops with the first one, or diverts them all and writes the rest again.
+    Rejected(Vec<Rejection>),
+}
+
+impl From<Error> for WriteError {
+    fn from(error: Error) -> Self {
+        Self::Target(error)
+    }
+}
+
+/// A record that the target refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The record's partition.
+    pub partition: i32,
+    /// The record's offset in it.
+    pub offset: i64,
+    /// What is wrong with it (never a value), as the target puts it.
+    pub reason: String,
+}

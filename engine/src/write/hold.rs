@@ -1,0 +1,100 @@
+//! A partition that this instance holds: what the poll thread and the partition's lane know of it together.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::flow::batch::Source;
+use crate::topics::{TopicPartition, table_of};
+
+const UNKNOWN: i64 = -1;
+
+/// One assignment of a partition. `start <= durable` once both are known.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    pub(crate) source: Arc<Source>,
+    start: AtomicI64,
+    durable: AtomicI64,
+    has_left: AtomicBool,
+    is_noted: AtomicBool,
+    /// Cancelled when it is to be let go.
+    pub(crate) leave: CancellationToken,
+}
+
+impl Hold {
+    pub(crate) fn new(partition: TopicPartition) -> Self {
+        let table = table_of(&partition.topic);
+        Self {
+            source: Arc::new(Source { partition, table }),
+            start: AtomicI64::new(UNKNOWN),
+            durable: AtomicI64::new(UNKNOWN),
+            has_left: AtomicBool::new(false),
+            is_noted: AtomicBool::new(false),
+            leave: CancellationToken::new(),
+        }
+    }
+
+    pub(crate) fn partition(&self) -> &TopicPartition {
+        &self.source.partition
+    }
+
+    /// The target is ready and everything below `offset` is in it.
+    pub(crate) fn open_at(&self, offset: i64) {
+        self.durable.store(offset, Ordering::Release);
+        self.start.store(offset, Ordering::Release);
+    }
+
+    /// Everything below `offset` is in the target for good.
+    pub(crate) fn advance(&self, offset: i64) {
+        self.durable.fetch_max(offset, Ordering::AcqRel);
+    }
+
+    /// The lane has nothing to do with it any more.
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left.load(Ordering::Acquire)
+    }
+
+    /// The lane lets go of it.
+    pub(crate) fn set_left(&self) {
+        self.has_left.store(true, Ordering::Release);
+    }
+
+    /// Where reading begins, once known.
+    pub(crate) fn start(&self) -> Option<i64> {
+        known(self.start.load(Ordering::Acquire))
+    }
+
+    /// What may be committed, once known.
+    pub(crate) fn durable(&self) -> Option<i64> {
+        known(self.durable.load(Ordering::Acquire))
+    }
+}
+
+fn known(offset: i64) -> Option<i64> {
+    (offset != UNKNOWN).then_some(offset)
+}
+
+/// The holds of which the poll thread does not know the newest yet. So a turn costs what has changed, however many
+/// partitions there are.
+#[derive(Debug, Default)]
+pub(crate) struct Changed(Mutex<Vec<Arc<Hold>>>);
+
+impl Changed {
+    /// Something about `hold` has changed.
+    pub(crate) fn note(&self, hold: &Arc<Hold>) {
+        if !hold.is_noted.swap(true, Ordering::AcqRel) {
+            let mut holds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            holds.push(Arc::clone(hold));
+        }
+    }
+
+    /// Those that have changed since the last call.
+    pub(crate) fn take(&self) -> Vec<Arc<Hold>> {
+        let mut holds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for hold in &*holds {
+            hold.is_noted.store(false, Ordering::Release);
+        }
+        std::mem::take(&mut *holds)
+    }
+}

@@ -1,0 +1,367 @@
+//! A lane at work: the partitions of one topic that this instance holds, written together.
+//!
+//! It works as group commit does: while one write is under way the next one fills, so load makes writes larger instead of
+//! queues longer, and a light load waits for nobody. A lane that cannot go on holds back nobody but itself.
+
+mod opening;
+mod settling;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tributary_runtime::retry::Backoff;
+use tributary_runtime::{Error, Result};
+
+use crate::cluster::Cluster;
+use crate::flow::coalesce::Versions;
+use crate::flow::freshness::Freshness;
+use crate::flow::inbox::{Inbox, Taken};
+use crate::flow::plans::Plans;
+use crate::target::{Lane as _, Target, Written};
+use crate::write::hold::Hold;
+use crate::write::instance::Instance;
+use crate::write::job::{Ended, Job, Share, Work};
+use opening::Opening;
+
+/// What the poll thread asks of a lane.
+#[derive(Debug)]
+enum Command {
+    /// The partition was assigned.
+    Take(Arc<Hold>),
+    /// The partition is to be let go: what is under way is finished, nothing else begins.
+    Leave(i32),
+}
+
+/// A lane, as the poll thread has it. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct LaneHandle {
+    commands: UnboundedSender<Command>,
+    pub(crate) inbox: Arc<Inbox>,
+}
+
+/// The state of the lane's task.
+struct LaneTask<T: Target, C> {
+    instance: Arc<Instance<T>>,
+    cluster: C,
+    topic: Arc<str>,
+    inbox: Arc<Inbox>,
+    /// Set by the first partition that is opened.
+    target: Arc<OnceCell<Arc<T::Lane>>>,
+    held: BTreeMap<i32, Held>,
+    opening: JoinSet<(Arc<Hold>, Result<i64>)>,
+    jobs: JoinSet<Ended>,
+    /// The partitions of the jobs under way, and how to interrupt each.
+    busy: BTreeMap<i32, CancellationToken>,
+    /// What interrupted jobs had not written.
+    unwritten: VecDeque<Work>,
+    /// For the next jobs: what they know of schemas.
+    plans: Vec<Plans>,
+    /// When what is accepted and not durable is to be made durable.
+    settle_at: Option<Instant>,
+    backoff: Backoff,
+    /// An error has stopped the instance: nothing is begun any more.
+    has_failed: bool,
+}
+
+/// A partition of the lane. `durable <= accepted`: only `durable` reaches the group, by way of the hold.
+struct Held {
+    hold: Arc<Hold>,
+    /// Its start is known.
+    is_open: bool,
+    is_leaving: bool,
+    versions: Versions,
+    freshness: Freshness,
+    accepted: i64,
+    durable: i64,
+}
+
+/// What has happened to a lane.
+enum Event {
+    Command(Option<Command>),
+    Opened(std::result::Result<(Arc<Hold>, Result<i64>), JoinError>),
+    Ended(std::result::Result<Ended, JoinError>),
+    SettleDue,
+    Filled(Taken),
+}
+
+impl LaneHandle {
+    /// Starts the lane of a topic.
+    pub(crate) fn start<T: Target>(
+        instance: &Arc<Instance<T>>,
+        cluster: impl Cluster,
+        topic: &str,
+        runtime: &Handle,
+    ) -> Self {
+        let (commands, received) = unbounded_channel();
+        let budget = Arc::clone(&instance.budget);
+        let inbox = Arc::new(Inbox::new(instance.config.batch, budget));
+        let lane = LaneTask {
+            instance: Arc::clone(instance),
+            cluster,
+            topic: Arc::from(topic),
+            inbox: Arc::clone(&inbox),
+            target: Arc::default(),
+            held: BTreeMap::new(),
+            opening: JoinSet::new(),
+            jobs: JoinSet::new(),
+            busy: BTreeMap::new(),
+            unwritten: VecDeque::new(),
+            plans: Vec::new(),
+            settle_at: None,
+            backoff: Backoff::default(),
+            has_failed: false,
+        };
+        runtime.spawn(lane.run(received));
+        Self { commands, inbox }
+    }
+
+    /// The partition was assigned: it is opened, and written once records come.
+    pub(crate) fn take(&self, hold: Arc<Hold>) {
+        // A lane that is gone has stopped the instance.
+        let _ = self.commands.send(Command::Take(hold));
+    }
+
+    /// Lets go of a partition; [`Hold::has_left`] says when it is done.
+    pub(crate) fn leave(&self, partition: i32) {
+        let _ = self.commands.send(Command::Leave(partition));
+    }
+}
+
+impl<T: Target, C: Cluster> LaneTask<T, C> {
+    async fn run(mut self, mut commands: UnboundedReceiver<Command>) {
+        loop {
+            self.begin_unwritten();
+            self.settle_if_due().await;
+            self.let_go();
+            match self.next(&mut commands).await {
+                Event::Command(Some(Command::Take(hold))) => self.take(hold),
+                Event::Command(Some(Command::Leave(partition))) => self.leave(partition),
+                Event::Command(None) => return,
+                Event::Opened(Ok((hold, opened))) => self.opened(&hold, opened),
+                Event::Ended(Ok(ended)) => self.ended(ended),
+                Event::Opened(Err(error)) | Event::Ended(Err(error)) => {
+                    self.fail(Error::stop(error));
+                }
+                Event::SettleDue => {}
+                Event::Filled(taken) => self.begin_received(taken),
+            }
+        }
+    }
+
+    /// Waits for what comes next. Safe to cancel, as each of its waits is.
+    async fn next(&mut self, commands: &mut UnboundedReceiver<Command>) -> Event {
+        let may_begin = self.may_begin();
+        let busy: BTreeSet<i32> = if may_begin {
+            self.busy.keys().copied().collect()
+        } else {
+            BTreeSet::new()
+        };
+        tokio::select! {
+            biased;
+            command = commands.recv() => Event::Command(command),
+            Some(opened) = self.opening.join_next() => Event::Opened(opened),
+            Some(ended) = self.jobs.join_next() => Event::Ended(ended),
+            () = sleep_until(self.settle_at), if self.jobs.is_empty() => Event::SettleDue,
+            taken = self.inbox.next(&busy), if may_begin => Event::Filled(taken),
+        }
+    }
+
+    fn take(&mut self, hold: Arc<Hold>) {
+        let held = Held {
+            hold: Arc::clone(&hold),
+            is_open: false,
+            is_leaving: false,
+            versions: Versions::default(),
+            freshness: Freshness::default(),
+            accepted: 0,
+            durable: 0,
+        };
+        self.held.insert(hold.partition().partition, held);
+        let opening = Opening {
+            instance: Arc::clone(&self.instance),
+            cluster: self.cluster.clone(),
+            lane: Arc::clone(&self.target),
+            hold,
+        };
+        self.opening.spawn(opening.run());
+    }
+
+    fn opened(&mut self, hold: &Arc<Hold>, opened: Result<i64>) {
+        let number = hold.partition().partition;
+        let held = self.held.get_mut(&number);
+        let Some(held) = held.filter(|held| Arc::ptr_eq(&held.hold, hold)) else {
+            return;
+        };
+        match opened {
+            Ok(start) => {
+                tracing::info!(partition = %hold.partition(), offset = start, "begins");
+                (held.accepted, held.durable, held.is_open) = (start, start, true);
+                hold.open_at(start);
+                self.instance.changed.note(hold);
+            }
+            Err(error) if error.is_interrupted() => {}
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn leave(&mut self, partition: i32) {
+        self.inbox.forget(partition);
+        let Some(held) = self.held.get_mut(&partition) else {
+            return;
+        };
+        held.is_leaving = true;
+        held.hold.leave.cancel();
+        if let Some(job) = self.busy.get(&partition) {
+            job.cancel();
+        }
+        if held.durable < held.accepted {
+            self.settle_at = Some(Instant::now());
+        }
+    }
+
+    /// Lets go of the partitions with which nothing is under way any more.
+    fn let_go(&mut self) {
+        let busy = &self.busy;
+        let gone = self.held.extract_if(.., |partition, held| {
+            held.is_leaving && held.durable == held.accepted && !busy.contains_key(partition)
+        });
+        for (_, held) in gone {
+            held.hold.set_left();
+            self.instance.changed.note(&held.hold);
+        }
+    }
+
+    fn may_begin(&self) -> bool {
+        let wants_to_settle = self.settle_at.is_some_and(|at| at <= Instant::now());
+        let width = self.target.get().map_or(0, |target| {
+            target.width().min(self.instance.config.batch.in_flight)
+        });
+        !self.has_failed && !wants_to_settle && self.jobs.len() < width
+    }
+
+    fn begin_received(&mut self, taken: Taken) {
+        let parts = taken.into_iter().filter_map(|(partition, records)| {
+            let Some(held) = self.held.get(&partition).filter(|held| !held.is_leaving) else {
+                self.inbox.release(records.bytes());
+                return None;
+            };
+            Some(Share {
+                source: Arc::clone(&held.hold.source),
+                versions: held.versions,
+                records,
+            })
+        });
+        let work = Work::Received(parts.collect());
+        self.begin(work);
+    }
+
+    /// Begins again what was interrupted, before anything newer of the same partitions.
+    fn begin_unwritten(&mut self) {
+        while let Some(work) = self.unwritten.pop_front() {
+            let (held, before) = (&self.held, work.bytes());
+            let work = work.without(|source| {
+                let held = held.get(&source.partition.partition);
+                held.is_none_or(|held| held.is_leaving || !Arc::ptr_eq(&held.hold.source, source))
+            });
+            self.inbox.release(before - work.bytes());
+            if self.has_failed {
+                self.inbox.release(work.bytes());
+            } else {
+                self.begin(work);
+            }
+        }
+    }
+
+    fn begin(&mut self, work: Work) {
+        let Some(lane) = self.target.get().filter(|_| !work.is_empty()) else {
+            return;
+        };
+        let cancel = CancellationToken::new();
+        for partition in work.partitions() {
+            self.busy.insert(partition, cancel.clone());
+        }
+        let job = Job {
+            instance: Arc::clone(&self.instance),
+            lane: Arc::clone(lane),
+            topic: Arc::clone(&self.topic),
+            work,
+            plans: self.plans.pop().unwrap_or_default(),
+            cancel,
+        };
+        self.jobs.spawn(job.run());
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        self.plans.push(ended.plans);
+        for partition in ended.work.partitions() {
+            self.busy.remove(&partition);
+        }
+        match ended.outcome {
+            Ok(written) => {
+                self.inbox.release(ended.work.bytes());
+                self.take_over(&ended.work, written);
+            }
+            Err(error) if error.is_interrupted() => self.unwritten.push_back(ended.work),
+            Err(error) => {
+                self.inbox.release(ended.work.bytes());
+                self.fail(error);
+            }
+        }
+    }
+
+    fn take_over(&mut self, work: &Work, written: Written) {
+        let Work::Coalesced(batches, beside) = work else {
+            return;
+        };
+        for (batch, (versions, _)) in batches.iter().zip(beside) {
+            // What was written for an earlier assignment says nothing of this one.
+            let held = self.held.get_mut(&batch.partition().partition);
+            let Some(held) = held.filter(|held| Arc::ptr_eq(&held.hold.source, &batch.source))
+            else {
+                continue;
+            };
+            held.versions = *versions;
+            held.accepted = held.accepted.max(batch.next_offset());
+            held.freshness.accepted(batch);
+            if written == Written::Durable && held.accepted == batch.next_offset() {
+                held.set_durable();
+                self.instance.changed.note(&held.hold);
+            }
+        }
+        if self.held.values().all(|held| held.durable == held.accepted) {
+            self.settle_at = None;
+        } else {
+            let due = Instant::now() + self.instance.config.batch.flush_after();
+            self.settle_at.get_or_insert(due);
+        }
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.has_failed = true;
+        self.give_up_leaving();
+        self.instance.failure.stop_with(error);
+    }
+}
+
+impl Held {
+    fn set_durable(&mut self) {
+        self.durable = self.accepted;
+        if self.is_open {
+            self.hold.advance(self.durable);
+            self.freshness.durable(self.durable);
+        }
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
