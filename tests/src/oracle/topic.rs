@@ -127,10 +127,20 @@ impl TopicReader {
 
     /// One that sees only what is committed, and stops at a partition's end.
     fn consumer(&self) -> Result<BaseConsumer> {
+        self.consumer_of("read_committed")
+    }
+
+    /// One that knows where partitions end, with what is not committed yet. A transaction is committed before its markers are in the
+    /// partitions, one after the other: who reads to the last stable offsets may see it in one of them and not in the next.
+    fn surveyor(&self) -> Result<BaseConsumer> {
+        self.consumer_of("read_uncommitted")
+    }
+
+    fn consumer_of(&self, isolation_level: &str) -> Result<BaseConsumer> {
         Ok(ClientConfig::new()
             .set("bootstrap.servers", &self.brokers)
             .set("group.id", "oracle")
-            .set("isolation.level", "read_committed")
+            .set("isolation.level", isolation_level)
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "error")
@@ -145,7 +155,7 @@ impl TopicReader {
         mut visit: impl FnMut(&str, TopicRecord),
     ) -> Result<()> {
         let consumer = self.consumer()?;
-        let ends = ends(&consumer, topics, offsets)?;
+        let ends = ends(&consumer, &self.surveyor()?, topics, offsets)?;
         let mut heard = Instant::now();
         while !passed(&consumer, &ends, offsets)? {
             ensure!(
@@ -282,7 +292,12 @@ impl Decoder {
 }
 
 /// The ends of all partitions behind these offsets; the consumer is assigned to them.
-fn ends(consumer: &BaseConsumer, topics: &[&str], offsets: &Offsets) -> Result<Offsets> {
+fn ends(
+    consumer: &BaseConsumer,
+    surveyor: &BaseConsumer,
+    topics: &[&str],
+    offsets: &Offsets,
+) -> Result<Offsets> {
     let mut assignment = TopicPartitionList::new();
     let mut ends = Offsets::new();
     for topic in topics {
@@ -291,7 +306,7 @@ fn ends(consumer: &BaseConsumer, topics: &[&str], offsets: &Offsets) -> Result<O
         for partition in partitions.partitions() {
             let place = ((*topic).to_owned(), partition.id());
             let (low, high) =
-                answered(|| consumer.fetch_watermarks(topic, partition.id(), ANSWER))?;
+                answered(|| surveyor.fetch_watermarks(topic, partition.id(), ANSWER))?;
             let from = low.max(offsets.get(&place).copied().unwrap_or_default());
             if high > from {
                 assignment.add_partition_offset(topic, partition.id(), Offset::Offset(from))?;

@@ -104,18 +104,23 @@ pub(crate) async fn read(brokers: &str, topic: &str) -> Result<Vec<RawRecord>> {
 }
 
 fn read_blocking(brokers: &str, topic: &str) -> Result<Vec<RawRecord>> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .set("group.id", "plugins")
-        .set("isolation.level", "read_committed")
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
-        .set("auto.offset.reset", "error")
-        .create()?;
+    let consumer_of = |isolation_level: &str| -> Result<BaseConsumer> {
+        Ok(ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("group.id", "plugins")
+            .set("isolation.level", isolation_level)
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "error")
+            .create()?)
+    };
+    let consumer = consumer_of("read_committed")?;
     let mut assignment = TopicPartitionList::new();
     assignment.add_partition_offset(topic, 0, Offset::Beginning)?;
     consumer.assign(&assignment)?;
-    let (_, high) = consumer.fetch_watermarks(topic, 0, Duration::from_secs(15))?;
+    // With a transaction whose markers are still to come.
+    let surveyor = consumer_of("read_uncommitted")?;
+    let (_, high) = surveyor.fetch_watermarks(topic, 0, Duration::from_secs(15))?;
     let mut records = Vec::new();
     let deadline = Instant::now() + TIMEOUT;
     loop {

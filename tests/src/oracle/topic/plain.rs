@@ -73,14 +73,14 @@ impl TopicReader {
         topic: &str,
         mut visit: impl FnMut(OwnedMessage) -> Result<()>,
     ) -> Result<()> {
-        let consumer = self.consumer()?;
+        let (consumer, surveyor) = (self.consumer()?, self.surveyor()?);
         let metadata = answered(|| consumer.fetch_metadata(Some(topic), ANSWER))?;
         let found = metadata.topics().first().context("no such topic")?;
         for partition in 0..i32::try_from(found.partitions().len())? {
             let mut assignment = TopicPartitionList::new();
             assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
             consumer.assign(&assignment)?;
-            let (low, high) = answered(|| consumer.fetch_watermarks(topic, partition, ANSWER))?;
+            let (low, high) = answered(|| surveyor.fetch_watermarks(topic, partition, ANSWER))?;
             let mut last = Instant::now();
             let mut at = low;
             while at < high {
