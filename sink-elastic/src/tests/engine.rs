@@ -242,6 +242,35 @@ async fn rows_below_are_gone_and_stay_gone() {
 }
 
 #[tokio::test]
+async fn sweep_boundary_equals_a_rows_version() {
+    let fixture = Fixture::new();
+    for id in ["0", "1"] {
+        put(&fixture, id, 1, 100).await;
+    }
+    put(&fixture, "last", 1, 199).await;
+    let writer = fixture.writer().await;
+    writer
+        .apply(0, Some(200), std::iter::empty())
+        .await
+        .unwrap();
+    assert_eq!(fixture.ids().await, [""; 0]);
+
+    put(&fixture, "0", 2, 200).await;
+    for (id, seq) in [("1", 100), ("1", 199), ("last", 199)] {
+        put(&fixture, id, 3, seq).await;
+    }
+    let row = json!({"id": "0", "n": 2, "_tributary_seq": 200});
+    assert_eq!(fixture.documents().await, [("0".to_owned(), row)]);
+
+    writer
+        .apply(0, Some(200), std::iter::empty())
+        .await
+        .unwrap();
+    assert_eq!(fixture.ids().await, ["0"]);
+    fixture.finish().await;
+}
+
+#[tokio::test]
 async fn a_sweep_of_a_topic_without_an_index_does_nothing() {
     let fixture = Fixture::new();
     fixture
