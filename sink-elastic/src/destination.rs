@@ -10,6 +10,7 @@ use tributary_engine::{
     Batch, Change, Destination, PartitionWriter, Progress, Rejection, Start, TableName,
     TopicPartition, WriteError,
 };
+use tributary_runtime::health::Health;
 use tributary_runtime::{Error, Result};
 
 use crate::bulk::Bulk;
@@ -67,6 +68,11 @@ impl Elastic {
             config,
             topics: Mutex::new(HashMap::new()),
         })
+    }
+
+    /// Says from now on in the service's status which nodes fail.
+    pub(crate) fn report_to(&self, health: Health) {
+        self.client.report_to(health);
     }
 
     fn index(&self, topic: &str) -> Arc<Index> {

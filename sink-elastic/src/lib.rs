@@ -8,6 +8,7 @@ mod check;
 mod chunk;
 mod client;
 mod config;
+mod credentials;
 mod destination;
 mod document;
 mod failure;
@@ -17,6 +18,7 @@ mod index;
 mod mapping;
 mod metric;
 mod naming;
+mod nodes;
 mod service;
 mod sweep;
 

@@ -5,4 +5,6 @@ mod engine;
 mod faults;
 mod fixture;
 mod indices;
+mod nodes;
+mod proxy;
 mod values;
