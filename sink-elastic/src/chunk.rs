@@ -1,5 +1,7 @@
 //! The lines of a `_bulk` request, and which record each pair of lines stands for.
 
+mod again;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -72,24 +74,6 @@ impl Chunk {
     /// How many bytes an operation has.
     pub(crate) fn bytes_of(operation: &Operation) -> usize {
         operation.lines.len()
-    }
-
-    /// A chunk of these operations of `self` alone.
-    pub(crate) fn only(&self, operations: &[Operation]) -> Self {
-        let mut part = Draft {
-            plans: self.plans.clone(),
-            ..Draft::default()
-        };
-        for operation in operations {
-            let start = part.body.len();
-            let lines = self.body.get(operation.lines.clone());
-            part.body.extend_from_slice(lines.unwrap_or_default());
-            part.operations.push(Operation {
-                lines: start..part.body.len(),
-                ..operation.clone()
-            });
-        }
-        part.finish()
     }
 }
 

@@ -129,10 +129,6 @@ impl Destination for Elastic {
 
 impl ElasticWriter {
     async fn send(&self, chunk: Chunk) -> Result<Vec<Rejection>> {
-        for plan in &chunk.plans {
-            self.index.ensure_mapped(plan).await?;
-        }
-        self.index.ensure().await?;
         self.bulk.submit(&self.index, chunk).await
     }
 

@@ -3,6 +3,7 @@
 //! A row is a document whose `_id` follows from its key. Every write carries the row's `seq` as an external
 //! version, so writing again, or an older row after a newer one, changes nothing.
 
+mod answer;
 mod bulk;
 mod check;
 mod chunk;
@@ -20,6 +21,7 @@ mod metric;
 mod naming;
 mod nodes;
 mod service;
+mod suspects;
 mod sweep;
 
 pub use config::{Config, ElasticConfig};

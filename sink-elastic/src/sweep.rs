@@ -82,6 +82,10 @@ pub(crate) async fn run(client: &Client, bulk: &Bulk, index: &Index, below: u64)
             chunk.push_sweep(hit.id.get().as_bytes(), last);
         }
         bulk.submit(index, chunk.finish()).await.doing(doing)?;
+        if index.target_name().is_some_and(|now| *now != *write_index) {
+            // What the search found is another index' rows.
+            return Err(Error::retry_msg("the alias was moved meanwhile").context(doing()));
+        }
         metrics::counter!(metric::SWEPT).increment(page.hits.hits.len() as u64);
         reply = next(client, &page.scroll_id).await.doing(doing)?;
     }

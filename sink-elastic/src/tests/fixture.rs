@@ -228,3 +228,18 @@ pub(super) fn rejections(result: Result<(), WriteError>) -> Vec<Rejection> {
 pub(super) fn impatient(url: &str) -> Elastic {
     Elastic::with_patience(config(url), Duration::from_millis(200)).unwrap()
 }
+
+/// Writes until the target has said what is wrong with the records, as the loop does.
+pub(super) async fn until_rejected(
+    mut write: impl AsyncFnMut() -> Result<(), WriteError>,
+) -> (Vec<Rejection>, u32) {
+    for tries in 0..300 {
+        match write().await {
+            Err(WriteError::Target(error)) => {
+                assert_eq!(error.policy(), tributary_runtime::Policy::Retry, "{error}");
+            }
+            other => return (rejections(other), tries),
+        }
+    }
+    panic!("tried again for ever");
+}
