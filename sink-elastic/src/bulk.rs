@@ -1,24 +1,27 @@
 //! `_bulk`: sends operations until each is confirmed, refused, or has failed for too long.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
-use serde::Deserialize;
 use tokio::time::Instant;
 use tributary_engine::Rejection;
 use tributary_runtime::retry::Backoff;
 use tributary_runtime::{Error, Result, ResultExt};
 
+use crate::answer::{self, Outcome, TurnedAway};
 use crate::chunk::{Chunk, Operation};
-use crate::client::{Client, Content};
-use crate::failure::{self, Failure, Verdict};
+use crate::client::{Client, Content, Reply};
+use crate::failure;
 use crate::index::Index;
 use crate::metric;
 
-/// What every item of a response is cut down to.
-const FILTER: &str = "items.*._index,items.*.status,items.*.error";
+/// How often the alias may move while one request is settled.
+const MOVES: usize = 5;
+/// How many operations are put to the proof by one request.
+const PROVED: usize = 100;
+/// The engines find this wrong with an operation before they look at any index.
+const INVALID: &str = "action_request_validation_exception";
 
 /// Sends chunks; shared by all writers.
 #[derive(Debug)]
@@ -30,36 +33,25 @@ pub(crate) struct Bulk {
     patience: Duration,
 }
 
-#[derive(Debug, Deserialize)]
-struct Answer<'a> {
-    #[serde(borrow, default)]
-    items: Vec<Entry<'a>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Entry<'a> {
-    #[serde(rename = "index", alias = "delete", borrow)]
-    item: Item<'a>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Item<'a> {
-    #[serde(rename = "_index", borrow)]
-    index: Cow<'a, str>,
-    status: u16,
-    #[serde(default)]
-    error: Option<Failure>,
-}
-
-/// What became of the operations of one request.
-#[derive(Debug, Default)]
-struct Outcome {
-    indexed: u64,
-    deleted: u64,
-    conflicts: u64,
-    again: Vec<Operation>,
-    again_kinds: Option<String>,
+/// A chunk on its way.
+struct Submission<'s> {
+    bulk: &'s Bulk,
+    index: &'s Index,
     rejections: Vec<Rejection>,
+    /// Records whose request the engine has refused although there was nothing else in it, and as what.
+    refused_alone: Vec<(Rejection, String)>,
+    /// What the index had confirmed before.
+    confirmed_before: u64,
+}
+
+/// What the engine says to one request.
+enum Response {
+    Settled(Outcome),
+    /// Operations went to this index, which the alias did not lead to before.
+    Moved(String),
+    TooLarge,
+    /// The request as a whole, as this type of failure.
+    Refused(String),
 }
 
 impl Bulk {
@@ -71,58 +63,28 @@ impl Bulk {
         }
     }
 
-    /// Sends a chunk; returns the documents that the engine refuses. All other operations are confirmed then.
+    /// Sends a chunk to an index that is made fit for it; returns the documents that the engine refuses. All other
+    /// operations are confirmed then.
     ///
     /// # Errors
     /// Retry: the engine is away, blocked or busy for longer than the patience. Stop: the index is gone or
     /// not ours, or the engine does not allow the request.
-    pub(crate) async fn submit(&self, index: &Index, chunk: Chunk) -> Result<Vec<Rejection>> {
-        let mut chunk = chunk;
-        let mut rejections = std::mem::take(&mut chunk.rejections);
+    pub(crate) async fn submit(&self, index: &Index, mut chunk: Chunk) -> Result<Vec<Rejection>> {
+        let mut submission = Submission {
+            bulk: self,
+            index,
+            rejections: std::mem::take(&mut chunk.rejections),
+            refused_alone: Vec::new(),
+            confirmed_before: index.suspects().confirmed(),
+        };
         let mut parts = vec![chunk];
         while let Some(part) = parts.pop() {
-            let parts_of_it = self.submit_part(index, part, &mut rejections).await?;
-            parts.extend(parts_of_it);
+            parts.extend(submission.settle(part).await?);
         }
-        Ok(rejections)
+        submission.finish()
     }
 
-    /// Sends one request until all its operations are settled, or hands it back in halves where it is too large.
-    async fn submit_part(
-        &self,
-        index: &Index,
-        mut part: Chunk,
-        rejections: &mut Vec<Rejection>,
-    ) -> Result<Vec<Chunk>> {
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5), 2.0);
-        let give_up = Instant::now() + self.patience;
-        while !part.operations.is_empty() {
-            let Some(outcome) = self.request(index, &part).await? else {
-                return Ok(halves(&part, rejections));
-            };
-            outcome.record();
-            rejections.extend(outcome.rejections);
-            if outcome.again.is_empty() {
-                break;
-            }
-            let delay = backoff.next_delay();
-            if Instant::now() + delay > give_up {
-                return Err(Error::retry_msg(format_args!(
-                    "the engine turns operations on '{}' away for {} s ({})",
-                    index.alias(),
-                    self.patience.as_secs(),
-                    outcome.again_kinds.unwrap_or_default()
-                )));
-            }
-            part = part.only(&outcome.again);
-            tokio::time::sleep(delay).await;
-        }
-        Ok(Vec::new())
-    }
-
-    /// One request; `None` if it is too large for the engine.
-    async fn request(&self, index: &Index, chunk: &Chunk) -> Result<Option<Outcome>> {
-        let alias = index.alias();
+    async fn send(&self, alias: &str, chunk: &Chunk) -> Result<Reply> {
         let started = Instant::now();
         let reply = self
             .client
@@ -133,95 +95,164 @@ impl Bulk {
                 &[
                     ("require_alias", "true"),
                     ("timeout", &self.timeout),
-                    ("filter_path", FILTER),
+                    ("filter_path", answer::FILTER),
                 ],
                 Content::Lines(chunk.body()),
             )
             .await
-            .doing(|| format!("write to '{}'", index.alias()))?;
+            .doing(|| format!("write to '{alias}'"))?;
         metrics::counter!(metric::REQUESTS).increment(1);
         metrics::counter!(metric::BYTES).increment(chunk.body().len() as u64);
         metrics::histogram!(metric::SECONDS).record(started.elapsed());
+        Ok(reply)
+    }
+}
+
+impl Submission<'_> {
+    /// Sends one request until all its operations are settled, or hands it back in halves where the engine does not
+    /// take it as a whole.
+    async fn settle(&mut self, mut part: Chunk) -> Result<Vec<Chunk>> {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5), 2.0);
+        let give_up = Instant::now() + self.bulk.patience;
+        let mut moves = 0;
+        while !part.operations.is_empty() {
+            let target = self.index.prepare(&part.plans).await?;
+            let outcome = match self.request(&part, &target).await? {
+                Response::Settled(outcome) => outcome,
+                Response::Moved(to) => {
+                    moves += 1;
+                    if moves > MOVES {
+                        return Err(failure::elsewhere(self.index.alias(), &target, &to));
+                    }
+                    self.index.follow(&target).await?;
+                    part = part.repeated();
+                    continue;
+                }
+                Response::TooLarge => return Ok(self.too_large(&part)),
+                Response::Refused(kind) => return self.refused(&part, kind),
+            };
+            let again = self.take(&part, outcome);
+            if again.is_empty() {
+                break;
+            }
+            let delay = backoff.next_delay();
+            if Instant::now() + delay > give_up {
+                self.give_up(&part, again, &target).await?;
+                break;
+            }
+            let operations: Vec<_> = again.into_iter().map(|one| one.operation).collect();
+            part = part.only(&operations);
+            tokio::time::sleep(delay).await;
+        }
+        Ok(Vec::new())
+    }
+
+    async fn request(&self, chunk: &Chunk, target: &str) -> Result<Response> {
+        let alias = self.index.alias();
+        let reply = self.bulk.send(alias, chunk).await?;
         match reply.status {
-            StatusCode::PAYLOAD_TOO_LARGE => Ok(None),
+            StatusCode::PAYLOAD_TOO_LARGE => Ok(Response::TooLarge),
             StatusCode::NOT_FOUND => Err(failure::vanished(alias)),
-            status if status.is_success() => settle(alias, chunk, &reply.body).map(Some),
-            // Its words may quote keys; only its type is told.
-            status => Err(Error::stop_msg(format_args!(
-                "the engine refuses a bulk request to '{alias}' with {status} ({})",
-                reply.failure_kind()
+            StatusCode::BAD_REQUEST => Ok(Response::Refused(reply.failure_kind())),
+            status if status.is_success() => {
+                let items = answer::items(alias, chunk.operations.len(), &reply.body)?;
+                if let Some(to) = answer::elsewhere(&items, alias, target) {
+                    return Ok(Response::Moved(to));
+                }
+                Outcome::of(alias, chunk, items).map(Response::Settled)
+            }
+            status => Err(refusal(alias, status, &reply.failure_kind())),
+        }
+    }
+
+    /// Notes what became of the operations; returns those that are to be sent again.
+    fn take(&mut self, part: &Chunk, outcome: Outcome) -> Vec<TurnedAway> {
+        outcome.record();
+        let suspects = self.index.suspects();
+        let confirmed_before = suspects.confirmed();
+        for one in outcome.again.iter().filter(|one| one.is_failure()) {
+            suspects.failed(part.action_of(&one.operation), confirmed_before);
+        }
+        suspects.confirm(outcome.indexed);
+        self.rejections.extend(outcome.rejections);
+        outcome.again
+    }
+
+    /// The patience is over: rejects the operations that fail by themselves, and gives all others back to the loop.
+    async fn give_up(&mut self, part: &Chunk, again: Vec<TurnedAway>, target: &str) -> Result<()> {
+        let (patience, suspects) = (self.bulk.patience, self.index.suspects());
+        let is_alone = part.operations.len() == 1;
+        let (mut suspected, mut others): (Vec<_>, Vec<_>) = again.into_iter().partition(|one| {
+            let action = part.action_of(&one.operation);
+            one.is_failure()
+                && one.operation.place.is_some()
+                && suspects.is_suspect(action, is_alone, patience)
+        });
+        others.extend(suspected.split_off(suspected.len().min(PROVED)));
+        if !suspected.is_empty() {
+            others.extend(self.prove(part, suspected, target).await?);
+        }
+        match others.first() {
+            None => Ok(()),
+            Some(first) => Err(Error::retry_msg(format_args!(
+                "the engine turns operations on '{}' away for {} s ({} {})",
+                self.index.alias(),
+                patience.as_secs(),
+                first.status,
+                first.what
             ))),
         }
     }
-}
 
-impl Outcome {
-    fn record(&self) {
-        metrics::counter!(metric::INDEXED).increment(self.indexed);
-        metrics::counter!(metric::DELETED).increment(self.deleted);
-        metrics::counter!(metric::CONFLICTS).increment(self.conflicts);
-        metrics::counter!(metric::RETRIED).increment(self.again.len() as u64);
-        metrics::counter!(metric::REJECTED).increment(self.rejections.len() as u64);
-    }
-}
-
-/// Tells from a response what became of each operation.
-fn settle(alias: &str, chunk: &Chunk, body: &[u8]) -> Result<Outcome> {
-    let answer: Answer<'_> = serde_json::from_slice(body)
-        .map_err(|error| Error::retry(error).context(format!("read the answer of '{alias}'")))?;
-    if answer.items.len() != chunk.operations.len() {
-        return Err(Error::retry_msg(format_args!(
-            "the engine answers {} items to {} operations on '{alias}'",
-            answer.items.len(),
-            chunk.operations.len()
-        )));
-    }
-    let mut outcome = Outcome::default();
-    for (operation, Entry { item }) in chunk.operations.iter().zip(answer.items) {
-        // OpenSearch heeds require_alias for documents only: a delete may have made this index.
-        if item.index == alias && item.error.is_none() {
-            return Err(failure::vanished(alias).context(format!(
-                "delete from '{alias}', which is now an empty index that DELETE /{alias} removes"
-            )));
+    /// Sends each of the operations once more, together with one that must work where the shard works at all. Rejects
+    /// those that fail nevertheless; returns those of which nothing is proved.
+    async fn prove(
+        &mut self,
+        part: &Chunk,
+        suspected: Vec<TurnedAway>,
+        target: &str,
+    ) -> Result<Vec<TurnedAway>> {
+        let alias = self.index.alias();
+        let operations: Vec<_> = suspected.iter().map(|one| one.operation.clone()).collect();
+        let probed = part.probed(&operations);
+        let reply = self.bulk.send(alias, &probed).await?;
+        if !reply.status.is_success() {
+            return Ok(suspected);
         }
-        let Some(error) = item.error else {
-            // Also 404: the document of a delete was not there, and the engine remembers the version.
-            let count = if operation.is_delete {
-                &mut outcome.deleted
+        let items = answer::items(alias, probed.operations.len(), &reply.body)?;
+        let mut unproved = Vec::new();
+        for (one, pair) in suspected.into_iter().zip(items.chunks(2)) {
+            let [probe, item] = pair else { continue };
+            let action = part.action_of(&one.operation);
+            if pair.iter().any(|item| item.is_elsewhere(alias, target)) {
+                unproved.push(one);
+            } else if item.is_confirmed() {
+                self.index.suspects().forget(action);
+            } else if probe.is_confirmed() && item.is_failure() {
+                self.index.suspects().forget(action);
+                metrics::counter!(metric::REJECTED).increment(1);
+                self.rejections.extend(one.operation.place.map(|(partition, offset)| Rejection {
+                    partition,
+                    offset,
+                    reason: format!(
+                        "the engine fails at it again and again, and takes others in the same shard ({} {})",
+                        one.status, one.what
+                    ),
+                }));
             } else {
-                &mut outcome.indexed
-            };
-            *count += 1;
-            continue;
-        };
-        match (error.verdict(item.status, alias), operation.place) {
-            (Verdict::Conflict, _) => outcome.conflicts += 1,
-            (Verdict::Again, _) => {
-                outcome.again_kinds.get_or_insert_with(|| error.kinds());
-                outcome.again.push(operation.clone());
+                unproved.push(one);
             }
-            (Verdict::Refused, Some((partition, offset))) => outcome.rejections.push(Rejection {
-                partition,
-                offset,
-                reason: error.of_document(chunk.plan_of(operation)),
-            }),
-            (Verdict::Refused, None) => {
-                return Err(Error::stop_msg(format_args!(
-                    "the engine refuses a delete from '{alias}' ({})",
-                    error.kinds()
-                )));
-            }
-            (Verdict::Halt(error), _) => return Err(error),
         }
+        Ok(unproved)
     }
-    Ok(outcome)
-}
 
-/// The halves of a chunk; a single operation that is too large by itself is rejected.
-fn halves(chunk: &Chunk, rejections: &mut Vec<Rejection>) -> Vec<Chunk> {
-    if let [only] = chunk.operations.as_slice() {
+    /// The halves of a part that is too large; a single operation that is too large by itself is rejected.
+    fn too_large(&mut self, part: &Chunk) -> Vec<Chunk> {
+        let [only] = part.operations.as_slice() else {
+            return halves(part);
+        };
         metrics::counter!(metric::REJECTED).increment(1);
-        rejections.extend(only.place.map(|(partition, offset)| Rejection {
+        self.rejections.extend(only.place.map(|(partition, offset)| Rejection {
             partition,
             offset,
             reason: format!(
@@ -229,8 +260,63 @@ fn halves(chunk: &Chunk, rejections: &mut Vec<Rejection>) -> Vec<Chunk> {
                 Chunk::bytes_of(only)
             ),
         }));
-        return Vec::new();
+        Vec::new()
     }
-    let (left, right) = chunk.operations.split_at(chunk.operations.len() / 2);
+
+    /// The halves of a part that the engine refuses as a whole, for it may be one operation that it cannot read.
+    fn refused(&mut self, part: &Chunk, kind: String) -> Result<Vec<Chunk>> {
+        let [only] = part.operations.as_slice() else {
+            return Ok(halves(part));
+        };
+        let Some((partition, offset)) = only.place else {
+            return Err(refusal(self.index.alias(), StatusCode::BAD_REQUEST, &kind));
+        };
+        let reason = format!("the engine refuses a request with it alone (400 {kind})");
+        self.refused_alone.push((
+            Rejection {
+                partition,
+                offset,
+                reason,
+            },
+            kind,
+        ));
+        // Two in a row and none that passed: it is not the records.
+        if self.refused_alone.len() > 1 {
+            self.check_refused()?;
+        }
+        Ok(Vec::new())
+    }
+
+    /// Where all requests are refused it is for what they have in common.
+    fn check_refused(&self) -> Result<()> {
+        let has_passed = self.index.suspects().confirmed() > self.confirmed_before;
+        match self.refused_alone.first() {
+            Some((_, kind)) if !has_passed && kind != INVALID => {
+                Err(refusal(self.index.alias(), StatusCode::BAD_REQUEST, kind))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn finish(mut self) -> Result<Vec<Rejection>> {
+        self.check_refused()?;
+        metrics::counter!(metric::REJECTED).increment(self.refused_alone.len() as u64);
+        let refused = self.refused_alone.drain(..);
+        self.rejections
+            .extend(refused.map(|(rejection, _)| rejection));
+        Ok(self.rejections)
+    }
+}
+
+/// Of the engine's words only the type is told: they may quote keys.
+fn refusal(alias: &str, status: StatusCode, kind: &str) -> Error {
+    Error::stop_msg(format_args!(
+        "the engine refuses a bulk request to '{alias}' with {status} ({kind})"
+    ))
+}
+
+fn halves(chunk: &Chunk) -> Vec<Chunk> {
+    let operations: &[Operation] = &chunk.operations;
+    let (left, right) = operations.split_at(operations.len() / 2);
     vec![chunk.only(right), chunk.only(left)]
 }

@@ -2,7 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use tributary_runtime::{Error, Problem, Result, ResultExt};
+use tributary_runtime::{Error, Policy, Problem, Result, ResultExt};
 
 use crate::client::{Client, Content};
 use crate::config::Config;
@@ -29,17 +29,7 @@ pub(crate) async fn engine(config: &Config) -> Vec<Problem> {
         Ok(client) => std::sync::Arc::new(client),
         Err(error) => return vec![Problem::from(&error)],
     };
-    let mut problems = Vec::new();
-    let mut reached = false;
-    for node in client.each() {
-        match version(&node).await {
-            Ok(found) => {
-                reached = true;
-                problems.extend(found);
-            }
-            Err(error) => problems.push(Problem::from(&error)),
-        }
-    }
+    let (mut problems, reached) = nodes(&client).await;
     if !reached {
         return problems;
     }
@@ -59,6 +49,26 @@ pub(crate) async fn engine(config: &Config) -> Vec<Problem> {
         keep(index.inspect().await.map(|()| None));
     }
     problems
+}
+
+/// What is wrong with each node, and whether any answers. One that is away while another one works is worth a note:
+/// the service leaves it alone.
+async fn nodes(client: &Client) -> (Vec<Problem>, bool) {
+    let mut found = Vec::new();
+    for node in client.each() {
+        found.push(version(&node).await);
+    }
+    let works = found.iter().any(|found| matches!(found, Ok(None)));
+    let reached = found.iter().any(Result::is_ok);
+    let problems = found.into_iter().filter_map(|found| match found {
+        Ok(found) => found,
+        Err(error) if works && error.policy() == Policy::Retry => {
+            let note = Problem::note(format_args!("{:#}; the other nodes work", error.cause()));
+            Some(note.remedy("mend it, or take it out of `elasticsearch.url`"))
+        }
+        Err(error) => Some(Problem::from(&error)),
+    });
+    (problems.collect(), reached)
 }
 
 async fn version(node: &Client) -> Result<Option<Problem>> {
@@ -180,7 +190,7 @@ async fn get(client: &Client, path: &[&str], query: &[(&str, &str)]) -> Result<O
     if !reply.status.is_success() {
         return Err(Error::stop_msg(format_args!(
             "{} answers {} to GET /{}",
-            client.host(),
+            reply.host,
             reply.status,
             path.join("/")
         ))

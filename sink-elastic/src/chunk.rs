@@ -1,5 +1,7 @@
 //! The lines of a `_bulk` request, and which record each pair of lines stands for.
 
+mod again;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,6 +16,27 @@ use crate::index::Index;
 
 /// What a chunk's buffer begins with; a small batch needs no more.
 const FIRST_BYTES: usize = 64 * 1024;
+
+/// What follows the version's type on an action's line.
+const ACTION_END: &[u8] = b"\"}}\n";
+
+/// Which version a document may have for an operation to take effect.
+#[derive(Debug, Clone, Copy)]
+enum VersionType {
+    /// An older one than the operation's.
+    External,
+    /// An older one, or the operation's.
+    ExternalGte,
+}
+
+impl VersionType {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::External => "external",
+            Self::ExternalGte => "external_gte",
+        }
+    }
+}
 
 /// One operation within a [`Chunk`].
 #[derive(Debug, Clone)]
@@ -52,24 +75,6 @@ impl Chunk {
     pub(crate) fn bytes_of(operation: &Operation) -> usize {
         operation.lines.len()
     }
-
-    /// A chunk of these operations of `self` alone.
-    pub(crate) fn only(&self, operations: &[Operation]) -> Self {
-        let mut part = Draft {
-            plans: self.plans.clone(),
-            ..Draft::default()
-        };
-        for operation in operations {
-            let start = part.body.len();
-            let lines = self.body.get(operation.lines.clone());
-            part.body.extend_from_slice(lines.unwrap_or_default());
-            part.operations.push(Operation {
-                lines: start..part.body.len(),
-                ..operation.clone()
-            });
-        }
-        part.finish()
-    }
 }
 
 /// A [`Chunk`] that is being filled.
@@ -99,10 +104,21 @@ impl Draft {
         }
     }
 
-    /// Adds the delete of a document whose `_id` is given as a JSON string.
-    pub(crate) fn push_delete(&mut self, place: Option<(i32, i64)>, id_json: &[u8], version: u64) {
+    /// Adds a sweep's delete of the document whose `_id` is given as a JSON string, if its version is `last` or
+    /// an older one. The engine then keeps out what comes late at these versions, and nothing newer.
+    pub(crate) fn push_sweep(&mut self, id_json: &[u8], last: u64) {
+        self.push_delete(None, id_json, last, VersionType::ExternalGte);
+    }
+
+    fn push_delete(
+        &mut self,
+        place: Option<(i32, i64)>,
+        id_json: &[u8],
+        version: u64,
+        version_type: VersionType,
+    ) {
         let start = self.body.len();
-        self.push_action("delete", id_json, version);
+        self.push_action("delete", id_json, version, version_type);
         self.operations.push(Operation {
             place,
             is_delete: true,
@@ -127,7 +143,7 @@ impl Draft {
         plan: &Arc<DocumentPlan>,
     ) {
         let start = self.body.len();
-        self.push_action("index", id_json, change.seq);
+        self.push_action("index", id_json, change.seq, VersionType::External);
         if let Err(reason) = plan.write(&row.row, change.seq, &mut self.body) {
             self.body.truncate(start);
             return self.reject(change, reason);
@@ -150,7 +166,7 @@ impl Draft {
         });
     }
 
-    fn push_action(&mut self, name: &str, id_json: &[u8], version: u64) {
+    fn push_action(&mut self, name: &str, id_json: &[u8], version: u64, version_type: VersionType) {
         let mut version_digits = itoa::Buffer::new();
         for part in [
             b"{\"" as &[u8],
@@ -159,7 +175,9 @@ impl Draft {
             id_json,
             b",\"version\":",
             version_digits.format(version).as_bytes(),
-            b",\"version_type\":\"external\"}}\n",
+            b",\"version_type\":\"",
+            version_type.name().as_bytes(),
+            ACTION_END,
         ] {
             self.body.extend_from_slice(part);
         }
@@ -200,7 +218,7 @@ impl<'a, 'i> Chunks<'a, 'i> {
         match &change.action {
             Action::Delete => {
                 let place = Some((change.partition, change.offset));
-                chunk.push_delete(place, &self.id_json, change.seq);
+                chunk.push_delete(place, &self.id_json, change.seq, VersionType::External);
             }
             Action::Upsert(row) | Action::Append(row) => {
                 self.use_plan(row.row_type);

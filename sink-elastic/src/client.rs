@@ -1,30 +1,31 @@
 //! HTTP to the engine: a few endpoints that OpenSearch and Elasticsearch share.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Method, RequestBuilder, StatusCode};
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
-use tributary_runtime::config::Secret;
+use tributary_runtime::health::Health;
 use tributary_runtime::{Error, Result};
 use url::Url;
 
 use crate::config::ElasticConfig;
+use crate::credentials::Credentials;
 use crate::failure::{self, Failure};
+use crate::nodes::{Node, Nodes, Work};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Close idle connections before the engines or a load balancer do.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
-/// Talks to one of the configured nodes; goes to the next when one cannot be reached.
+/// Talks to the configured nodes in turn; goes to the next when one fails.
 #[derive(Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
     credentials: Credentials,
-    nodes: Vec<Url>,
-    current: AtomicUsize,
+    nodes: Nodes,
     request_timeout: Duration,
 }
 
@@ -42,6 +43,8 @@ pub(crate) enum Content {
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
+    /// Whose it is: host and port.
+    pub(crate) host: Arc<str>,
 }
 
 impl Reply {
@@ -92,8 +95,7 @@ impl Client {
         Ok(Self {
             http,
             credentials: Credentials::new(config)?,
-            nodes: nodes.collect::<Result<_>>()?,
-            current: AtomicUsize::new(0),
+            nodes: Nodes::new(nodes.collect::<Result<Vec<_>>>()?),
             request_timeout,
         })
     }
@@ -103,26 +105,27 @@ impl Client {
         format!("{}ms", self.request_timeout.as_millis())
     }
 
+    /// Says from now on in the service's status which nodes fail.
+    pub(crate) fn report_to(&self, health: Health) {
+        self.nodes.report_to(health);
+    }
+
     /// One client per node, to try each of them.
     pub(crate) fn each(&self) -> impl Iterator<Item = Self> {
         self.nodes.iter().map(|node| Self {
             http: self.http.clone(),
             credentials: self.credentials.clone(),
-            nodes: vec![node.clone()],
-            current: AtomicUsize::new(0),
+            nodes: Nodes::new([node.url.clone()]),
             request_timeout: self.request_timeout,
         })
     }
 
-    /// The current node's host and port.
-    pub(crate) fn host(&self) -> String {
-        let current = self.current.load(Ordering::Relaxed);
-        self.nodes
-            .get(current % self.nodes.len().max(1))
-            .map_or_else(String::new, host)
+    /// The first node's host and port.
+    pub(crate) fn host(&self) -> &str {
+        self.nodes.iter().next().map_or("", |node| &node.host)
     }
 
-    /// Sends a request to the current node, or to the next one that can be reached.
+    /// Sends a request to the node whose turn it is, and to further ones while they fail.
     ///
     /// # Errors
     /// Retry: no node reached, time-out, 408, 429, 5xx, writes blocked. Stop: 401, 403.
@@ -133,30 +136,44 @@ impl Client {
         query: &[(&str, &str)],
         content: Content,
     ) -> Result<Reply> {
-        let first = self.current.load(Ordering::Relaxed);
+        let work = match content {
+            Content::Lines(_) => Work::Bulk,
+            Content::Nothing | Content::Json(_) => Work::Other,
+        };
+        let mut turn = self.nodes.turn(work);
         let mut last = Error::stop_msg("elasticsearch.url is empty");
-        for turn in 0..self.nodes.len() {
-            let index = (first + turn) % self.nodes.len();
-            let Some(node) = self.nodes.get(index) else {
-                break;
-            };
-            match self
-                .send_to(node, method.clone(), path, query, content.clone())
-                .await
-            {
-                Ok(reply) => {
-                    self.current.store(index, Ordering::Relaxed);
-                    return judge(reply, node, path);
-                }
-                Err(error) => {
-                    let unreachable = error.is_connect();
-                    last = transport_error(error, node);
-                    // After a time-out the request may still be at work: the loop decides when it is sent again.
-                    if !unreachable {
-                        self.current.store(index + 1, Ordering::Relaxed);
-                        break;
+        while let Some(attempt) = turn.next() {
+            let node = attempt.node;
+            let sent = self.send_to(node, method.clone(), path, query, content.clone());
+            let is_settled = match sent.await {
+                Ok(reply) => match fault_of_node(&reply) {
+                    None => {
+                        attempt.worked();
+                        return judge(reply, path);
                     }
+                    Some(fault) => {
+                        attempt.failed(&format!("answers {}", reply.status.as_u16()));
+                        last = match judge(reply, path) {
+                            Ok(reply) => return Ok(reply),
+                            Err(error) => error,
+                        };
+                        fault == Fault::Settled
+                    }
+                },
+                Err(error) => {
+                    let is_away = error.is_connect();
+                    attempt.failed(if is_away {
+                        "cannot be reached"
+                    } else {
+                        "does not answer"
+                    });
+                    last = transport_error(error, node);
+                    is_away
                 }
+            };
+            // The request may still be at work at this node: the loop decides when it is sent again.
+            if !is_settled {
+                break;
             }
         }
         Err(last)
@@ -164,13 +181,13 @@ impl Client {
 
     async fn send_to(
         &self,
-        node: &Url,
+        node: &Node,
         method: Method,
         path: &[&str],
         query: &[(&str, &str)],
         content: Content,
     ) -> reqwest::Result<Reply> {
-        let mut url = node.clone();
+        let mut url = node.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
@@ -190,57 +207,41 @@ impl Client {
         let response = request.send().await?;
         let status = response.status();
         let body = response.bytes().await?;
-        Ok(Reply { status, body })
+        Ok(Reply {
+            status,
+            body,
+            host: Arc::clone(&node.host),
+        })
     }
 }
 
-/// Who the service is to the engine.
-#[derive(Debug, Clone)]
-enum Credentials {
-    None,
-    Basic {
-        user: String,
-        password: Option<Secret>,
-    },
-    ApiKey(HeaderValue),
+/// What an answer says of the node that gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// It has not done what it was asked, another node may.
+    Settled,
+    /// Some server behind it may still be at work.
+    Unsettled,
 }
 
-impl Credentials {
-    fn new(config: &ElasticConfig) -> Result<Self> {
-        if let Some(key) = &config.api_key {
-            let mut value =
-                HeaderValue::from_str(&format!("ApiKey {}", key.expose())).map_err(|_| {
-                    Error::stop_msg("elasticsearch.api_key has a letter that no HTTP header takes")
-                })?;
-            value.set_sensitive(true);
-            return Ok(Self::ApiKey(value));
-        }
-        Ok(config
-            .username
-            .clone()
-            .map_or(Self::None, |user| Self::Basic {
-                user,
-                password: config.password.clone(),
-            }))
-    }
-
-    fn add_to(&self, request: RequestBuilder) -> RequestBuilder {
-        match self {
-            Self::None => request,
-            Self::Basic { user, password } => {
-                request.basic_auth(user, password.as_ref().map(Secret::expose))
-            }
-            Self::ApiKey(value) => request.header(AUTHORIZATION, value.clone()),
-        }
+/// Whether another node could have answered better. An engine that is overloaded or away as a whole says the same:
+/// its nodes are all left alone then, and asked one at a time.
+fn fault_of_node(reply: &Reply) -> Option<Fault> {
+    match reply.status.as_u16() {
+        // By the engine: writes are blocked, whichever node is asked.
+        429 if reply.failure_kind() == "cluster_block_exception" => None,
+        408 | 504 => Some(Fault::Unsettled),
+        429 | 500..=599 => Some(Fault::Settled),
+        _ => None,
     }
 }
 
-fn judge(reply: Reply, node: &Url, path: &[&str]) -> Result<Reply> {
+fn judge(reply: Reply, path: &[&str]) -> Result<Reply> {
     let told = || {
         let failure = Failure::parse(&reply.body);
         failure.map_or_else(String::new, |failure| format!(" ({})", failure.kinds()))
     };
-    let host = host(node);
+    let host = &reply.host;
     match reply.status.as_u16() {
         401 => Err(Error::stop_msg(format_args!(
             "{host} refuses the credentials (401{})",
@@ -267,15 +268,6 @@ fn judge(reply: Reply, node: &Url, path: &[&str]) -> Result<Reply> {
     }
 }
 
-fn transport_error(error: reqwest::Error, node: &Url) -> Error {
-    Error::retry(error.without_url()).context(format!("reach the search engine at {}", host(node)))
-}
-
-/// Host and port; the rest of a URL may hold secrets.
-fn host(node: &Url) -> String {
-    let host = node.host_str().unwrap_or_default();
-    match node.port_or_known_default() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    }
+fn transport_error(error: reqwest::Error, node: &Node) -> Error {
+    Error::retry(error.without_url()).context(format!("reach the search engine at {}", node.host))
 }

@@ -1,6 +1,6 @@
 //! A row as the JSON document that the engine stores.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value};
 use tributary_schemas::record::{Datum, FieldType, RecordType};
@@ -18,7 +18,8 @@ pub(crate) struct DocumentPlan {
     /// `"name":` of each column, quoted and escaped.
     names: Vec<Vec<u8>>,
     properties: Map<String, Value>,
-    mapped: AtomicBool,
+    /// The generation of the index that was seen to have all of [`DocumentPlan::properties`].
+    mapped: AtomicU64,
 }
 
 impl DocumentPlan {
@@ -33,7 +34,7 @@ impl DocumentPlan {
             names: names.collect(),
             properties: mapping::properties(row_type),
             row_type: row_type.clone(),
-            mapped: AtomicBool::new(false),
+            mapped: AtomicU64::new(0),
         }
     }
 
@@ -46,13 +47,13 @@ impl DocumentPlan {
         &self.properties
     }
 
-    /// Whether the index was seen to have all of [`DocumentPlan::properties`].
-    pub(crate) fn is_mapped(&self) -> bool {
-        self.mapped.load(Ordering::Acquire)
+    /// Whether the index was seen to have all of [`DocumentPlan::properties`], and has not become another one since.
+    pub(crate) fn is_mapped(&self, generation: u64) -> bool {
+        self.mapped.load(Ordering::Acquire) == generation
     }
 
-    pub(crate) fn set_mapped(&self) {
-        self.mapped.store(true, Ordering::Release);
+    pub(crate) fn set_mapped(&self, generation: u64) {
+        self.mapped.store(generation, Ordering::Release);
     }
 
     /// Appends the document: every column, nulls too, in column order, then [`SEQ_FIELD`].

@@ -136,6 +136,14 @@ pub(crate) fn vanished(alias: &str) -> Error {
         .remedy("start the service with another `name`: it builds the index again from the beginning of the topic")
 }
 
+/// The alias leads to `target`, and still what is written to it ends up in `other`.
+pub(crate) fn elsewhere(alias: &str, target: &str, other: &str) -> Error {
+    Error::retry_msg(format_args!(
+        "the alias '{alias}' leads to '{target}', but what is written to it ends up in '{other}'"
+    ))
+    .remedy("leave the alias where it is, and take away the ingest pipeline that names another index, if there is one")
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};

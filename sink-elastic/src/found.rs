@@ -104,6 +104,17 @@ pub(crate) fn without_alias(index: &str, alias: &str) -> Error {
     )
 }
 
+/// The error for an alias that was moved while the service runs, to an index that it cannot write to.
+pub(crate) fn moved_and_unfit(alias: &str, before: &str, why: &Error) -> Error {
+    Error::stop_msg(format_args!(
+        "the alias '{alias}' was moved away from '{before}' while the service runs: {:#}",
+        why.cause()
+    ))
+    .remedy(format!(
+        "move it back, and start the service again: POST /_aliases {{\"actions\": [{{\"remove\": {{\"index\": \"*\", \"alias\": \"{alias}\"}}}}, {{\"add\": {{\"index\": \"{before}\", \"alias\": \"{alias}\", \"is_write_index\": true}}}}]}}; an index takes the place of '{before}' if it has the whole mapping of that, `_meta` included"
+    ))
+}
+
 /// A mapping without a type is an object's.
 fn type_of(mapping: &Value) -> &str {
     let name = mapping.get("type").and_then(Value::as_str);

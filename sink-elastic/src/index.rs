@@ -1,19 +1,20 @@
 //! A topic's index behind its alias: found, made, and kept in step with the row types.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
-use tributary_runtime::{Result, ResultExt};
+use tributary_runtime::{Policy, Result, ResultExt};
 use tributary_schemas::record::RecordType;
 
 use crate::client::{Client, Content, Reply};
 use crate::config::ElasticConfig;
 use crate::document::DocumentPlan;
+use crate::failure;
 use crate::found::{self, FORMAT, Found};
 use crate::naming;
+use crate::suspects::Suspects;
 
 /// How many row types are kept compiled: old and new ones alternate only while a change of schema passes.
 const PLANS: usize = 8;
@@ -29,10 +30,18 @@ pub(crate) struct Index {
     alias: String,
     topic: String,
     settings: Map<String, Value>,
-    /// Set once the alias was seen to have an index of ours behind it.
-    ready: AtomicBool,
     live: Mutex<Option<Found>>,
+    /// Where writes go, once that was seen to be an index of ours.
+    target: StdMutex<Option<Target>>,
+    suspects: Suspects,
     plans: StdMutex<Vec<Arc<DocumentPlan>>>,
+}
+
+/// The index that writes go to. Another one, also one of the same name, is another generation, from 1.
+#[derive(Debug, Clone)]
+struct Target {
+    name: Arc<str>,
+    generation: u64,
 }
 
 impl Index {
@@ -42,14 +51,25 @@ impl Index {
             alias: naming::alias(&config.index_prefix, topic),
             topic: topic.to_owned(),
             settings: settings(config),
-            ready: AtomicBool::new(false),
             live: Mutex::new(None),
+            target: StdMutex::new(None),
+            suspects: Suspects::default(),
             plans: StdMutex::new(Vec::new()),
         }
     }
 
     pub(crate) fn alias(&self) -> &str {
         &self.alias
+    }
+
+    /// The operations that the engine fails at.
+    pub(crate) const fn suspects(&self) -> &Suspects {
+        &self.suspects
+    }
+
+    /// The name of the index that writes go to, as far as is known.
+    pub(crate) fn target_name(&self) -> Option<Arc<str>> {
+        self.target().map(|target| target.name)
     }
 
     /// The compiled form of a row type.
@@ -73,39 +93,106 @@ impl Index {
     pub(crate) async fn find(&self) -> Result<Option<String>> {
         let mut live = self.live.lock().await;
         *live = self.look_up().await?;
-        Ok(live.as_ref().map(|found| found.write_index.clone()))
+        Ok(live.as_ref().map(|found| {
+            self.set_target(&found.write_index);
+            found.write_index.clone()
+        }))
     }
 
-    /// Makes sure that the alias has an index behind it; makes one without columns where there is none.
+    /// Makes sure that the alias has an index behind it, and that this maps the columns of `plans`; makes one where there is
+    /// none. Returns the name of the index that is fit for them.
     ///
     /// # Errors
     /// As [`Index::find`].
-    pub(crate) async fn ensure(&self) -> Result<()> {
-        if self.ready.load(Ordering::Acquire) {
-            return Ok(());
+    pub(crate) async fn prepare(&self, plans: &[Arc<DocumentPlan>]) -> Result<Arc<str>> {
+        if let Some(target) = self.target()
+            && plans.iter().all(|plan| plan.is_mapped(target.generation))
+        {
+            return Ok(target.name);
         }
+        let nothing = Map::new();
+        let properties = plans.first().map_or(&nothing, |plan| plan.properties());
         let mut live = self.live.lock().await;
-        self.found_or_made(&mut live, &Map::new()).await?;
+        let found = self.found_or_made(&mut live, properties).await?;
+        loop {
+            let target = self.set_target(&found.write_index);
+            for plan in plans
+                .iter()
+                .filter(|plan| !plan.is_mapped(target.generation))
+            {
+                let missing = found.missing(plan.properties());
+                if !missing.is_empty() {
+                    self.add_fields(found, missing).await?;
+                }
+                if *found.write_index != *target.name {
+                    break;
+                }
+                found.warn_of_other_types(&self.alias, plan.properties());
+                plan.set_mapped(target.generation);
+            }
+            if *found.write_index == *target.name {
+                return Ok(target.name);
+            }
+        }
+    }
+
+    /// Looks the index up anew, since writes to the alias went to another one than `before`, which no one has told of: it must
+    /// be ours, and gets the settings that one of ours needs. What was written to it is to be written again.
+    ///
+    /// # Errors
+    /// Stop: it is not ours, with how to move the alias back. Otherwise as [`Index::find`].
+    pub(crate) async fn follow(&self, before: &str) -> Result<()> {
+        let mut live = self.live.lock().await;
+        let found = match self.look_up().await {
+            Ok(found) => found.ok_or_else(|| failure::vanished(&self.alias))?,
+            Err(error) if error.policy() == Policy::Stop => {
+                return Err(found::moved_and_unfit(&self.alias, before, &error));
+            }
+            Err(error) => return Err(error),
+        };
+        let known = self.target_name();
+        if known.is_none_or(|known| *known != *found.write_index) {
+            tracing::warn!(
+                alias = self.alias,
+                before,
+                now = found.write_index,
+                "the alias was moved by somebody else, to another index of ours: rows go there from now on. Rows that were written to the one before after they had been copied are only there: if that may be, start with another `name` and `index_prefix`"
+            );
+        }
+        self.set_target(&found.write_index);
+        *live = Some(found);
         Ok(())
     }
 
-    /// Makes sure that the index exists and maps the columns of `plan`.
-    ///
-    /// # Errors
-    /// As [`Index::find`].
-    pub(crate) async fn ensure_mapped(&self, plan: &DocumentPlan) -> Result<()> {
-        if plan.is_mapped() {
-            return Ok(());
+    fn target(&self) -> Option<Target> {
+        let target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        target.clone()
+    }
+
+    /// Writes go to the index `name`. A change of it begins a generation.
+    fn set_target(&self, name: &str) -> Target {
+        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        match target.as_ref() {
+            Some(known) if *known.name == *name => known.clone(),
+            known => {
+                let generation = known.map_or(0, |known| known.generation) + 1;
+                let new = Target {
+                    name: name.into(),
+                    generation,
+                };
+                target.insert(new).clone()
+            }
         }
-        let mut live = self.live.lock().await;
-        let found = self.found_or_made(&mut live, plan.properties()).await?;
-        let missing = found.missing(plan.properties());
-        if !missing.is_empty() {
-            self.add_fields(found, missing).await?;
-        }
-        found.warn_of_other_types(&self.alias, plan.properties());
-        plan.set_mapped();
-        Ok(())
+    }
+
+    /// An index was made: it has what it was made with, also if one of its name was there before.
+    fn begin_generation(&self, name: &str) {
+        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = target.as_ref().map_or(0, |known| known.generation) + 1;
+        *target = Some(Target {
+            name: name.into(),
+            generation,
+        });
     }
 
     async fn found_or_made<'l>(
@@ -120,7 +207,6 @@ impl Index {
                 None => self.create(properties).await?,
             },
         };
-        self.ready.store(true, Ordering::Release);
         Ok(live.insert(found))
     }
 
@@ -197,6 +283,7 @@ impl Index {
             return Ok(found);
         }
         reply.json(&doing)?;
+        self.begin_generation(&index);
         tracing::info!(
             index,
             alias = self.alias,

@@ -3,11 +3,13 @@
 //! A row is a document whose `_id` follows from its key. Every write carries the row's `seq` as an external
 //! version, so writing again, or an older row after a newer one, changes nothing.
 
+mod answer;
 mod bulk;
 mod check;
 mod chunk;
 mod client;
 mod config;
+mod credentials;
 mod document;
 mod failure;
 mod found;
@@ -16,7 +18,9 @@ mod index;
 mod mapping;
 mod metric;
 mod naming;
+mod nodes;
 mod service;
+mod suspects;
 mod sweep;
 mod target;
 

@@ -39,12 +39,15 @@ struct Hit<'a> {
     id: &'a RawValue,
 }
 
-/// Deletes every row of the index with a version below `below`, at the version `below` itself: a newer row that
-/// comes meanwhile stays, and an older one that comes late is refused. Safe to repeat.
+/// Deletes every row of the index with a version below `below`, at the last version below it: a row at `below` or a newer
+/// one stays, also if it comes later, and an older one that comes late is refused. Safe to repeat.
 ///
 /// # Errors
 /// As [`Client::send`] and [`Bulk::submit`]; retry where not every shard has answered.
 pub(crate) async fn run(client: &Client, bulk: &Bulk, index: &Index, below: u64) -> Result<()> {
+    let Some(last) = below.checked_sub(1) else {
+        return Ok(());
+    };
     let Some(write_index) = index.find().await? else {
         return Ok(());
     };
@@ -76,9 +79,13 @@ pub(crate) async fn run(client: &Client, bulk: &Bulk, index: &Index, below: u64)
         }
         let mut chunk = Draft::default();
         for hit in &page.hits.hits {
-            chunk.push_delete(None, hit.id.get().as_bytes(), below);
+            chunk.push_sweep(hit.id.get().as_bytes(), last);
         }
         bulk.submit(index, chunk.finish()).await.doing(doing)?;
+        if index.target_name().is_some_and(|now| *now != *write_index) {
+            // What the search found is another index' rows.
+            return Err(Error::retry_msg("the alias was moved meanwhile").context(doing()));
+        }
         metrics::counter!(metric::SWEPT).increment(page.hits.hits.len() as u64);
         reply = next(client, &page.scroll_id).await.doing(doing)?;
     }

@@ -9,6 +9,7 @@ use futures::{StreamExt, stream};
 use tributary_engine::{
     Batch, Change, Lane, Rejection, Start, TableName, Target, WriteError, Written,
 };
+use tributary_runtime::health::Health;
 use tributary_runtime::{Error, Result};
 
 use crate::bulk::Bulk;
@@ -59,6 +60,11 @@ impl Elastic {
             config,
         })
     }
+
+    /// Says from now on in the service's status which nodes fail.
+    pub(crate) fn report_to(&self, health: Health) {
+        self.client.report_to(health);
+    }
 }
 
 impl Target for Elastic {
@@ -94,10 +100,6 @@ impl ElasticLane {
     }
 
     async fn send(&self, chunk: Chunk) -> Result<Vec<Rejection>> {
-        for plan in &chunk.plans {
-            self.index.ensure_mapped(plan).await?;
-        }
-        self.index.ensure().await?;
         self.bulk.submit(&self.index, chunk).await
     }
 

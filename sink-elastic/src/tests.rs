@@ -5,4 +5,7 @@ mod engine;
 mod faults;
 mod fixture;
 mod indices;
+mod moved;
+mod nodes;
+mod proxy;
 mod values;

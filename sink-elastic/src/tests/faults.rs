@@ -11,7 +11,11 @@ use tributary_engine::{Lane as _, WriteError};
 use tributary_runtime::Policy;
 use tributary_schemas::record::{Datum, FieldType};
 
-use super::fixture::{impatient, lane, record_type, rejections, target_error, text_key, upsert};
+use crate::ElasticLane;
+
+use super::fixture::{
+    impatient, lane, record_type, rejections, target_error, text_key, until_rejected, upsert,
+};
 
 /// Answers a bulk request, given how many came before it and its action lines.
 type Respond = dyn Fn(usize, &[String]) -> (StatusCode, Value) + Send + Sync;
@@ -46,7 +50,8 @@ async fn serve(
         .split(|byte| *byte == b'\n')
         .filter_map(|line| {
             let line: Value = serde_json::from_slice(line).ok()?;
-            Some(line.get("index")?.get("_id")?.as_str()?.to_owned())
+            let action = line.get("index").or_else(|| line.get("delete"))?;
+            Some(action.get("_id")?.as_str()?.to_owned())
         })
         .collect();
     let mut requests = shared.requests.lock().unwrap();
@@ -74,10 +79,18 @@ impl Server {
         Self { url, requests }
     }
 
-    /// Writes rows with these `_id`s, at the offsets 0, 1, ….
-    async fn write(&self, ids: &[&str]) -> Result<(), WriteError> {
+    async fn writer(&self) -> ElasticLane {
         let lane = lane(&impatient(&self.url), "t").await;
         lane.take(0).await.unwrap();
+        lane
+    }
+
+    /// Writes rows with these `_id`s, at the offsets 0, 1, ….
+    async fn write(&self, ids: &[&str]) -> Result<(), WriteError> {
+        Self::write_by(&self.writer().await, ids).await
+    }
+
+    async fn write_by(lane: &ElasticLane, ids: &[&str]) -> Result<(), WriteError> {
         let (key, row) = (text_key(), record_type(&[("n", FieldType::Int32)]));
         let changes: Vec<_> = ids
             .iter()
@@ -236,4 +249,104 @@ async fn another_node_is_used_when_one_is_away() {
     };
     both.write(&["a"]).await.unwrap();
     assert_eq!(server.requests(), [vec!["a"]]);
+}
+
+/// The engine fails at "bad" each time; what `others` says decides about the rest.
+async fn fails_at_one(status: u16, others: impl Fn(&str) -> u16 + Send + Sync + 'static) -> Server {
+    Server::start(move |_, ids| {
+        items(ids, |id| match (id, others(id)) {
+            ("bad", _) => item(status, Some("null_pointer_exception")),
+            (_, 201) => item(201, None),
+            (_, status) => item(status, Some("unavailable_shards_exception")),
+        })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_item_that_always_fails_is_rejected_while_others_are_taken() {
+    for status in [500, 503, 502] {
+        let server = fails_at_one(status, |_| 201).await;
+        let writer = server.writer().await;
+        let write = async || Server::write_by(&writer, &["a", "bad", "b"]).await;
+        let (rejected, _) = until_rejected(write).await;
+        assert_eq!(rejected.len(), 1, "{rejected:?}");
+        assert_eq!(rejected[0].offset, 1);
+        let reason = &rejected[0].reason;
+        assert!(
+            reason.contains(&format!("{status} null_pointer_exception")),
+            "{reason}"
+        );
+        assert!(!reason.contains("secret"), "{reason}");
+        assert_eq!(server.requests().last().unwrap(), &["~?", "bad"]);
+    }
+}
+
+#[tokio::test]
+async fn an_item_whose_shard_takes_nothing_is_sent_again() {
+    // 503 for the probe as well: it is the shard. 429: it is the load.
+    let cases: [(u16, u16); 2] = [(503, 503), (429, 201)];
+    for (status, probe) in cases {
+        let others = move |id: &str| if id == "~?" { probe } else { 201 };
+        let server = fails_at_one(status, others).await;
+        let writer = server.writer().await;
+        let mut last = None;
+        for _ in 0..5 {
+            last = Some(target_error(Server::write_by(&writer, &["a", "bad"]).await));
+        }
+        let error = last.unwrap();
+        assert_eq!(error.policy(), Policy::Retry);
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("{status} null_pointer")),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn documents_that_all_fail_are_not_rejected_at_once() {
+    let others = |id: &str| if id == "~?" { 201 } else { 500 };
+    let server = fails_at_one(500, others).await;
+    let writer = server.writer().await;
+    for _ in 0..5 {
+        let written = Server::write_by(&writer, &["a", "bad", "b"]).await;
+        assert_eq!(target_error(written).policy(), Policy::Retry);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_for_one_item_is_halved_down_to_it() {
+    let server = Server::start(|_, ids| {
+        if ids.iter().any(|id| id == "bad") {
+            let error = json!({"type": "some_parse_exception", "reason": "secret"});
+            (StatusCode::BAD_REQUEST, json!({"error": error}))
+        } else {
+            items(ids, |_| item(201, None))
+        }
+    })
+    .await;
+    let rejected = rejections(server.write(&["a", "b", "c", "bad", "e"]).await);
+    assert_eq!(rejected.len(), 1, "{rejected:?}");
+    assert_eq!(rejected[0].offset, 3);
+    assert!(rejected[0].reason.contains("400 some_parse_exception"));
+    let mut written: Vec<_> = server.requests();
+    written.retain(|ids| ids.iter().all(|id| id != "bad"));
+    assert_eq!(written.concat(), ["a", "b", "c", "e"]);
+}
+
+#[tokio::test]
+async fn requests_that_are_all_refused_stop_the_service_and_reject_nobody() {
+    let body = json!({"error": {"type": "illegal_argument_exception", "reason": "secret"}});
+    let server = Server::start(move |_, _| (StatusCode::BAD_REQUEST, body.clone())).await;
+    let ids: Vec<_> = (0..64).map(|n| n.to_string()).collect();
+    let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+    let error = target_error(server.write(&ids).await);
+    assert_eq!(error.policy(), Policy::Stop);
+    assert!(
+        error.to_string().contains("refuses a bulk request"),
+        "{error}"
+    );
+    assert!(server.requests().len() <= 8, "{}", server.requests().len());
 }

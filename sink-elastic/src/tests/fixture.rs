@@ -237,3 +237,18 @@ pub(super) async fn lane(elastic: &Elastic, topic: &str) -> ElasticLane {
     };
     elastic.lane(topic, &table).await.unwrap()
 }
+
+/// Writes until the target has said what is wrong with the records, as the loop does.
+pub(super) async fn until_rejected(
+    mut write: impl AsyncFnMut() -> Result<(), WriteError>,
+) -> (Vec<Rejection>, u32) {
+    for tries in 0..300 {
+        match write().await {
+            Err(WriteError::Target(error)) => {
+                assert_eq!(error.policy(), tributary_runtime::Policy::Retry, "{error}");
+            }
+            other => return (rejections(other), tries),
+        }
+    }
+    panic!("tried again for ever");
+}

@@ -1,0 +1,169 @@
+//! What the engine answers to a `_bulk` request, operation by operation.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use tributary_engine::Rejection;
+use tributary_runtime::{Error, Result};
+
+use crate::chunk::{Chunk, Operation};
+use crate::failure::{self, Failure, Verdict};
+use crate::metric;
+
+/// What every item of a response is cut down to.
+pub(crate) const FILTER: &str = "items.*._index,items.*.status,items.*.error";
+
+#[derive(Debug, Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow, default)]
+    items: Vec<Entry<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Entry<'a> {
+    #[serde(rename = "index", alias = "delete", borrow)]
+    item: Item<'a>,
+}
+
+/// What became of one operation.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Item<'a> {
+    #[serde(rename = "_index", borrow)]
+    index: Cow<'a, str>,
+    status: u16,
+    #[serde(default)]
+    error: Option<Failure>,
+}
+
+/// What became of the operations of one request.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) indexed: u64,
+    deleted: u64,
+    conflicts: u64,
+    pub(crate) again: Vec<TurnedAway>,
+    pub(crate) rejections: Vec<Rejection>,
+}
+
+/// An operation that failed in a way that may pass.
+#[derive(Debug)]
+pub(crate) struct TurnedAway {
+    pub(crate) operation: Operation,
+    pub(crate) status: u16,
+    /// The types of the failure, with the column that it names.
+    pub(crate) what: String,
+}
+
+impl TurnedAway {
+    /// Whether the engine failed at it, and was not just too busy.
+    pub(crate) const fn is_failure(&self) -> bool {
+        self.status >= 500
+    }
+}
+
+impl Item<'_> {
+    /// Whether the engine has done it, or had done it before.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.error.is_none() || self.status == 409
+    }
+
+    /// Whether the engine failed at it.
+    pub(crate) const fn is_failure(&self) -> bool {
+        self.error.is_some() && self.status >= 500
+    }
+
+    /// Whether it concerns an index other than `target`. An item that reached none has the alias' name.
+    pub(crate) fn is_elsewhere(&self, alias: &str, target: &str) -> bool {
+        self.index != target && self.index != alias
+    }
+}
+
+/// Reads the items of an answer to `operations` operations, in their order.
+///
+/// # Errors
+/// Retry: the answer is cut or is no engine's.
+pub(crate) fn items<'a>(alias: &str, operations: usize, body: &'a [u8]) -> Result<Vec<Item<'a>>> {
+    let answer: Answer<'_> = serde_json::from_slice(body)
+        .map_err(|error| Error::retry(error).context(format!("read the answer of '{alias}'")))?;
+    if answer.items.len() != operations {
+        return Err(Error::retry_msg(format_args!(
+            "the engine answers {} items to {operations} operations on '{alias}'",
+            answer.items.len()
+        )));
+    }
+    Ok(answer.items.into_iter().map(|entry| entry.item).collect())
+}
+
+/// The index that operations went to instead of `target`, if any did.
+pub(crate) fn elsewhere(items: &[Item<'_>], alias: &str, target: &str) -> Option<String> {
+    let item = items.iter().find(|item| item.is_elsewhere(alias, target));
+    item.map(|item| item.index.clone().into_owned())
+}
+
+impl Outcome {
+    /// Tells what became of each operation of `chunk`.
+    ///
+    /// # Errors
+    /// What concerns the index as a whole: by its nature retry or stop.
+    pub(crate) fn of(alias: &str, chunk: &Chunk, items: Vec<Item<'_>>) -> Result<Self> {
+        let mut outcome = Self::default();
+        for (operation, item) in chunk.operations.iter().zip(items) {
+            outcome.add(alias, chunk, operation, item)?;
+        }
+        Ok(outcome)
+    }
+
+    fn add(
+        &mut self,
+        alias: &str,
+        chunk: &Chunk,
+        operation: &Operation,
+        item: Item<'_>,
+    ) -> Result<()> {
+        // OpenSearch heeds require_alias for documents only: a delete may have made this index.
+        if item.index == alias && item.error.is_none() {
+            return Err(failure::vanished(alias).context(format!(
+                "delete from '{alias}', which is now an empty index that DELETE /{alias} removes"
+            )));
+        }
+        let Some(error) = item.error else {
+            // Also 404: the document of a delete was not there, and the engine remembers the version.
+            let count = if operation.is_delete {
+                &mut self.deleted
+            } else {
+                &mut self.indexed
+            };
+            *count += 1;
+            return Ok(());
+        };
+        match (error.verdict(item.status, alias), operation.place) {
+            (Verdict::Conflict, _) => self.conflicts += 1,
+            (Verdict::Again, _) => self.again.push(TurnedAway {
+                operation: operation.clone(),
+                status: item.status,
+                what: error.of_document(chunk.plan_of(operation)),
+            }),
+            (Verdict::Refused, Some((partition, offset))) => self.rejections.push(Rejection {
+                partition,
+                offset,
+                reason: error.of_document(chunk.plan_of(operation)),
+            }),
+            (Verdict::Refused, None) => {
+                return Err(Error::stop_msg(format_args!(
+                    "the engine refuses a delete from '{alias}' ({})",
+                    error.kinds()
+                )));
+            }
+            (Verdict::Halt(error), _) => return Err(error),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn record(&self) {
+        metrics::counter!(metric::INDEXED).increment(self.indexed);
+        metrics::counter!(metric::DELETED).increment(self.deleted);
+        metrics::counter!(metric::CONFLICTS).increment(self.conflicts);
+        metrics::counter!(metric::RETRIED).increment(self.again.len() as u64);
+        metrics::counter!(metric::REJECTED).increment(self.rejections.len() as u64);
+    }
+}
