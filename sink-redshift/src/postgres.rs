@@ -10,6 +10,7 @@ mod metric;
 mod pool;
 mod row;
 mod session;
+mod sqlstate;
 mod stage;
 mod target;
 mod warehouse;
