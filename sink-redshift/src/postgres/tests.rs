@@ -7,5 +7,7 @@ mod fixture;
 mod holding;
 mod merging;
 mod refusal;
+mod rewriting;
 mod speed;
+mod staging;
 mod values;

@@ -12,6 +12,7 @@ use crate::postgres::failure::Failure;
 use crate::postgres::ledger::{Ledger, OWN_SCHEMA};
 use crate::postgres::metric;
 use crate::postgres::pool::Pool;
+use crate::postgres::session::Limits;
 use crate::postgres::writer::PostgresWriter;
 
 /// A Postgres database that a service keeps equal to its topics.
@@ -43,12 +44,11 @@ pub(crate) fn pool(name: &str, warehouse: &Warehouse) -> Result<Pool, Error> {
         Error::stop_msg(&problem.what).remedy(problem.remedy.unwrap_or_default())
     })?;
     config.application_name(format!("tributary-sink-redshift {name}"));
-    let statement_timeout = Duration::from_millis(warehouse.statement_timeout_ms);
-    Ok(Pool::new(
-        config,
-        warehouse.max_connections,
-        statement_timeout,
-    ))
+    let limits = Limits {
+        statement: Duration::from_millis(warehouse.statement_timeout_ms),
+        rewrite: Duration::from_millis(warehouse.rewrite_timeout_ms),
+    };
+    Ok(Pool::new(config, warehouse.max_connections, limits))
 }
 
 impl Destination for PostgresWarehouse {
@@ -64,9 +64,9 @@ impl Destination for PostgresWarehouse {
         target.validate()?;
         let lease = shared.pool.lease().await?;
         let opening = shared.open(&lease.session, partition, &target);
-        let entry = tokio::time::timeout(shared.deadline(), opening)
+        let entry = shared
+            .bounded(&lease.session.deadline, "open", partition, opening)
             .await
-            .map_err(|_| shared.overdue("open", partition))?
             .map_err(Failure::into_error)?;
         lease.give_back();
         let start = entry.next_offset.map_or(Start::Beginning, Start::At);

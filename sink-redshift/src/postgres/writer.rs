@@ -1,6 +1,5 @@
 //! Writes the batches of one partition, each in one transaction with its offset.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use tributary_engine::{
@@ -11,14 +10,16 @@ use tributary_runtime::Error;
 use crate::name::Qualified;
 use crate::postgres::access::Shared;
 use crate::postgres::failure::Failure;
+use crate::postgres::growth::prepare;
 use crate::postgres::ledger::Entry;
-use crate::postgres::load::{Load, Tally};
+use crate::postgres::load::{Load, Taken, Tally};
 use crate::postgres::metric;
 use crate::postgres::pool::Lease;
+use crate::postgres::search::refused;
+use crate::postgres::session::Session;
+use crate::postgres::stage::Stages;
+use crate::postgres::sweep::Sweep;
 use crate::postgres::target::Target;
-
-/// All offsets that a record can have.
-const ALL: RangeInclusive<i64> = 0..=i64::MAX;
 
 /// What a transaction needs of a batch; the tests bring their own.
 pub(crate) trait Changes: Sync {
@@ -76,102 +77,173 @@ impl PostgresWriter {
         }
     }
 
-    /// Writes a batch; a record that Postgres can never take is found and named.
+    /// Writes a batch; the records that Postgres can never take are found and named, all of them.
     pub(crate) async fn apply(&mut self, batch: &impl Changes) -> Result<Progress, WriteError> {
-        let mut staged = Vec::new();
-        match self.transact(batch, ALL, End::Commit, &mut staged).await {
+        match self.transact(batch).await {
             Ok(()) => {
                 self.next_offset = self.next_offset.max(batch.next_offset());
                 Ok(self.progress())
             }
             Err(Failure::Target(error)) => Err(WriteError::Target(error)),
-            Err(Failure::Record { line, reason }) => {
-                let rejection = self.locate(batch, staged, line, reason).await?;
-                Err(WriteError::Rejected(vec![rejection]))
-            }
-        }
-    }
-
-    /// Which of the `staged` records is refused: the one on `line` of the COPY; where the merge refused
-    /// it, the one that halving the segment comes down to.
-    async fn locate(
-        &self,
-        batch: &impl Changes,
-        staged: Vec<i64>,
-        line: Option<usize>,
-        mut reason: String,
-    ) -> Result<Rejection, Error> {
-        let line_offset = |staged: &[i64], line: Option<usize>| {
-            line.and_then(|line| staged.get(line.checked_sub(1)?).copied())
-        };
-        if let Some(offset) = line_offset(&staged, line) {
-            return Ok(Rejection { offset, reason });
-        }
-        let mut suspects = &staged[..];
-        let mut scratch = Vec::new();
-        while suspects.len() > 1 {
-            let (first, second) = suspects.split_at(suspects.len() / 2);
-            let range = first[0]..=first[first.len() - 1];
-            match self
-                .transact(batch, range, End::RollBack, &mut scratch)
-                .await
-            {
-                Ok(()) => suspects = second,
-                Err(Failure::Target(error)) => return Err(error),
-                Err(Failure::Record { line, reason: why }) => {
-                    if let Some(offset) = line_offset(&scratch, line) {
-                        return Ok(Rejection {
-                            offset,
-                            reason: why,
-                        });
-                    }
-                    reason = why;
-                    suspects = first;
+            Err(Failure::Record { reason, .. }) => {
+                let refused = self.locate(batch).await.map_err(Failure::into_error)?;
+                if refused.is_empty() {
+                    return Err(Error::stop_msg(format_args!(
+                        "the warehouse refuses a batch of {} without saying which record: {reason}",
+                        self.partition
+                    ))
+                    .into());
                 }
+                Err(WriteError::Rejected(refused))
             }
-        }
-        match suspects.first() {
-            Some(&offset) => Ok(Rejection { offset, reason }),
-            None => Err(Error::stop_msg(format_args!(
-                "the warehouse refuses a batch of {} without saying which record: {reason}",
-                self.partition
-            ))),
         }
     }
 
-    /// One transaction with the changes in `range` that the ledger does not cover yet.
-    async fn transact(
-        &self,
-        batch: &impl Changes,
-        range: RangeInclusive<i64>,
-        end: End,
-        staged: &mut Vec<i64>,
-    ) -> Result<(), Failure> {
-        let mut lease = self.shared.pool.lease().await?;
-        let writing = self.write_batch(&mut lease, batch, range, end, staged);
-        let tally = tokio::time::timeout(self.shared.deadline(), Box::pin(writing))
+    /// Which records of a batch are refused. Its connection, with all that was tried on it, is closed.
+    async fn locate(&self, batch: &impl Changes) -> Result<Vec<Rejection>, Failure> {
+        let mut lease = self.shared.pool.lease_for(&self.target).await?;
+        let deadline = Arc::clone(&lease.session.deadline);
+        let searching = async {
+            let session = &lease.session;
+            let (entry, target) = self.begin(session).await?;
+            let covered = entry.next_offset.unwrap_or(0);
+            let changes: Vec<_> = batch
+                .changes()
+                .filter(|change| change.offset >= covered)
+                .collect();
+            let mut load = self.load(session, &mut lease.stages, target);
+            refused(session, &mut load, &changes).await
+        };
+        self.shared
+            .bounded(&deadline, "write", &self.partition, Box::pin(searching))
             .await
-            .map_err(|_| self.shared.overdue("write", &self.partition))??;
-        if end == End::Commit {
-            lease.give_back();
-            if let Some(tally) = tally {
+    }
+
+    /// Writes a batch; where the table must grow for it, that is done before, in a transaction of its own.
+    async fn transact(&self, batch: &impl Changes) -> Result<(), Failure> {
+        if self.attempt(batch).await? {
+            return Ok(());
+        }
+        let lease = self.shared.pool.lease_for(&self.target).await?;
+        let session = &lease.session;
+        let growing = async {
+            self.begin(session).await?;
+            prepare(session, &self.target, batch.changes()).await?;
+            session.commit().await
+        };
+        self.shared
+            .bounded(
+                &session.deadline,
+                "write",
+                &self.partition,
+                Box::pin(growing),
+            )
+            .await?;
+        lease.give_back();
+        if self.attempt(batch).await? {
+            return Ok(());
+        }
+        Err(Error::retry_msg(format_args!(
+            "table {} was changed by somebody else at the same moment",
+            self.target
+        ))
+        .into())
+    }
+
+    /// One transaction; false where the table must grow first. A connection on which this fails is not used again, so
+    /// nothing is rolled back here.
+    async fn attempt(&self, batch: &impl Changes) -> Result<bool, Failure> {
+        let mut lease = self.shared.pool.lease_for(&self.target).await?;
+        let deadline = Arc::clone(&lease.session.deadline);
+        let writing = Box::pin(self.write_batch(&mut lease, batch));
+        let end = self
+            .shared
+            .bounded(&deadline, "write", &self.partition, writing)
+            .await?;
+        match end {
+            End::Committed(tally) => {
+                lease.give_back();
                 metric::committed(tally);
             }
+            End::RolledBack => lease.give_back(),
+            End::Open => {}
         }
-        Ok(())
+        Ok(matches!(end, End::Committed(_)))
     }
 
-    /// The transaction itself; `None` where the ledger covers the whole batch already. A connection on which
-    /// this fails is not used again, so nothing is rolled back here.
+    /// The transaction itself.
     async fn write_batch(
         &self,
         lease: &mut Lease<'_>,
         batch: &impl Changes,
-        range: RangeInclusive<i64>,
-        end: End,
-        staged: &mut Vec<i64>,
-    ) -> Result<Option<Tally>, Failure> {
+    ) -> Result<End, Failure> {
         let session = &lease.session;
+        let (entry, target) = self.begin(session).await?;
+        let covered = entry.next_offset.unwrap_or(0);
+        if covered >= batch.next_offset() {
+            session.commit().await?;
+            return Ok(End::Committed(Tally::default()));
+        }
+        let mut swept = 0;
+        if let (Some(below), Some(_)) = (batch.below(), &target) {
+            swept = self.sweep(session, below).await?;
+        }
+        let mut load = self.load(session, &mut lease.stages, target);
+        for change in batch.changes() {
+            if change.offset >= covered && load.push(&change).await? == Taken::Unfit {
+                if !load.is_untouched() {
+                    return Ok(End::Open);
+                }
+                session.roll_back().await?;
+                return Ok(End::RolledBack);
+            }
+        }
+        let mut tally = load.finish().await?;
+        tally.swept = swept;
+        self.shared
+            .ledger
+            .advance(
+                session,
+                &self.partition,
+                batch.next_offset(),
+                tally.merged > 0,
+            )
+            .await?;
+        session.commit().await?;
+        Ok(End::Committed(tally))
+    }
+
+    fn load<'s, 'a>(
+        &'s self,
+        session: &'s Session,
+        stages: &'s mut Stages,
+        target: Option<Target>,
+    ) -> Load<'s, 'a> {
+        Load::new(
+            session,
+            stages,
+            &self.target,
+            self.partition.partition,
+            target,
+        )
+    }
+
+    /// Deletes what is gone below. Each slice of a large table is a transaction of its own, so that others' writes do not
+    /// wait for all of it and nothing is done twice; the last one is the batch's.
+    async fn sweep(&self, session: &Session, below: u64) -> Result<u64, Failure> {
+        let mut sweep = Sweep::begin(session, &self.target, below).await?;
+        while !sweep.is_at_last() {
+            let deleted = sweep.slice(session).await?;
+            session.commit().await?;
+            metric::swept(deleted);
+            session.begin().await?;
+            self.held(self.shared.ledger.lock(session, &self.partition).await?)?;
+        }
+        sweep.slice(session).await
+    }
+
+    /// Begins a transaction that holds the partition: where it stands, and the table as it is.
+    async fn begin(&self, session: &Session) -> Result<(Entry, Option<Target>), Failure> {
         let (begun, locked, target) = tokio::join!(
             biased;
             session.begin(),
@@ -187,37 +259,7 @@ impl PostgresWriter {
                 .dropped(&self.partition.topic, &self.target)
                 .into());
         }
-        let covered = entry.next_offset.unwrap_or(0);
-        if covered >= batch.next_offset() {
-            session.commit().await?;
-            return Ok(None);
-        }
-        let mut load = Load::new(
-            session,
-            &mut lease.stages,
-            &self.target,
-            self.partition.partition,
-            target,
-            staged,
-        );
-        if let Some(below) = batch.below() {
-            load.sweep(below).await?;
-        }
-        for change in batch.changes() {
-            if change.offset >= covered && range.contains(&change.offset) {
-                load.push(&change).await?;
-            }
-        }
-        let tally = load.finish().await?;
-        if end == End::Commit {
-            let loaded = tally.merged > 0;
-            self.shared
-                .ledger
-                .advance(session, &self.partition, batch.next_offset(), loaded)
-                .await?;
-            session.commit().await?;
-        }
-        Ok(Some(tally))
+        Ok((entry, target))
     }
 
     /// Refuses to write once somebody else has opened the partition.
@@ -251,10 +293,11 @@ impl PartitionWriter for PostgresWriter {
     }
 }
 
-/// How a transaction ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How the transaction of a batch ends.
 enum End {
-    Commit,
-    /// Only tried, to find a record that is refused.
-    RollBack,
+    Committed(Tally),
+    /// The table must grow first; nothing is left on the connection.
+    RolledBack,
+    /// The table must grow first; a temporary table may have been made that a rollback would take back.
+    Open,
 }
