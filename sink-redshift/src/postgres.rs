@@ -16,6 +16,7 @@ mod session;
 mod sqlstate;
 mod stage;
 mod sweep;
+mod takeover;
 mod target;
 mod warehouse;
 mod writer;

@@ -11,6 +11,7 @@ use crate::postgres::failure::Failure;
 use crate::postgres::ledger::{Entry, Ledger};
 use crate::postgres::pool::Pool;
 use crate::postgres::session::Session;
+use crate::postgres::takeover::watched;
 use crate::postgres::target::{Target, lock_definition};
 
 /// What all partitions of a service share.
@@ -64,7 +65,7 @@ impl Shared {
             self.check_target(session, partition, target).await?;
             self.ledger.take(session, partition, target).await
         }));
-        let entry = taking.await?;
+        let entry = watched(&self.pool, session, taking).await?;
         session.commit().await?;
         Ok(entry)
     }

@@ -10,4 +10,5 @@ mod refusal;
 mod rewriting;
 mod speed;
 mod staging;
+mod takeover;
 mod values;
