@@ -5,7 +5,7 @@ use std::error::Error as _;
 use tokio_postgres::error::DbError;
 use tributary_runtime::Error;
 
-use crate::postgres::sqlstate;
+use crate::postgres::sqlstate::{Verdict, directive};
 
 /// Why a statement or a whole transaction failed.
 #[derive(Debug)]
@@ -73,7 +73,21 @@ pub(crate) fn classify(error: &tokio_postgres::Error) -> Failure {
     let Some(db) = error.as_db_error() else {
         return Failure::Target(client_error(error));
     };
-    sqlstate::classify(db)
+    let row = directive(db.code().code());
+    let error = match row.map(|row| row.verdict) {
+        Some(Verdict::Record) => {
+            return Failure::Record {
+                line: None,
+                reason: reason(db),
+            };
+        }
+        Some(Verdict::Retry) => Error::retry_msg(describe(db)),
+        Some(Verdict::Stop) | None => Error::stop_msg(describe(db)),
+    };
+    Failure::Target(match row.and_then(|row| row.remedy) {
+        Some(remedy) => error.remedy(remedy),
+        None => error,
+    })
 }
 
 /// An error that the server did not send: the connection, or our own configuration.
@@ -99,7 +113,7 @@ fn class(code: &str) -> &str {
 }
 
 /// The server's message where its class speaks of objects, never of values; the bare code otherwise.
-pub(crate) fn describe(db: &DbError) -> String {
+fn describe(db: &DbError) -> String {
     let code = db.code().code();
     match class(code) {
         "08" | "0A" | "25" | "28" | "3D" | "2B" | "40" | "42" | "53" | "55" | "57" | "58" => {
@@ -117,7 +131,7 @@ pub(crate) fn describe(db: &DbError) -> String {
 }
 
 /// What is wrong with a record, by code: the server's own message would show the value.
-pub(crate) fn reason(db: &DbError) -> String {
+fn reason(db: &DbError) -> String {
     let code = db.code().code();
     let what = match code {
         "22001" => "a text is too long for its column",

@@ -1,13 +1,8 @@
 //! The error policy of the warehouse, on one page: what an SQLSTATE means, whether it passes, and what to do.
 
-use tokio_postgres::error::DbError;
-use tributary_runtime::Error;
-
-use crate::postgres::failure::{Failure, describe, reason};
-
 /// What happens to what failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+pub(crate) enum Verdict {
     /// It passes by itself: tried again.
     Retry,
     /// Somebody must do something first.
@@ -17,12 +12,12 @@ enum Verdict {
 }
 
 /// A row of the table.
-struct Directive {
+pub(crate) struct Directive {
     /// SQLSTATEs, or what they begin with.
     states: &'static [&'static str],
-    verdict: Verdict,
+    pub(crate) verdict: Verdict,
     /// What to do; none where it passes by itself, or where the statement that failed says it.
-    remedy: Option<&'static str>,
+    pub(crate) remedy: Option<&'static str>,
 }
 
 /// What to do about a statement that its time-out has ended.
@@ -117,30 +112,11 @@ const DIRECTIVES: [Directive; 14] = [
     },
 ];
 
-/// The row that decides about a state.
-fn directive(state: &str) -> Option<&'static Directive> {
+/// The row that decides about a state; the last one takes any.
+pub(crate) fn directive(state: &str) -> Option<&'static Directive> {
     DIRECTIVES
         .iter()
         .find(|row| row.states.iter().any(|begin| state.starts_with(begin)))
-}
-
-/// What a server's error means to the sink: the one place where an SQLSTATE decides.
-pub(crate) fn classify(db: &DbError) -> Failure {
-    let row = directive(db.code().code());
-    let error = match row.map(|row| row.verdict) {
-        Some(Verdict::Record) => {
-            return Failure::Record {
-                line: None,
-                reason: reason(db),
-            };
-        }
-        Some(Verdict::Retry) => Error::retry_msg(describe(db)),
-        Some(Verdict::Stop) | None => Error::stop_msg(describe(db)),
-    };
-    Failure::Target(match row.and_then(|row| row.remedy) {
-        Some(remedy) => error.remedy(remedy),
-        None => error,
-    })
 }
 
 #[cfg(test)]
