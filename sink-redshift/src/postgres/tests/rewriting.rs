@@ -1,5 +1,11 @@
 //! What may take longer than a batch: a column that is widened, a sweep of many rows.
 
+use std::fmt::{Debug, Write as _};
+use std::sync::{Arc, Mutex};
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 use tributary_schemas::record::{Datum, FieldType};
 
 use super::fixture::{Fixture, PRODUCTS, Product, TestBatch, open, record};
@@ -36,13 +42,34 @@ async fn widening_longer_than_the_statement_timeout() {
         .unwrap();
     fixture.run(SLOW).await;
     fixture
-        .run("ALTER TABLE shop.t ADD CHECK (pause.now(n)); UPDATE pause.seconds SET s = 0.05")
+        .run("ANALYZE shop.t; ALTER TABLE shop.t ADD CHECK (pause.now(n)); UPDATE pause.seconds SET s = 0.05")
         .await;
 
+    let log = Log::default();
+    let listening = tracing::subscriber::set_default(log.clone());
     writer
         .apply(&batch(ROWS, 1, FieldType::Int64))
         .await
         .unwrap();
+    drop(listening);
+    // It is said before it begins, with what and how much.
+    let lines = log.0.lock().unwrap().clone();
+    let begins = lines
+        .iter()
+        .position(|line| line.contains("may be written anew"));
+    let ended = lines
+        .iter()
+        .position(|line| line.contains("changed a target table"));
+    assert!(begins.is_some() && begins < ended, "{lines:#?}");
+    let announced = &lines[begins.unwrap()];
+    for part in [
+        "table=\"shop\".\"t\"",
+        "ALTER COLUMN \"n\" TYPE bigint",
+        "rows=60",
+        "bytes=",
+    ] {
+        assert!(announced.contains(part), "{announced}");
+    }
     let column = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute \
         WHERE attrelid = 'shop.t'::regclass AND attname = 'n'";
     assert_eq!(fixture.texts(column).await, ["bigint"]);
@@ -137,4 +164,44 @@ async fn sweep_boundary_equals_a_rows_version() {
     other.apply(&again).await.unwrap();
     let both = ["0 at the bound @200", "2 of another partition @200"];
     assert_eq!(fixture.texts(PRODUCTS).await, both);
+}
+
+/// The events of this thread, each as its fields.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Subscriber for Log {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        write!(self.0, "{field}={value:?} ").unwrap();
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        write!(self.0, "{field}={value} ").unwrap();
+    }
 }
