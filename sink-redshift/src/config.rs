@@ -25,9 +25,13 @@ pub struct Warehouse {
     /// Connections at most, over all partitions.
     #[serde(default = "default_max_connections")]
     pub max_connections: usize,
-    /// The longest that one statement may take, in milliseconds; a transaction may take twice as long.
+    /// The longest that one statement of a batch may take, in milliseconds; its transaction may take twice as long.
     #[serde(default = "default_statement_timeout_ms")]
     pub statement_timeout_ms: u64,
+    /// The longest that a statement may take which works on a whole table (a column is widened, rows below a truncate
+    /// are deleted), in milliseconds.
+    #[serde(default = "default_rewrite_timeout_ms")]
+    pub rewrite_timeout_ms: u64,
 }
 
 /// Which SQL a warehouse speaks.
@@ -46,6 +50,11 @@ const fn default_max_connections() -> usize {
 
 const fn default_statement_timeout_ms() -> u64 {
     300_000
+}
+
+/// A day: what takes longer has somebody looking after it.
+const fn default_rewrite_timeout_ms() -> u64 {
+    86_400_000
 }
 
 impl Warehouse {
@@ -67,6 +76,14 @@ impl Warehouse {
             problems.push(
                 Problem::new("`warehouse.statement_timeout_ms` is below 1000")
                     .remedy("set it to what the largest batch may take, 1000 or more"),
+            );
+        }
+        if self.rewrite_timeout_ms < self.statement_timeout_ms {
+            problems.push(
+                Problem::new(
+                    "`warehouse.rewrite_timeout_ms` is below `warehouse.statement_timeout_ms`",
+                )
+                .remedy("set it to what the rewrite of the largest table may take"),
             );
         }
         if let Some(schema) = &self.schema
@@ -134,6 +151,7 @@ mod tests {
             (warehouse.max_connections, warehouse.statement_timeout_ms),
             (4, 300_000)
         );
+        assert_eq!(warehouse.rewrite_timeout_ms, 86_400_000);
         let connection = warehouse.connection().unwrap();
         assert_eq!(connection.get_dbname(), Some("shop"));
         assert_eq!(connection.get_password(), None);
@@ -175,6 +193,10 @@ mod tests {
             (
                 "url = 'postgres://db/shop'\ndialect = 'postgres'\nstatement_timeout_ms = 5",
                 "below 1000",
+            ),
+            (
+                "url = 'postgres://db/shop'\ndialect = 'postgres'\nrewrite_timeout_ms = 299999",
+                "rewrite_timeout_ms",
             ),
             (
                 "url = 'postgres://db/shop'\ndialect = 'postgres'\nschema = ''",

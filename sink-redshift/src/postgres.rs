@@ -3,15 +3,21 @@
 mod access;
 mod check;
 mod column;
+mod deadline;
 mod failure;
+mod growth;
 mod lane;
 mod ledger;
 mod load;
 mod metric;
 mod pool;
 mod row;
+mod search;
 mod session;
+mod sqlstate;
 mod stage;
+mod sweep;
+mod takeover;
 mod target;
 mod warehouse;
 

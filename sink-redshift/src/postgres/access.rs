@@ -1,15 +1,17 @@
 //! How the partitions of a service reach their tables: connections, the ledger, and what it says of a table.
 
-use std::time::Duration;
+use std::future::Future;
 
 use tributary_engine::{TableName, TopicPartition};
 use tributary_runtime::Error;
 
 use crate::name::Qualified;
+use crate::postgres::deadline::Deadline;
 use crate::postgres::failure::Failure;
 use crate::postgres::ledger::{Entry, Ledger};
 use crate::postgres::pool::Pool;
 use crate::postgres::session::Session;
+use crate::postgres::takeover::watched;
 use crate::postgres::target::{Target, lock_definition};
 
 /// What all partitions of a service share.
@@ -26,18 +28,26 @@ impl Shared {
         Qualified::new(self.schema.as_ref().unwrap_or(&table.schema), &table.table)
     }
 
-    /// The longest that a whole transaction may take, whatever the server does.
-    pub(crate) fn deadline(&self) -> Duration {
-        self.pool.statement_timeout() * 2
-    }
-
-    /// A transaction did not end in time.
-    pub(crate) fn overdue(&self, doing: &str, what: impl std::fmt::Display) -> Error {
-        Error::retry_msg(format_args!(
-            "{doing} {what}: the warehouse did not answer within {} s",
-            self.deadline().as_secs()
-        ))
-        .remedy("look for locks on the target table, or raise [warehouse] statement_timeout_ms")
+    /// Does what a whole transaction is for, whatever the server does, within the time of a transaction.
+    pub(crate) async fn bounded<T>(
+        &self,
+        deadline: &Deadline,
+        doing: &str,
+        what: impl std::fmt::Display,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let done = deadline.bound(work).await;
+        done.unwrap_or_else(|| {
+            let overdue = Error::retry_msg(format_args!(
+                "{doing} {what}: the warehouse did not answer within {} s",
+                deadline.limit().as_secs()
+            ));
+            Err(overdue
+                .remedy(
+                    "look for locks on the target table, or raise [warehouse] statement_timeout_ms",
+                )
+                .into())
+        })
     }
 
     /// Raises the partition's epoch and reads where it stands, in one transaction.
@@ -49,9 +59,13 @@ impl Shared {
     ) -> Result<Entry, Failure> {
         self.ledger.ensure(session).await?;
         session.begin().await?;
-        lock_definition(session, target).await?;
-        self.check_target(session, partition, target).await?;
-        let entry = self.ledger.take(session, partition, target).await?;
+        // Locks have a time-out of their own; looking into a large table may take longer than a batch.
+        let taking = session.unhurried(Box::pin(async {
+            lock_definition(session, target).await?;
+            self.check_target(session, partition, target).await?;
+            self.ledger.take(session, partition, target).await
+        }));
+        let entry = watched(&self.pool, session, taking).await?;
         session.commit().await?;
         Ok(entry)
     }

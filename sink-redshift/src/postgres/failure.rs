@@ -1,9 +1,11 @@
-//! Postgres' errors by SQLSTATE: what is tried again, what stops, what is a record's own fault.
+//! Why a statement failed: the errors of Postgres and of the connection, with what was being done.
 
 use std::error::Error as _;
 
 use tokio_postgres::error::DbError;
 use tributary_runtime::Error;
+
+use crate::postgres::sqlstate::{Verdict, directive};
 
 /// Why a statement or a whole transaction failed.
 #[derive(Debug)]
@@ -71,17 +73,21 @@ pub(crate) fn classify(error: &tokio_postgres::Error) -> Failure {
     let Some(db) = error.as_db_error() else {
         return Failure::Target(client_error(error));
     };
-    match db.code().code() {
-        "23502" | "23514" | "54000" => Failure::Record {
-            line: None,
-            reason: reason(db),
-        },
-        code if code.starts_with("22") => Failure::Record {
-            line: None,
-            reason: reason(db),
-        },
-        _ => Failure::Target(server_error(db)),
-    }
+    let row = directive(db.code().code());
+    let error = match row.map(|row| row.verdict) {
+        Some(Verdict::Record) => {
+            return Failure::Record {
+                line: None,
+                reason: reason(db),
+            };
+        }
+        Some(Verdict::Retry) => Error::retry_msg(describe(db)),
+        Some(Verdict::Stop) | None => Error::stop_msg(describe(db)),
+    };
+    Failure::Target(match row.and_then(|row| row.remedy) {
+        Some(remedy) => error.remedy(remedy),
+        None => error,
+    })
 }
 
 /// An error that the server did not send: the connection, or our own configuration.
@@ -102,43 +108,6 @@ fn client_error(error: &tokio_postgres::Error) -> Error {
     }
 }
 
-fn server_error(db: &DbError) -> Error {
-    let code = db.code().code();
-    let message = describe(db);
-    match code {
-        "25006" => Error::retry_msg(message)
-            .remedy("let [warehouse] url point to the primary: this server takes no writes"),
-        "53300" => Error::retry_msg(message)
-            .remedy("raise max_connections or lower [warehouse] max_connections"),
-        "55P03" | "55006" | "57014" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25P04" => {
-            Error::retry_msg(message)
-        }
-        _ if ["08", "40", "53", "58"].contains(&class(code)) => Error::retry_msg(message),
-        "28000" => Error::stop_msg(message)
-            .remedy("let pg_hba.conf of the warehouse admit this user, database and host"),
-        "28P01" => Error::stop_msg(message)
-            .remedy("correct the user in [warehouse] url, or password / password_file"),
-        "3D000" => Error::stop_msg(message)
-            .remedy("create the database, or correct its name in [warehouse] url"),
-        "42501" => Error::stop_msg(message),
-        "0A000" | "2BP01" => Error::stop_msg(message).remedy(
-            "drop what depends on it (a view, a rule), start again, and create it anew afterwards",
-        ),
-        "23505" | "23503" | "23P01" => Error::stop_msg(format_args!(
-            "{message}{}",
-            db.constraint()
-                .map(|name| format!(" (constraint '{name}')"))
-                .unwrap_or_default()
-        ))
-        .remedy(
-            "drop the constraint from the target table: rows of different keys arrive in any order",
-        ),
-        _ if class(code) == "42" => Error::stop_msg(message)
-            .remedy("undo the change that was made to the target table by hand, then start again"),
-        _ => Error::stop_msg(message).remedy("look the SQLSTATE up in the warehouse's log"),
-    }
-}
-
 fn class(code: &str) -> &str {
     code.get(..2).unwrap_or(code)
 }
@@ -149,6 +118,13 @@ fn describe(db: &DbError) -> String {
     match class(code) {
         "08" | "0A" | "25" | "28" | "3D" | "2B" | "40" | "42" | "53" | "55" | "57" | "58" => {
             format!("{} (SQLSTATE {code})", db.message())
+        }
+        "23" => {
+            let name = db.constraint().map(|name| format!("; constraint '{name}'"));
+            format!(
+                "the warehouse refuses the statement (SQLSTATE {code}{})",
+                name.unwrap_or_default()
+            )
         }
         _ => format!("the warehouse refuses the statement (SQLSTATE {code})"),
     }
@@ -167,6 +143,7 @@ fn reason(db: &DbError) -> String {
         "22P06" | "22030" | "22032" => "a JSON text is malformed",
         "23502" => "a column that takes no null would be null",
         "23514" => "a check constraint refuses the row",
+        "54001" => "a value is nested too deeply",
         "54000" => "a value is too large (an index entry holds at most a third of a page)",
         _ => "a value does not fit its column",
     };

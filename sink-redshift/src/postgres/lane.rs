@@ -1,7 +1,6 @@
 //! Writes the batches of one topic's partitions, all in one transaction with their offsets.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tributary_engine::{
@@ -12,14 +11,15 @@ use tributary_runtime::Error;
 use crate::name::Qualified;
 use crate::postgres::access::Shared;
 use crate::postgres::failure::Failure;
+use crate::postgres::growth::prepare;
 use crate::postgres::ledger::{Advance, Entry};
-use crate::postgres::load::{Load, Staged, Tally};
+use crate::postgres::load::{Load, Taken, Tally};
 use crate::postgres::metric;
 use crate::postgres::pool::Lease;
+use crate::postgres::search::refused;
+use crate::postgres::session::Session;
+use crate::postgres::sweep::Sweep;
 use crate::postgres::target::Target;
-
-/// All changes of a write.
-const ALL: Range<usize> = 0..usize::MAX;
 
 /// What a transaction needs of a batch; the tests bring their own.
 pub(crate) trait Changes: Send + Sync {
@@ -86,152 +86,191 @@ impl PostgresLane {
         format!("{}[{}]", self.topic, numbers.join(","))
     }
 
-    /// Writes batches; the records that Postgres can never take are found and named.
+    /// Writes batches; the records that Postgres can never take are found and named, all of them.
     pub(crate) async fn apply(&self, batches: &[impl Changes]) -> Result<(), WriteError> {
-        let mut staged = Vec::new();
-        match self.transact(batches, ALL, End::Commit, &mut staged).await {
+        match self.transact(batches).await {
             Ok(()) => Ok(()),
             Err(Failure::Target(error)) => Err(WriteError::Target(error)),
-            Err(Failure::Record { line, reason }) => {
-                let rejection = self.locate(batches, staged, line, reason).await?;
-                Err(WriteError::Rejected(vec![rejection]))
-            }
-        }
-    }
-
-    /// Which of the `staged` records is refused: the one on `line` of the COPY; where the merge refused
-    /// it, the one that halving the segment comes down to.
-    async fn locate(
-        &self,
-        batches: &[impl Changes],
-        staged: Vec<Staged>,
-        line: Option<usize>,
-        mut reason: String,
-    ) -> Result<Rejection, Error> {
-        let on_line = |staged: &[Staged], line: Option<usize>| {
-            line.and_then(|line| staged.get(line.checked_sub(1)?).copied())
-        };
-        if let Some(found) = on_line(&staged, line) {
-            return Ok(found.rejected(reason));
-        }
-        let mut suspects = &staged[..];
-        let mut scratch = Vec::new();
-        while suspects.len() > 1 {
-            let (first, second) = suspects.split_at(suspects.len() / 2);
-            let range = first[0].ordinal..first[first.len() - 1].ordinal + 1;
-            match self
-                .transact(batches, range, End::RollBack, &mut scratch)
-                .await
-            {
-                Ok(()) => suspects = second,
-                Err(Failure::Target(error)) => return Err(error),
-                Err(Failure::Record { line, reason: why }) => {
-                    if let Some(found) = on_line(&scratch, line) {
-                        return Ok(found.rejected(why));
-                    }
-                    reason = why;
-                    suspects = first;
+            Err(Failure::Record { reason, .. }) => {
+                let refused = self.locate(batches).await.map_err(Failure::into_error)?;
+                if refused.is_empty() {
+                    return Err(Error::stop_msg(format_args!(
+                        "the warehouse refuses a batch of {} without saying which record: {reason}",
+                        self.name_of(batches)
+                    ))
+                    .into());
                 }
+                Err(WriteError::Rejected(refused))
             }
-        }
-        match suspects.first() {
-            Some(found) => Ok(found.rejected(reason)),
-            None => Err(Error::stop_msg(format_args!(
-                "the warehouse refuses a batch of {} without saying which record: {reason}",
-                self.name_of(batches)
-            ))),
         }
     }
 
-    /// One transaction with the changes that the ledger does not cover yet; of those in `range` alone, counted over all.
-    async fn transact(
-        &self,
-        batches: &[impl Changes],
-        range: Range<usize>,
-        end: End,
-        staged: &mut Vec<Staged>,
-    ) -> Result<(), Failure> {
-        let mut lease = self.shared.pool.lease().await?;
-        let writing = self.write_batches(&mut lease, batches, range, end, staged);
-        let tally = tokio::time::timeout(self.shared.deadline(), Box::pin(writing))
+    /// Which records are refused. Its connection, with all that was tried on it, is closed.
+    async fn locate(&self, batches: &[impl Changes]) -> Result<Vec<Rejection>, Failure> {
+        let mut lease = self.shared.pool.lease_for(&self.target).await?;
+        let deadline = Arc::clone(&lease.session.deadline);
+        let searching = async {
+            let session = &lease.session;
+            let (entries, target) = self.begin(session, &partitions(batches)).await?;
+            let mut changes = Vec::new();
+            for batch in batches {
+                let covered = covered(&entries, batch);
+                changes.extend(batch.changes().filter(|change| change.offset >= covered));
+            }
+            let mut load = Load::new(session, &mut lease.stages, &self.target, target);
+            refused(session, &mut load, &changes).await
+        };
+        self.shared
+            .bounded(
+                &deadline,
+                "write",
+                self.name_of(batches),
+                Box::pin(searching),
+            )
             .await
-            .map_err(|_| self.shared.overdue("write", self.name_of(batches)))??;
-        if end == End::Commit {
-            lease.give_back();
-            if let Some(tally) = tally {
+    }
+
+    /// Writes batches; where the table must grow for them, that is done before, in a transaction of its own.
+    async fn transact(&self, batches: &[impl Changes]) -> Result<(), Failure> {
+        if self.attempt(batches).await? {
+            return Ok(());
+        }
+        let lease = self.shared.pool.lease_for(&self.target).await?;
+        let session = &lease.session;
+        let growing = async {
+            self.begin(session, &partitions(batches)).await?;
+            for batch in batches {
+                prepare(session, &self.target, batch.changes()).await?;
+            }
+            session.commit().await
+        };
+        let what = self.name_of(batches);
+        self.shared
+            .bounded(&session.deadline, "write", what, Box::pin(growing))
+            .await?;
+        lease.give_back();
+        if self.attempt(batches).await? {
+            return Ok(());
+        }
+        Err(Error::retry_msg(format_args!(
+            "table {} was changed by somebody else at the same moment",
+            self.target
+        ))
+        .into())
+    }
+
+    /// One transaction; false where the table must grow first. A connection on which this fails is not used again, so
+    /// nothing is rolled back here.
+    async fn attempt(&self, batches: &[impl Changes]) -> Result<bool, Failure> {
+        let mut lease = self.shared.pool.lease_for(&self.target).await?;
+        let deadline = Arc::clone(&lease.session.deadline);
+        let writing = Box::pin(self.write_batches(&mut lease, batches));
+        let end = self
+            .shared
+            .bounded(&deadline, "write", self.name_of(batches), writing)
+            .await?;
+        match end {
+            End::Committed(tally) => {
+                lease.give_back();
                 metric::committed(tally);
             }
+            End::RolledBack => lease.give_back(),
+            End::Open => {}
         }
-        Ok(())
+        Ok(matches!(end, End::Committed(_)))
     }
 
-    /// The transaction itself; `None` where the ledger covers all batches already. A connection on which
-    /// this fails is not used again, so nothing is rolled back here.
+    /// The transaction itself.
     async fn write_batches(
         &self,
         lease: &mut Lease<'_>,
         batches: &[impl Changes],
-        range: Range<usize>,
-        end: End,
-        staged: &mut Vec<Staged>,
-    ) -> Result<Option<Tally>, Failure> {
+    ) -> Result<End, Failure> {
         let session = &lease.session;
-        let partitions: Vec<i32> = batches.iter().map(Changes::partition).collect();
+        let (entries, target) = self.begin(session, &partitions(batches)).await?;
+        let rest: Vec<_> = batches
+            .iter()
+            .filter(|batch| covered(&entries, *batch) < batch.next_offset())
+            .collect();
+        if rest.is_empty() {
+            session.commit().await?;
+            return Ok(End::Committed(Tally::default()));
+        }
+        let mut swept = 0;
+        let below = rest.iter().filter_map(|batch| batch.below()).max();
+        if let (Some(below), Some(_)) = (below, &target) {
+            swept = self.sweep(session, &partitions(batches), below).await?;
+        }
+        let mut load = Load::new(session, &mut lease.stages, &self.target, target);
+        for batch in &rest {
+            let covered = covered(&entries, *batch);
+            for change in batch.changes() {
+                if change.offset >= covered && load.push(&change).await? == Taken::Unfit {
+                    if !load.is_untouched() {
+                        return Ok(End::Open);
+                    }
+                    session.roll_back().await?;
+                    return Ok(End::RolledBack);
+                }
+            }
+        }
+        let mut tally = load.finish().await?;
+        tally.swept = swept;
+        let advances: Vec<_> = rest
+            .iter()
+            .map(|batch| Advance {
+                partition: batch.partition(),
+                next_offset: batch.next_offset(),
+            })
+            .collect();
+        let loaded = tally.merged > 0;
+        self.shared
+            .ledger
+            .advance(session, &self.topic, &advances, loaded)
+            .await?;
+        session.commit().await?;
+        Ok(End::Committed(tally))
+    }
+
+    /// Deletes what is gone below. Each slice of a large table is a transaction of its own, so that others' writes do not
+    /// wait for all of it and nothing is done twice; the last one is the batches'.
+    async fn sweep(
+        &self,
+        session: &Session,
+        partitions: &[i32],
+        below: u64,
+    ) -> Result<u64, Failure> {
+        let mut sweep = Sweep::begin(session, &self.target, below).await?;
+        while !sweep.is_at_last() {
+            let deleted = sweep.slice(session).await?;
+            session.commit().await?;
+            metric::swept(deleted);
+            session.begin().await?;
+            let locked = self.shared.ledger.lock(session, &self.topic, partitions);
+            self.held(partitions, &locked.await?)?;
+        }
+        sweep.slice(session).await
+    }
+
+    /// Begins a transaction that holds partitions: where each stands, and the table as it is.
+    async fn begin(
+        &self,
+        session: &Session,
+        partitions: &[i32],
+    ) -> Result<(BTreeMap<i32, Entry>, Option<Target>), Failure> {
         let (begun, locked, target) = tokio::join!(
             biased;
             session.begin(),
-            self.shared.ledger.lock(session, &self.topic, &partitions),
+            self.shared.ledger.lock(session, &self.topic, partitions),
             Target::read(session, &self.target),
         );
         begun?;
-        let entries = self.held(&partitions, &locked?)?;
+        let entries = self.held(partitions, &locked?)?;
         let target = target?;
         if target.is_none() && entries.values().any(|entry| entry.loaded) {
             return Err(self.shared.dropped(&self.topic, &self.target).into());
         }
-        let covered = |partition: i32| {
-            let entry = entries.get(&partition);
-            entry.and_then(|entry| entry.next_offset).unwrap_or(0)
-        };
-        let rest: Vec<_> = batches
-            .iter()
-            .filter(|batch| covered(batch.partition()) < batch.next_offset())
-            .collect();
-        if rest.is_empty() {
-            session.commit().await?;
-            return Ok(None);
-        }
-        let mut load = Load::new(session, &mut lease.stages, &self.target, target, staged);
-        if let Some(below) = rest.iter().filter_map(|batch| batch.below()).max() {
-            load.sweep(below).await?;
-        }
-        let mut ordinals = 0..;
-        for batch in &rest {
-            let covered = covered(batch.partition());
-            for change in batch.changes() {
-                if change.offset >= covered
-                    && let Some(ordinal) = ordinals.next().filter(|at| range.contains(at))
-                {
-                    load.push(ordinal, &change).await?;
-                }
-            }
-        }
-        let tally = load.finish().await?;
-        if end == End::Commit {
-            let advances: Vec<_> = rest
-                .iter()
-                .map(|batch| Advance {
-                    partition: batch.partition(),
-                    next_offset: batch.next_offset(),
-                })
-                .collect();
-            self.shared
-                .ledger
-                .advance(session, &self.topic, &advances, tally.merged > 0)
-                .await?;
-            session.commit().await?;
-        }
-        Ok(Some(tally))
+        Ok((entries, target))
     }
 
     /// Refuses to write once somebody else has taken one of the partitions.
@@ -278,9 +317,9 @@ impl Lane for PostgresLane {
         let at = self.at(partition);
         let lease = shared.pool.lease().await?;
         let opening = shared.open(&lease.session, &at, &self.target);
-        let entry = tokio::time::timeout(shared.deadline(), opening)
+        let entry = shared
+            .bounded(&lease.session.deadline, "open", &at, opening)
             .await
-            .map_err(|_| shared.overdue("open", &at))?
             .map_err(Failure::into_error)?;
         lease.give_back();
         self.epochs
@@ -300,10 +339,21 @@ impl Lane for PostgresLane {
     }
 }
 
-/// How a transaction ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+fn partitions(batches: &[impl Changes]) -> Vec<i32> {
+    batches.iter().map(Changes::partition).collect()
+}
+
+/// What the ledger covers of a batch's partition.
+fn covered(entries: &BTreeMap<i32, Entry>, batch: &impl Changes) -> i64 {
+    let entry = entries.get(&batch.partition());
+    entry.and_then(|entry| entry.next_offset).unwrap_or(0)
+}
+
+/// How the transaction of batches ends.
 enum End {
-    Commit,
-    /// Only tried, to find a record that is refused.
-    RollBack,
+    Committed(Tally),
+    /// The table must grow first; nothing is left on the connection.
+    RolledBack,
+    /// The table must grow first; a temporary table may have been made that a rollback would take back.
+    Open,
 }

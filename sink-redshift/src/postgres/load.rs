@@ -5,7 +5,8 @@ use std::pin::Pin;
 use bytes::Bytes;
 use futures::SinkExt as _;
 use tokio_postgres::CopyInSink;
-use tributary_engine::{Action, Change, Rejection};
+use tributary_engine::{Action, Change};
+use tributary_runtime::Error;
 use tributary_schemas::render::RenderError;
 
 use crate::name::Qualified;
@@ -13,7 +14,7 @@ use crate::postgres::failure::{Attempt, Failure, classify, copy_failure};
 use crate::postgres::row::{Plan, record_types};
 use crate::postgres::session::Session;
 use crate::postgres::stage::{Stage, Stages};
-use crate::postgres::target::{Target, Wanted, lock_definition, use_grant};
+use crate::postgres::target::{Target, Wanted, use_grant};
 
 /// How many bytes of lines are gathered before they are sent.
 const CHUNK_BYTES: usize = 128 * 1024;
@@ -31,28 +32,7 @@ pub(crate) struct Tally {
     pub(crate) swept: u64,
 }
 
-/// A change on its way into the target.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Staged {
-    /// Its place among all changes of the write.
-    pub(crate) ordinal: usize,
-    partition: i32,
-    offset: i64,
-}
-
-impl Staged {
-    /// The target refuses it.
-    pub(crate) const fn rejected(self, reason: String) -> Rejection {
-        Rejection {
-            partition: self.partition,
-            offset: self.offset,
-            reason,
-        }
-    }
-}
-
-/// Takes changes one by one. Changes that the table cannot take yet end the running segment: it is merged,
-/// the table grows, and the next segment begins, all in the one transaction.
+/// Takes changes one by one, copies them into a temporary table, and merges them.
 pub(crate) struct Load<'s, 'a> {
     session: &'s Session,
     stages: &'s mut Stages,
@@ -60,31 +40,45 @@ pub(crate) struct Load<'s, 'a> {
     target: Option<Target>,
     plans: Vec<Plan<'a>>,
     segment: Option<Segment>,
-    /// The changes on the running segment's lines, in their order.
-    staged: &'s mut Vec<Staged>,
     lines: Vec<u8>,
     scratch: Vec<u8>,
     tally: Tally,
 }
 
+/// What is on its way into the temporary table.
 struct Segment {
     stage: Stage,
     copy: Pin<Box<CopyInSink<Bytes>>>,
     upserts: u64,
     deletes: u64,
+    bytes: usize,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Taken {
+    /// It is copied, or there is nothing to do.
+    Yes,
+    /// The table must be created, or must grow, before it can take it.
+    Unfit,
+}
+
+/// How a change is to be copied.
+enum Planned {
+    At(usize),
+    Nothing,
+    Unfit,
 }
 
 impl<'s, 'a> Load<'s, 'a> {
-    /// A load into the table `name`, whose present form is `target`. `staged` is left with the changes of the
-    /// segment that an error comes from.
+    /// A load into the table `name`, whose present form is `target`.
     pub(crate) fn new(
         session: &'s Session,
         stages: &'s mut Stages,
         name: &'s Qualified,
         target: Option<Target>,
-        staged: &'s mut Vec<Staged>,
     ) -> Self {
-        staged.clear();
         Self {
             session,
             stages,
@@ -92,73 +86,46 @@ impl<'s, 'a> Load<'s, 'a> {
             target,
             plans: Vec::new(),
             segment: None,
-            staged,
             lines: Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4),
             scratch: Vec::new(),
             tally: Tally::default(),
         }
     }
 
-    /// Deletes the rows below `seq`. Others' rows are among them: their writers wait, or two that sweep at once
-    /// would lock each other out.
-    pub(crate) async fn sweep(&mut self, seq: u64) -> Result<(), Failure> {
-        if self.target.is_none() {
-            return Ok(());
-        }
-        let name = self.name;
-        let client = &self.session.client;
-        let doing = || format!("delete the rows of {name} below a truncate or re-snapshot");
-        let grant = || use_grant(self.session, name);
-        client
-            .batch_execute(&format!("LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE"))
-            .await
-            .attempt(doing, grant)?;
-        self.tally.swept += client
-            .execute_typed(
-                &format!("DELETE FROM {name} WHERE _tributary_seq < {seq}"),
-                &[],
-            )
-            .await
-            .attempt(doing, grant)?;
-        Ok(())
-    }
-
-    /// Takes a change, whose place among all of the write is `ordinal`.
-    pub(crate) async fn push(
-        &mut self,
-        ordinal: usize,
-        change: &Change<'a>,
-    ) -> Result<(), Failure> {
+    /// Takes a change.
+    pub(crate) async fn push(&mut self, change: &Change<'a>) -> Result<Taken, Failure> {
         let known = self.plans.iter().rposition(|plan| plan.serves(change));
         let plan = match known {
             Some(plan) => plan,
-            None => match self.plan(change).await? {
-                Some(plan) => plan,
-                // A deletion, and there is no table yet.
-                None => return Ok(()),
+            None => match self.plan(change)? {
+                Planned::At(plan) => plan,
+                Planned::Nothing => return Ok(Taken::Yes),
+                Planned::Unfit => return Ok(Taken::Unfit),
             },
         };
         if self.segment.is_none() {
             self.begin_segment().await?;
         }
-        self.staged.push(Staged {
-            ordinal,
-            partition: change.partition,
-            offset: change.offset,
-        });
+        let Some(segment) = &mut self.segment else {
+            return Ok(Taken::Yes);
+        };
+        match change.action {
+            Action::Delete => segment.deletes += 1,
+            Action::Upsert(_) | Action::Append(_) => segment.upserts += 1,
+        }
+        let line = segment.deletes + segment.upserts;
         self.plans[plan]
             .append_line(change, &mut self.lines, &mut self.scratch)
-            .map_err(|(column, error)| self.unreadable(column, error))?;
-        if let Some(segment) = &mut self.segment {
-            match change.action {
-                Action::Delete => segment.deletes += 1,
-                Action::Upsert(_) | Action::Append(_) => segment.upserts += 1,
-            }
-        }
+            .map_err(|(column, error)| self.unreadable(line, column, error))?;
         if self.lines.len() >= CHUNK_BYTES {
             self.send_lines().await?;
         }
-        Ok(())
+        Ok(Taken::Yes)
+    }
+
+    /// Whether nothing was done on the connection yet.
+    pub(crate) const fn is_untouched(&self) -> bool {
+        self.segment.is_none()
     }
 
     /// Merges what is staged.
@@ -167,45 +134,53 @@ impl<'s, 'a> Load<'s, 'a> {
         Ok(self.tally)
     }
 
-    /// Prepares the table for changes of a kind that was not seen yet.
-    async fn plan(&mut self, change: &Change<'a>) -> Result<Option<usize>, Failure> {
-        let (key_type, row_type) = record_types(change);
-        let wanted = Wanted::new(key_type, row_type)?;
-        if row_type.is_some() {
-            let fits = match &self.target {
-                Some(target) => target.growth(&wanted)?.is_none(),
-                None => false,
-            };
-            if !fits {
-                self.merge().await?;
-                self.staged.clear();
-                self.plans.clear();
-                self.adapt(&wanted).await?;
-            }
+    /// Makes the temporary table before it is needed: what a savepoint takes back must not be remembered.
+    pub(crate) async fn make_stage(&mut self) -> Result<(), Failure> {
+        if let Some(target) = &self.target {
+            self.stages.stage(self.session, target).await?;
         }
-        let Some(target) = &self.target else {
-            return Ok(None);
-        };
-        target.check_key(&wanted.key)?;
-        self.plans.push(Plan::new(target, change));
-        Ok(Some(self.plans.len() - 1))
+        Ok(())
     }
 
-    /// Creates the table or lets it grow, unless another partition's writer was faster.
-    async fn adapt(&mut self, wanted: &Wanted) -> Result<(), Failure> {
-        let (session, name) = (self.session, self.name);
-        lock_definition(session, name).await?;
-        match Target::read(session, name).await? {
-            Some(target) => {
-                let growth = target.growth(wanted)?;
-                if !growth.is_none() {
-                    target.grow(session, &growth).await?;
-                }
+    /// Copies and merges these alone; the line of a failure is counted among them.
+    pub(crate) async fn try_out(&mut self, changes: &[Change<'a>]) -> Result<(), Failure> {
+        let tried = self.try_lines(changes).await;
+        // Dropped, a COPY that failed half way ends.
+        self.segment = None;
+        self.lines.clear();
+        tried
+    }
+
+    async fn try_lines(&mut self, changes: &[Change<'a>]) -> Result<(), Failure> {
+        for change in changes {
+            if self.push(change).await? == Taken::Unfit {
+                return Err(Error::retry_msg(format_args!(
+                    "table {} was changed while refused records are searched",
+                    self.name
+                ))
+                .into());
             }
-            None => Target::create(session, name, wanted).await?,
         }
-        self.target = Target::read(session, name).await?;
-        Ok(())
+        self.merge().await
+    }
+
+    /// How records of a kind that was not seen yet become rows.
+    fn plan(&mut self, change: &Change<'a>) -> Result<Planned, Failure> {
+        let (key_type, row_type) = record_types(change);
+        let wanted = Wanted::new(key_type, row_type)?;
+        let Some(target) = &self.target else {
+            return Ok(match row_type {
+                Some(_) => Planned::Unfit,
+                // A deletion, and there is no table yet.
+                None => Planned::Nothing,
+            });
+        };
+        if row_type.is_some() && !target.growth(&wanted)?.is_none() {
+            return Ok(Planned::Unfit);
+        }
+        target.check_key(&wanted.key)?;
+        self.plans.push(Plan::new(target, change));
+        Ok(Planned::At(self.plans.len() - 1))
     }
 
     async fn begin_segment(&mut self) -> Result<(), Failure> {
@@ -224,6 +199,7 @@ impl<'s, 'a> Load<'s, 'a> {
             copy: Box::pin(copy),
             upserts: 0,
             deletes: 0,
+            bytes: 0,
         });
         Ok(())
     }
@@ -233,6 +209,7 @@ impl<'s, 'a> Load<'s, 'a> {
             return Ok(());
         };
         let lines = Bytes::copy_from_slice(&self.lines);
+        segment.bytes += lines.len();
         self.lines.clear();
         segment
             .copy
@@ -276,21 +253,24 @@ impl<'s, 'a> Load<'s, 'a> {
             _ => run(stage.delete_statement()).await?,
         };
         let staged = segment.upserts + segment.deletes;
+        self.stages
+            .empty(session, self.name, staged, segment.bytes)
+            .await?;
         self.tally.merged += merged;
         self.tally.deleted += deleted;
         self.tally.skipped += staged.saturating_sub(merged + deleted);
         Ok(())
     }
 
-    /// The change taken last holds a value that Postgres has no form for.
-    fn unreadable(&self, column: usize, error: RenderError) -> Failure {
+    /// The change on this line holds a value that Postgres has no form for.
+    fn unreadable(&self, line: u64, column: usize, error: RenderError) -> Failure {
         let column = self
             .target
             .as_ref()
             .and_then(|target| target.columns.get(column));
         let column = column.map_or("", |column| &column.name);
         Failure::Record {
-            line: Some(self.staged.len()),
+            line: usize::try_from(line).ok(),
             reason: format!("column '{column}': {error}"),
         }
     }

@@ -1,6 +1,6 @@
 //! What the Postgres dialect counts, beside the loop's own metrics.
 
-use metrics::counter;
+use metrics::{counter, gauge};
 use tributary_runtime::telemetry::{self, Metric};
 
 use crate::postgres::load::Tally;
@@ -13,10 +13,12 @@ const DELETED: &str = "tributary_sink_redshift_deleted_rows_total";
 const SKIPPED: &str = "tributary_sink_redshift_skipped_rows_total";
 /// Rows gone below.
 const SWEPT: &str = "tributary_sink_redshift_swept_rows_total";
+/// Statements on whole tables.
+const WHOLE_TABLE: &str = "tributary_sink_redshift_whole_table_statements";
 /// Transactions.
 const COMMITS: &str = "tributary_sink_redshift_commits_total";
 
-const METRICS: [Metric; 5] = [
+const METRICS: [Metric; 6] = [
     Metric::counter(MERGED, "Rows inserted or updated."),
     Metric::counter(DELETED, "Rows deleted by their key."),
     Metric::counter(
@@ -27,6 +29,10 @@ const METRICS: [Metric; 5] = [
         SWEPT,
         "Rows found below a truncate or a re-snapshot, and deleted.",
     ),
+    Metric::gauge(
+        WHOLE_TABLE,
+        "Statements under way that work on a whole table: a column is widened, rows below a truncate are deleted.",
+    ),
     Metric::counter(
         COMMITS,
         "Committed transactions, each a batch with its offset in the ledger.",
@@ -36,6 +42,26 @@ const METRICS: [Metric; 5] = [
 /// Describes them to the installed recorder.
 pub(crate) fn describe() {
     telemetry::describe(&METRICS);
+}
+
+/// Rows of a slice of a sweep are gone.
+pub(crate) fn swept(rows: u64) {
+    counter!(SWEPT).increment(rows);
+}
+
+/// A statement on a whole table, counted as under way until it is dropped.
+pub(crate) struct WholeTable;
+
+/// A statement on a whole table begins.
+pub(crate) fn whole_table() -> WholeTable {
+    gauge!(WHOLE_TABLE).increment(1.0);
+    WholeTable
+}
+
+impl Drop for WholeTable {
+    fn drop(&mut self) {
+        gauge!(WHOLE_TABLE).decrement(1.0);
+    }
 }
 
 /// A batch is committed.

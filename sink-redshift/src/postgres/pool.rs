@@ -7,7 +7,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::Config;
 use tributary_runtime::Error;
 
-use crate::postgres::session::Session;
+use crate::name::Qualified;
+use crate::postgres::session::{Limits, Session};
 use crate::postgres::stage::Stages;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -17,10 +18,13 @@ const KEEPALIVE_RETRIES: u32 = 3;
 /// How long sent bytes may stay unacknowledged before the connection counts as lost.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How old a connection becomes. Its temporary tables hold back the age of the database's oldest transaction id.
+const MAX_AGE: Duration = Duration::from_secs(3600);
+
 /// A bounded number of connections, shared by all partitions.
 pub(crate) struct Pool {
     config: Config,
-    statement_timeout: Duration,
+    limits: Limits,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Idle>>,
 }
@@ -33,7 +37,7 @@ struct Idle {
 
 impl Pool {
     /// Makes the pool; connections are opened when they are asked for.
-    pub(crate) fn new(mut config: Config, connections: usize, statement_timeout: Duration) -> Self {
+    pub(crate) fn new(mut config: Config, connections: usize, limits: Limits) -> Self {
         config
             .connect_timeout(CONNECT_TIMEOUT)
             .keepalives_idle(KEEPALIVE_IDLE)
@@ -42,15 +46,18 @@ impl Pool {
             .tcp_user_timeout(TCP_USER_TIMEOUT);
         Self {
             config,
-            statement_timeout,
+            limits,
             permits: Arc::new(Semaphore::new(connections)),
             idle: Mutex::new(Vec::new()),
         }
     }
 
-    /// The longest that one statement may take.
-    pub(crate) const fn statement_timeout(&self) -> Duration {
-        self.statement_timeout
+    /// A connection beyond those of the pool, for a moment.
+    ///
+    /// # Errors
+    /// As [`Session::connect`].
+    pub(crate) async fn aside(&self) -> Result<Session, Error> {
+        Session::connect(&self.config, self.limits).await
     }
 
     /// Waits for a free place, then takes an idle connection or opens one.
@@ -58,15 +65,27 @@ impl Pool {
     /// # Errors
     /// As [`Session::connect`].
     pub(crate) async fn lease(&self) -> Result<Lease<'_>, Error> {
+        self.lease_by(|_| 0).await
+    }
+
+    /// The same, preferring a connection that has a temporary table for `target`, then one with room for it.
+    ///
+    /// # Errors
+    /// As [`Session::connect`].
+    pub(crate) async fn lease_for(&self, target: &Qualified) -> Result<Lease<'_>, Error> {
+        self.lease_by(|stages| stages.cost_of(target)).await
+    }
+
+    async fn lease_by(&self, cost: impl Fn(&Stages) -> usize + Send) -> Result<Lease<'_>, Error> {
         let permit = Arc::clone(&self.permits)
             .acquire_owned()
             .await
             .map_err(Error::stop)?;
-        let idle = self.take_idle();
+        let idle = self.take_idle(cost);
         let Idle { session, stages } = match idle {
             Some(idle) => idle,
             None => Idle {
-                session: Session::connect(&self.config, self.statement_timeout).await?,
+                session: self.aside().await?,
                 stages: Stages::default(),
             },
         };
@@ -78,14 +97,14 @@ impl Pool {
         })
     }
 
-    fn take_idle(&self) -> Option<Idle> {
+    fn take_idle(&self, cost: impl Fn(&Stages) -> usize) -> Option<Idle> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(kept) = idle.pop() {
-            if !kept.session.client.is_closed() {
-                return Some(kept);
-            }
-        }
-        None
+        idle.retain(|kept| !kept.session.client.is_closed());
+        // Of equals the one used last, so that the others can be left alone.
+        let best = (0..idle.len())
+            .rev()
+            .min_by_key(|at| cost(&idle[*at].stages))?;
+        Some(idle.remove(best))
     }
 }
 
@@ -102,6 +121,9 @@ pub(crate) struct Lease<'a> {
 impl Lease<'_> {
     /// Gives the connection back, no transaction being open on it.
     pub(crate) fn give_back(self) {
+        if self.session.age() > MAX_AGE {
+            return;
+        }
         self.pool
             .idle
             .lock()

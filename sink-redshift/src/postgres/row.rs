@@ -66,8 +66,7 @@ impl<'a> Plan<'a> {
 
     /// Whether the plan was made for records like this one.
     pub(crate) fn serves(&self, change: &Change<'_>) -> bool {
-        let (key_type, row_type) = record_types(change);
-        same(self.key_type, key_type) && same(self.row_type, row_type)
+        same_types((self.key_type, self.row_type), record_types(change))
     }
 
     /// Appends the line of one change. `scratch` is room for a value's text.
@@ -129,6 +128,14 @@ pub(crate) const fn record_types<'a>(
         Action::Delete => None,
     };
     (key_type, row_type)
+}
+
+/// Whether records of these types become rows in the same way.
+pub(crate) fn same_types(
+    known: (Option<&RecordType>, Option<&RecordType>),
+    other: (Option<&RecordType>, Option<&RecordType>),
+) -> bool {
+    same(known.0, other.0) && same(known.1, other.1)
 }
 
 fn same(known: Option<&RecordType>, other: Option<&RecordType>) -> bool {

@@ -1,21 +1,40 @@
 //! A connection, its settings pinned.
 
-use std::time::Duration;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, Config, NoTls};
 use tributary_runtime::Error;
 
 use crate::name::Quoted;
+use crate::postgres::deadline::Deadline;
 use crate::postgres::failure::{Attempt, Failure};
+use crate::postgres::sqlstate;
 
 /// How long a transaction waits for a lock of another one.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the server keeps a transaction whose sink has gone silent.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long statements may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// One of a batch; its whole transaction may take twice as long.
+    pub(crate) statement: Duration,
+    /// One that reads or writes a whole table.
+    pub(crate) rewrite: Duration,
+}
 
 /// A connection with what it knows about itself.
 pub(crate) struct Session {
     pub(crate) client: Client,
+    /// The clock of what is done on it.
+    pub(crate) deadline: Arc<Deadline>,
+    limits: Limits,
+    /// The server's process.
+    pub(crate) pid: i32,
+    born: Instant,
     /// Who we are there, for the statements that a message proposes.
     pub(crate) user: String,
     /// Where we are.
@@ -27,16 +46,13 @@ impl Session {
     ///
     /// # Errors
     /// By SQLSTATE: a server that is away or starting is tried again, a wrong password stops.
-    pub(crate) async fn connect(
-        config: &Config,
-        statement_timeout: Duration,
-    ) -> Result<Self, Error> {
-        Self::start(config, statement_timeout)
+    pub(crate) async fn connect(config: &Config, limits: Limits) -> Result<Self, Error> {
+        Self::start(config, limits)
             .await
             .map_err(Failure::into_error)
     }
 
-    async fn start(config: &Config, statement_timeout: Duration) -> Result<Self, Failure> {
+    async fn start(config: &Config, limits: Limits) -> Result<Self, Failure> {
         let doing = || "connect to the warehouse".to_owned();
         let (client, connection) = config.connect(NoTls).await.attempt(doing, String::new)?;
         tokio::spawn(async move {
@@ -49,21 +65,33 @@ impl Session {
             }
         });
         client
-            .batch_execute(&settings(statement_timeout))
+            .batch_execute(&settings(limits.statement))
             .await
             .attempt(
                 || "set up the connection to the warehouse".to_owned(),
                 String::new,
             )?;
         let row = client
-            .query_typed_one("SELECT current_user::text, current_database()::text", &[])
+            .query_typed_one(
+                "SELECT current_user::text, current_database()::text, pg_backend_pid()",
+                &[],
+            )
             .await
             .attempt(doing, String::new)?;
         Ok(Self {
             client,
+            deadline: Arc::new(Deadline::new(limits.statement * 2)),
+            limits,
+            pid: row.get(2),
+            born: Instant::now(),
             user: row.get(0),
             database: row.get(1),
         })
+    }
+
+    /// How long the connection has been there.
+    pub(crate) fn age(&self) -> Duration {
+        self.born.elapsed()
     }
 
     /// Begins a transaction.
@@ -82,6 +110,43 @@ impl Session {
             .attempt(|| "commit".to_owned(), String::new)
     }
 
+    /// Takes back what was done since `BEGIN`, and ends the transaction.
+    pub(crate) async fn roll_back(&self) -> Result<(), Failure> {
+        self.client
+            .batch_execute("ROLLBACK")
+            .await
+            .attempt(|| "roll back".to_owned(), String::new)
+    }
+
+    /// Does, within a transaction, what takes as long as its table is large: only `rewrite_timeout_ms` bounds it.
+    pub(crate) async fn unhurried<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        self.limit_statements(self.limits.rewrite).await?;
+        self.deadline.allow(self.limits.rewrite);
+        let done = work.await.map_err(|failure| match failure {
+            Failure::Target(error) if error.remedy_text() == Some(sqlstate::TIMED_OUT_REMEDY) => {
+                Failure::Target(error.remedy("if it lasts, raise [warehouse] rewrite_timeout_ms"))
+            }
+            other => other,
+        })?;
+        self.limit_statements(self.limits.statement).await?;
+        self.deadline.restart();
+        Ok(done)
+    }
+
+    /// Sets the time-out of a statement until the transaction ends.
+    async fn limit_statements(&self, limit: Duration) -> Result<(), Failure> {
+        self.client
+            .batch_execute(&format!(
+                "SET LOCAL statement_timeout = {}",
+                limit.as_millis()
+            ))
+            .await
+            .attempt(|| "set the statement's time-out".to_owned(), String::new)
+    }
+
     /// `GRANT privilege ON object TO us`.
     pub(crate) fn grant(&self, privilege: &str, object: &str) -> String {
         format!("GRANT {privilege} ON {object} TO {}", Quoted(&self.user))
@@ -92,6 +157,13 @@ impl Session {
         self.grant(privilege, &format!("DATABASE {}", Quoted(&self.database)))
     }
 }
+
+/// How soon the server notices that our host is gone without a word: idle, between two looks, with bytes that are not
+/// acknowledged. A statement whose client has gone is ended too, where the server's platform can tell.
+const NOTICE_LOSS: &str = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; \
+    SET tcp_keepalives_count = 3; SET tcp_user_timeout = 20000; \
+    SELECT pg_catalog.set_config('client_connection_check_interval', '2s', false) \
+    WHERE pg_catalog.version() ~ 'linux'";
 
 /// Time-outs of the role's or the database's that would end a session of ours while nobody needs it, or in the middle of a
 /// transaction. Which there are depends on the version.
@@ -105,7 +177,7 @@ fn settings(statement_timeout: Duration) -> String {
          SET bytea_output = 'hex'; SET extra_float_digits = 1; SET row_security = off; \
          SET default_transaction_isolation = 'read committed'; \
          SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}; \
-         {UNLIMITED}",
+         {NOTICE_LOSS}; {UNLIMITED}",
         statement_timeout.as_millis(),
         LOCK_TIMEOUT.as_millis(),
         IDLE_TIMEOUT.as_millis(),

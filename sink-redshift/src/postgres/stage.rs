@@ -2,22 +2,35 @@
 
 use tokio_postgres::Statement;
 
-use crate::name::{Quoted, quoted_list};
+use crate::name::{Qualified, Quoted, quoted_list};
 use crate::postgres::failure::{Attempt, Failure};
 use crate::postgres::session::Session;
 use crate::postgres::target::{DELETED, Target};
 
-/// How many temporary tables a connection keeps: every commit empties all of them, so it must not be many.
-const KEPT: usize = 8;
+/// How many temporary tables a connection keeps. Each costs the server some kilobytes, and at the connection's end a few
+/// of the locks that all sessions share, which must suffice for all connections at once.
+pub(crate) const KEPT: usize = 100;
+/// Deleted rows and bytes up to which a temporary table is emptied by DELETE, which costs next to nothing; beyond, by
+/// TRUNCATE, which takes a millisecond or more and changes the catalog, but gives the room back.
+const DEAD_ROWS: u64 = 10_000;
+const DEAD_BYTES: usize = 1024 * 1024;
 
 /// The temporary tables of one connection, the one used last at the end.
 #[derive(Default)]
 pub(crate) struct Stages {
-    kept: Vec<Stage>,
+    kept: Vec<Kept>,
     made: u64,
 }
 
-/// A temporary table with the columns of a target table and [`DELETED`], emptied by every commit.
+/// A temporary table, and what lies in it dead.
+struct Kept {
+    stage: Stage,
+    dead_rows: u64,
+    dead_bytes: usize,
+}
+
+/// A temporary table with the columns of a target table and [`DELETED`], empty when a transaction begins. It is not one
+/// with `ON COMMIT DELETE ROWS`: each commit would truncate all of these.
 #[derive(Clone)]
 pub(crate) struct Stage {
     /// The temporary table's name, legal without quotes.
@@ -29,30 +42,73 @@ pub(crate) struct Stage {
 }
 
 impl Stages {
+    /// What a connection with these costs that is to take rows for `target`: nothing where it has the temporary table,
+    /// else the more the fuller it is.
+    pub(crate) fn cost_of(&self, target: &Qualified) -> usize {
+        match self.find(target) {
+            Some(_) => 0,
+            None => self.kept.len() + 1,
+        }
+    }
+
     /// The temporary table for `target`, made where there is none or where the target has changed.
     pub(crate) async fn stage(
         &mut self,
         session: &Session,
         target: &Target,
     ) -> Result<Stage, Failure> {
-        let kept = &mut self.kept;
-        if let Some(found) = kept
-            .iter()
-            .position(|stage| stage.target.name == target.name)
-        {
-            let stage = kept.remove(found);
-            if stage.target == *target {
-                kept.push(stage.clone());
+        if let Some(found) = self.find(&target.name) {
+            let kept = self.kept.remove(found);
+            if kept.stage.target == *target {
+                let stage = kept.stage.clone();
+                self.kept.push(kept);
                 return Ok(stage);
             }
-            drop_stage(session, &stage).await?;
-        } else if kept.len() >= KEPT {
-            let oldest = kept.remove(0);
-            drop_stage(session, &oldest).await?;
+            drop_stage(session, &kept.stage).await?;
+        } else if self.kept.len() >= KEPT {
+            let oldest = self.kept.remove(0);
+            drop_stage(session, &oldest.stage).await?;
         }
         let stage = self.make(session, target).await?;
-        self.kept.push(stage.clone());
+        self.kept.push(Kept {
+            stage: stage.clone(),
+            dead_rows: 0,
+            dead_bytes: 0,
+        });
         Ok(stage)
+    }
+
+    /// Empties the temporary table for `target`, which has taken that much.
+    pub(crate) async fn empty(
+        &mut self,
+        session: &Session,
+        target: &Qualified,
+        rows: u64,
+        bytes: usize,
+    ) -> Result<(), Failure> {
+        let found = self.find(target);
+        let Some(kept) = found.and_then(|at| self.kept.get_mut(at)) else {
+            return Ok(());
+        };
+        kept.dead_rows += rows;
+        kept.dead_bytes += bytes;
+        let name = &kept.stage.name;
+        let statement = if kept.dead_rows > DEAD_ROWS || kept.dead_bytes > DEAD_BYTES {
+            (kept.dead_rows, kept.dead_bytes) = (0, 0);
+            format!("TRUNCATE pg_temp.{name}")
+        } else {
+            format!("DELETE FROM pg_temp.{name}")
+        };
+        session
+            .client
+            .batch_execute(&statement)
+            .await
+            .attempt(|| format!("empty the temporary table {name}"), String::new)
+    }
+
+    fn find(&self, target: &Qualified) -> Option<usize> {
+        let mut kept = self.kept.iter();
+        kept.rposition(|kept| kept.stage.target.name == *target)
     }
 
     async fn make(&mut self, session: &Session, target: &Target) -> Result<Stage, Failure> {
@@ -67,7 +123,7 @@ impl Stages {
         session
             .client
             .batch_execute(&format!(
-                "CREATE TEMPORARY TABLE {name} ({columns}{DELETED} boolean) ON COMMIT DELETE ROWS"
+                "CREATE TEMPORARY TABLE {name} ({columns}{DELETED} boolean)"
             ))
             .await
             .attempt(doing, || session.grant_on_database("TEMPORARY"))?;

@@ -1,11 +1,11 @@
-//! The table that a topic becomes: what the catalog says of it, how it is created, how it grows.
+//! The table that a topic becomes: what the catalog says of it, and how it is created.
 
 use tokio_postgres::types::Type;
 use tributary_runtime::Error;
 use tributary_schemas::record::RecordType;
 
 use crate::name::{Qualified, Quoted, identifier, literal, quoted_list};
-use crate::postgres::column::{Fit, fit, sql_type};
+use crate::postgres::column::sql_type;
 use crate::postgres::failure::{Attempt, Failure};
 use crate::postgres::session::Session;
 
@@ -36,34 +36,21 @@ pub(crate) struct TargetColumn {
     /// As `format_type` spells it.
     pub(crate) sql_type: String,
     /// Whether an insert that says nothing about the column fails.
-    required: bool,
+    pub(crate) required: bool,
 }
 
 /// What the records ask for.
 #[derive(Debug)]
 pub(crate) struct Wanted {
-    columns: Vec<WantedColumn>,
+    pub(crate) columns: Vec<WantedColumn>,
     /// The key's columns in key order, or partition and offset.
     pub(crate) key: Vec<String>,
 }
 
 #[derive(Debug)]
-struct WantedColumn {
-    name: String,
-    sql_type: String,
-}
-
-/// What must be done to a table before it can take the records.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Growth {
-    /// The clauses of one ALTER TABLE; empty where the table fits.
-    clauses: Vec<String>,
-}
-
-impl Growth {
-    pub(crate) const fn is_none(&self) -> bool {
-        self.clauses.is_empty()
-    }
+pub(crate) struct WantedColumn {
+    pub(crate) name: String,
+    pub(crate) sql_type: String,
 }
 
 impl Wanted {
@@ -166,7 +153,7 @@ impl Target {
         Ok(Some(target))
     }
 
-    fn column(&self, name: &str) -> Option<&TargetColumn> {
+    pub(crate) fn column(&self, name: &str) -> Option<&TargetColumn> {
         self.columns.iter().find(|column| column.name == name)
     }
 
@@ -192,75 +179,6 @@ impl Target {
             "rebuild it: DROP TABLE {}, and delete the topic's rows in the ledger",
             self.name
         )))
-    }
-
-    /// What the table needs before it can take records of this kind.
-    ///
-    /// # Errors
-    /// What cannot be done safely: another key, a column of a type that cannot be widened to the new one, a
-    /// column of somebody else's that must not be null.
-    pub(crate) fn growth(&self, wanted: &Wanted) -> Result<Growth, Error> {
-        self.check_key(&wanted.key)?;
-        let mut clauses = Vec::new();
-        for want in &wanted.columns {
-            let column = Quoted(&want.name);
-            match self
-                .column(&want.name)
-                .map(|have| (have, fit(&have.sql_type, &want.sql_type)))
-            {
-                None => clauses.push(format!("ADD COLUMN {column} {}", want.sql_type)),
-                Some((_, Fit::Holds)) => {}
-                Some((_, Fit::Widen(to))) => {
-                    clauses.push(format!("ALTER COLUMN {column} TYPE {to}"));
-                }
-                Some((have, Fit::Contradicts)) => return Err(self.contradiction(have, want)),
-            }
-        }
-        let unknown = self.columns.iter().find(|have| {
-            have.required && !wanted.columns.iter().any(|want| want.name == have.name)
-        });
-        if let Some(column) = unknown {
-            return Err(Error::stop_msg(format_args!(
-                "table {} has the column {} that the records lack and that takes no null",
-                self.name,
-                Quoted(&column.name)
-            ))
-            .remedy(format!(
-                "ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL",
-                self.name,
-                Quoted(&column.name)
-            )));
-        }
-        Ok(Growth { clauses })
-    }
-
-    fn contradiction(&self, have: &TargetColumn, want: &WantedColumn) -> Error {
-        let column = Quoted(&have.name);
-        let (name, to) = (&self.name, &want.sql_type);
-        Error::stop_msg(format_args!(
-            "column {column} of table {name} is {}, the records need {to}, and nothing is converted that could \
-             lose something",
-            have.sql_type
-        ))
-        .remedy(format!(
-            "ALTER TABLE {name} ALTER COLUMN {column} TYPE {to} USING {column}::{to} where that is right, or \
-             rebuild the table"
-        ))
-    }
-
-    /// Lets the table grow.
-    pub(crate) async fn grow(&self, session: &Session, growth: &Growth) -> Result<(), Failure> {
-        let name = &self.name;
-        session
-            .client
-            .batch_execute(&format!("ALTER TABLE {name} {}", growth.clauses.join(", ")))
-            .await
-            .attempt(
-                || format!("change table {name} ({})", growth.clauses.join(", ")),
-                || format!("ALTER TABLE {name} OWNER TO {}", Quoted(&session.user)),
-            )?;
-        tracing::info!(table = %name, change = growth.clauses.join(", "), "changed a target table");
-        Ok(())
     }
 
     /// Creates the table, and its schema where that is missing.
@@ -367,7 +285,7 @@ pub(crate) async fn lock_definition(session: &Session, name: &Qualified) -> Resu
 mod tests {
     use tributary_schemas::record::{Field, FieldType, RecordType};
 
-    use super::{SEQ, Target, TargetColumn, Wanted, create_statement};
+    use super::{Wanted, create_statement};
     use crate::name::Qualified;
 
     fn record(fields: &[(&str, FieldType)]) -> RecordType {
@@ -384,21 +302,6 @@ mod tests {
         }
     }
 
-    fn target(columns: &[(&str, &str)], key: &[&str]) -> Target {
-        Target {
-            name: Qualified::new("s", "t"),
-            columns: columns
-                .iter()
-                .map(|(name, sql_type)| TargetColumn {
-                    name: (*name).to_owned(),
-                    sql_type: (*sql_type).to_owned(),
-                    required: false,
-                })
-                .collect(),
-            key: key.iter().map(|&name| name.to_owned()).collect(),
-        }
-    }
-
     #[test]
     fn a_table_is_created_from_key_and_value() {
         let key = record(&[("b", FieldType::Int64), ("a \"x\"", FieldType::Json)]);
@@ -408,46 +311,6 @@ mod tests {
             create_statement(&Qualified::new("s", "t"), &wanted),
             r#"CREATE TABLE "s"."t" ("a ""x""" jsonb NOT NULL, "n" text, "b" bigint NOT NULL, "_tributary_seq" bigint NOT NULL, PRIMARY KEY ("b", "a ""x"""))"#
         );
-    }
-
-    #[test]
-    fn a_table_grows_by_what_is_missing_or_too_narrow() {
-        let key = record(&[("id", FieldType::Int64)]);
-        let value = record(&[("id", FieldType::Int64), ("new", FieldType::Bool)]);
-        let wanted = Wanted::new(Some(&key), Some(&value)).unwrap();
-        let have = target(
-            &[("id", "integer"), ("old", "text"), (SEQ, "bigint")],
-            &["id"],
-        );
-        assert_eq!(
-            have.growth(&wanted).unwrap().clauses,
-            [
-                r#"ALTER COLUMN "id" TYPE bigint"#,
-                r#"ADD COLUMN "new" boolean"#
-            ]
-        );
-    }
-
-    #[test]
-    fn what_contradicts_stops_with_the_remedy() {
-        let key = record(&[("id", FieldType::Int64)]);
-        let wanted = Wanted::new(Some(&key), Some(&key)).unwrap();
-        let message = |have: &Target| have.growth(&wanted).unwrap_err().to_string();
-
-        let other_type = target(&[("id", "text"), (SEQ, "bigint")], &["id"]);
-        assert!(
-            message(&other_type).contains(r#"ALTER TABLE "s"."t" ALTER COLUMN "id" TYPE bigint"#)
-        );
-
-        let other_key = target(&[("id", "bigint"), (SEQ, "bigint")], &["id", "region"]);
-        assert!(
-            message(&other_key)
-                .contains(r#"has the primary key ("id", "region"), the records have ("id")"#)
-        );
-
-        let mut required = target(&[("id", "bigint"), ("x", "text"), (SEQ, "bigint")], &["id"]);
-        required.columns[1].required = true;
-        assert!(message(&required).contains(r#"ALTER COLUMN "x" DROP NOT NULL"#));
     }
 
     #[test]

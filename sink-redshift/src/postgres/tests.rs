@@ -7,5 +7,8 @@ mod fixture;
 mod holding;
 mod merging;
 mod refusal;
+mod rewriting;
 mod speed;
+mod staging;
+mod takeover;
 mod values;

@@ -12,6 +12,7 @@ use crate::postgres::lane::PostgresLane;
 use crate::postgres::ledger::{Ledger, OWN_SCHEMA};
 use crate::postgres::metric;
 use crate::postgres::pool::Pool;
+use crate::postgres::session::Limits;
 
 /// A Postgres database that a service keeps equal to its topics.
 pub struct PostgresWarehouse {
@@ -42,12 +43,11 @@ pub(crate) fn pool(name: &str, warehouse: &Warehouse) -> Result<Pool, Error> {
         Error::stop_msg(&problem.what).remedy(problem.remedy.unwrap_or_default())
     })?;
     config.application_name(format!("tributary-sink-redshift {name}"));
-    let statement_timeout = Duration::from_millis(warehouse.statement_timeout_ms);
-    Ok(Pool::new(
-        config,
-        warehouse.max_connections,
-        statement_timeout,
-    ))
+    let limits = Limits {
+        statement: Duration::from_millis(warehouse.statement_timeout_ms),
+        rewrite: Duration::from_millis(warehouse.rewrite_timeout_ms),
+    };
+    Ok(Pool::new(config, warehouse.max_connections, limits))
 }
 
 impl Target for PostgresWarehouse {

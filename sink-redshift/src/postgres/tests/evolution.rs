@@ -5,6 +5,8 @@ use std::sync::Arc;
 use tributary_runtime::Policy;
 use tributary_schemas::record::{Datum, FieldType, RecordType, Row};
 
+use crate::postgres::stage::KEPT;
+
 use super::fixture::{Fixture, TestBatch, message, open, record, target_error};
 
 struct Step {
@@ -225,12 +227,15 @@ async fn a_changed_key_stops() {
     }
 }
 
+/// More than a connection keeps temporary tables for.
+const TABLES: i64 = 105;
+
 #[tokio::test]
 async fn many_tables_share_a_connection() {
     let fixture = Fixture::new().await;
     let warehouse = fixture.warehouse_with("service", "max_connections = 1");
     for round in 0..2 {
-        for number in 0..20 {
+        for number in 0..TABLES {
             let name = format!("t{number}");
             let (writer, _) = open(&warehouse, &name, 0).await;
             let row = step(&[("a", FieldType::Int32, Datum::Int(number))]);
@@ -240,5 +245,8 @@ async fn many_tables_share_a_connection() {
     let counts = "SELECT (xpath('/row/c/text()', query_to_xml('SELECT count(*) AS c FROM shop.' || relname, \
                   false, true, '')))[1]::text FROM pg_class \
                   WHERE relnamespace = 'shop'::regnamespace AND relkind = 'r'";
-    assert_eq!(fixture.texts(counts).await, ["2"; 20]);
+    let counts = fixture.texts(counts).await;
+    assert_eq!(counts, vec!["2"; usize::try_from(TABLES).unwrap()]);
+    let kept = "SELECT count(*)::text FROM pg_class WHERE relname LIKE '\\_tributary\\_stage\\_%' AND relkind = 'r'";
+    assert_eq!(fixture.texts(kept).await, [KEPT.to_string()]);
 }

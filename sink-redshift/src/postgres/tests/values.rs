@@ -374,8 +374,7 @@ async fn what_postgres_cannot_hold_is_rejected_and_never_changed() {
         precision: Some(3),
         scale: 1,
     };
-    let (writer, _) = open(&warehouse, "t", 0).await;
-    for (field_type, datum) in [
+    for (number, (field_type, datum)) in [
         (FieldType::TimestampNanos, Datum::Int(1_001)),
         (FieldType::TimeNanos, Datum::Int(1)),
         (FieldType::TimestampMicros, Datum::Int(i64::MIN)),
@@ -386,7 +385,11 @@ async fn what_postgres_cannot_hold_is_rejected_and_never_changed() {
             Datum::Str("2024-02-30T00:00:00Z"),
         ),
         (decimal, Datum::Bytes(&[0x7F, 0xFF])),
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (writer, _) = open(&warehouse, &format!("t{number}"), 0).await;
         let value = record(&[("v", field_type.clone())]);
         let batch =
             TestBatch::default().upsert(5, 1, (&key, vec![Datum::Int(1)]), (&value, vec![datum]));
