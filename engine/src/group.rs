@@ -6,3 +6,4 @@ mod life;
 pub(crate) mod membership;
 pub(crate) mod poll;
 mod start;
+mod suspects;

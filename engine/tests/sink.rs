@@ -5,6 +5,8 @@
     reason = "the helpers of tests panic on what must not happen"
 )]
 
+#[path = "sink/codecs.rs"]
+mod codecs;
 #[allow(dead_code, reason = "shared with other test binaries")]
 #[path = "sink/double.rs"]
 mod double;

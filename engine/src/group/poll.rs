@@ -19,6 +19,7 @@ use crate::group::holdings::{Holding, Holdings};
 use crate::group::life::live;
 use crate::group::membership::{GroupClient, Rebalance};
 use crate::group::start;
+use crate::group::suspects;
 use crate::metrics::{BUFFERED, BYTES, PARTITIONS, RECORDS};
 use crate::topics::TopicPartition;
 use crate::write::assignment::Assignment;
@@ -175,9 +176,11 @@ impl<D: Destination> Poll<D> {
             _ => {
                 let classified = kafka::classify(error);
                 if classified.policy() == Policy::Stop {
-                    return Err(classified.context(format!("read the topics: {reason}")));
+                    let unread = suspects::unread(&self.client, &self.holdings);
+                    let doing = format!("read the topics, {unread}: {reason}");
+                    return Err(classified.context(doing));
                 }
-                tracing::info!(reason, "Kafka reports an error that passes");
+                self.instance.status.recurs(&error.to_string(), &reason);
                 Ok(())
             }
         }
@@ -242,6 +245,7 @@ impl<D: Destination> Poll<D> {
         self.fetch_opened()?;
         self.resume_emptied()?;
         self.finish_revocation()?;
+        self.instance.status.settle();
         if self.committed_at.elapsed() >= COMMIT_INTERVAL {
             self.committed_at = Instant::now();
             gauge!(BUFFERED).set(self.instance.budget.held() as f64);

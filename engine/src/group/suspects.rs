@@ -1,0 +1,29 @@
+//! Which partitions an error of Kafka's may be about: rdkafka does not say it.
+
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer;
+
+use crate::group::holdings::{Holding, Holdings};
+use crate::group::membership::GroupClient;
+
+/// So long for each answer: the service is about to stop.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+/// So many are named.
+const NAMED_MAX: usize = 5;
+
+/// The partitions of which records are there that have not come, as a message names them.
+pub(crate) fn unread(client: &GroupClient, holdings: &Holdings) -> String {
+    let is_behind = |holding: &&Holding| {
+        let partition = holding.partition();
+        let ends = client.fetch_watermarks(&partition.topic, partition.partition, QUERY_TIMEOUT);
+        ends.is_ok_and(|(_, end)| holding.next < end)
+    };
+    let fetched = holdings.iter().filter(|holding| holding.is_fetched);
+    let unread: Vec<_> = fetched
+        .filter(is_behind)
+        .take(NAMED_MAX)
+        .map(|holding| format!("{} at offset {}", holding.partition(), holding.next))
+        .collect();
+    unread.join(" or ")
+}
