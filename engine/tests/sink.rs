@@ -14,6 +14,8 @@ mod double;
 mod faults;
 #[path = "sink/group.rs"]
 mod group;
+#[path = "sink/late_schemas.rs"]
+mod late_schemas;
 #[path = "sink/offsets.rs"]
 mod offsets;
 #[path = "sink/records.rs"]
