@@ -5,6 +5,8 @@
     reason = "the helpers of tests panic on what must not happen"
 )]
 
+#[path = "sink/beside.rs"]
+mod beside;
 #[path = "sink/codecs.rs"]
 mod codecs;
 #[allow(dead_code, reason = "shared with other test binaries")]
@@ -12,6 +14,8 @@ mod codecs;
 mod double;
 #[path = "sink/faults.rs"]
 mod faults;
+#[path = "sink/foreign.rs"]
+mod foreign;
 #[path = "sink/group.rs"]
 mod group;
 #[path = "sink/late_schemas.rs"]

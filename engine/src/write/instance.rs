@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::OnError;
 use crate::config::SinkConfig;
 use crate::flow::inbox::Budget;
+use crate::flow::partition_counts::PartitionCounts;
 use crate::flow::plans::SchemaCache;
 use crate::status::Status;
 use crate::write::dead_letter::DeadLetters;
@@ -25,6 +26,7 @@ pub(crate) struct Instance<D> {
     pub(crate) config: SinkConfig,
     pub(crate) destination: D,
     pub(crate) schemas: SchemaCache,
+    pub(crate) partition_counts: PartitionCounts,
     /// `None`: a record that cannot be applied stops the service.
     pub(crate) letters: Option<DeadLetters>,
     pub(crate) lease: Lease,
@@ -55,6 +57,7 @@ impl<D> Instance<D> {
         };
         Ok(Self {
             schemas: SchemaCache::new(Registry::new(&config.kafka.registry)?),
+            partition_counts: PartitionCounts::new(&config),
             letters,
             lease: Lease::new(),
             status: Status::new(context.health.clone(), GROUP),

@@ -9,7 +9,7 @@ use crate::destination::Progress;
 use crate::destination::Rejection;
 use crate::destination::WriteError;
 use crate::flow::batch::Batch;
-use crate::flow::coalesce::{Versions, coalesce};
+use crate::flow::coalesce::{Coalesced, History, Outcome, coalesce};
 use crate::flow::fault::RecordFault;
 use crate::flow::freshness::Freshness;
 use crate::flow::plans::Plans;
@@ -28,7 +28,7 @@ pub(crate) struct WriterTask<D: Destination> {
     instance: Arc<Instance<D>>,
     target: D::Writer,
     plans: Plans,
-    versions: Versions,
+    history: History,
     freshness: Freshness,
     accepted: i64,
     durable: i64,
@@ -48,7 +48,7 @@ impl<D: Destination> WriterTask<D> {
             instance,
             target,
             plans: Plans::default(),
-            versions: Versions::default(),
+            history: History::default(),
             freshness: Freshness::default(),
             accepted: start,
             durable: start,
@@ -97,12 +97,28 @@ impl<D: Destination> WriterTask<D> {
             self.back_off(error, &mut backoff).await?;
         }
         let count = records.len();
-        let source = Arc::clone(&self.assignment.source);
-        let coalesced = coalesce(source, records, &self.plans, &mut self.versions)?;
+        let coalesced = self.coalesce(records).await?;
         let replaced = count - coalesced.batch.len() - coalesced.faults.len();
         metrics::counter!(COALESCED).increment(replaced as u64);
         self.put_aside(&coalesced.batch, coalesced.faults).await?;
         self.write(coalesced.batch).await
+    }
+
+    async fn coalesce(&mut self, mut records: Records) -> Result<Coalesced> {
+        let mut partitions = None;
+        let mut backoff = Backoff::default();
+        loop {
+            let source = Arc::clone(&self.assignment.source);
+            match coalesce(source, records, &self.plans, &mut self.history, partitions)? {
+                Outcome::Coalesced(coalesced) => return Ok(coalesced),
+                Outcome::NeedsPartitions(back) => records = back,
+            }
+            let topic = &self.assignment.partition().topic;
+            match self.instance.partition_counts.of(topic).await {
+                Ok(count) => partitions = Some(count),
+                Err(error) => self.back_off(error, &mut backoff).await?,
+            }
+        }
     }
 
     async fn write(&mut self, mut batch: Batch) -> Result<()> {
