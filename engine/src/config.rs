@@ -22,8 +22,8 @@ macro_rules! sink_config {
             /// The consumer group. Another name replays the topics from the beginning.
             pub name: String,
             /// The topics to read: names, or patterns with `*` (any characters) and `?` (one character). No
-            /// pattern matches the internal topics `<prefix>.progress`, `.signals`, `.transaction`, `.message`,
-            /// nor a `….dead-letter`.
+            /// pattern matches the internal topics `<prefix>.progress`, `.signals`, `.transaction`, `.message` of a
+            /// prefix without a dot, a `….dead-letter`, nor a `__debezium-heartbeat.…`.
             pub topics: Vec<String>,
             /// Brokers and registry.
             pub kafka: $crate::config::KafkaConfig,
@@ -152,12 +152,24 @@ impl SinkConfig {
                     .remedy("set `dead_letter_topic`"),
             );
         };
-        (!topics::is_legal(&topic)).then(|| {
+        if !topics::is_legal(&topic) {
+            return Some(
+                Problem::new(format!(
+                    "the dead-letter topic '{topic}' is no legal topic name"
+                ))
+                .remedy("set `dead_letter_topic` to at most 249 letters, digits, '.', '_' and '-'"),
+            );
+        }
+        let subscription = Subscription::new(&self.topics).ok()?;
+        let pattern = subscription.matching(&topic)?;
+        Some(
             Problem::new(format!(
-                "the dead-letter topic '{topic}' is no legal topic name"
+                "the dead-letter topic '{topic}' matches '{pattern}' of `topics`: what is put aside would be read again"
             ))
-            .remedy("set `dead_letter_topic` to at most 249 letters, digits, '.', '_' and '-'")
-        })
+            .remedy(
+                "give `dead_letter_topic` a name that ends in .dead-letter, which no pattern matches, or leave it out",
+            ),
+        )
     }
 
     fn batch_problems(&self) -> impl Iterator<Item = Problem> {

@@ -5,3 +5,4 @@ mod holdings;
 pub(crate) mod member;
 pub(crate) mod membership;
 pub(crate) mod poll;
+mod suspects;

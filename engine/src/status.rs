@@ -1,15 +1,35 @@
 //! What keeps the sink from its work, for `/ready`.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tributary_runtime::health::Health;
+
+/// Kafka reports the same error for so long: it is in the way, whatever it was said to be.
+const LASTING: Duration = Duration::from_secs(3);
+/// An error that Kafka has not reported for so long is over. librdkafka asks again twice a second.
+const QUIET: Duration = Duration::from_secs(5);
+/// How often an error that lasts is logged.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+/// Who is in the way while such an error lasts.
+const KAFKA: &str = "Kafka";
 
 /// What is in the way now, by who reports it; ready while nothing is.
 #[derive(Debug)]
 pub(crate) struct Status {
     health: Health,
     obstacles: Mutex<BTreeMap<String, String>>,
+    /// Errors that pass, by what they are.
+    recurring: Mutex<BTreeMap<String, Recurring>>,
+}
+
+/// An error that Kafka reports again and again.
+#[derive(Debug)]
+struct Recurring {
+    since: Instant,
+    last: Instant,
+    reported: Instant,
 }
 
 impl Status {
@@ -18,6 +38,7 @@ impl Status {
         let status = Self {
             health,
             obstacles: Mutex::default(),
+            recurring: Mutex::default(),
         };
         status.obstacle(joining, "waits for its first partitions");
         status
@@ -41,11 +62,57 @@ impl Status {
         });
     }
 
+    /// Kafka reports an error that passes by itself. One that does not is in the way.
+    pub(crate) fn recurs(&self, error: &str, reason: &str) {
+        self.recurs_at(error, reason, Instant::now());
+    }
+
+    /// Forgets the errors that have passed. Called all the time.
+    pub(crate) fn settle(&self) {
+        self.settle_at(Instant::now());
+    }
+
+    fn recurs_at(&self, what: &str, reason: &str, now: Instant) {
+        let mut recurring = lock(&self.recurring);
+        let Some(error) = recurring.get_mut(what) else {
+            tracing::info!(error = what, reason, "Kafka reports an error that passes");
+            let error = Recurring {
+                since: now,
+                last: now,
+                reported: now,
+            };
+            recurring.insert(what.to_owned(), error);
+            return;
+        };
+        error.last = now;
+        if now - error.since < LASTING {
+            return;
+        }
+        if error.reported == error.since || now - error.reported >= REPORT_INTERVAL {
+            error.reported = now;
+            tracing::warn!(
+                error = what,
+                reason,
+                "Kafka reports an error again and again"
+            );
+        }
+        self.obstacle(KAFKA, reason);
+    }
+
+    fn settle_at(&self, now: Instant) {
+        let mut recurring = lock(&self.recurring);
+        if recurring.is_empty() {
+            return;
+        }
+        recurring.retain(|_, error| now - error.last < QUIET);
+        let lasts = |error: &Recurring| error.last - error.since >= LASTING;
+        if !recurring.values().any(lasts) {
+            self.clear(KAFKA);
+        }
+    }
+
     fn update(&self, change: impl FnOnce(&mut BTreeMap<String, String>)) {
-        let mut obstacles = self
-            .obstacles
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut obstacles = lock(&self.obstacles);
         change(&mut obstacles);
         match obstacles.iter().next() {
             None => self.health.set_ready(true, ""),
@@ -58,5 +125,48 @@ impl Status {
                     .set_ready(false, format!("{who}: {reason}{others}"));
             }
         }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use tributary_runtime::health::Health;
+
+    use super::Status;
+
+    #[test]
+    fn an_error_that_does_not_pass_is_in_the_way_until_it_does() {
+        let health = Health::new();
+        let status = Status::new(health.clone(), "joining");
+        status.clear("joining");
+        let begin = Instant::now();
+        let at = |millis| begin + Duration::from_millis(millis);
+
+        // Now and then: each has passed before the next.
+        for seconds in [0, 6, 12, 18] {
+            status.recurs_at("A", "a", at(seconds * 1_000));
+            status.settle_at(at(seconds * 1_000 + 5_500));
+            assert_eq!(health.not_ready(), None);
+        }
+        // Twice a second.
+        for half_seconds in 40..=46 {
+            assert_eq!(health.not_ready(), None);
+            status.recurs_at("A", "topic t [0]: it fails", at(half_seconds * 500));
+            status.settle_at(at(half_seconds * 500));
+        }
+        let reason = Some("Kafka: topic t [0]: it fails".to_owned());
+        assert_eq!(health.not_ready(), reason);
+        // Another one that passes does not hide it.
+        status.recurs_at("B", "b", at(27_000));
+        status.settle_at(at(27_900));
+        assert_eq!(health.not_ready(), reason);
+        status.settle_at(at(28_000));
+        assert_eq!(health.not_ready(), None);
     }
 }

@@ -9,10 +9,15 @@ use tributary_runtime::Problem;
 /// The last part of the two-part names that the source keeps for itself (`<prefix>.progress`, …).
 const INTERNAL: [&str; 4] = ["progress", "signals", "transaction", "message"];
 const DEAD_LETTER: &str = ".dead-letter";
+/// What the names of Debezium's heartbeat topics begin with, unless `topic.heartbeat.prefix` is set.
+const HEARTBEAT: &str = "__debezium-heartbeat.";
 
 /// The same, as librdkafka's `topic.blacklist`: regular expressions, separated by commas.
+///
+/// Names of more parts do not tell: `eu.shop.progress` is the prefix `eu.shop`'s, or the table `progress` of the schema
+/// `shop`. Such a topic is read, and what a source has written about itself is passed over (`flow/beside`).
 pub(crate) const BLACKLIST: &str =
-    r"^[^.]+\.(progress|signals|transaction|message)$,\.dead-letter$";
+    r"^[^.]+\.(progress|signals|transaction|message)$,\.dead-letter$,^__debezium-heartbeat\.";
 
 /// The longest name that Kafka accepts.
 const MAX_TOPIC_BYTES: usize = 249;
@@ -80,16 +85,18 @@ impl Subscription {
             .collect()
     }
 
+    /// The pattern or name that has a topic read.
+    pub(crate) fn matching(&self, topic: &str) -> Option<&str> {
+        let mut patterns = self.patterns.iter().map(String::as_str);
+        patterns.find(|pattern| is_read(pattern, topic))
+    }
+
     /// The patterns and names of which no topic is there.
     pub(crate) fn without_topic<'a>(&'a self, existing: &[&str]) -> Vec<&'a str> {
         self.patterns
             .iter()
             .map(String::as_str)
-            .filter(|pattern| {
-                !existing.iter().any(|topic| {
-                    !is_internal(topic) && matches(pattern.as_bytes(), topic.as_bytes())
-                })
-            })
+            .filter(|pattern| !existing.iter().any(|topic| is_read(pattern, topic)))
             .collect()
     }
 }
@@ -129,7 +136,13 @@ fn is_pattern(topic: &str) -> bool {
 
 fn is_internal(topic: &str) -> bool {
     let last = topic.split_once('.').map(|(_, rest)| rest);
-    topic.ends_with(DEAD_LETTER) || last.is_some_and(|last| INTERNAL.contains(&last))
+    topic.ends_with(DEAD_LETTER)
+        || topic.starts_with(HEARTBEAT)
+        || last.is_some_and(|last| INTERNAL.contains(&last))
+}
+
+fn is_read(pattern: &str, topic: &str) -> bool {
+    !is_internal(topic) && matches(pattern.as_bytes(), topic.as_bytes())
 }
 
 fn problem(topic: &str) -> Option<Problem> {
@@ -240,6 +253,7 @@ mod tests {
     fn a_table_may_have_the_name_of_an_internal_topic() {
         assert!(is_internal("shop.progress"));
         assert!(is_internal("shop.sink.dead-letter"));
+        assert!(is_internal("__debezium-heartbeat.eu.shop"));
         assert!(!is_internal("shop.catalog.progress"));
         assert!(Subscription::new(&["shop.signals".to_owned()]).is_err());
     }

@@ -5,13 +5,21 @@
     reason = "the helpers of tests panic on what must not happen"
 )]
 
+#[path = "sink/beside.rs"]
+mod beside;
+#[path = "sink/codecs.rs"]
+mod codecs;
 #[allow(dead_code, reason = "shared with other test binaries")]
 #[path = "sink/double.rs"]
 mod double;
 #[path = "sink/faults.rs"]
 mod faults;
+#[path = "sink/foreign.rs"]
+mod foreign;
 #[path = "sink/group.rs"]
 mod group;
+#[path = "sink/late_schemas.rs"]
+mod late_schemas;
 #[path = "sink/offsets.rs"]
 mod offsets;
 #[path = "sink/records.rs"]

@@ -9,22 +9,19 @@ use tributary_schemas::record::Op;
 use tributary_schemas::wire;
 
 use crate::flow::batch::{Batch, Entry, Source};
+use crate::flow::beside;
 use crate::flow::fault::{Part, RecordFault, place};
 use crate::flow::plans::Plans;
 use crate::flow::records::{Record, Records};
+use crate::flow::versions::{OlderThanOffsets, Versions};
 use tributary_runtime::{Error, Result};
 
-/// Where the versions of a partition's records come from. Decided by its first record, and never mixed:
-/// offsets and `seq` are no common order.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Versions {
-    /// No record seen yet.
-    #[default]
-    Open,
-    /// The header `tributary.seq`.
-    Header,
-    /// The offset + 1: a topic of another source.
-    Offset,
+/// What the records of a partition have told so far.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    versions: Versions,
+    /// Records that are none of a table were met, and said to be.
+    has_others: bool,
 }
 
 /// A batch, and the records that are not in it because they cannot be applied.
@@ -34,51 +31,183 @@ pub(crate) struct Coalesced {
     pub(crate) faults: Vec<RecordFault>,
 }
 
+/// What becomes of records.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// They are a batch.
+    Coalesced(Coalesced),
+    /// The records as they were: one of them says that a table of another source is empty, and what it means depends on
+    /// how many partitions the topic has.
+    NeedsPartitions(Records),
+}
+
 /// What a record asks for.
 enum Content {
-    Change(Entry),
-    /// Rows with a lower version are gone.
-    Below(u64),
+    Change(Decoded),
+    /// Rows with a lower version are gone: than this one, or than the record's.
+    Below(Option<u64>),
     /// The tombstone of such a record: it only tells compaction to forget it.
     Nothing,
 }
 
-/// Builds the batch. `plans` knows all schema ids of the records.
+/// A change whose version is not known yet.
+struct Decoded {
+    key: Option<Arc<KeyPlan>>,
+    /// `None` for a delete.
+    value: Option<Arc<ValuePlan>>,
+    commit_time_us: Option<i64>,
+}
+
+impl Decoded {
+    fn entry(self, record: usize, seq: u64) -> Entry {
+        Entry {
+            record,
+            seq,
+            key: self.key,
+            value: self.value,
+            commit_time_us: self.commit_time_us,
+        }
+    }
+}
+
+/// Builds the batch. `plans` knows all schema ids of the records; `partitions` is what the topic has, if that was asked for.
 ///
 /// # Errors
-/// Stop: the partition mixes records with and without `tributary.seq`.
+/// Stop: the records of a source follow those of another one, and are older than their offsets.
 pub(crate) fn coalesce(
     source: Arc<Source>,
     records: Records,
     plans: &Plans,
-    versions: &mut Versions,
-) -> Result<Coalesced> {
-    let mut faults = Vec::new();
-    let (entries, below) = {
-        let mut newest = Newest::with_capacity(records.len());
-        for (index, record) in records.iter().enumerate() {
-            let content = match versions.of(record, &source)? {
-                Ok(seq) => read(index, record, seq, plans),
-                Err(fault) => Err(fault),
-            };
-            match content {
-                Ok(Content::Change(entry)) => newest.add(record.key, entry),
-                Ok(Content::Below(below)) => newest.below = newest.below.max(Some(below)),
-                Ok(Content::Nothing) => {}
-                Err(fault) => faults.push(fault),
-            }
-        }
-        newest.finish()
+    history: &mut History,
+    partitions: Option<i32>,
+) -> Result<Outcome> {
+    let Some(found) = gather(&source, &records, plans, history, partitions)? else {
+        return Ok(Outcome::NeedsPartitions(records));
     };
     let next_offset = records.next_offset().unwrap_or(0);
     let batch = Batch {
         source,
         records,
-        entries,
-        below,
+        entries: found.entries,
+        below: found.below,
         next_offset,
     };
-    Ok(Coalesced { batch, faults })
+    let faults = found.faults;
+    Ok(Outcome::Coalesced(Coalesced { batch, faults }))
+}
+
+/// What is in the records.
+struct Found {
+    entries: Vec<Entry>,
+    below: Option<u64>,
+    faults: Vec<RecordFault>,
+}
+
+/// `None`: the number of partitions is needed.
+fn gather(
+    source: &Source,
+    records: &Records,
+    plans: &Plans,
+    history: &mut History,
+    partitions: Option<i32>,
+) -> Result<Option<Found>> {
+    let mut faults = Vec::new();
+    let mut newest = Newest::with_capacity(records.len());
+    for (index, record) in records.iter().enumerate() {
+        let read = match read(record, plans) {
+            Ok((Content::Nothing, _)) => continue,
+            Err(_) if beside::stands_beside(&source.partition.topic, record, plans) => {
+                history.passes_over(record, source);
+                continue;
+            }
+            read => read,
+        };
+        if let Ok((_, None)) = read
+            && history.versions == Versions::Open
+            && has_header(records, plans)
+        {
+            history.versions = Versions::Header;
+        }
+        let versioned = match read {
+            Ok((content, seq)) => {
+                let version = history.version(seq, record, source)?;
+                version.map(|version| (content, seq, version))
+            }
+            Err(fault) => Err(fault),
+        };
+        match versioned {
+            Ok((Content::Change(change), _, version)) => {
+                newest.add(record.key, change.entry(index, version));
+            }
+            Ok((Content::Below(below), Some(_), version)) => {
+                newest.is_below(below.unwrap_or(version));
+            }
+            // Offsets are an order within one partition only.
+            Ok((Content::Below(_), None, version)) => match partitions {
+                None => return Ok(None),
+                Some(1) => newest.is_below(version),
+                Some(count) => faults.push(RecordFault::truncate_of_a_part(record.offset, count)),
+            },
+            Ok((Content::Nothing, ..)) => {}
+            Err(fault) => faults.push(fault),
+        }
+    }
+    let (entries, below) = newest.finish();
+    Ok(Some(Found {
+        entries,
+        below,
+        faults,
+    }))
+}
+
+/// Whether one of the records that can be applied has a version of its own.
+fn has_header(records: &Records, plans: &Plans) -> bool {
+    records.iter().any(|record| {
+        let read = read(record, plans);
+        read.is_ok_and(|(content, seq)| seq.is_some() && !matches!(content, Content::Nothing))
+    })
+}
+
+impl History {
+    /// A record's version. The outer error stops the service, the inner one is the record's.
+    fn version(
+        &mut self,
+        seq: Option<u64>,
+        record: Record<'_>,
+        source: &Source,
+    ) -> Result<Result<u64, RecordFault>> {
+        let before = self.versions;
+        let version = self.versions.of(seq, record.offset);
+        if before == Versions::Offset && self.versions == Versions::Header {
+            tracing::warn!(
+                partition = %source.partition,
+                offset = record.offset,
+                "from here on the records have the header {}: before them, another producer wrote to the topic",
+                header::SEQ
+            );
+        }
+        version.map_err(|OlderThanOffsets| {
+            let place = place(&source.partition, record.offset);
+            Error::stop_msg(format_args!(
+                "{place}: the record has the header {}, and records before it lack it and have higher offsets, so they \
+                 have no common order",
+                header::SEQ
+            ))
+            .remedy("let one source only write to the topic, and begin again with a new topic")
+        })
+    }
+
+    fn passes_over(&mut self, record: Record<'_>, source: &Source) {
+        if !self.has_others {
+            self.has_others = true;
+            tracing::info!(
+                partition = %source.partition,
+                offset = record.offset,
+                "the topic holds what a source writes about itself, which is passed over; a pattern that ends in \
+                 .*.* behind the source's topic_prefix leaves such topics out"
+            );
+        }
+    }
 }
 
 /// The newest change per key. Keys are compared as bytes: those are a row's identity.
@@ -115,6 +244,10 @@ impl<'a> Newest<'a> {
         self.entries.push(Some(entry));
     }
 
+    fn is_below(&mut self, below: u64) {
+        self.below = self.below.max(Some(below));
+    }
+
     fn finish(self) -> (Vec<Entry>, Option<u64>) {
         let below = self.below;
         let entries = self.entries.into_iter().flatten();
@@ -123,95 +256,53 @@ impl<'a> Newest<'a> {
     }
 }
 
-impl Versions {
-    /// A record's version. The outer error stops the service, the inner one is the record's.
-    fn of(&mut self, record: Record<'_>, source: &Source) -> Result<Result<u64, RecordFault>> {
-        let seq = match record.seq_header(header::SEQ) {
-            Ok(seq) => seq,
-            Err(_) => {
-                return Ok(Err(RecordFault::malformed_header(
-                    record.offset,
-                    header::SEQ,
-                )));
-            }
-        };
-        let found = if seq.is_some() {
-            Self::Header
-        } else {
-            Self::Offset
-        };
-        match *self {
-            Self::Open => *self = found,
-            versions if versions == found => {}
-            _ => {
-                let place = place(&source.partition, record.offset);
-                let (this, others) = match found {
-                    Self::Header => ("has", "lack"),
-                    _ => ("lacks", "have"),
-                };
-                return Err(Error::stop_msg(format_args!(
-                    "{place}: the record {this} the header {}, and records before it {others} it, so they \
-                     have no common order",
-                    header::SEQ
-                ))
-                .remedy("let one source only write to the topic, and begin again with a new topic"));
-            }
-        }
-        let version = seq.or_else(|| u64::try_from(record.offset + 1).ok());
-        Ok(version
-            .ok_or_else(|| RecordFault::nothing_to_apply(record.offset, "the offset is negative")))
-    }
-}
-
-fn read(index: usize, record: Record<'_>, seq: u64, plans: &Plans) -> Result<Content, RecordFault> {
-    let below = record
-        .seq_header(header::BELOW)
-        .map_err(|_| RecordFault::malformed_header(record.offset, header::BELOW))?;
+/// What a record asks for, and its `seq`.
+fn read(record: Record<'_>, plans: &Plans) -> Result<(Content, Option<u64>), RecordFault> {
+    let header = |name| {
+        let found = record.seq_header(name);
+        found.map_err(|_| RecordFault::malformed_header(record.offset, name))
+    };
+    let seq = header(header::SEQ)?;
+    let below = header(header::BELOW)?;
     let key = match record.key {
         Some(key) => Some(read_key(record.offset, key, plans)?),
         None => None,
     };
     let Some(value) = record.value else {
-        return tombstone(index, record.offset, seq, key);
+        return Ok((tombstone(record.offset, key)?, seq));
     };
     let (plan, op, commit_time_us) = read_value(record.offset, value, plans)?;
-    let entry = |value| Entry {
-        record: index,
-        seq,
-        key: key.clone(),
-        value,
-        commit_time_us,
+    let content = match op {
+        Op::Truncate => Content::Below(below),
+        Op::Message => {
+            return Err(RecordFault::nothing_to_apply(
+                record.offset,
+                "the record is a logical message (op m), no change of a row",
+            ));
+        }
+        Op::Delete if key.is_none() => {
+            return Err(RecordFault::nothing_to_apply(
+                record.offset,
+                "the record is a delete without a key",
+            ));
+        }
+        Op::Delete | Op::Read | Op::Create | Op::Update => Content::Change(Decoded {
+            key,
+            value: (op != Op::Delete).then_some(plan),
+            commit_time_us,
+        }),
     };
-    match op {
-        Op::Truncate => Ok(Content::Below(below.unwrap_or(seq))),
-        Op::Message => Err(RecordFault::nothing_to_apply(
-            record.offset,
-            "the record is a logical message (op m), no change of a row",
-        )),
-        Op::Delete if key.is_none() => Err(RecordFault::nothing_to_apply(
-            record.offset,
-            "the record is a delete without a key",
-        )),
-        Op::Delete => Ok(Content::Change(entry(None))),
-        Op::Read | Op::Create | Op::Update => Ok(Content::Change(entry(Some(plan)))),
-    }
+    Ok((content, seq))
 }
 
-fn tombstone(
-    index: usize,
-    offset: i64,
-    seq: u64,
-    key: Option<Arc<KeyPlan>>,
-) -> Result<Content, RecordFault> {
+fn tombstone(offset: i64, key: Option<Arc<KeyPlan>>) -> Result<Content, RecordFault> {
     match key {
         None => Err(RecordFault::nothing_to_apply(
             offset,
             "the record has neither key nor value",
         )),
         Some(key) if key.is_truncate() => Ok(Content::Nothing),
-        Some(key) => Ok(Content::Change(Entry {
-            record: index,
-            seq,
+        Some(key) => Ok(Content::Change(Decoded {
             key: Some(key),
             value: None,
             commit_time_us: None,
@@ -221,7 +312,7 @@ fn tombstone(
 
 fn read_key(offset: i64, key: &[u8], plans: &Plans) -> Result<Arc<KeyPlan>, RecordFault> {
     let (id, body) =
-        wire::parse(key).ok_or_else(|| RecordFault::not_wire_format(offset, Part::Key))?;
+        wire::parse(key).ok_or_else(|| RecordFault::not_wire_format(offset, Part::Key, key))?;
     let plan = usable(plans.keys.get(&id), offset, Part::Key, id)?;
     plan.decode(body)
         .map_err(|error| RecordFault::corrupt(offset, Part::Key, id, &error))?;
@@ -231,8 +322,8 @@ fn read_key(offset: i64, key: &[u8], plans: &Plans) -> Result<Arc<KeyPlan>, Reco
 type ReadValue = (Arc<ValuePlan>, Op, Option<i64>);
 
 fn read_value(offset: i64, value: &[u8], plans: &Plans) -> Result<ReadValue, RecordFault> {
-    let (id, body) =
-        wire::parse(value).ok_or_else(|| RecordFault::not_wire_format(offset, Part::Value))?;
+    let (id, body) = wire::parse(value)
+        .ok_or_else(|| RecordFault::not_wire_format(offset, Part::Value, value))?;
     let plan = usable(plans.values.get(&id), offset, Part::Value, id)?;
     let envelope = plan
         .decode(body)

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use serde::de::IgnoredAny;
 use tributary_schemas::decode::{DecodeError, SchemaError};
+use tributary_schemas::header;
 
 use crate::topics::TopicPartition;
 use tributary_runtime::Error;
@@ -24,14 +26,56 @@ pub(crate) enum Part {
 
 const SET_ASIDE: &str = "or set on_error = \"dead-letter\" to put such records aside";
 
+/// The one remedy that begins with putting the record aside.
+const UNAPPLIED_TRUNCATE: &str = "set on_error = \"dead-letter\" to put the record aside, and delete from the target the \
+     rows that the table has no more; to have such records applied, give the topic one partition, and to have none, \
+     leave Debezium's skipped.operations at its default";
+
 impl RecordFault {
-    pub(crate) fn not_wire_format(offset: i64, part: Part) -> Self {
+    pub(crate) fn not_wire_format(offset: i64, part: Part, data: &[u8]) -> Self {
+        if is_json(data) {
+            return Self {
+                offset,
+                what: format!("the {part} is JSON, not Avro"),
+                remedy: match part {
+                    Part::Key => {
+                        "set the connector's key.converter to an Avro converter with the schema registry"
+                    }
+                    Part::Value => {
+                        "set the connector's value.converter to an Avro converter with the schema registry"
+                    }
+                },
+            };
+        }
         Self {
             offset,
             what: format!(
                 "the {part} is not in the Avro wire format (a zero byte, the schema's id in four bytes, the body)"
             ),
             remedy: "have all producers of the topic write Avro with the schema registry",
+        }
+    }
+
+    pub(crate) fn unversioned(offset: i64) -> Self {
+        Self {
+            offset,
+            what: format!(
+                "the record lacks the header {}, which records of the partition have, so that nothing says what of \
+                 the row is newer",
+                header::SEQ
+            ),
+            remedy: "let one source only write to the topic",
+        }
+    }
+
+    pub(crate) fn truncate_of_a_part(offset: i64, partitions: i32) -> Self {
+        Self {
+            offset,
+            what: format!(
+                "the record says that the table was emptied (op t), and the topic has {partitions} partitions, between \
+                 which nothing tells what was before that"
+            ),
+            remedy: UNAPPLIED_TRUNCATE,
         }
     }
 
@@ -86,8 +130,11 @@ impl RecordFault {
     /// The error that stops the service.
     pub(crate) fn into_error(self, partition: &TopicPartition) -> Error {
         let place = place(partition, self.offset);
-        Error::stop_msg(format_args!("{place}: {}", self.what))
-            .remedy(format!("{}, {SET_ASIDE}", self.remedy))
+        let error = Error::stop_msg(format_args!("{place}: {}", self.what));
+        if self.remedy == UNAPPLIED_TRUNCATE {
+            return error.remedy(self.remedy);
+        }
+        error.remedy(format!("{}, {SET_ASIDE}", self.remedy))
     }
 }
 
@@ -97,6 +144,12 @@ pub(crate) fn place(partition: &TopicPartition, offset: i64) -> String {
         "topic {} partition {} offset {offset}",
         partition.topic, partition.partition
     )
+}
+
+/// An object or a list: a text or a number alone may be anything.
+fn is_json(data: &[u8]) -> bool {
+    let first = data.iter().find(|byte| !byte.is_ascii_whitespace());
+    matches!(first, Some(b'{' | b'[')) && serde_json::from_slice::<IgnoredAny>(data).is_ok()
 }
 
 impl fmt::Display for Part {

@@ -1,6 +1,7 @@
 //! Decode plans by schema id: asked from the registry once per id, compiled once, shared by all partitions.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 use tokio::sync::OnceCell;
@@ -8,8 +9,14 @@ use tributary_schemas::decode::{KeyPlan, SchemaError, ValuePlan};
 use tributary_schemas::wire;
 
 use crate::flow::records::Records;
-use tributary_runtime::Result;
 use tributary_runtime::registry::Registry;
+use tributary_runtime::{Error, Result};
+
+/// How long the registry may take to know an id. What its replicas read is behind what one of them has registered, and a
+/// record may come in between.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// So many ids are remembered that the registry does not know: junk may have any number of them.
+const UNKNOWN_MAX: usize = 1_000;
 
 /// What an id stands for. A schema that is no plan stays one: ids are never given to another schema.
 type Compiled<P> = std::result::Result<Arc<P>, Arc<SchemaError>>;
@@ -27,6 +34,8 @@ pub(crate) struct SchemaCache {
     registry: Registry,
     keys: Cells<KeyPlan>,
     values: Cells<ValuePlan>,
+    /// Since when an id has been asked for in vain.
+    unknown: Mutex<AHashMap<u32, Instant>>,
 }
 
 #[derive(Debug)]
@@ -38,14 +47,15 @@ impl SchemaCache {
             registry,
             keys: Cells::new(),
             values: Cells::new(),
+            unknown: Mutex::default(),
         }
     }
 
-    /// Makes `plans` know every schema id of `records`. What the registry did not know is asked for again
-    /// in every batch.
+    /// Makes `plans` know every schema id of `records`, as far as the registry does. What it did not know is asked for
+    /// again in every batch.
     ///
     /// # Errors
-    /// The registry's: retry while it is away.
+    /// The registry's: retry while it is away, and while it may come to know an id.
     pub(crate) async fn complete(&self, plans: &mut Plans, records: &Records) -> Result<()> {
         plans.keys.retain(|_, plan| plan.is_some());
         plans.values.retain(|_, plan| plan.is_some());
@@ -68,7 +78,42 @@ impl SchemaCache {
                 last_value = Some(id);
             }
         }
-        Ok(())
+        self.await_unknown(plans, Instant::now())
+    }
+
+    /// All ids of the batch wait at the same time.
+    fn await_unknown(&self, plans: &Plans, now: Instant) -> Result<()> {
+        let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fresh = None;
+        for id in plans.unknown() {
+            let since = *unknown.entry(id).or_insert(now);
+            if now - since < PATIENCE {
+                fresh = Some(id);
+            }
+        }
+        if unknown.len() > UNKNOWN_MAX {
+            unknown.retain(|&id, &mut since| plans.lacks(id) || now - since < PATIENCE);
+        }
+        match fresh {
+            None => Ok(()),
+            Some(id) => Err(Error::retry_msg(format_args!(
+                "the schema registry does not know schema id {id}; it is given {} s",
+                PATIENCE.as_secs()
+            ))),
+        }
+    }
+}
+
+impl Plans {
+    fn unknown(&self) -> impl Iterator<Item = u32> {
+        let keys = self.keys.iter().filter(|(_, plan)| plan.is_none());
+        let values = self.values.iter().filter(|(_, plan)| plan.is_none());
+        keys.map(|(&id, _)| id).chain(values.map(|(&id, _)| id))
+    }
+
+    fn lacks(&self, id: u32) -> bool {
+        let key = self.keys.get(&id).is_some_and(Option::is_none);
+        key || self.values.get(&id).is_some_and(Option::is_none)
     }
 }
 
@@ -118,8 +163,48 @@ impl<P> Cells<P> {
             .await;
         match plan {
             Ok(plan) => Ok(Some(plan.clone())),
-            Err(None) => Ok(None),
+            Err(None) => {
+                // Whoever asks again makes another one: what is never known is not kept.
+                let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                cells.remove(&id);
+                Ok(None)
+            }
             Err(Some(error)) => Err(error.context(format!("ask the registry for schema id {id}"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tributary_runtime::Policy;
+    use tributary_runtime::registry::Registry;
+
+    use super::{PATIENCE, Plans, SchemaCache, UNKNOWN_MAX};
+
+    fn unknown(ids: std::ops::Range<u32>) -> Plans {
+        let mut plans = Plans::default();
+        plans.values.extend(ids.map(|id| (id, None)));
+        plans
+    }
+
+    #[test]
+    fn unknown_ids_are_waited_for_together_and_once() {
+        let cache = SchemaCache::new(Registry::new("http://127.0.0.1:1").unwrap());
+        let many = u32::try_from(UNKNOWN_MAX).unwrap() * 2;
+        let begin = Instant::now();
+        let first = cache.await_unknown(&unknown(0..many), begin).unwrap_err();
+        assert_eq!(first.policy(), Policy::Retry);
+        let later = begin + PATIENCE;
+        assert!(cache.await_unknown(&unknown(0..many), later).is_ok());
+        assert!(cache.await_unknown(&unknown(0..many), later).is_ok());
+        assert!(
+            cache
+                .await_unknown(&unknown(many..many + 1), later)
+                .is_err()
+        );
+        // Those that another batch had are forgotten.
+        assert_eq!(cache.unknown.lock().unwrap().len(), 1);
     }
 }

@@ -19,6 +19,7 @@ use crate::cluster::Cluster;
 use crate::group::commit::{self, Commits};
 use crate::group::holdings::{Holding, Holdings};
 use crate::group::member::{Member, PartitionOffset, Rebalance};
+use crate::group::suspects;
 use crate::metrics::{BUFFERED, BYTES, PARTITIONS, RECORDS};
 use crate::target::Target;
 use crate::topics::TopicPartition;
@@ -142,9 +143,11 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
             _ => {
                 let classified = kafka::classify(error);
                 if classified.policy() == Policy::Stop {
-                    return Err(classified.context(format!("read the topics: {reason}")));
+                    let unread = suspects::unread(&self.member, &self.holdings);
+                    let doing = format!("read the topics, {unread}: {reason}");
+                    return Err(classified.context(doing));
                 }
-                tracing::info!(reason, "Kafka reports an error that passes");
+                self.instance.status.recurs(&error.to_string(), &reason);
                 Ok(())
             }
         }
@@ -219,6 +222,7 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
         self.fetching
             .resume(&self.instance.budget, &self.member, &mut self.holdings)?;
         self.finish_revocation()?;
+        self.instance.status.settle();
         if self.commits.work(&self.member, &mut self.holdings) {
             gauge!(BUFFERED).set(self.instance.budget.held() as f64);
         }

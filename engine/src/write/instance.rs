@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::OnError;
 use crate::config::SinkConfig;
 use crate::flow::budget::Budget;
+use crate::flow::partition_counts::PartitionCounts;
 use crate::flow::plans::SchemaCache;
 use crate::status::Status;
 use crate::write::dead_letter::DeadLetters;
@@ -25,6 +26,7 @@ pub(crate) struct Instance<T> {
     pub(crate) config: SinkConfig,
     pub(crate) target: T,
     pub(crate) schemas: SchemaCache,
+    pub(crate) partition_counts: PartitionCounts,
     /// `None`: a record that cannot be applied stops the service.
     pub(crate) letters: Option<DeadLetters>,
     pub(crate) lease: Lease,
@@ -54,6 +56,7 @@ impl<T> Instance<T> {
         };
         Ok(Self {
             schemas: SchemaCache::new(Registry::new(&config.kafka.registry)?),
+            partition_counts: PartitionCounts::new(&config),
             letters,
             lease: Lease::new(),
             status: Status::new(context.health.clone(), GROUP),

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_runtime::{Error, Result};
 
 use crate::flow::batch::{Batch, Source};
-use crate::flow::coalesce::{Versions, coalesce};
+use crate::flow::coalesce::{Coalesced, History, Outcome, coalesce};
 use crate::flow::fault::RecordFault;
 use crate::flow::plans::Plans;
 use crate::flow::records::Records;
@@ -16,21 +16,28 @@ use crate::target::{Lane, Rejection, Target, WriteError, Written};
 use crate::write::attempts::Attempts;
 use crate::write::instance::Instance;
 
-/// A partition's part of a job.
+/// A partition's records, as received, and what its records have told before.
 #[derive(Debug)]
 pub(crate) struct Share {
     pub(crate) source: Arc<Source>,
-    pub(crate) versions: Versions,
+    pub(crate) history: History,
     pub(crate) records: Records,
 }
 
 /// What is to be written. An interrupted job gives it back as far as it has come.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    received: Vec<Share>,
+    batches: Vec<Batch>,
+    /// Beside each batch.
+    beside: Vec<Beside>,
+}
+
+/// What a partition's records have told, and those that cannot be applied.
 #[derive(Debug)]
-pub(crate) enum Work {
-    /// As received.
-    Received(Vec<Share>),
-    /// Coalesced: the batches, and beside each what became of its partition's versions and the records that cannot be applied.
-    Coalesced(Vec<Batch>, Vec<(Versions, Vec<RecordFault>)>),
+struct Beside {
+    history: History,
+    faults: Vec<RecordFault>,
 }
 
 /// A job to run. It shares nothing with others of its lane: no partition is in two.
@@ -52,49 +59,48 @@ pub(crate) struct Ended {
 }
 
 impl Work {
+    pub(crate) fn new(received: Vec<Share>) -> Self {
+        Self {
+            received,
+            ..Self::default()
+        }
+    }
+
+    fn sources(&self) -> impl Iterator<Item = &Arc<Source>> {
+        let received = self.received.iter().map(|share| &share.source);
+        received.chain(self.batches.iter().map(|batch| &batch.source))
+    }
+
     /// The partitions' numbers.
     pub(crate) fn partitions(&self) -> Vec<i32> {
-        match self {
-            Self::Received(parts) => parts
-                .iter()
-                .map(|part| part.source.partition.partition)
-                .collect(),
-            Self::Coalesced(batches, _) => batches
-                .iter()
-                .map(|batch| batch.partition().partition)
-                .collect(),
-        }
+        self.sources()
+            .map(|source| source.partition.partition)
+            .collect()
     }
 
     /// Bytes of the records.
     pub(crate) fn bytes(&self) -> usize {
-        match self {
-            Self::Received(parts) => parts.iter().map(|part| part.records.bytes()).sum(),
-            Self::Coalesced(batches, _) => batches.iter().map(Batch::bytes).sum(),
-        }
-    }
-
-    /// Leaves partitions out.
-    pub(crate) fn without(self, left: impl Fn(&Arc<Source>) -> bool) -> Self {
-        match self {
-            Self::Received(mut parts) => {
-                parts.retain(|part| !left(&part.source));
-                Self::Received(parts)
-            }
-            Self::Coalesced(batches, beside) => {
-                let kept = batches.into_iter().zip(beside);
-                let kept = kept.filter(|(batch, _)| !left(&batch.source));
-                let (batches, beside) = kept.unzip();
-                Self::Coalesced(batches, beside)
-            }
-        }
+        let received = self.received.iter().map(|share| share.records.bytes());
+        received.chain(self.batches.iter().map(Batch::bytes)).sum()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        match self {
-            Self::Received(parts) => parts.is_empty(),
-            Self::Coalesced(batches, _) => batches.is_empty(),
-        }
+        self.sources().next().is_none()
+    }
+
+    /// Leaves partitions out.
+    pub(crate) fn without(mut self, left: impl Fn(&Arc<Source>) -> bool) -> Self {
+        self.received.retain(|share| !left(&share.source));
+        let batches = self.batches.into_iter().zip(self.beside);
+        let kept = batches.filter(|(batch, _)| !left(&batch.source));
+        (self.batches, self.beside) = kept.unzip();
+        self
+    }
+
+    /// The batches that were written, and what the records of each partition have told by then.
+    pub(crate) fn written(self) -> impl Iterator<Item = (Batch, History)> {
+        let beside = self.beside.into_iter().map(|beside| beside.history);
+        self.batches.into_iter().zip(beside)
     }
 }
 
@@ -116,23 +122,19 @@ impl<T: Target> Job<T> {
             self.cancel.clone(),
         );
         let mut attempts = Attempts::new(&topic, &instance.status, &cancel);
-        if let Work::Received(parts) = &mut self.work {
-            for part in parts.iter() {
-                let plans = &mut self.plans;
-                while let Err(error) = attempts
-                    .unless_cancelled(instance.schemas.complete(plans, &part.records))
-                    .await?
-                {
-                    attempts.wait_after(error).await?;
-                }
+        while let Some(share) = self.work.received.last() {
+            let plans = &mut self.plans;
+            let completing = instance.schemas.complete(plans, &share.records);
+            match attempts.unless_cancelled(completing).await? {
+                Ok(()) => self.coalesce(&mut attempts).await?,
+                Err(error) => attempts.wait_after(error).await?,
             }
-            attempts.succeeded();
-            self.work = coalesce_all(std::mem::take(parts), &self.plans)?;
         }
-        let Work::Coalesced(batches, beside) = &mut self.work else {
-            return Err(Error::stop_msg("records were not coalesced"));
-        };
-        for (batch, (_, faults)) in batches.iter().zip(beside) {
+        attempts.succeeded();
+        let Work {
+            batches, beside, ..
+        } = &mut self.work;
+        for (batch, Beside { faults, .. }) in batches.iter().zip(beside) {
             while let Some(fault) = faults.first() {
                 put_aside(&instance, &mut attempts, batch, fault).await?;
                 faults.remove(0);
@@ -140,20 +142,46 @@ impl<T: Target> Job<T> {
         }
         write(&instance, &mut attempts, &*self.lane, batches).await
     }
-}
 
-fn coalesce_all(parts: Vec<Share>, plans: &Plans) -> Result<Work> {
-    let (mut batches, mut beside) = (Vec::new(), Vec::new());
-    for part in parts {
-        let count = part.records.len();
-        let mut versions = part.versions;
-        let coalesced = coalesce(part.source, part.records, plans, &mut versions)?;
-        let replaced = count - coalesced.batch.len() - coalesced.faults.len();
-        metrics::counter!(COALESCED).increment(replaced as u64);
-        batches.push(coalesced.batch);
-        beside.push((versions, coalesced.faults));
+    /// Coalesces what was received of one partition.
+    async fn coalesce(&mut self, attempts: &mut Attempts<'_>) -> Result<()> {
+        let mut partitions = None;
+        while let Some(Share {
+            source,
+            mut history,
+            records,
+        }) = self.work.received.pop()
+        {
+            let count = records.len();
+            let coalesced = coalesce(
+                Arc::clone(&source),
+                records,
+                &self.plans,
+                &mut history,
+                partitions,
+            );
+            match coalesced? {
+                Outcome::Coalesced(Coalesced { batch, faults }) => {
+                    let replaced = count - batch.len() - faults.len();
+                    metrics::counter!(COALESCED).increment(replaced as u64);
+                    self.work.batches.push(batch);
+                    self.work.beside.push(Beside { history, faults });
+                    return Ok(());
+                }
+                Outcome::NeedsPartitions(records) => self.work.received.push(Share {
+                    source,
+                    history,
+                    records,
+                }),
+            }
+            let asking = self.instance.partition_counts.of(&self.topic);
+            match attempts.unless_cancelled(asking).await? {
+                Ok(count) => partitions = Some(count),
+                Err(error) => attempts.wait_after(error).await?,
+            }
+        }
+        Ok(())
     }
-    Ok(Work::Coalesced(batches, beside))
 }
 
 /// Writes until it is done: refused records are put aside and the rest is written again.

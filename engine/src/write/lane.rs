@@ -19,7 +19,7 @@ use tributary_runtime::retry::Backoff;
 use tributary_runtime::{Error, Result};
 
 use crate::cluster::Cluster;
-use crate::flow::coalesce::Versions;
+use crate::flow::coalesce::History;
 use crate::flow::freshness::Freshness;
 use crate::flow::inbox::{Inbox, Taken};
 use crate::flow::plans::Plans;
@@ -75,7 +75,7 @@ struct Held {
     /// Its start is known.
     is_open: bool,
     is_leaving: bool,
-    versions: Versions,
+    history: History,
     freshness: Freshness,
     accepted: i64,
     durable: i64,
@@ -177,7 +177,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
             hold: Arc::clone(&hold),
             is_open: false,
             is_leaving: false,
-            versions: Versions::default(),
+            history: History::default(),
             freshness: Freshness::default(),
             accepted: 0,
             durable: 0,
@@ -246,19 +246,18 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
     }
 
     fn begin_received(&mut self, taken: Taken) {
-        let parts = taken.into_iter().filter_map(|(partition, records)| {
-            let Some(held) = self.held.get(&partition).filter(|held| !held.is_leaving) else {
-                self.inbox.release(records.bytes());
-                return None;
-            };
-            Some(Share {
-                source: Arc::clone(&held.hold.source),
-                versions: held.versions,
-                records,
-            })
-        });
-        let work = Work::Received(parts.collect());
-        self.begin(work);
+        let mut shares = Vec::new();
+        for (partition, records) in taken {
+            match self.held.get_mut(&partition) {
+                Some(held) if !held.is_leaving => shares.push(Share {
+                    source: Arc::clone(&held.hold.source),
+                    history: std::mem::take(&mut held.history),
+                    records,
+                }),
+                _ => self.inbox.release(records.bytes()),
+            }
+        }
+        self.begin(Work::new(shares));
     }
 
     /// Begins again what was interrupted, before anything newer of the same partitions.
@@ -305,7 +304,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
         match ended.outcome {
             Ok(written) => {
                 self.inbox.release(ended.work.bytes());
-                self.take_over(&ended.work, written);
+                self.take_over(ended.work, written);
             }
             Err(error) if error.is_interrupted() => self.unwritten.push_back(ended.work),
             Err(error) => {
@@ -315,20 +314,17 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
         }
     }
 
-    fn take_over(&mut self, work: &Work, written: Written) {
-        let Work::Coalesced(batches, beside) = work else {
-            return;
-        };
-        for (batch, (versions, _)) in batches.iter().zip(beside) {
+    fn take_over(&mut self, work: Work, written: Written) {
+        for (batch, history) in work.written() {
             // What was written for an earlier assignment says nothing of this one.
             let held = self.held.get_mut(&batch.partition().partition);
             let Some(held) = held.filter(|held| Arc::ptr_eq(&held.hold.source, &batch.source))
             else {
                 continue;
             };
-            held.versions = *versions;
+            held.history = history;
             held.accepted = held.accepted.max(batch.next_offset());
-            held.freshness.accepted(batch);
+            held.freshness.accepted(&batch);
             if written == Written::Durable && held.accepted == batch.next_offset() {
                 held.set_durable();
                 self.instance.changed.note(&held.hold);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tributary_engine::BatchConfig;
+use tributary_engine::{BatchConfig, OnError};
 
 use crate::double::Target;
 use crate::stage::{Stage, start};
@@ -164,4 +164,31 @@ async fn check_reports_all_that_is_missing_at_once() {
     );
     assert!(problems[1].starts_with("there is no topic 'loop-no.such.*' in Kafka"));
     assert!(problems[2].contains("registry"), "{}", problems[2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letter_topic_that_matches_topics() {
+    let stage = Stage::new("letters-match").await;
+    let topic = stage.topic("t");
+    stage.create(&topic, 1).await;
+    let letters = stage.topic("letters");
+    let pattern = format!("{}.*", stage.prefix);
+    let mut config = stage.config(&[&pattern]);
+    config.dead_letter_topic = Some(letters.clone());
+    assert_eq!(config.validate(), [], "nothing is put aside");
+    config.on_error = OnError::DeadLetter;
+    let expected = format!(
+        "the dead-letter topic '{letters}' matches '{pattern}' of `topics`: what is put aside would be read again; \
+         to do: give `dead_letter_topic` a name that ends in .dead-letter, which no pattern matches, or leave it out"
+    );
+    let problems: Vec<_> = config.validate().iter().map(ToString::to_string).collect();
+    assert_eq!(problems, [expected.as_str()]);
+    let error = start(config.clone(), Target::new()).stops().await;
+    assert_eq!(error.to_string(), expected);
+    config.topics = vec![topic, letters];
+    assert_eq!(config.validate().len(), 1);
+    // The remedy.
+    config.topics = vec![pattern];
+    config.dead_letter_topic = Some(stage.topic("letters.dead-letter"));
+    assert_eq!(config.validate(), []);
 }

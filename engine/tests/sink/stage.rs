@@ -117,7 +117,20 @@ impl Stage {
     }
 
     pub(crate) async fn create(&self, topic: &str, partitions: i32) {
-        let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        self.create_with(topic, partitions, &[]).await;
+    }
+
+    /// A topic with settings of its own.
+    pub(crate) async fn create_with(
+        &self,
+        topic: &str,
+        partitions: i32,
+        settings: &[(&str, &str)],
+    ) {
+        let topic = settings.iter().fold(
+            NewTopic::new(topic, partitions, TopicReplication::Fixed(1)),
+            |topic, (key, value)| topic.set(key, value),
+        );
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
         let created = self.admin.create_topics([&topic], &options).await.unwrap();
         created[0].as_ref().unwrap();
@@ -223,6 +236,22 @@ impl Stage {
         Outgoing {
             value: None,
             ..self.change('d', id, 0, seq)
+        }
+    }
+
+    /// A change as other sources write it: without a version.
+    pub(crate) fn foreign(&self, op: char, id: i64, number: i64) -> Outgoing {
+        Outgoing {
+            headers: Vec::new(),
+            ..self.change(op, id, number, 1)
+        }
+    }
+
+    /// A truncate as Debezium writes it: without a key.
+    pub(crate) fn foreign_truncate(&self) -> Outgoing {
+        Outgoing {
+            key: None,
+            ..self.foreign('t', 0, 0)
         }
     }
 

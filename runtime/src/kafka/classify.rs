@@ -13,7 +13,7 @@ struct Row {
 
 /// The table. What is not here passes by itself: brokers away, time-outs, elections, rebalances. docs/operations.md has the
 /// same rows for whoever reads a message.
-const STOPS: [Row; 8] = [
+const STOPS: [Row; 10] = [
     Row {
         codes: &[
             Code::Authentication,
@@ -57,6 +57,22 @@ const STOPS: [Row; 8] = [
     Row {
         codes: &[Code::MessageSizeTooLarge],
         remedy: Some("raise the topic's max.message.bytes"),
+    },
+    // librdkafka skips what it cannot read and goes on behind it, or asks for it again for ever.
+    Row {
+        codes: &[Code::NotImplemented],
+        remedy: Some(
+            "the topic is in a form that this version cannot read (a codec, or a message format, of later years): run a newer one, \
+         or have the topic written with gzip, snappy, lz4, zstd or uncompressed",
+        ),
+    },
+    Row {
+        codes: &[Code::BadMessage, Code::BadCompression],
+        remedy: Some(
+            "the records are damaged where the broker keeps them: let another replica lead the partition \
+         (kafka-leader-election.sh), or, if none is whole, delete the topic and let its source write it again \
+         (docs/operations.md, 'Gaps')",
+        ),
     },
     // Settings that a broker or the client refuses, versions that do not fit, positions that are not there, and a client that
     // is beyond repair.
@@ -157,6 +173,8 @@ mod tests {
                 "on its transactional id",
             ),
             (Code::UnknownTopicOrPartition, "create the topic"),
+            (Code::NotImplemented, "run a newer one"),
+            (Code::BadCompression, "another replica"),
         ] {
             let error = classify(&KafkaError::MetadataFetch(code));
             assert_eq!(error.policy(), Policy::Stop, "{code:?}");

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use tributary_schemas::decode::{KeyPlan, ValuePlan};
 use tributary_schemas::{header, wire};
 
-use super::{Coalesced, Versions, coalesce};
+use super::{Coalesced, History, Outcome, coalesce};
 use crate::flow::batch::{Action, Source};
 use crate::flow::plans::Plans;
 use crate::flow::records::Records;
@@ -63,7 +63,14 @@ impl Log {
         self.raw(Some(&key(id)), None, &[(header::SEQ, seq)])
     }
 
-    fn coalesce(self, versions: &mut Versions) -> Result<Coalesced> {
+    fn coalesce(self, history: &mut History) -> Result<Coalesced> {
+        match self.coalesce_of(history, Some(1))? {
+            Outcome::Coalesced(coalesced) => Ok(coalesced),
+            Outcome::NeedsPartitions(_) => panic!("it has them"),
+        }
+    }
+
+    fn coalesce_of(self, history: &mut History, partitions: Option<i32>) -> Result<Outcome> {
         let topic = "shop.s.t".to_owned();
         let source = Arc::new(Source {
             table: table_of(&topic),
@@ -72,12 +79,12 @@ impl Log {
                 partition: 3,
             },
         });
-        coalesce(source, self.records, &plans(), versions)
+        coalesce(source, self.records, &plans(), history, partitions)
     }
 
     /// What is left: `<letter><id>@<seq>`, with U(psert), A(ppend), D(elete).
     fn changes(self) -> (Vec<String>, Option<u64>, Vec<String>) {
-        let coalesced = self.coalesce(&mut Versions::default()).unwrap();
+        let coalesced = self.coalesce(&mut History::default()).unwrap();
         let changes = coalesced.batch.changes().map(|change| {
             let letter = match change.action {
                 Action::Upsert(_) => 'U',
@@ -198,19 +205,46 @@ fn a_foreign_topic_is_versioned_by_offset_and_truncated_at_the_record() {
 }
 
 #[test]
-fn mixed_versions_stop_the_partition() {
-    let mut versions = Versions::default();
-    let first = Log::new().change('c', 1, 10).coalesce(&mut versions);
-    assert_eq!(first.unwrap().batch.len(), 1);
+fn a_foreign_truncate_is_applied_to_one_partition_only() {
+    let log = || {
+        Log::new()
+            .raw(Some(&key(1)), Some(&value('c', 1)), &[])
+            .raw(None, Some(&value('t', 0)), &[])
+            .raw(Some(&key(2)), Some(&value('c', 2)), &[])
+    };
+    let mut history = History::default();
+    let Outcome::NeedsPartitions(records) = log().coalesce_of(&mut history, None).unwrap() else {
+        panic!("nobody has said how many partitions there are");
+    };
+    assert_eq!(records.len(), 3);
+    let Outcome::Coalesced(several) = log().coalesce_of(&mut history, Some(2)).unwrap() else {
+        panic!("it has them");
+    };
+    assert_eq!(several.batch.below(), None);
+    assert_eq!(several.batch.len(), 2);
+    assert_eq!(several.faults[0].offset, 1);
+}
+
+#[test]
+fn what_is_put_aside_says_nothing_about_versions() {
+    let mut history = History::default();
+    let first = Log::new().raw(Some(b"junk"), Some(b"not avro"), &[]);
+    assert_eq!(first.coalesce(&mut history).unwrap().faults.len(), 1);
     let second = Log::new()
+        .change('c', 1, 10)
+        .raw(Some(b"junk"), Some(b"not avro"), &[])
         .raw(Some(&key(1)), Some(&value('c', 1)), &[])
-        .coalesce(&mut versions);
-    assert_eq!(
-        second.unwrap_err().to_string(),
-        "topic shop.s.t partition 3 offset 0: the record lacks the header tributary.seq, and records before it \
-         have it, so they have no common order; to do: let one source only write to the topic, and begin again \
-         with a new topic"
-    );
+        .change('c', 2, 11);
+    let second = second.coalesce(&mut history).unwrap();
+    assert_eq!(second.batch.len(), 2);
+    let offsets: Vec<_> = second.faults.iter().map(|fault| fault.offset).collect();
+    assert_eq!(offsets, [1, 2]);
+    // After a restart, a stranger comes first.
+    let third = Log::new()
+        .raw(Some(&key(1)), Some(&value('c', 1)), &[])
+        .change('c', 2, 12);
+    let third = third.coalesce(&mut History::default()).unwrap();
+    assert_eq!((third.batch.len(), third.faults[0].offset), (1, 0));
 }
 
 #[test]
@@ -231,7 +265,7 @@ fn what_cannot_be_applied_is_a_fault_of_its_own() {
     let (changes, _, faults) = log.changes();
     assert_eq!(changes, ["U2@6"]);
     let expected = [
-        "the value is not in the Avro wire format (a zero byte, the schema's id in four bytes, the body)",
+        "the value is JSON, not Avro",
         "the key is not in the Avro wire format (a zero byte, the schema's id in four bytes, the body)",
         "the value's schema id 99 is unknown to the schema registry",
         "the value's schema id 4 cannot be used: 't.Key' is not a Debezium change event envelope",
@@ -252,7 +286,7 @@ fn refused_records_are_taken_out_of_the_batch() {
         .change('c', 1, 10)
         .change('c', 2, 11)
         .change('c', 3, 12);
-    let mut batch = log.coalesce(&mut Versions::default()).unwrap().batch;
+    let mut batch = log.coalesce(&mut History::default()).unwrap().batch;
     assert!(batch.has(1) && !batch.has(7));
     batch.remove(1);
     let offsets: Vec<_> = batch.changes().map(|change| change.offset).collect();
