@@ -23,6 +23,7 @@ mod nodes;
 mod service;
 mod suspects;
 mod sweep;
+mod target;
 
 pub use config::{Config, ElasticConfig};
 pub use destination::{Elastic, ElasticWriter};
