@@ -15,6 +15,7 @@ use crate::failure;
 use crate::found::{self, FORMAT, Found};
 use crate::naming;
 use crate::suspects::Suspects;
+use crate::target::WriteTarget;
 
 /// How many row types are kept compiled: old and new ones alternate only while a change of schema passes.
 const PLANS: usize = 8;
@@ -32,16 +33,9 @@ pub(crate) struct Index {
     settings: Map<String, Value>,
     live: Mutex<Option<Found>>,
     /// Where writes go, once that was seen to be an index of ours.
-    target: StdMutex<Option<Target>>,
+    target: WriteTarget,
     suspects: Suspects,
     plans: StdMutex<Vec<Arc<DocumentPlan>>>,
-}
-
-/// The index that writes go to. Another one, also one of the same name, is another generation, from 1.
-#[derive(Debug, Clone)]
-struct Target {
-    name: Arc<str>,
-    generation: u64,
 }
 
 impl Index {
@@ -52,7 +46,7 @@ impl Index {
             topic: topic.to_owned(),
             settings: settings(config),
             live: Mutex::new(None),
-            target: StdMutex::new(None),
+            target: WriteTarget::default(),
             suspects: Suspects::default(),
             plans: StdMutex::new(Vec::new()),
         }
@@ -69,7 +63,7 @@ impl Index {
 
     /// The name of the index that writes go to, as far as is known.
     pub(crate) fn target_name(&self) -> Option<Arc<str>> {
-        self.target().map(|target| target.name)
+        self.target.get().map(|target| target.name)
     }
 
     /// The compiled form of a row type.
@@ -94,7 +88,7 @@ impl Index {
         let mut live = self.live.lock().await;
         *live = self.look_up().await?;
         Ok(live.as_ref().map(|found| {
-            self.set_target(&found.write_index);
+            self.target.set(&found.write_index);
             found.write_index.clone()
         }))
     }
@@ -105,7 +99,7 @@ impl Index {
     /// # Errors
     /// As [`Index::find`].
     pub(crate) async fn prepare(&self, plans: &[Arc<DocumentPlan>]) -> Result<Arc<str>> {
-        if let Some(target) = self.target()
+        if let Some(target) = self.target.get()
             && plans.iter().all(|plan| plan.is_mapped(target.generation))
         {
             return Ok(target.name);
@@ -115,7 +109,7 @@ impl Index {
         let mut live = self.live.lock().await;
         let found = self.found_or_made(&mut live, properties).await?;
         loop {
-            let target = self.set_target(&found.write_index);
+            let target = self.target.set(&found.write_index);
             for plan in plans
                 .iter()
                 .filter(|plan| !plan.is_mapped(target.generation))
@@ -159,40 +153,9 @@ impl Index {
                 "the alias was moved by somebody else, to another index of ours: rows go there from now on. Rows that were written to the one before after they had been copied are only there: if that may be, start with another `name` and `index_prefix`"
             );
         }
-        self.set_target(&found.write_index);
+        self.target.set(&found.write_index);
         *live = Some(found);
         Ok(())
-    }
-
-    fn target(&self) -> Option<Target> {
-        let target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
-        target.clone()
-    }
-
-    /// Writes go to the index `name`. A change of it begins a generation.
-    fn set_target(&self, name: &str) -> Target {
-        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
-        match target.as_ref() {
-            Some(known) if *known.name == *name => known.clone(),
-            known => {
-                let generation = known.map_or(0, |known| known.generation) + 1;
-                let new = Target {
-                    name: name.into(),
-                    generation,
-                };
-                target.insert(new).clone()
-            }
-        }
-    }
-
-    /// An index was made: it has what it was made with, also if one of its name was there before.
-    fn begin_generation(&self, name: &str) {
-        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
-        let generation = target.as_ref().map_or(0, |known| known.generation) + 1;
-        *target = Some(Target {
-            name: name.into(),
-            generation,
-        });
     }
 
     async fn found_or_made<'l>(
@@ -283,7 +246,7 @@ impl Index {
             return Ok(found);
         }
         reply.json(&doing)?;
-        self.begin_generation(&index);
+        self.target.begin(&index);
         tracing::info!(
             index,
             alias = self.alias,

@@ -15,6 +15,7 @@ mod failure;
 mod found;
 mod id;
 mod index;
+mod lane;
 mod mapping;
 mod metric;
 mod naming;
@@ -25,8 +26,8 @@ mod sweep;
 mod target;
 
 pub use config::{Config, ElasticConfig};
+pub use lane::{Elastic, ElasticLane};
 pub use service::ElasticSink;
-pub use target::{Elastic, ElasticLane};
 
 #[cfg(test)]
 mod tests;

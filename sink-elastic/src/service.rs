@@ -4,7 +4,7 @@ use tributary_runtime::cli::{Context, Service};
 use tributary_runtime::{Error, Problem, Result, telemetry};
 
 use crate::config::Config;
-use crate::target::Elastic;
+use crate::lane::Elastic;
 use crate::{check, metric};
 
 /// `tributary-sink-elastic`.

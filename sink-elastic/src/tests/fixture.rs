@@ -13,7 +13,7 @@ use tributary_runtime::Error;
 use tributary_schemas::record::{Datum, Field, FieldType, Origin, RecordType};
 
 use crate::config::ElasticConfig;
-use crate::target::{Elastic, ElasticLane};
+use crate::lane::{Elastic, ElasticLane};
 
 /// A topic that no other test has, its index, and a plain HTTP client beside the product's.
 pub(super) struct Fixture {

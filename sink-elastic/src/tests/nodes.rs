@@ -8,7 +8,7 @@ use tributary_schemas::record::{Datum, FieldType};
 use super::fixture::{Fixture, config, record_type, target_error, text_key, upsert};
 use super::proxy::Proxy;
 use crate::config::Config;
-use crate::target::Elastic;
+use crate::lane::Elastic;
 use crate::{ElasticLane, check};
 
 /// A topic whose target has these nodes.
