@@ -1,11 +1,39 @@
-//! What the engine asks of Kafka about partitions, beside what a member of the group gets.
+//! What the engine asks of Kafka about topics and partitions, beside what a member of the group gets.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tributary_runtime::Result;
 
 use crate::topics::TopicPartition;
 
-/// Answers about partitions.
+/// A topic, as its brokers describe it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TopicFacts {
+    /// As Kafka prints it; `None` where the brokers know no ids.
+    pub(crate) id: Option<String>,
+    pub(crate) partitions: i32,
+    /// How long a compacted topic keeps tombstones; `None` for one that is not compacted.
+    pub(crate) tombstones_live: Option<Duration>,
+}
+
+/// Answers about topics and partitions.
 pub(crate) trait Cluster: Clone + Send + Sync + 'static {
+    /// The topic; `None` where there is none.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses.
+    fn topic(&self, topic: &str) -> impl Future<Output = Result<Option<TopicFacts>>> + Send;
+
+    /// The ids of those of these topics that exist.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses.
+    fn ids(
+        &self,
+        topics: &[String],
+    ) -> impl Future<Output = Result<BTreeMap<String, Option<String>>>> + Send;
+
     /// The first offset that the log still has, and the one that comes next.
     ///
     /// # Errors
@@ -21,4 +49,14 @@ pub(crate) trait Cluster: Clone + Send + Sync + 'static {
         &self,
         partition: &TopicPartition,
     ) -> impl Future<Output = Result<Option<i64>>> + Send;
+
+    /// Commits an offset, whatever the group had.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses.
+    fn commit(
+        &self,
+        partition: &TopicPartition,
+        offset: i64,
+    ) -> impl Future<Output = Result<()>> + Send;
 }

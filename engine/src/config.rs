@@ -37,6 +37,9 @@ macro_rules! sink_config {
             /// the first part of the first topic's name as prefix. It is created if missing.
             #[serde(default)]
             pub dead_letter_topic: Option<String>,
+            /// What to do with a target that does not fit its log any more.
+            #[serde(default)]
+            pub on_unfit_target: $crate::config::OnUnfitTarget,
             $($(#[$section_doc])* pub $section: $type,)*
         }
 
@@ -54,6 +57,7 @@ macro_rules! sink_config {
                     batch: self.batch,
                     on_error: self.on_error,
                     dead_letter_topic: self.dead_letter_topic.clone(),
+                    on_unfit_target: self.on_unfit_target,
                 }
             }
         }
@@ -115,6 +119,18 @@ pub enum OnError {
     Stop,
     /// The record goes to the dead-letter topic, and the service goes on.
     DeadLetter,
+}
+
+/// What to do with a target that does not fit its log any more: the topic was deleted and made again, deletes may have been
+/// missed, or what the target keeps of its own is lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnUnfitTarget {
+    /// The service stops with a message that says why.
+    #[default]
+    Stop,
+    /// The target is dropped, and built again from the beginning of the log.
+    Rebuild,
 }
 
 impl SinkConfig {

@@ -5,4 +5,6 @@ mod holdings;
 pub(crate) mod member;
 pub(crate) mod membership;
 pub(crate) mod poll;
+pub(crate) mod queries;
 mod suspects;
+pub(crate) mod topic_watch;

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::SinkConfig;
 use crate::group::membership::Membership;
 use crate::group::poll::{Poll, SHUTDOWN_WAIT};
+use crate::group::queries::Queries;
+use crate::group::topic_watch;
 use crate::metrics;
 use crate::target::Target;
 use crate::topics::Subscription;
@@ -35,14 +38,27 @@ pub async fn run<T: Target>(config: SinkConfig, target: T, context: &Context) ->
         Subscription::new(&config.topics).map_err(|_| Error::stop_msg("`topics`"))?;
     metrics::describe();
     let _inside = context.gate.enter("the engine");
-    let member = Membership::join(&config, &subscription)?;
-    let instance = Arc::new(Instance::new(config, target, context)?);
+    let target = Arc::new(target);
+    loop {
+        let instance = Instance::new(config.clone(), Arc::clone(&target), context)?;
+        let instance = Arc::new(instance);
+        live(&instance, &subscription).await?;
+        if !instance.failure.starts_over() || context.shutdown.is_cancelled() {
+            return Ok(());
+        }
+    }
+}
+
+/// One membership in the group, from joining to leaving.
+async fn live<T: Target>(instance: &Arc<Instance<T>>, subscription: &Subscription) -> Result<()> {
     // A caller that drops this future ends the thread as well.
     let stop = instance.failure.stop.clone();
     let _end_with_the_future = stop.clone().drop_guard();
-
-    let queries = member.queries();
-    let poll = Poll::new(Arc::clone(&instance), member, queries, Handle::current());
+    let member = Membership::join(&instance.config, subscription)?;
+    let queries = Queries::new(&instance.config, &member)?;
+    let watching = topic_watch::watch(Arc::clone(instance), queries.clone());
+    let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
+    let poll = Poll::new(Arc::clone(instance), member, queries, Handle::current());
     let (ended, end) = oneshot::channel();
     std::thread::Builder::new()
         .name("sink-poll".to_owned())

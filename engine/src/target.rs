@@ -5,6 +5,7 @@ use std::future::Future;
 use tributary_runtime::Error;
 
 use crate::flow::batch::Batch;
+use crate::mark::{Known, Mark, Note};
 use crate::topics::TableName;
 
 /// A target that one sink service keeps equal to its topics.
@@ -31,12 +32,40 @@ pub trait Lane: Send + Sync + 'static {
     /// How many writes may be under way together, at most.
     fn width(&self) -> usize;
 
-    /// Prepares a partition that was just assigned, and says where to begin. Called again at every new assignment. A target
+    /// What the target knows of itself, asked anew.
+    ///
+    /// # Errors
+    /// By policy: tried again with back-off, or the service stops.
+    fn known(&self) -> impl Future<Output = Result<Known, Error>> + Send;
+
+    /// Begins a generation with this mark, where there is no target yet. Another instance may be faster: then nothing is done.
+    ///
+    /// # Errors
+    /// By policy.
+    fn begin(&self, mark: &Mark) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Adds notes to the mark, if the target still is of this generation; whether it is.
+    ///
+    /// # Errors
+    /// By policy.
+    fn note(
+        &self,
+        generation: &str,
+        notes: &[Note],
+    ) -> impl Future<Output = Result<bool, Error>> + Send;
+
+    /// Drops the target, if it still is of this generation, and all that is kept of it.
+    ///
+    /// # Errors
+    /// By policy.
+    fn discard(&self, generation: Option<&str>) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Prepares a partition that was just assigned, and says where it stands. Called again at every new assignment. A target
     /// that keeps its own offsets fences earlier holders of the partition here.
     ///
     /// # Errors
     /// By policy: tried again with back-off, or the service stops.
-    fn take(&self, partition: i32) -> impl Future<Output = Result<Start, Error>> + Send;
+    fn take(&self, partition: i32) -> impl Future<Output = Result<Stand, Error>> + Send;
 
     /// Writes batches, each of another partition. Must be idempotent: after an error the engine repeats them, with the
     /// same records or fewer, and perhaps without some of the partitions.
@@ -53,15 +82,15 @@ pub trait Lane: Send + Sync + 'static {
     fn settle(&self) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
-/// Where reading a partition begins.
+/// How far a target has come with a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// At the consumer group's committed offset; at the beginning where the group has none.
-    Committed,
-    /// At this offset: the target keeps its own.
+pub enum Stand {
+    /// As far as the consumer group has committed: the target keeps no offsets.
+    AsTheGroup,
+    /// Everything below this offset is in it.
     At(i64),
-    /// At the beginning, whatever the group has committed.
-    Beginning,
+    /// It keeps offsets, and has none of this partition.
+    Nowhere,
 }
 
 /// What has become of batches. Only what is durable moves the consumer group.

@@ -5,6 +5,6 @@ pub mod dead_letter;
 pub(crate) mod hold;
 pub(crate) mod instance;
 mod job;
+pub(crate) mod judge;
 pub(crate) mod lane;
 pub(crate) mod lease;
-pub(crate) mod start;

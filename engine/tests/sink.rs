@@ -16,6 +16,8 @@ mod double;
 mod faults;
 #[path = "sink/foreign.rs"]
 mod foreign;
+#[path = "sink/generations.rs"]
+mod generations;
 #[path = "sink/group.rs"]
 mod group;
 #[path = "sink/late_schemas.rs"]

@@ -130,10 +130,10 @@ pub(crate) fn blocked(alias: &str, what: &str) -> Error {
     ))
 }
 
-/// The alias is gone while the service runs: new rows alone would make an index that lacks all older ones.
+/// The alias is gone while the service runs. New rows alone would make an index that lacks all older ones: it is built again from the
+/// beginning of the topic, once the engine of the sink has seen that it is gone.
 pub(crate) fn vanished(alias: &str) -> Error {
-    Error::stop_msg(format_args!("the alias '{alias}' is gone, or its index"))
-        .remedy("start the service with another `name`: it builds the index again from the beginning of the topic")
+    Error::retry_msg(format_args!("the alias '{alias}' is gone, or its index"))
 }
 
 /// The alias leads to `target`, and still what is written to it ends up in `other`.

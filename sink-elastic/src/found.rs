@@ -1,10 +1,11 @@
 //! What stands behind an alias, as the engine describes it.
 
 use serde_json::{Map, Value};
+use tributary_engine::Mark;
 use tributary_runtime::{Error, Result};
 
-/// The version of what an index of ours says of itself (`_meta`).
-pub(crate) const FORMAT: u64 = 1;
+use crate::mark::{self, FORMAT};
+
 /// `index.gc_deletes` below this is raised.
 const GC_DELETES_SECONDS: f64 = 3600.0;
 
@@ -12,7 +13,9 @@ const GC_DELETES_SECONDS: f64 = 3600.0;
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) write_index: String,
-    /// The mapping's top-level `properties`.
+    /// What it says of the log that it was made from; `None` for an index of an older version of ours.
+    pub(crate) mark: Option<Mark>,
+    /// The mapping's top-level `properties`, without those that carry notes.
     pub(crate) properties: Map<String, Value>,
     /// Whether `index.gc_deletes` is at least an hour.
     pub(crate) remembers_deletes: bool,
@@ -22,9 +25,14 @@ pub(crate) struct Found {
 
 impl Found {
     /// The index that was just made with all that it needs.
-    pub(crate) const fn created(write_index: String, properties: Map<String, Value>) -> Self {
+    pub(crate) const fn created(
+        write_index: String,
+        mark: Option<Mark>,
+        properties: Map<String, Value>,
+    ) -> Self {
         Self {
             write_index,
+            mark,
             properties,
             remembers_deletes: true,
             async_translog: false,
@@ -42,21 +50,35 @@ impl Found {
             return Err(foreign(alias, "is an index, not an alias"));
         }
         let (write_index, index) = write_index(indices, alias)?;
-        check_owner(index, write_index, alias, topic)?;
+        let ours = owner(index, write_index, alias, topic)?;
+        let mut properties = index
+            .pointer("/mappings/properties")
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default();
+        let mark = mark::read(ours, &properties);
+        properties.retain(|name, _| !mark::is_note(name));
         let setting = |name: &str| index.pointer(&format!("/settings/{name}"))?.as_str();
         Ok(Self {
             write_index: write_index.clone(),
-            properties: index
-                .pointer("/mappings/properties")
-                .and_then(Value::as_object)
-                .cloned()
-                .unwrap_or_default(),
+            mark,
+            properties,
             remembers_deletes: setting("index.gc_deletes")
                 .and_then(seconds)
                 .is_some_and(|seconds| seconds >= GC_DELETES_SECONDS),
             async_translog: setting("index.translog.durability")
                 .is_some_and(|durability| durability.eq_ignore_ascii_case("async")),
         })
+    }
+
+    /// Which generation it is, as far as it says so.
+    pub(crate) fn generation(&self) -> Option<&str> {
+        self.mark.as_ref().map(|mark| mark.generation.as_str())
+    }
+
+    /// How many partitions may leave notes in it.
+    pub(crate) fn partitions(&self) -> i32 {
+        self.mark.as_ref().map_or(0, |mark| mark.partitions)
     }
 
     /// Those of `properties` that the index does not map.
@@ -126,6 +148,7 @@ fn missing_inside(mapped: &Value, wanted: &Value) -> Option<Value> {
     let wanted = wanted.get("properties")?.as_object()?;
     let inner = Found::created(
         String::new(),
+        None,
         mapped.get("properties")?.as_object()?.clone(),
     );
     let missing = inner.missing(wanted);
@@ -154,7 +177,8 @@ fn write_index<'a>(
     })
 }
 
-fn check_owner(index: &Value, name: &str, alias: &str, topic: &str) -> Result<()> {
+/// What an index says of itself.
+fn owner<'a>(index: &'a Value, name: &str, alias: &str, topic: &str) -> Result<&'a Value> {
     let Some(ours) = index.pointer("/mappings/_meta/tributary") else {
         return Err(foreign(
             alias,
@@ -168,11 +192,11 @@ fn check_owner(index: &Value, name: &str, alias: &str, topic: &str) -> Result<()
         ));
     }
     match ours.get("format").and_then(Value::as_u64) {
-        Some(FORMAT) => Ok(()),
+        Some(0..=FORMAT) => Ok(ours),
         format => Err(Error::stop_msg(format_args!(
             "the index '{name}' has the format {format:?}, this version writes {FORMAT}"
         ))
-        .remedy("run the version that made the index, or delete it and start with another `name`")),
+        .remedy("run the version that made the index, or delete it: it is built again then")),
     }
 }
 

@@ -1,10 +1,12 @@
 //! A topic's index behind its alias: found, made, and kept in step with the row types.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
+use tributary_engine::{Known, Mark, Note};
 use tributary_runtime::{Policy, Result, ResultExt};
 use tributary_schemas::record::RecordType;
 
@@ -12,7 +14,8 @@ use crate::client::{Client, Content, Reply};
 use crate::config::ElasticConfig;
 use crate::document::DocumentPlan;
 use crate::failure;
-use crate::found::{self, FORMAT, Found};
+use crate::found::{self, Found};
+use crate::mark;
 use crate::naming;
 use crate::suspects::Suspects;
 use crate::target::WriteTarget;
@@ -32,6 +35,8 @@ pub(crate) struct Index {
     topic: String,
     settings: Map<String, Value>,
     live: Mutex<Option<Found>>,
+    /// The highest number of an index behind the alias that was seen.
+    last_number: AtomicU32,
     /// Where writes go, once that was seen to be an index of ours.
     target: WriteTarget,
     suspects: Suspects,
@@ -46,6 +51,7 @@ impl Index {
             topic: topic.to_owned(),
             settings: settings(config),
             live: Mutex::new(None),
+            last_number: AtomicU32::new(0),
             target: WriteTarget::default(),
             suspects: Suspects::default(),
             plans: StdMutex::new(Vec::new()),
@@ -93,8 +99,7 @@ impl Index {
         }))
     }
 
-    /// Makes sure that the alias has an index behind it, and that this maps the columns of `plans`; makes one where there is
-    /// none. Returns the name of the index that is fit for them.
+    /// Makes sure that the index behind the alias maps the columns of `plans`. Returns its name.
     ///
     /// # Errors
     /// As [`Index::find`].
@@ -104,10 +109,8 @@ impl Index {
         {
             return Ok(target.name);
         }
-        let nothing = Map::new();
-        let properties = plans.first().map_or(&nothing, |plan| plan.properties());
         let mut live = self.live.lock().await;
-        let found = self.found_or_made(&mut live, properties).await?;
+        let found = self.found(&mut live).await?;
         loop {
             let target = self.target.set(&found.write_index);
             for plan in plans
@@ -158,17 +161,13 @@ impl Index {
         Ok(())
     }
 
-    async fn found_or_made<'l>(
-        &self,
-        live: &'l mut Option<Found>,
-        properties: &Map<String, Value>,
-    ) -> Result<&'l mut Found> {
+    async fn found<'l>(&self, live: &'l mut Option<Found>) -> Result<&'l mut Found> {
         let found = match live.take() {
             Some(found) => found,
-            None => match self.look_up().await? {
-                Some(found) => found,
-                None => self.create(properties).await?,
-            },
+            None => {
+                let found = self.look_up().await?;
+                found.ok_or_else(|| failure::vanished(&self.alias))?
+            }
         };
         Ok(live.insert(found))
     }
@@ -220,17 +219,106 @@ impl Index {
         Ok(Some(found))
     }
 
-    /// Makes the first index together with its alias, or finds the one that another writer made meanwhile.
-    async fn create(&self, properties: &Map<String, Value>) -> Result<Found> {
-        let index = naming::first_index(&self.alias);
+    /// What the index says of the log that it was made from, read anew.
+    ///
+    /// # Errors
+    /// As [`Index::find`].
+    pub(crate) async fn known(&self) -> Result<Known> {
+        let mut live = self.live.lock().await;
+        *live = self.look_up().await?;
+        let Some(found) = &*live else {
+            return Ok(Known::Nothing);
+        };
+        self.target.set(&found.write_index);
+        self.last_number.fetch_max(
+            naming::number(&self.alias, &found.write_index),
+            Ordering::Relaxed,
+        );
+        Ok(match &found.mark {
+            Some(mark) => Known::Marked(mark.clone()),
+            None => Known::Unfit {
+                generation: None,
+                reason: format!(
+                    "the index '{}' was made by an older version, which did not note what it was made from",
+                    found.write_index
+                ),
+            },
+        })
+    }
+
+    /// Adds notes to the mark, if the index is of this generation; whether it is.
+    ///
+    /// # Errors
+    /// As [`Index::find`].
+    pub(crate) async fn note(&self, generation: &str, notes: &[Note]) -> Result<bool> {
+        let Some(found) = self.read().await? else {
+            return Ok(false);
+        };
+        if found.generation() != Some(generation) {
+            return Ok(false);
+        }
+        let doing = format!("note in '{}' how far it has come", found.write_index);
+        let content = json!({"properties": mark::properties(notes)});
+        let reply = self.put(&[&found.write_index, "_mapping"], content).await?;
+        if reply.status == StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        reply.json(&doing)?;
+        Ok(true)
+    }
+
+    /// Deletes the index, if it is of this generation.
+    ///
+    /// # Errors
+    /// As [`Index::find`].
+    pub(crate) async fn discard(&self, generation: Option<&str>) -> Result<()> {
+        let mut live = self.live.lock().await;
+        *live = None;
+        let Some(found) = self.read().await? else {
+            return Ok(());
+        };
+        if found.generation() != generation {
+            return Ok(());
+        }
+        let index = &found.write_index;
+        tracing::warn!(index, alias = self.alias, "deletes the index");
+        // Another one that is made meanwhile has another name.
+        let number = naming::number(&self.alias, index);
+        self.last_number.fetch_max(number, Ordering::Relaxed);
+        let reply = self
+            .request(Method::DELETE, &[index], &[], Content::Nothing)
+            .await?;
+        if reply.status == StatusCode::NOT_FOUND {
+            return Ok(());
+        }
+        reply.json(&format!("delete the index '{index}'")).map(drop)
+    }
+
+    /// Makes an index with this mark together with its alias, or finds the one that another instance made meanwhile.
+    ///
+    /// # Errors
+    /// As [`Index::find`].
+    pub(crate) async fn begin(&self, mark: &Mark) -> Result<()> {
+        let mut live = self.live.lock().await;
+        let found = match self.look_up().await? {
+            Some(found) => found,
+            None => self.create(mark).await?,
+        };
+        *live = Some(found);
+        Ok(())
+    }
+
+    async fn create(&self, mark: &Mark) -> Result<Found> {
+        let number = self.last_number.load(Ordering::Relaxed) + 1;
+        let index = naming::index(&self.alias, number);
         let mut settings = self.settings.clone();
-        if let Some(limit) = field_limit(properties) {
+        if let Some(limit) = field_limit(mark.partitions, &Map::new()) {
             settings.insert("index.mapping.total_fields.limit".to_owned(), limit.into());
         }
         let content = json!({
             "aliases": {(self.alias.as_str()): {"is_write_index": true}},
             "settings": settings,
-            "mappings": {"dynamic": false, "_meta": meta(&self.topic), "properties": properties},
+            "mappings": {"dynamic": false, "_meta": mark::meta(&self.topic, mark)},
         });
         let reply = self.put(&[&index], content).await?;
         let doing = format!("create the index '{index}'");
@@ -253,7 +341,7 @@ impl Index {
             topic = self.topic,
             "created an index"
         );
-        Ok(Found::created(index, properties.clone()))
+        Ok(Found::created(index, Some(mark.clone()), Map::new()))
     }
 
     async fn add_fields(&self, found: &mut Found, missing: Map<String, Value>) -> Result<()> {
@@ -262,7 +350,7 @@ impl Index {
         let doing = format!("map new fields of '{}'", found.write_index);
         let mut all = found.properties.clone();
         all.extend(missing.clone());
-        if let Some(limit) = field_limit(&all) {
+        if let Some(limit) = field_limit(found.partitions(), &all) {
             self.put(
                 &[&found.write_index, "_settings"],
                 json!({"index.mapping.total_fields.limit": limit}),
@@ -308,11 +396,6 @@ impl Index {
     }
 }
 
-/// What says that an index is ours.
-fn meta(topic: &str) -> Value {
-    json!({"tributary": {"format": FORMAT, "topic": topic}})
-}
-
 fn settings(config: &ElasticConfig) -> Map<String, Value> {
     let mut settings = Map::new();
     settings.insert("index.gc_deletes".to_owned(), GC_DELETES.into());
@@ -332,8 +415,9 @@ fn settings(config: &ElasticConfig) -> Map<String, Value> {
     settings
 }
 
-/// The limit to set where the default would refuse the mapping: twice what is needed.
-fn field_limit(properties: &Map<String, Value>) -> Option<usize> {
-    let count = crate::mapping::field_count(properties);
+/// The limit to set where the default would refuse the mapping, with a note for each partition: twice what is needed.
+fn field_limit(partitions: i32, properties: &Map<String, Value>) -> Option<usize> {
+    let notes = usize::try_from(partitions).unwrap_or_default() + 1;
+    let count = crate::mapping::field_count(properties) + notes;
     (count > DEFAULT_FIELDS * 9 / 10).then_some(count * 2)
 }

@@ -1,13 +1,13 @@
 //! The engine as the target of the sink.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use tributary_engine::{
-    Batch, Change, Lane, Rejection, Start, TableName, Target, WriteError, Written,
+    Batch, Change, Known, Lane, Mark, Note, Rejection, Stand, TableName, Target, WriteError,
+    Written,
 };
 use tributary_runtime::health::Health;
 use tributary_runtime::{Error, Result};
@@ -39,8 +39,6 @@ pub struct ElasticLane {
     bulk: Arc<Bulk>,
     index: Index,
     bulk_bytes: usize,
-    /// The partitions that were taken since the index was found missing: each begins at the beginning once.
-    rebuilt: Mutex<Option<BTreeSet<i32>>>,
 }
 
 impl Elastic {
@@ -76,29 +74,11 @@ impl Target for Elastic {
             bulk: Arc::clone(&self.bulk),
             index: Index::new(Arc::clone(&self.client), &self.config, topic),
             bulk_bytes: self.config.bulk_bytes,
-            rebuilt: Mutex::default(),
         })
     }
 }
 
 impl ElasticLane {
-    /// Where a partition begins: at the beginning while the index is not there yet, and once for each further
-    /// partition after it was found missing, for the rows before the committed offset went with the index.
-    fn start(&self, partition: i32, is_missing: bool) -> Start {
-        let mut rebuilt = self.rebuilt.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_missing {
-            rebuilt.get_or_insert_default();
-        }
-        let is_first = rebuilt
-            .as_mut()
-            .is_some_and(|taken| taken.insert(partition));
-        if is_first {
-            Start::Beginning
-        } else {
-            Start::Committed
-        }
-    }
-
     async fn send(&self, chunk: Chunk) -> Result<Vec<Rejection>> {
         self.bulk.submit(&self.index, chunk).await
     }
@@ -146,9 +126,24 @@ impl Lane for ElasticLane {
         usize::MAX
     }
 
-    async fn take(&self, partition: i32) -> Result<Start, Error> {
-        let is_missing = self.index.find().await?.is_none();
-        Ok(self.start(partition, is_missing))
+    async fn known(&self) -> Result<Known, Error> {
+        self.index.known().await
+    }
+
+    async fn begin(&self, mark: &Mark) -> Result<(), Error> {
+        self.index.begin(mark).await
+    }
+
+    async fn note(&self, generation: &str, notes: &[Note]) -> Result<bool, Error> {
+        self.index.note(generation, notes).await
+    }
+
+    async fn discard(&self, generation: Option<&str>) -> Result<(), Error> {
+        self.index.discard(generation).await
+    }
+
+    async fn take(&self, _partition: i32) -> Result<Stand, Error> {
+        Ok(Stand::AsTheGroup)
     }
 
     /// An engine confirms what it has in its translog.

@@ -17,6 +17,7 @@ mod id;
 mod index;
 mod lane;
 mod mapping;
+mod mark;
 mod metric;
 mod naming;
 mod nodes;

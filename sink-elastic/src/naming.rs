@@ -35,9 +35,17 @@ pub(crate) fn alias(prefix: &str, topic: &str) -> String {
     alias
 }
 
-/// The first index behind an alias; a rebuild makes the next ones.
-pub(crate) fn first_index(alias: &str) -> String {
-    format!("{alias}{GENERATION}")
+/// The `number`th index behind an alias, from 1.
+pub(crate) fn index(alias: &str, number: u32) -> String {
+    format!("{alias}-{number:06}")
+}
+
+/// Which index of an alias this is; 0 for one whose name is not ours.
+pub(crate) fn number(alias: &str, index: &str) -> u32 {
+    let number = index
+        .strip_prefix(alias)
+        .and_then(|rest| rest.strip_prefix('-'));
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// What is wrong with an `index_prefix`, if anything.
@@ -67,7 +75,7 @@ pub(crate) fn push_sha256(bytes: &[u8], out: &mut String) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{alias, first_index, prefix_problem};
+    use super::{alias, index, prefix_problem};
 
     #[test]
     fn usual_names_stay_readable() {
@@ -76,7 +84,7 @@ mod tests {
             alias("eu-", "shop.sales.order_line"),
             "eu-shop.sales.order_line"
         );
-        assert_eq!(first_index("shop.a.b"), "shop.a.b-000001");
+        assert_eq!(index("shop.a.b", 1), "shop.a.b-000001");
     }
 
     #[test]
@@ -86,7 +94,7 @@ mod tests {
         assert_eq!(alias("", "-x"), "~-x");
         assert_eq!(alias("", ".x"), "~.x");
         assert_eq!(alias("p-", "_x"), "p-_x");
-        assert!(first_index(&alias("", &"A".repeat(249))).len() <= 255);
+        assert!(index(&alias("", &"A".repeat(249)), 1).len() <= 255);
     }
 
     #[test]
@@ -115,7 +123,7 @@ mod tests {
 
         #[test]
         fn an_alias_is_a_legal_index_name(topic in "[a-zA-Z0-9._-]{1,249}", prefix in "[a-z0-9]{0,9}") {
-            let index = first_index(&alias(&prefix, &topic));
+            let index = index(&alias(&prefix, &topic), 1);
             prop_assert!(index.len() <= 255);
             prop_assert!(!index.starts_with(['-', '_', '+', '.']));
             prop_assert!(index.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.~".contains(c)));

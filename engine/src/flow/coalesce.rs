@@ -169,6 +169,11 @@ fn has_header(records: &Records, plans: &Plans) -> bool {
 }
 
 impl History {
+    /// The records have no version of their own.
+    pub(crate) fn versions_are_offsets(&self) -> bool {
+        self.versions == Versions::Offset
+    }
+
     /// A record's version. The outer error stops the service, the inner one is the record's.
     fn version(
         &mut self,

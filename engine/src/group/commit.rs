@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::group::holdings::{Holding, Holdings};
 use crate::group::member::{Member, PartitionOffset};
+use crate::mark::now_ms;
 use crate::topics::TopicPartition;
 
 /// How often durable offsets are committed.
@@ -66,11 +67,15 @@ impl Commits {
                 }
             }
         }
+        let now_ms = now_ms();
         for holding in holdings.iter() {
             if let (Some(end), Some(done)) =
                 (member.end(holding.partition()), holding.committable())
             {
                 set_lag(holding, (end - done).max(0));
+                if done >= end {
+                    holding.hold.set_caught_up(now_ms);
+                }
             }
         }
     }

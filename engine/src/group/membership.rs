@@ -13,9 +13,8 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
-use tributary_runtime::{Error, Result, ResultExt, kafka};
+use tributary_runtime::{Result, ResultExt, kafka};
 
-use crate::cluster::Cluster;
 use crate::config::SinkConfig;
 use crate::group::member::{Member, PartitionOffset, Rebalance};
 use crate::topics::{BLACKLIST, Subscription, TopicPartition};
@@ -25,19 +24,15 @@ const STATISTICS_INTERVAL_MS: &str = "2000";
 
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
-type Consuming = BaseConsumer<Notes>;
+pub(crate) type Consuming = BaseConsumer<Notes>;
 
 /// The member. The group learns at once that it has left when this is dropped.
 pub(crate) struct Membership(Arc<Consuming>);
 
-/// Asks about partitions by the member's connections, as long as it is there.
-#[derive(Clone)]
-pub(crate) struct Queries(Weak<Consuming>);
-
 /// What librdkafka's callbacks tell, kept until the poll thread asks. They run in that thread and only take notes, so that a
 /// partition can be drained while the others go on.
 #[derive(Debug, Default)]
-struct Notes {
+pub(crate) struct Notes {
     rebalances: Mutex<VecDeque<Rebalance>>,
     /// The last stable offset of each partition, as far as known.
     ends: Mutex<AHashMap<TopicPartition, i64>>,
@@ -68,8 +63,9 @@ impl Membership {
         Ok(Self(Arc::new(client)))
     }
 
-    pub(crate) fn queries(&self) -> Queries {
-        Queries(Arc::downgrade(&self.0))
+    /// The client, as long as this member is there.
+    pub(crate) fn client(&self) -> Weak<Consuming> {
+        Arc::downgrade(&self.0)
     }
 
     fn notes(&self) -> &Notes {
@@ -155,70 +151,14 @@ impl Member for Membership {
     }
 
     fn log_of(&self, partition: &TopicPartition) -> Result<(i64, i64)> {
-        log_of(&self.0, partition)
+        self.0
+            .fetch_watermarks(&partition.topic, partition.partition, QUERY_TIMEOUT)
+            .map_err(|error| kafka::classify(&error))
+            .doing(|| format!("ask for the offsets of {partition}"))
     }
 
     fn close(&self) {
         self.notes().closing.store(true, Ordering::Release);
-    }
-}
-
-impl Cluster for Queries {
-    async fn log_of(&self, partition: &TopicPartition) -> Result<(i64, i64)> {
-        self.ask(partition, log_of).await
-    }
-
-    async fn committed(&self, partition: &TopicPartition) -> Result<Option<i64>> {
-        self.ask(partition, committed).await
-    }
-}
-
-impl Queries {
-    /// librdkafka's calls block.
-    async fn ask<A: Send + 'static>(
-        &self,
-        partition: &TopicPartition,
-        question: fn(&Consuming, &TopicPartition) -> Result<A>,
-    ) -> Result<A> {
-        let client = self.0.upgrade();
-        let client = client.ok_or_else(|| Error::interrupted("find the offset to begin with"))?;
-        let partition = partition.clone();
-        let asking = tokio::task::spawn_blocking(move || question(&client, &partition));
-        asking.await.unwrap_or_else(|error| Err(Error::stop(error)))
-    }
-}
-
-fn log_of(client: &Consuming, partition: &TopicPartition) -> Result<(i64, i64)> {
-    client
-        .fetch_watermarks(&partition.topic, partition.partition, QUERY_TIMEOUT)
-        .map_err(|error| classify(&error))
-        .doing({
-            let partition = partition.clone();
-            move || format!("ask for the offsets of {partition}")
-        })
-}
-
-fn committed(client: &Consuming, partition: &TopicPartition) -> Result<Option<i64>> {
-    let list = client
-        .committed_offsets(list_of([partition]), QUERY_TIMEOUT)
-        .map_err(|error| classify(&error))?;
-    let Some(element) = list.find_partition(&partition.topic, partition.partition) else {
-        return Err(Error::retry_msg("Kafka answers for no partition"));
-    };
-    element.error().map_err(|error| classify(&error))?;
-    Ok(match element.offset() {
-        Offset::Offset(offset) => Some(offset),
-        _ => None,
-    })
-}
-
-/// The group has assigned the partition, so it exists: a broker that does not know it will soon. If it was
-/// deleted meanwhile, the group takes it away again.
-fn classify(error: &KafkaError) -> Error {
-    if kafka::is_unknown_topic(error) {
-        Error::retry(error.clone())
-    } else {
-        kafka::classify(error)
     }
 }
 
@@ -282,7 +222,9 @@ fn partitions_of(list: &TopicPartitionList) -> Vec<TopicPartition> {
     partitions.collect()
 }
 
-fn list_of<'a>(partitions: impl IntoIterator<Item = &'a TopicPartition>) -> TopicPartitionList {
+pub(crate) fn list_of<'a>(
+    partitions: impl IntoIterator<Item = &'a TopicPartition>,
+) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
     for partition in partitions {
         list.add_partition(&partition.topic, partition.partition);
@@ -290,7 +232,7 @@ fn list_of<'a>(partitions: impl IntoIterator<Item = &'a TopicPartition>) -> Topi
     list
 }
 
-fn offsets(places: &[PartitionOffset<'_>]) -> KafkaResult<TopicPartitionList> {
+pub(crate) fn offsets(places: &[PartitionOffset<'_>]) -> KafkaResult<TopicPartitionList> {
     let mut list = TopicPartitionList::new();
     for (TopicPartition { topic, partition }, offset) in places {
         list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;

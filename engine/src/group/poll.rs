@@ -25,8 +25,8 @@ use crate::target::Target;
 use crate::topics::TopicPartition;
 use crate::write::hold::Hold;
 use crate::write::instance::{GROUP, Instance};
+use crate::write::judge;
 use crate::write::lane::LaneHandle;
-use crate::write::start;
 use fetching::Fetching;
 
 /// How long a poll waits with nothing else to do, and with partitions in a passing state.
@@ -135,10 +135,10 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
                 // librdkafka reports that an offset is out of range without saying whose.
                 for holding in self.holdings.iter().filter(|holding| holding.is_fetched) {
                     let (low, high) = self.member.log_of(holding.partition())?;
-                    start::check(holding.partition(), holding.next, low, high)?;
+                    judge::check(holding.partition(), holding.next, low, high)?;
                 }
                 Err(Error::stop_msg(format_args!("read the topics: {reason}"))
-                    .remedy(start::REBUILD))
+                    .remedy(judge::REBUILD))
             }
             _ => {
                 let classified = kafka::classify(error);

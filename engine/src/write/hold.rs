@@ -16,6 +16,8 @@ pub(crate) struct Hold {
     pub(crate) source: Arc<Source>,
     start: AtomicI64,
     durable: AtomicI64,
+    /// When it was last known to be read and written to its end, in milliseconds since 1970.
+    caught_up_ms: AtomicI64,
     has_left: AtomicBool,
     is_noted: AtomicBool,
     /// Cancelled when it is to be let go.
@@ -29,6 +31,7 @@ impl Hold {
             source: Arc::new(Source { partition, table }),
             start: AtomicI64::new(UNKNOWN),
             durable: AtomicI64::new(UNKNOWN),
+            caught_up_ms: AtomicI64::new(UNKNOWN),
             has_left: AtomicBool::new(false),
             is_noted: AtomicBool::new(false),
             leave: CancellationToken::new(),
@@ -48,6 +51,16 @@ impl Hold {
     /// Everything below `offset` is in the target for good.
     pub(crate) fn advance(&self, offset: i64) {
         self.durable.fetch_max(offset, Ordering::AcqRel);
+    }
+
+    /// Everything that the log has is in the target.
+    pub(crate) fn set_caught_up(&self, now_ms: i64) {
+        self.caught_up_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// When that was last known to be so.
+    pub(crate) fn caught_up_ms(&self) -> Option<i64> {
+        known(self.caught_up_ms.load(Ordering::Relaxed))
     }
 
     /// The lane has nothing to do with it any more.

@@ -1,17 +1,19 @@
 //! One running instance of a sink: what its partitions share.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::OnError;
-use crate::config::SinkConfig;
+use crate::config::{OnError, OnUnfitTarget, SinkConfig};
 use crate::flow::budget::Budget;
 use crate::flow::partition_counts::PartitionCounts;
 use crate::flow::plans::SchemaCache;
 use crate::status::Status;
 use crate::write::dead_letter::DeadLetters;
 use crate::write::hold::Changed;
+use crate::write::judge;
 use crate::write::lease::Lease;
 use tributary_runtime::cli::Context;
 use tributary_runtime::registry::Registry;
@@ -24,7 +26,9 @@ pub(crate) const GROUP: &str = "consumer group";
 #[derive(Debug)]
 pub(crate) struct Instance<T> {
     pub(crate) config: SinkConfig,
-    pub(crate) target: T,
+    pub(crate) target: Arc<T>,
+    /// The topics that are written, and the id that each had when its target was begun.
+    pub(crate) topics: Mutex<BTreeMap<String, Option<String>>>,
     pub(crate) schemas: SchemaCache,
     pub(crate) partition_counts: PartitionCounts,
     /// `None`: a record that cannot be applied stops the service.
@@ -40,14 +44,15 @@ pub(crate) struct Instance<T> {
 #[derive(Debug)]
 pub(crate) struct Failure {
     first: Mutex<Option<Error>>,
-    /// Cancelled by the shutdown and by the first error.
+    starts_over: AtomicBool,
+    /// Cancelled by the shutdown, by the first error, and to start over.
     pub(crate) stop: CancellationToken,
 }
 
 impl<T> Instance<T> {
     /// # Errors
     /// Stop: the registry's URL is not valid.
-    pub(crate) fn new(config: SinkConfig, target: T, context: &Context) -> Result<Self> {
+    pub(crate) fn new(config: SinkConfig, target: Arc<T>, context: &Context) -> Result<Self> {
         let letters = match config.on_error {
             OnError::Stop => None,
             OnError::DeadLetter => config
@@ -62,13 +67,43 @@ impl<T> Instance<T> {
             status: Status::new(context.health.clone(), GROUP),
             budget: Arc::new(Budget::new(config.batch.buffer_bytes)),
             changed: Changed::default(),
+            topics: Mutex::default(),
             failure: Failure {
                 first: Mutex::default(),
+                starts_over: AtomicBool::new(false),
                 stop: context.shutdown.child_token(),
             },
             target,
             config,
         })
+    }
+}
+
+impl<T> Instance<T> {
+    /// A target does not fit its log.
+    ///
+    /// # Errors
+    /// Stop, with the remedy, unless it is to be built again.
+    pub(crate) fn unfit(&self, reason: &str) -> Result<()> {
+        match self.config.on_unfit_target {
+            OnUnfitTarget::Stop => Err(judge::unfit(reason.to_owned())),
+            OnUnfitTarget::Rebuild => {
+                tracing::warn!(
+                    reason,
+                    "drops the target, and builds it again from the beginning of the log"
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// The topic is written, or not any more.
+    pub(crate) fn note_topic(&self, topic: &str, id: Option<Option<String>>) {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        match id {
+            Some(id) => topics.insert(topic.to_owned(), id),
+            None => topics.remove(topic),
+        };
     }
 }
 
@@ -85,6 +120,18 @@ impl Failure {
             tracing::warn!(%error, "a further error while the sink stops");
         }
         self.stop.cancel();
+    }
+
+    /// Ends the instance, so that another one in its place asks each target anew where it stands.
+    pub(crate) fn start_over(&self, reason: &str) {
+        tracing::warn!(reason, "leaves the group and joins it again");
+        self.starts_over.store(true, Ordering::Release);
+        self.stop.cancel();
+    }
+
+    /// Whether another instance is to take this one's place.
+    pub(crate) fn starts_over(&self) -> bool {
+        self.starts_over.load(Ordering::Acquire)
     }
 
     pub(crate) fn take(&self) -> Option<Error> {

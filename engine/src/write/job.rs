@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tributary_runtime::{Error, Result};
@@ -49,6 +50,8 @@ pub(crate) struct Job<T: Target> {
     pub(crate) plans: Plans,
     /// Ends all waits; a write under way is finished.
     pub(crate) cancel: CancellationToken,
+    /// Told of writes that have failed: the target may be another one than before, or gone.
+    pub(crate) failed: Arc<Notify>,
 }
 
 /// What has become of a job.
@@ -140,7 +143,7 @@ impl<T: Target> Job<T> {
                 faults.remove(0);
             }
         }
-        write(&instance, &mut attempts, &*self.lane, batches).await
+        write(&instance, &mut attempts, &*self.lane, &self.failed, batches).await
     }
 
     /// Coalesces what was received of one partition.
@@ -189,6 +192,7 @@ async fn write<T: Target>(
     instance: &Instance<T>,
     attempts: &mut Attempts<'_>,
     lane: &T::Lane,
+    failed: &Notify,
     batches: &mut [Batch],
 ) -> Result<Written> {
     loop {
@@ -208,6 +212,7 @@ async fn write<T: Target>(
                 put_rejected_aside(instance, attempts, batches, rejections).await?;
             }
             Err(WriteError::Target(error)) => {
+                failed.notify_one();
                 let doing = format!("write {}", doing(batches));
                 attempts.wait_after(error.context(doing)).await?;
             }

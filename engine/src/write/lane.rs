@@ -3,6 +3,7 @@
 //! It works as group commit does: while one write is under way the next one fills, so load makes writes larger instead of
 //! queues longer, and a light load waits for nobody. A lane that cannot go on holds back nobody but itself.
 
+mod keeping;
 mod opening;
 mod settling;
 
@@ -10,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
-use tokio::sync::OnceCell;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Notify, OnceCell};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,8 @@ use crate::target::{Lane as _, Target, Written};
 use crate::write::hold::Hold;
 use crate::write::instance::Instance;
 use crate::write::job::{Ended, Job, Share, Work};
-use opening::Opening;
+use keeping::Keeping;
+use opening::{Ground, Opening};
 
 /// What the poll thread asks of a lane.
 #[derive(Debug)]
@@ -52,7 +54,10 @@ struct LaneTask<T: Target, C> {
     topic: Arc<str>,
     inbox: Arc<Inbox>,
     /// Set by the first partition that is opened.
-    target: Arc<OnceCell<Arc<T::Lane>>>,
+    ground: Arc<OnceCell<Ground<T::Lane>>>,
+    keeping: Keeping,
+    /// Told of writes that have failed.
+    failed: Arc<Notify>,
     held: BTreeMap<i32, Held>,
     opening: JoinSet<(Arc<Hold>, Result<i64>)>,
     jobs: JoinSet<Ended>,
@@ -86,7 +91,9 @@ enum Event {
     Command(Option<Command>),
     Opened(std::result::Result<(Arc<Hold>, Result<i64>), JoinError>),
     Ended(std::result::Result<Ended, JoinError>),
-    SettleDue,
+    Kept(Result<bool>),
+    Failed,
+    Due,
     Filled(Taken),
 }
 
@@ -106,7 +113,9 @@ impl LaneHandle {
             cluster,
             topic: Arc::from(topic),
             inbox: Arc::clone(&inbox),
-            target: Arc::default(),
+            ground: Arc::default(),
+            keeping: Keeping::new(),
+            failed: Arc::default(),
             held: BTreeMap::new(),
             opening: JoinSet::new(),
             jobs: JoinSet::new(),
@@ -139,16 +148,22 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
             self.begin_unwritten();
             self.settle_if_due().await;
             self.let_go();
+            self.keep();
             match self.next(&mut commands).await {
                 Event::Command(Some(Command::Take(hold))) => self.take(hold),
                 Event::Command(Some(Command::Leave(partition))) => self.leave(partition),
-                Event::Command(None) => return,
+                Event::Command(None) => {
+                    self.instance.note_topic(&self.topic, None);
+                    return;
+                }
+                Event::Kept(answer) => self.kept(answer),
                 Event::Opened(Ok((hold, opened))) => self.opened(&hold, opened),
                 Event::Ended(Ok(ended)) => self.ended(ended),
                 Event::Opened(Err(error)) | Event::Ended(Err(error)) => {
                     self.fail(Error::stop(error));
                 }
-                Event::SettleDue => {}
+                Event::Failed => self.keeping.look_soon(),
+                Event::Due => {}
                 Event::Filled(taken) => self.begin_received(taken),
             }
         }
@@ -162,12 +177,16 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
         } else {
             BTreeSet::new()
         };
+        let (look_at, is_asking) = (self.keeping.due(), self.keeping.is_asking());
         tokio::select! {
             biased;
             command = commands.recv() => Event::Command(command),
             Some(opened) = self.opening.join_next() => Event::Opened(opened),
             Some(ended) = self.jobs.join_next() => Event::Ended(ended),
-            () = sleep_until(self.settle_at), if self.jobs.is_empty() => Event::SettleDue,
+            Some(answer) = self.keeping.answer() => Event::Kept(answer),
+            () = self.failed.notified() => Event::Failed,
+            () = sleep_until(self.settle_at), if self.jobs.is_empty() => Event::Due,
+            () = tokio::time::sleep_until(look_at), if !is_asking => Event::Due,
             taken = self.inbox.next(&busy), if may_begin => Event::Filled(taken),
         }
     }
@@ -186,7 +205,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
         let opening = Opening {
             instance: Arc::clone(&self.instance),
             cluster: self.cluster.clone(),
-            lane: Arc::clone(&self.target),
+            ground: Arc::clone(&self.ground),
             hold,
         };
         self.opening.spawn(opening.run());
@@ -239,8 +258,9 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
 
     fn may_begin(&self) -> bool {
         let wants_to_settle = self.settle_at.is_some_and(|at| at <= Instant::now());
-        let width = self.target.get().map_or(0, |target| {
-            target.width().min(self.instance.config.batch.in_flight)
+        let width = self.ground.get().map_or(0, |ground| {
+            let in_flight = self.instance.config.batch.in_flight;
+            ground.lane.width().min(in_flight)
         });
         !self.has_failed && !wants_to_settle && self.jobs.len() < width
     }
@@ -278,7 +298,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
     }
 
     fn begin(&mut self, work: Work) {
-        let Some(lane) = self.target.get().filter(|_| !work.is_empty()) else {
+        let Some(ground) = self.ground.get().filter(|_| !work.is_empty()) else {
             return;
         };
         let cancel = CancellationToken::new();
@@ -287,11 +307,12 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
         }
         let job = Job {
             instance: Arc::clone(&self.instance),
-            lane: Arc::clone(lane),
+            lane: Arc::clone(&ground.lane),
             topic: Arc::clone(&self.topic),
             work,
             plans: self.plans.pop().unwrap_or_default(),
             cancel,
+            failed: Arc::clone(&self.failed),
         };
         self.jobs.spawn(job.run());
     }
@@ -315,6 +336,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
     }
 
     fn take_over(&mut self, work: Work, written: Written) {
+        let mut is_foreign = false;
         for (batch, history) in work.written() {
             // What was written for an earlier assignment says nothing of this one.
             let held = self.held.get_mut(&batch.partition().partition);
@@ -322,6 +344,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
             else {
                 continue;
             };
+            is_foreign |= history.versions_are_offsets();
             held.history = history;
             held.accepted = held.accepted.max(batch.next_offset());
             held.freshness.accepted(&batch);
@@ -329,6 +352,9 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
                 held.set_durable();
                 self.instance.changed.note(&held.hold);
             }
+        }
+        if is_foreign {
+            self.note_versions_are_offsets();
         }
         if self.held.values().all(|held| held.durable == held.accepted) {
             self.settle_at = None;

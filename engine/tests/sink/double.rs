@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tributary_engine::{
-    Action, Batch, Lane, Rejection, Start, TableName, TopicPartition, WriteError,
-    Written as Outcome,
+    Action, Batch, Known, Lane, Mark, Note, Rejection, Stand, TableName, TopicPartition,
+    WriteError, Written as Outcome,
 };
 use tributary_runtime::Error;
 use tributary_schemas::record::{Datum, Row};
@@ -33,6 +33,10 @@ pub(crate) struct State {
     pub(crate) written: Vec<Written>,
     pub(crate) below: Vec<u64>,
     pub(crate) batches: usize,
+    /// By topic.
+    pub(crate) marks: BTreeMap<String, Mark>,
+    /// How many were begun.
+    pub(crate) generations: usize,
     /// Who writes each partition right now.
     writing: BTreeMap<TopicPartition, &'static str>,
     /// Writes that began while another one of the same partition was under way.
@@ -68,6 +72,7 @@ struct Faults {
 /// Writes one topic.
 pub(crate) struct Writer {
     target: Target,
+    topic: String,
 }
 
 impl Target {
@@ -113,6 +118,28 @@ impl Target {
     /// The target says by itself where a partition begins.
     pub(crate) fn stands_at(&self, partition: i32, offset: i64) {
         self.state().faults.start.insert(partition, offset);
+    }
+
+    /// The target is there, and these partitions were begun; it does not know the topic's id.
+    pub(crate) fn begun(&self, topic: &str, partitions: impl IntoIterator<Item = i32>) {
+        let mark = Mark {
+            generation: "earlier".to_owned(),
+            topic_id: None,
+            partitions: 1,
+            versions_are_offsets: false,
+            caught_up_ms: partitions
+                .into_iter()
+                .map(|partition| (partition, 0))
+                .collect(),
+        };
+        self.state().marks.insert(topic.to_owned(), mark);
+    }
+
+    /// The target is gone, as if somebody had dropped it.
+    pub(crate) fn vanish(&self) {
+        let mut state = self.state();
+        state.marks.clear();
+        state.rows.clear();
     }
 
     /// Writes wait until the next `hold(false)`.
@@ -217,9 +244,10 @@ fn int(datum: &Datum<'_>) -> Option<i64> {
 impl tributary_engine::Target for Target {
     type Lane = Writer;
 
-    async fn lane(&self, _topic: &str, _table: &TableName) -> Result<Writer, Error> {
+    async fn lane(&self, topic: &str, _table: &TableName) -> Result<Writer, Error> {
         Ok(Writer {
             target: self.clone(),
+            topic: topic.to_owned(),
         })
     }
 }
@@ -282,9 +310,45 @@ impl Lane for Writer {
         usize::MAX
     }
 
-    async fn take(&self, partition: i32) -> Result<Start, Error> {
+    async fn known(&self) -> Result<Known, Error> {
+        let state = self.target.state();
+        let mark = state.marks.get(&self.topic).cloned();
+        Ok(mark.map_or(Known::Nothing, Known::Marked))
+    }
+
+    async fn begin(&self, mark: &Mark) -> Result<(), Error> {
+        let mut state = self.target.state();
+        state.generations += usize::from(!state.marks.contains_key(&self.topic));
+        let topic = self.topic.clone();
+        state.marks.entry(topic).or_insert_with(|| mark.clone());
+        Ok(())
+    }
+
+    async fn note(&self, generation: &str, notes: &[Note]) -> Result<bool, Error> {
+        let mut state = self.target.state();
+        let mark = state.marks.get_mut(&self.topic);
+        let Some(mark) = mark.filter(|mark| mark.generation == generation) else {
+            return Ok(false);
+        };
+        notes.iter().for_each(|note| mark.add(note));
+        self.target.shared.changed.notify_waiters();
+        Ok(true)
+    }
+
+    async fn discard(&self, generation: Option<&str>) -> Result<(), Error> {
+        let mut state = self.target.state();
+        let mark = state.marks.get(&self.topic);
+        if mark.map(|mark| mark.generation.as_str()) == generation {
+            state.marks.remove(&self.topic);
+            state.rows.clear();
+            state.faults.start.clear();
+        }
+        Ok(())
+    }
+
+    async fn take(&self, partition: i32) -> Result<Stand, Error> {
         let start = self.target.state().faults.start.get(&partition).copied();
-        Ok(start.map_or(Start::Committed, Start::At))
+        Ok(start.map_or(Stand::AsTheGroup, Stand::At))
     }
 
     async fn write(&self, batches: &[Batch]) -> Result<Outcome, WriteError> {

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tributary_engine::{Batch, Lane, Start, TableName, Target, WriteError, Written};
+use tributary_engine::{
+    Batch, Known, Lane, Mark, Note, Stand, TableName, Target, WriteError, Written,
+};
 use tributary_runtime::Error;
 
 /// A slow target, so that there is a middle to be killed in.
@@ -80,8 +82,31 @@ impl Lane for Journal {
         usize::MAX
     }
 
-    async fn take(&self, _partition: i32) -> Result<Start, Error> {
-        Ok(Start::Committed)
+    /// As a target that was read to its end, whatever the partitions.
+    async fn known(&self) -> Result<Known, Error> {
+        Ok(Known::Marked(Mark {
+            generation: "journal".to_owned(),
+            topic_id: None,
+            partitions: 1,
+            versions_are_offsets: false,
+            caught_up_ms: (0..64).map(|partition| (partition, 0)).collect(),
+        }))
+    }
+
+    async fn begin(&self, _mark: &Mark) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn note(&self, _generation: &str, _notes: &[Note]) -> Result<bool, Error> {
+        Ok(true)
+    }
+
+    async fn discard(&self, _generation: Option<&str>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn take(&self, _partition: i32) -> Result<Stand, Error> {
+        Ok(Stand::AsTheGroup)
     }
 
     async fn write(&self, batches: &[Batch]) -> Result<Written, WriteError> {

@@ -100,6 +100,7 @@ async fn a_target_with_offsets_of_its_own_decides_where_to_begin() {
     let records = (0..10).map(|n| stage.change('c', n, n, 10));
     stage.send_all(&topic, 0, records).await;
     let target = Target::new();
+    target.begun(&topic, [0]);
     target.stands_at(0, 7);
     let sink = start(stage.config(&[&topic]), target.clone());
     target
@@ -118,35 +119,37 @@ async fn deleted_records_are_a_gap_and_stop_the_sink() {
     stage.send_all(&topic, 0, records).await;
     stage.delete_below(&topic, 0, 5).await;
     let target = Target::new();
+    target.begun(&topic, [0]);
     target.stands_at(0, 3);
     let error = start(stage.config(&[&topic]), target.clone()).stops().await;
     assert_eq!(
         error.to_string(),
         format!(
-            "topic {topic} partition 0: the target stands at offset 3, but the log begins at 5: 2 records were \
-             deleted before they were read; to do: rebuild the target from the beginning of the topic: a new \
-             `name` reads all of it; or, to accept the gap, set the group's offsets with kafka-consumer-groups \
-             --reset-offsets"
+            "open the target of {topic}[0]: topic {topic} partition 0: the target stands at offset 3, but the log begins at \
+             5: 2 records were deleted before they were read; to do: start the service once with on_unfit_target = \
+             \"rebuild\" (or its environment variable …__ON_UNFIT_TARGET=rebuild): the target is dropped, and built again \
+             from the beginning of the log"
         )
     );
     assert!(target.state().written.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recreated_topic_stops_the_sink() {
+async fn an_offset_beyond_the_log_stops_the_sink() {
     let stage = Stage::new("recreated").await;
     let topic = stage.topic("t");
     stage.create(&topic, 1).await;
     let records = (0..10).map(|n| stage.change('c', n, n, 10));
     stage.send_all(&topic, 0, records).await;
     let target = Target::new();
+    target.begun(&topic, [0]);
     target.stands_at(0, 11);
     let error = start(stage.config(&[&topic]), target.clone()).stops().await;
     let message = error.to_string();
     assert!(
         message.starts_with(&format!(
-            "topic {topic} partition 0: the target stands at offset 11, but the log ends at 10: the topic was deleted \
-             and created again, or has lost records; to do: rebuild the target"
+            "open the target of {topic}[0]: topic {topic} partition 0: the target stands at offset 11, but the log ends at 10: \
+             the topic was deleted and created again, or has lost records; to do: start the service once with"
         )),
         "{message}"
     );

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
@@ -12,7 +12,7 @@ use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tributary_engine::{BatchConfig, OnError, SinkConfig, Target};
+use tributary_engine::{BatchConfig, OnError, OnUnfitTarget, SinkConfig, Target};
 use tributary_runtime::cli::Context;
 use tributary_runtime::config::KafkaConfig;
 use tributary_runtime::health::Health;
@@ -134,6 +134,59 @@ impl Stage {
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
         let created = self.admin.create_topics([&topic], &options).await.unwrap();
         created[0].as_ref().unwrap();
+    }
+
+    /// Deletes a topic, and creates it again once it is gone.
+    pub(crate) async fn recreate(&self, topic: &str, partitions: i32) {
+        let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
+        let deleted = self.admin.delete_topics(&[topic], &options).await.unwrap();
+        deleted[0].as_ref().unwrap();
+        let deadline = tokio::time::Instant::now() + TIMEOUT;
+        loop {
+            let made = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+            let created = self.admin.create_topics([&made], &options).await.unwrap();
+            if created[0].is_ok() {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{:?}", created[0]);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Gives a topic more partitions.
+    pub(crate) async fn grow(&self, topic: &str, partitions: usize) {
+        let grown = NewPartitions::new(topic, partitions);
+        let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
+        let grown = self
+            .admin
+            .create_partitions([&grown], &options)
+            .await
+            .unwrap();
+        grown[0].as_ref().unwrap();
+    }
+
+    /// Waits until the producer knows all partitions.
+    fn until_known(&self, topic: &str, partitions: usize) {
+        let deadline = std::time::Instant::now() + TIMEOUT;
+        let known = || {
+            let metadata = self.producer.client().fetch_metadata(Some(topic), TIMEOUT);
+            metadata.unwrap().topics()[0].partitions().len()
+        };
+        while known() < partitions {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{topic} does not grow"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Deletes the group's offsets of a topic's partition, as somebody might by hand.
+    pub(crate) async fn forget_offsets(&self) {
+        let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
+        let group = format!("{}-sink", self.prefix);
+        let deleted = self.admin.delete_groups(&[&group], &options).await.unwrap();
+        deleted[0].as_ref().unwrap();
     }
 
     /// Deletes the records below an offset, as a retention time would.
@@ -289,6 +342,7 @@ impl Stage {
             batch: BatchConfig::default(),
             on_error: OnError::Stop,
             dead_letter_topic: None,
+            on_unfit_target: OnUnfitTarget::Stop,
         }
     }
 

@@ -267,7 +267,7 @@ async fn sweep_boundary_equals_a_rows_version() {
 async fn a_sweep_of_a_topic_without_an_index_does_nothing() {
     let fixture = Fixture::new();
     fixture
-        .writer()
+        .lane()
         .await
         .apply(Some(9), std::iter::empty())
         .await
@@ -296,7 +296,7 @@ async fn an_index_that_goes_away_is_not_made_again_in_silence() {
         (&row, &[id.clone(), Datum::Int(2)]),
     );
     let error = target_error(writer.apply(None, [change].into_iter()).await);
-    assert_eq!(error.policy(), Policy::Stop);
+    assert_eq!(error.policy(), Policy::Retry);
     assert!(error.to_string().contains("is gone"), "{error}");
     // OpenSearch makes an index for a delete; Elasticsearch does not.
     let error = target_error(

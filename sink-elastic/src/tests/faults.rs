@@ -80,9 +80,7 @@ impl Server {
     }
 
     async fn writer(&self) -> ElasticLane {
-        let lane = lane(&impatient(&self.url), "t").await;
-        lane.take(0).await.unwrap();
-        lane
+        lane(&impatient(&self.url), "t").await
     }
 
     /// Writes rows with these `_id`s, at the offsets 0, 1, ….
@@ -227,7 +225,7 @@ async fn an_engine_that_is_away_or_answers_nonsense_is_tried_again() {
         requests: Arc::default(),
     };
     let lane = lane(&impatient(&away.url), "t").await;
-    let error = lane.take(0).await.unwrap_err();
+    let error = lane.known().await.unwrap_err();
     assert_eq!(error.policy(), Policy::Retry);
     assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
 

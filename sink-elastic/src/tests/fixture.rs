@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use reqwest::Method;
 use serde_json::Value;
 use tributary_engine::{
-    Action, Change, KeyRow, Lane as _, Rejection, Start, TableName, Target as _, ValueRow,
+    Action, Change, KeyRow, Known, Lane as _, Mark, Rejection, TableName, Target as _, ValueRow,
     WriteError,
 };
 use tributary_runtime::Error;
@@ -63,13 +63,16 @@ impl Fixture {
     }
 
     pub(super) async fn writer(&self) -> ElasticLane {
-        self.open(0).await.unwrap().0
+        self.open().await.unwrap()
     }
 
-    pub(super) async fn open(&self, partition: i32) -> Result<(ElasticLane, Start), Error> {
+    /// The lane, with its index made where it is missing.
+    pub(super) async fn open(&self) -> Result<ElasticLane, Error> {
         let lane = self.lane().await;
-        let start = lane.take(partition).await?;
-        Ok((lane, start))
+        if lane.known().await? == Known::Nothing {
+            lane.begin(&mark("first")).await?;
+        }
+        Ok(lane)
     }
 
     pub(super) async fn lane(&self) -> ElasticLane {
@@ -251,4 +254,15 @@ pub(super) async fn until_rejected(
         }
     }
     panic!("tried again for ever");
+}
+
+/// The mark of a generation of this name.
+pub(super) fn mark(generation: &str) -> Mark {
+    Mark {
+        generation: generation.to_owned(),
+        topic_id: Some("topic's id".to_owned()),
+        partitions: 2,
+        versions_are_offsets: false,
+        caught_up_ms: std::collections::BTreeMap::new(),
+    }
 }

@@ -2,11 +2,11 @@
 
 use reqwest::Method;
 use serde_json::json;
-use tributary_engine::{Lane as _, Start};
+use tributary_engine::{Known, Lane as _, Mark, Note};
 use tributary_runtime::Policy;
 use tributary_schemas::record::{Datum, FieldType};
 
-use super::fixture::{Fixture, record_type, text_key, upsert};
+use super::fixture::{Fixture, mark, record_type, text_key, upsert};
 use crate::Elastic;
 
 #[tokio::test]
@@ -17,8 +17,7 @@ async fn the_first_row_makes_the_index_with_its_alias_settings_and_mapping() {
     fixture.elastic = Elastic::new(fixture.config.clone()).unwrap();
     let (key, row) = (text_key(), record_type(&[("n", FieldType::Int32)]));
     let change = upsert(0, 1, (&key, Datum::Str("a")), (&row, &[Datum::Int(1)]));
-    let (writer, start) = fixture.open(0).await.unwrap();
-    assert_eq!(start, Start::Beginning);
+    let writer = fixture.writer().await;
     writer.apply(None, [change].into_iter()).await.unwrap();
 
     let path = format!("/{}?flat_settings=true", fixture.alias());
@@ -32,7 +31,9 @@ async fn the_first_row_makes_the_index_with_its_alias_settings_and_mapping() {
         index["mappings"],
         json!({
             "dynamic": "false",
-            "_meta": {"tributary": {"format": 1, "topic": fixture.topic}},
+            "_meta": {"tributary": {
+                "format": 2, "topic": fixture.topic, "generation": "first", "topic_id": "topic's id", "partitions": 2
+            }},
             "properties": {
                 "_tributary_seq": {"type": "long"},
                 "n": {"type": "integer", "ignore_malformed": true},
@@ -51,31 +52,88 @@ async fn the_first_row_makes_the_index_with_its_alias_settings_and_mapping() {
 }
 
 #[tokio::test]
-async fn partitions_begin_at_the_beginning_once_after_the_index_was_missing() {
+async fn one_of_several_instances_makes_the_index_and_no_note_is_lost() {
     let fixture = Fixture::new();
-    let lane = fixture.lane().await;
-    for (partition, expected) in [
-        (0, Start::Beginning),
-        (1, Start::Beginning),
-        (0, Start::Committed),
-        (1, Start::Committed),
-    ] {
-        assert_eq!(lane.take(partition).await.unwrap(), expected);
+    let lanes = futures::future::join_all((0..4).map(|_| fixture.lane())).await;
+    let names = ["a", "b", "c", "d"];
+    let begun = lanes
+        .iter()
+        .zip(names)
+        .map(|(lane, name)| async move { lane.begin(&mark(name)).await });
+    for begun in futures::future::join_all(begun).await {
+        begun.unwrap();
     }
-    let (key, row) = (text_key(), record_type(&[]));
-    let change = upsert(0, 1, (&key, Datum::Str("a")), (&row, &[]));
-    fixture
-        .writer()
-        .await
-        .apply(None, [change].into_iter())
-        .await
-        .unwrap();
-    let other = Fixture {
-        topic: fixture.topic.clone(),
-        ..Fixture::new()
+    let Known::Marked(made) = lanes[0].known().await.unwrap() else {
+        panic!("no mark");
     };
-    assert_eq!(other.open(0).await.unwrap().1, Start::Committed);
+    let generation = made.generation.as_str();
+    let noting = (0..).zip(&lanes).map(|(number, lane)| async move {
+        for round in 1..5 {
+            let note = Note::CaughtUp {
+                partition: number,
+                at_ms: round * 1_000,
+            };
+            assert!(lane.note(generation, &[note]).await.unwrap());
+        }
+    });
+    futures::future::join_all(noting).await;
+    assert!(
+        lanes[1]
+            .note(generation, &[Note::VersionsAreOffsets])
+            .await
+            .unwrap()
+    );
+    let mut expected = Mark {
+        versions_are_offsets: true,
+        ..mark(generation)
+    };
+    expected
+        .caught_up_ms
+        .extend((0..4).map(|number| (number, 4_000)));
+    assert_eq!(lanes[2].known().await.unwrap(), Known::Marked(expected));
+
+    // What belongs to another generation is left alone.
+    assert!(
+        !lanes[0]
+            .note("another", &[Note::VersionsAreOffsets])
+            .await
+            .unwrap()
+    );
+    lanes[0].discard(Some("another")).await.unwrap();
+    assert!(matches!(lanes[0].known().await.unwrap(), Known::Marked(_)));
+    lanes[0].discard(Some(generation)).await.unwrap();
+    assert_eq!(lanes[3].known().await.unwrap(), Known::Nothing);
+    assert!(!lanes[3].note(generation, &[]).await.unwrap());
+
+    // The next one has another name: a second delete of the one before does not meet it.
+    lanes[0].begin(&mark("next")).await.unwrap();
+    let (_, answer) = fixture
+        .call(Method::GET, &format!("/{}", fixture.alias()), None)
+        .await;
+    let names: Vec<_> = answer.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(names, [format!("{}-000002", fixture.alias())]);
+    lanes[1].discard(Some(generation)).await.unwrap();
+    assert_eq!(lanes[1].known().await.unwrap(), Known::Marked(mark("next")));
     fixture.finish().await;
+}
+
+#[tokio::test]
+async fn an_index_of_an_older_version_is_unfit_and_can_be_built_again() {
+    let fixture = Fixture::new();
+    let body = json!({
+        "aliases": {(fixture.alias()): {}},
+        "mappings": {"dynamic": false, "_meta": {"tributary": {"format": 1, "topic": fixture.topic}}},
+    });
+    fixture
+        .put(&format!("/{}", fixture.first_index()), body)
+        .await;
+    let lane = fixture.lane().await;
+    let Known::Unfit { generation, reason } = lane.known().await.unwrap() else {
+        panic!("fit");
+    };
+    assert!(reason.contains("was made by an older version"), "{reason}");
+    lane.discard(generation.as_deref()).await.unwrap();
+    assert_eq!(lane.known().await.unwrap(), Known::Nothing);
 }
 
 #[tokio::test]
@@ -183,7 +241,7 @@ async fn what_somebody_else_made_is_refused() {
     fixture
         .put(&index, json!({"aliases": {(fixture.alias()): {}}}))
         .await;
-    let error = fixture.open(0).await.unwrap_err();
+    let error = fixture.open().await.unwrap_err();
     assert_eq!(error.policy(), Policy::Stop);
     assert!(
         error
@@ -197,7 +255,7 @@ async fn what_somebody_else_made_is_refused() {
     fixture
         .put(&format!("/{}", fixture.alias()), json!({}))
         .await;
-    let error = fixture.open(0).await.unwrap_err();
+    let error = fixture.open().await.unwrap_err();
     assert!(
         error.to_string().contains("is an index, not an alias"),
         "{error}"
@@ -239,8 +297,7 @@ async fn an_index_of_ours_behind_another_name_is_used_and_set_right() {
     });
     fixture.put(&index, body).await;
     let (key, row) = (text_key(), record_type(&[("n", FieldType::Int32)]));
-    let (writer, start) = fixture.open(0).await.unwrap();
-    assert_eq!(start, Start::Committed);
+    let writer = fixture.writer().await;
     let change = upsert(0, 1, (&key, Datum::Str("a")), (&row, &[Datum::Int(1)]));
     writer.apply(None, [change].into_iter()).await.unwrap();
     assert_eq!(fixture.search(json!({"term": {"n": 1}})).await.len(), 1);

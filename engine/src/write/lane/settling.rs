@@ -14,7 +14,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
     /// Makes durable what has waited long enough, or what is to be let go.
     pub(super) async fn settle_if_due(&mut self) {
         let is_due = self.settle_at.is_some_and(|at| at <= Instant::now());
-        let Some(target) = self.target.get().filter(|_| is_due && self.jobs.is_empty()) else {
+        let Some(ground) = self.ground.get().filter(|_| is_due && self.jobs.is_empty()) else {
             return;
         };
         if !self.instance.lease.is_held() {
@@ -23,7 +23,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
             self.settle_at = Some(Instant::now() + self.backoff.next_delay());
             return;
         }
-        match Arc::clone(target).settle().await {
+        match Arc::clone(&ground.lane).settle().await {
             Ok(()) => {
                 self.settle_at = None;
                 self.backoff.reset();

@@ -1,0 +1,181 @@
+//! Questions about topics and partitions, by the member's connections and an admin client.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use rdkafka::Offset;
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
+use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tributary_runtime::kafka::LogContext;
+use tributary_runtime::{Error, Result, ResultExt, kafka};
+
+use crate::cluster::{Cluster, TopicFacts};
+use crate::config::SinkConfig;
+use crate::group::membership::{Consuming, Membership, list_of, offsets};
+use crate::topics::TopicPartition;
+
+const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What Kafka's brokers do with a topic of which we may not read the settings: compacted, at worst, and with the shortest time for which
+/// tombstones are usually kept.
+const UNREADABLE: Settings = Settings {
+    is_compacted: true,
+    tombstones_live: Duration::from_secs(86_400),
+};
+
+/// Asks about topics and partitions, as long as the member is there.
+#[derive(Clone)]
+pub(crate) struct Queries {
+    client: Weak<Consuming>,
+    admin: Arc<AdminClient<LogContext>>,
+}
+
+/// Of a topic.
+#[derive(Debug, Clone, Copy)]
+struct Settings {
+    is_compacted: bool,
+    tombstones_live: Duration,
+}
+
+impl Queries {
+    /// # Errors
+    /// Stop: librdkafka refuses the settings.
+    pub(crate) fn new(config: &SinkConfig, member: &Membership) -> Result<Self> {
+        Ok(Self {
+            client: member.client(),
+            admin: Arc::new(kafka::admin(&config.kafka, &config.name)?),
+        })
+    }
+
+    /// librdkafka's calls block.
+    async fn ask<A: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Consuming) -> Result<A> + Send + 'static,
+    ) -> Result<A> {
+        let client = self.client.upgrade();
+        let client = client.ok_or_else(|| Error::interrupted("ask Kafka about a partition"))?;
+        let asking = tokio::task::spawn_blocking(move || question(&client));
+        asking.await.unwrap_or_else(|error| Err(Error::stop(error)))
+    }
+
+    async fn settings(&self, topic: &str) -> Result<Settings> {
+        let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
+        let resource = ResourceSpecifier::Topic(topic);
+        let answers = self.admin.describe_configs([&resource], &options).await;
+        let answers = answers.map_err(|error| classify(&error))?;
+        match answers.into_iter().next() {
+            Some(Ok(resource)) => Ok(read_settings(&resource)),
+            Some(Err(
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed,
+            )) => {
+                tracing::warn!(
+                    topic,
+                    "may not read the topic's settings (DESCRIBE_CONFIGS): takes it for compacted, with tombstones that live a day"
+                );
+                Ok(UNREADABLE)
+            }
+            Some(Err(code)) => Err(classify(&KafkaError::AdminOp(code))),
+            None => Err(Error::retry_msg("Kafka answers for no topic")),
+        }
+    }
+}
+
+impl Cluster for Queries {
+    async fn topic(&self, topic: &str) -> Result<Option<TopicFacts>> {
+        let topics = [topic.to_owned()];
+        let mut described = kafka::topics::describe(&self.admin, &topics).await?;
+        let Some(described) = described.remove(topic) else {
+            return Ok(None);
+        };
+        let settings = self
+            .settings(topic)
+            .await
+            .doing(|| format!("ask for the settings of topic '{topic}'"))?;
+        Ok(Some(TopicFacts {
+            id: described.id,
+            partitions: described.partitions,
+            tombstones_live: settings.is_compacted.then_some(settings.tombstones_live),
+        }))
+    }
+
+    async fn ids(&self, topics: &[String]) -> Result<BTreeMap<String, Option<String>>> {
+        let described = kafka::topics::describe(&self.admin, topics).await?;
+        Ok(described
+            .into_iter()
+            .map(|(topic, described)| (topic, described.id))
+            .collect())
+    }
+
+    async fn log_of(&self, partition: &TopicPartition) -> Result<(i64, i64)> {
+        let TopicPartition {
+            topic,
+            partition: number,
+        } = partition.clone();
+        let asking = self.ask(move |client| {
+            client
+                .fetch_watermarks(&topic, number, QUERY_TIMEOUT)
+                .map_err(|error| classify(&error))
+        });
+        asking
+            .await
+            .doing(|| format!("ask for the offsets of {partition}"))
+    }
+
+    async fn committed(&self, partition: &TopicPartition) -> Result<Option<i64>> {
+        let asked = partition.clone();
+        let asking = self.ask(move |client| {
+            let list = client
+                .committed_offsets(list_of([&asked]), QUERY_TIMEOUT)
+                .map_err(|error| classify(&error))?;
+            let Some(element) = list.find_partition(&asked.topic, asked.partition) else {
+                return Err(Error::retry_msg("Kafka answers for no partition"));
+            };
+            element.error().map_err(|error| classify(&error))?;
+            Ok(match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            })
+        });
+        asking
+            .await
+            .doing(|| format!("ask for the committed offset of {partition}"))
+    }
+
+    async fn commit(&self, partition: &TopicPartition, offset: i64) -> Result<()> {
+        let asked = partition.clone();
+        let asking = self.ask(move |client| {
+            let list = offsets(&[(&asked, offset)]);
+            list.and_then(|list| client.commit(&list, CommitMode::Sync))
+                .map_err(|error| classify(&error))
+        });
+        asking
+            .await
+            .doing(|| format!("commit the first offset of {partition}"))
+    }
+}
+
+fn read_settings(resource: &ConfigResource) -> Settings {
+    let value = |name: &str| {
+        let entry = resource.entries.iter().find(|entry| entry.name == name);
+        entry.and_then(|entry| entry.value.as_deref())
+    };
+    let policy = value("cleanup.policy").unwrap_or_default();
+    let lives_ms = value("delete.retention.ms").and_then(|value| value.parse().ok());
+    Settings {
+        is_compacted: policy.split(',').any(|policy| policy.trim() == "compact"),
+        tombstones_live: lives_ms.map_or(UNREADABLE.tombstones_live, Duration::from_millis),
+    }
+}
+
+/// The group has assigned the partition, so it exists: a broker that does not know it will soon. If it was
+/// deleted meanwhile, the group takes it away again.
+fn classify(error: &KafkaError) -> Error {
+    if kafka::is_unknown_topic(error) {
+        Error::retry(error.clone())
+    } else {
+        kafka::classify(error)
+    }
+}

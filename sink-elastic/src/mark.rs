@@ -1,0 +1,112 @@
+//! The mark of an index, in its mapping. What never changes stands in `_meta`, which the request that makes the index sets: a later one
+//! replaces all of `_meta`, whoever wrote it meanwhile. What becomes known later stands in the `meta` of a field of its own, for each partition
+//! one, since an engine merges fields: no note of another instance is lost. Nothing is indexed for these fields.
+
+use serde_json::{Map, Value, json};
+use tributary_engine::{Mark, Note};
+
+/// The version of what an index of ours says of itself (`_meta`).
+pub(crate) const FORMAT: u64 = 2;
+/// What the names of the fields begin with that carry notes.
+const PARTITION_FIELD: &str = "_tributary_p";
+/// The field that says that versions are offsets.
+const OFFSETS_FIELD: &str = "_tributary_offsets";
+
+/// `_meta` of an index that begins with this mark.
+pub(crate) fn meta(topic: &str, mark: &Mark) -> Value {
+    json!({"tributary": {
+        "format": FORMAT,
+        "topic": topic,
+        "generation": mark.generation,
+        "topic_id": mark.topic_id,
+        "partitions": mark.partitions,
+    }})
+}
+
+/// The mapping that carries these notes; nothing where there are none.
+pub(crate) fn properties<'n>(notes: impl IntoIterator<Item = &'n Note>) -> Map<String, Value> {
+    let mut properties = Map::new();
+    for note in notes {
+        let (name, meta) = match note {
+            Note::CaughtUp { partition, at_ms } => (
+                format!("{PARTITION_FIELD}{partition}"),
+                json!({"caught_up_ms": at_ms.to_string()}),
+            ),
+            Note::VersionsAreOffsets => (OFFSETS_FIELD.to_owned(), json!({"versions": "offsets"})),
+        };
+        properties.insert(
+            name,
+            json!({"type": "long", "index": false, "doc_values": false, "meta": meta}),
+        );
+    }
+    properties
+}
+
+/// Whether a field carries notes, and no column.
+pub(crate) fn is_note(field: &str) -> bool {
+    field == OFFSETS_FIELD
+        || field
+            .strip_prefix(PARTITION_FIELD)
+            .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The mark of an index, from `_meta.tributary` and the mapping's properties; `None` where it has none of this form.
+pub(crate) fn read(ours: &Value, properties: &Map<String, Value>) -> Option<Mark> {
+    let text = |name: &str| ours.get(name).and_then(Value::as_str).map(str::to_owned);
+    let partitions = ours.get("partitions").and_then(Value::as_i64);
+    let mut mark = Mark {
+        generation: text("generation")?,
+        topic_id: text("topic_id"),
+        partitions: i32::try_from(partitions?).ok()?,
+        versions_are_offsets: properties.contains_key(OFFSETS_FIELD),
+        caught_up_ms: std::collections::BTreeMap::new(),
+    };
+    for (name, field) in properties {
+        let number = name.strip_prefix(PARTITION_FIELD);
+        let partition = number.and_then(|number| number.parse().ok());
+        let at_ms = field
+            .pointer("/meta/caught_up_ms")
+            .and_then(|at_ms| at_ms.as_str()?.parse().ok());
+        if let (Some(partition), Some(at_ms)) = (partition, at_ms) {
+            mark.add(&Note::CaughtUp { partition, at_ms });
+        }
+    }
+    Some(mark)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::Map;
+    use tributary_engine::{Mark, Note};
+
+    use super::{is_note, meta, properties, read};
+
+    #[test]
+    fn a_mark_is_read_as_it_was_written() {
+        let mut mark = Mark {
+            generation: "7-0a".to_owned(),
+            topic_id: Some("id".to_owned()),
+            partitions: 3,
+            versions_are_offsets: false,
+            caught_up_ms: BTreeMap::new(),
+        };
+        let meta = meta("t", &mark);
+        let ours = &meta["tributary"];
+        assert_eq!(read(ours, &Map::new()).as_ref(), Some(&mark));
+
+        let notes = [
+            Note::CaughtUp {
+                partition: 12,
+                at_ms: 1_700_000_000_000,
+            },
+            Note::VersionsAreOffsets,
+        ];
+        let fields = properties(&notes);
+        assert!(fields.keys().all(|name| is_note(name)));
+        notes.iter().for_each(|note| mark.add(note));
+        assert_eq!(read(ours, &fields), Some(mark));
+        assert!(!is_note("_tributary_price") && !is_note("id"));
+    }
+}
