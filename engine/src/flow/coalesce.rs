@@ -17,7 +17,7 @@ use crate::flow::versions::{OlderThanOffsets, Versions};
 use tributary_runtime::{Error, Result};
 
 /// What the records of a partition have told so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct History {
     versions: Versions,
     /// Records that are none of a table were met, and said to be.

@@ -1,10 +1,11 @@
 //! Decode plans by schema id: asked from the registry once per id, compiled once, shared by all partitions.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ahash::AHashMap;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use tributary_schemas::decode::{KeyPlan, SchemaError, ValuePlan};
 use tributary_schemas::wire;
 
@@ -176,8 +177,7 @@ impl<P> Cells<P> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
+    use tokio::time::Instant;
     use tributary_runtime::Policy;
     use tributary_runtime::registry::Registry;
 

@@ -48,14 +48,8 @@ async fn fresh_schema_id_not_known_yet() {
     config.on_error = OnError::DeadLetter;
     let target = Target::new();
     let sink = start(config, target.clone());
-    target
-        .until("the reason", |_| {
-            let reason = sink.health.not_ready().unwrap_or_default();
-            reason.starts_with(&format!(
-                "{topic}[0]: the schema registry does not know schema id"
-            ))
-        })
-        .await;
+    let what = "the schema registry does not know schema id";
+    sink.until_not_ready(&topic, what).await;
     target.until("the row", |state| state.rows.len() == 1).await;
     stage.until_committed(&topic, 0, 1).await;
     assert_eq!(sink.health.not_ready(), None);

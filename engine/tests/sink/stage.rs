@@ -465,6 +465,20 @@ impl Running {
         }
     }
 
+    /// Waits until `/ready` says that this is in the way of these; panics after a minute.
+    pub(crate) async fn until_not_ready(&self, who: &str, what: &str) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let reason = self.health.not_ready().unwrap_or_default();
+            if reason.starts_with(who) && reason.contains(what) {
+                return;
+            }
+            let in_time = tokio::time::Instant::now() < deadline;
+            assert!(in_time, "{who}: {what}: {reason}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Ends it in an orderly way.
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
