@@ -63,6 +63,11 @@ impl Mark {
         }
     }
 
+    /// A generation of which nobody has noted what it was made from.
+    pub fn unknown() -> Self {
+        Self::new(None, i32::MAX)
+    }
+
     /// Adds a note.
     pub fn add(&mut self, note: &Note) {
         match *note {

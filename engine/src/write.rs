@@ -2,6 +2,7 @@
 
 mod attempts;
 pub mod dead_letter;
+mod ground;
 pub(crate) mod hold;
 pub(crate) mod instance;
 mod job;

@@ -205,7 +205,10 @@ mod tests {
             "type": "illegal_argument_exception",
             "reason": "no write index is defined for alias [a]. The write index may be explicitly disabled"
         }));
-        for (status, stop) in [(403, denied), (404, gone), (400, no_write_index)] {
+        assert!(
+            matches!(gone.verdict(404, "a"), Verdict::Halt(error) if error.policy() == Policy::Retry)
+        );
+        for (status, stop) in [(403, denied), (400, no_write_index)] {
             assert!(
                 matches!(stop.verdict(status, "a"), Verdict::Halt(error) if error.policy() == Policy::Stop)
             );

@@ -9,6 +9,7 @@ mod growth;
 mod lane;
 mod ledger;
 mod load;
+mod marks;
 mod metric;
 mod pool;
 mod row;

@@ -15,6 +15,7 @@ use crate::flow::records::Records;
 use crate::metrics::{BATCHES, CHANGES, COALESCED, DEAD_LETTERS, WRITE_SECONDS};
 use crate::target::{Lane, Rejection, Target, WriteError, Written};
 use crate::write::attempts::Attempts;
+use crate::write::ground::{Ground, is_another};
 use crate::write::instance::Instance;
 
 /// A partition's records, as received, and what its records have told before.
@@ -44,7 +45,7 @@ struct Beside {
 /// A job to run. It shares nothing with others of its lane: no partition is in two.
 pub(crate) struct Job<T: Target> {
     pub(crate) instance: Arc<Instance<T>>,
-    pub(crate) lane: Arc<T::Lane>,
+    pub(crate) ground: Arc<Ground<T::Lane>>,
     pub(crate) topic: Arc<str>,
     pub(crate) work: Work,
     pub(crate) plans: Plans,
@@ -143,7 +144,14 @@ impl<T: Target> Job<T> {
                 faults.remove(0);
             }
         }
-        write(&instance, &mut attempts, &*self.lane, &self.failed, batches).await
+        write(
+            &instance,
+            &mut attempts,
+            &self.ground,
+            &self.failed,
+            batches,
+        )
+        .await
     }
 
     /// Coalesces what was received of one partition.
@@ -191,7 +199,7 @@ impl<T: Target> Job<T> {
 async fn write<T: Target>(
     instance: &Instance<T>,
     attempts: &mut Attempts<'_>,
-    lane: &T::Lane,
+    ground: &Ground<T::Lane>,
     failed: &Notify,
     batches: &mut [Batch],
 ) -> Result<Written> {
@@ -199,7 +207,7 @@ async fn write<T: Target>(
         // A member that may have lost its partitions without knowing begins no write.
         attempts.unless_cancelled(instance.lease.held()).await?;
         let begun = Instant::now();
-        match lane.write(batches).await {
+        match write_once(ground, batches).await {
             Ok(written) => {
                 attempts.succeeded();
                 metrics::histogram!(WRITE_SECONDS).record(begun.elapsed());
@@ -218,6 +226,24 @@ async fn write<T: Target>(
             }
         }
     }
+}
+
+/// Begins the target with the first record of a table. What carries none needs no target, and none is made for it.
+async fn write_once<L: Lane>(ground: &Ground<L>, batches: &[Batch]) -> Result<Written, WriteError> {
+    let carries_rows = |batch: &&Batch| !batch.is_empty() || batch.below().is_some();
+    let partitions: Vec<_> = batches
+        .iter()
+        .filter(carries_rows)
+        .map(|batch| batch.partition().partition)
+        .collect();
+    if partitions.is_empty() && ground.generation().await.is_none() {
+        return Ok(Written::Durable);
+    }
+    if !ground.begin(&partitions).await? {
+        let topic = batches.first().map_or("", |batch| &batch.partition().topic);
+        return Err(is_another(topic).into());
+    }
+    ground.lane.write(batches).await
 }
 
 /// The partitions, as a message names them.

@@ -25,11 +25,12 @@ use crate::flow::freshness::Freshness;
 use crate::flow::inbox::{Inbox, Taken};
 use crate::flow::plans::Plans;
 use crate::target::{Lane as _, Target, Written};
+use crate::write::ground::Ground;
 use crate::write::hold::Hold;
 use crate::write::instance::Instance;
 use crate::write::job::{Ended, Job, Share, Work};
 use keeping::Keeping;
-use opening::{Ground, Opening};
+use opening::Opening;
 
 /// What the poll thread asks of a lane.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ struct LaneTask<T: Target, C> {
     topic: Arc<str>,
     inbox: Arc<Inbox>,
     /// Set by the first partition that is opened.
-    ground: Arc<OnceCell<Ground<T::Lane>>>,
+    ground: Arc<OnceCell<Arc<Ground<T::Lane>>>>,
     keeping: Keeping,
     /// Told of writes that have failed.
     failed: Arc<Notify>,
@@ -307,7 +308,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
         }
         let job = Job {
             instance: Arc::clone(&self.instance),
-            lane: Arc::clone(&ground.lane),
+            ground: Arc::clone(ground),
             topic: Arc::clone(&self.topic),
             work,
             plans: self.plans.pop().unwrap_or_default(),

@@ -13,19 +13,20 @@ use tributary_runtime::Error;
 use tributary_schemas::record::{Datum, Row};
 
 /// Several instances of a sink may write to one target: clones share it.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Target {
     shared: Arc<Shared>,
     instance: &'static str,
 }
 
+#[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
     changed: Notify,
     held: watch::Sender<bool>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct State {
     /// What a real target would hold: the newest version of each row, deletes included.
     pub(crate) rows: BTreeMap<i64, (u64, Option<i64>)>,
@@ -55,7 +56,7 @@ pub(crate) struct Written {
     pub(crate) number: Option<i64>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Faults {
     /// Rows that the target refuses for ever.
     refused: BTreeSet<i64>,
@@ -70,6 +71,7 @@ struct Faults {
 }
 
 /// Writes one topic.
+#[derive(Debug)]
 pub(crate) struct Writer {
     target: Target,
     topic: String,

@@ -195,15 +195,15 @@ async fn lost_offsets_are_harmless_as_long_as_tombstones_live() {
 /// Versions that are offsets say nothing of two partitions, and keys move when there are more.
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_topic_gets_partitions() {
-    let stage = Stage::new("grown").await;
+    let mut stage = Stage::new("grown").await;
     let topic = stage.topic("t");
     stage.create(&topic, 1).await;
-    let foreign = |id| {
+    let foreign = (0..50).map(|id| {
         let mut record = stage.change('c', id, id, 1);
         record.headers.clear();
         record
-    };
-    stage.send_all(&topic, 0, (0..50).map(foreign)).await;
+    });
+    stage.send_all(&topic, 0, foreign).await;
     let target = Target::new();
     let sink = start(stage.config(&[&topic]), target.clone());
     target

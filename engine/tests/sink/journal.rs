@@ -14,7 +14,7 @@ use tributary_runtime::Error;
 /// A slow target, so that there is a middle to be killed in.
 const WRITE_TIME: Duration = Duration::from_millis(3);
 
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Journal {
     file: Arc<File>,
     name: String,

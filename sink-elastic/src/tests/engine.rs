@@ -304,7 +304,7 @@ async fn an_index_that_goes_away_is_not_made_again_in_silence() {
             .apply(None, [delete(3, 3, (&key, id))].into_iter())
             .await,
     );
-    assert_eq!(error.policy(), Policy::Stop);
+    assert_eq!(error.policy(), Policy::Retry);
     assert!(error.to_string().contains("is gone"), "{error}");
     fixture.finish().await;
 }

@@ -14,7 +14,7 @@ use tributary_schemas::record::{Datum, FieldType};
 use crate::ElasticLane;
 
 use super::fixture::{
-    impatient, lane, record_type, rejections, target_error, text_key, until_rejected, upsert,
+    impatient, lane, mark, record_type, rejections, target_error, text_key, until_rejected, upsert,
 };
 
 /// Answers a bulk request, given how many came before it and its action lines.
@@ -80,7 +80,9 @@ impl Server {
     }
 
     async fn writer(&self) -> ElasticLane {
-        lane(&impatient(&self.url), "t").await
+        let lane = lane(&impatient(&self.url), "t").await;
+        lane.begin(&mark("first")).await.unwrap();
+        lane
     }
 
     /// Writes rows with these `_id`s, at the offsets 0, 1, ….

@@ -270,15 +270,7 @@ async fn what_somebody_else_made_is_refused() {
             json!({"mappings": meta}),
         )
         .await;
-    let (key, row) = (text_key(), record_type(&[]));
-    let change = upsert(0, 1, (&key, Datum::Str("a")), (&row, &[]));
-    let error = super::fixture::target_error(
-        fixture
-            .writer()
-            .await
-            .apply(None, [change].into_iter())
-            .await,
-    );
+    let error = fixture.open().await.unwrap_err();
     assert!(
         error.to_string().contains("is there, but not behind"),
         "{error}"

@@ -2,13 +2,13 @@
 
 use std::future::Future;
 
-use tributary_engine::{TableName, TopicPartition};
+use tributary_engine::{Known, Mark, Note, TableName, TopicPartition};
 use tributary_runtime::Error;
 
 use crate::name::Qualified;
 use crate::postgres::deadline::Deadline;
-use crate::postgres::failure::Failure;
-use crate::postgres::ledger::{Entry, Ledger};
+use crate::postgres::failure::{Attempt, Failure};
+use crate::postgres::ledger::{Entry, Ledger, TopicState};
 use crate::postgres::pool::Pool;
 use crate::postgres::session::Session;
 use crate::postgres::takeover::watched;
@@ -62,7 +62,7 @@ impl Shared {
         // Locks have a time-out of their own; looking into a large table may take longer than a batch.
         let taking = session.unhurried(Box::pin(async {
             lock_definition(session, target).await?;
-            self.check_target(session, partition, target).await?;
+            self.state(session, &partition.topic, target).await?;
             self.ledger.take(session, partition, target).await
         }));
         let entry = watched(&self.pool, session, taking).await?;
@@ -70,14 +70,16 @@ impl Shared {
         Ok(entry)
     }
 
-    /// Refuses to fill a table of which the ledger knows nothing, or to go on with one that is gone.
-    async fn check_target(
+    /// What the ledger knows of a topic.
+    ///
+    /// # Errors
+    /// Stop: another service or topic has the table.
+    async fn state(
         &self,
         session: &Session,
-        partition: &TopicPartition,
+        topic: &str,
         target: &Qualified,
-    ) -> Result<(), Failure> {
-        let topic = &partition.topic;
+    ) -> Result<TopicState, Failure> {
         let state = self.ledger.topic_state(session, topic, target).await?;
         if let Some((service, topic)) = state.rival {
             let remedy = if service == self.ledger.service() {
@@ -91,27 +93,115 @@ impl Shared {
             .remedy(remedy)
             .into());
         }
-        match Target::read(session, target).await? {
-            None if state.loaded => Err(self.dropped(topic, target).into()),
-            Some(table) if !state.known && table.has_rows(session).await? => {
-                Err(Error::stop_msg(format_args!(
-                    "table {target} holds rows, but the ledger {} knows no offset of topic '{topic}': deletes \
-                     may have been missed",
+        Ok(state)
+    }
+
+    /// What ledger and table say together.
+    pub(crate) async fn known(
+        &self,
+        session: &Session,
+        topic: &str,
+        target: &Qualified,
+    ) -> Result<Known, Failure> {
+        self.ledger.ensure(session).await?;
+        let state = self.state(session, topic, target).await?;
+        let table = Target::read(session, target).await?;
+        let mut mark = self.ledger.mark(session, topic).await?;
+        if mark.is_none() && state.known {
+            // Of an older version, which kept offsets alone.
+            self.ledger.adopt(session, topic).await?;
+            let begun = Mark::unknown();
+            self.ledger.begin(session, topic, target, &begun).await?;
+            mark = self.ledger.mark(session, topic).await?;
+        }
+        match (mark, table) {
+            (Some(mark), None) if state.loaded => Ok(Known::Unfit {
+                generation: Some(mark.generation),
+                reason: self.is_gone(topic, target),
+            }),
+            (Some(mark), _) => Ok(Known::Marked(mark)),
+            (None, Some(table)) if table.has_rows(session).await? => {
+                let reason = format!(
+                    "table {target} holds rows, but the ledger {} knows no offset of topic '{topic}': deletes may have \
+                     been missed",
                     self.ledger.name()
-                ))
-                .remedy(format!("rebuild it: DROP TABLE {target}, then start again"))
-                .into())
+                );
+                Ok(Known::Unfit {
+                    generation: None,
+                    reason,
+                })
             }
-            _ => Ok(()),
+            (None, _) => Ok(Known::Nothing),
         }
     }
 
+    /// Begins a generation, unless one has begun.
+    pub(crate) async fn begin(
+        &self,
+        session: &Session,
+        topic: &str,
+        target: &Qualified,
+        mark: &Mark,
+    ) -> Result<(), Failure> {
+        self.ledger.ensure(session).await?;
+        self.ledger.begin(session, topic, target, mark).await
+    }
+
+    /// Adds notes to the mark, if it is of this generation; whether it is.
+    pub(crate) async fn note(
+        &self,
+        session: &Session,
+        topic: &str,
+        generation: &str,
+        notes: &[Note],
+    ) -> Result<bool, Failure> {
+        session.begin().await?;
+        let ledger = &self.ledger;
+        let is_it = ledger
+            .lock_generation(session, topic, Some(generation))
+            .await?;
+        if is_it {
+            ledger.note(session, topic, notes).await?;
+        }
+        session.commit().await?;
+        Ok(is_it)
+    }
+
+    /// Empties the table and forgets its offsets, if it is of this generation. It is not dropped: what others have made of it,
+    /// views and grants, stays.
+    pub(crate) async fn discard(
+        &self,
+        session: &Session,
+        topic: &str,
+        target: &Qualified,
+        generation: Option<&str>,
+    ) -> Result<(), Failure> {
+        self.ledger.ensure(session).await?;
+        session.begin().await?;
+        lock_definition(session, target).await?;
+        let ledger = &self.ledger;
+        if ledger.lock_generation(session, topic, generation).await? {
+            if Target::read(session, target).await?.is_some() {
+                tracing::warn!(table = %target, "empties the table");
+                session
+                    .client
+                    .batch_execute(&format!("TRUNCATE TABLE {target}"))
+                    .await
+                    .attempt(
+                        || format!("empty table {target}"),
+                        || session.grant("TRUNCATE", &target.to_string()),
+                    )?;
+            }
+            ledger.reset(session, topic).await?;
+        }
+        session.commit().await
+    }
+
     /// The table is gone that the ledger's offsets speak of.
-    pub(crate) fn dropped(&self, topic: &str, target: &Qualified) -> Error {
-        Error::stop_msg(format_args!(
+    pub(crate) fn is_gone(&self, topic: &str, target: &Qualified) -> String {
+        format!(
             "table {target} is gone, but the ledger {} has offsets of topic '{topic}'",
             self.ledger.name()
-        ))
-        .remedy(format!("to rebuild it: {}", self.ledger.forget(topic)))
+        )
     }
 }

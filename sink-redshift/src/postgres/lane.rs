@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tributary_engine::{
-    Batch, Change, Lane, Rejection, Start, TopicPartition, WriteError, Written,
+    Batch, Change, Known, Lane, Mark, Note, Rejection, Stand, TopicPartition, WriteError, Written,
 };
 use tributary_runtime::Error;
 
@@ -268,9 +268,33 @@ impl PostgresLane {
         let entries = self.held(partitions, &locked?)?;
         let target = target?;
         if target.is_none() && entries.values().any(|entry| entry.loaded) {
-            return Err(self.shared.dropped(&self.topic, &self.target).into());
+            // What follows is decided once the table was looked at again.
+            let is_gone = self.shared.is_gone(&self.topic, &self.target);
+            return Err(Error::retry_msg(is_gone).into());
         }
         Ok((entries, target))
+    }
+
+    /// Does something on a connection of the pool, within the time of a transaction.
+    async fn with_session<A>(
+        &self,
+        doing: &str,
+        work: impl AsyncFnOnce(&Shared, &Session) -> Result<A, Failure>,
+    ) -> Result<A, Error> {
+        let shared = &*self.shared;
+        let lease = shared.pool.lease().await?;
+        let session = &lease.session;
+        let done = shared
+            .bounded(
+                &session.deadline,
+                doing,
+                &self.target,
+                work(shared, session),
+            )
+            .await
+            .map_err(Failure::into_error)?;
+        lease.give_back();
+        Ok(done)
     }
 
     /// Refuses to write once somebody else has taken one of the partitions.
@@ -312,21 +336,48 @@ impl Lane for PostgresLane {
         1
     }
 
-    async fn take(&self, partition: i32) -> Result<Start, Error> {
-        let shared = &self.shared;
+    async fn known(&self) -> Result<Known, Error> {
+        self.with_session("look at", async |shared, session| {
+            shared.known(session, &self.topic, &self.target).await
+        })
+        .await
+    }
+
+    async fn begin(&self, mark: &Mark) -> Result<(), Error> {
+        self.with_session("begin", async |shared, session| {
+            shared.begin(session, &self.topic, &self.target, mark).await
+        })
+        .await
+    }
+
+    async fn note(&self, generation: &str, notes: &[Note]) -> Result<bool, Error> {
+        self.with_session("note how far came", async |shared, session| {
+            shared.note(session, &self.topic, generation, notes).await
+        })
+        .await
+    }
+
+    async fn discard(&self, generation: Option<&str>) -> Result<(), Error> {
+        self.with_session("empty", async |shared, session| {
+            shared
+                .discard(session, &self.topic, &self.target, generation)
+                .await
+        })
+        .await
+    }
+
+    async fn take(&self, partition: i32) -> Result<Stand, Error> {
         let at = self.at(partition);
-        let lease = shared.pool.lease().await?;
-        let opening = shared.open(&lease.session, &at, &self.target);
-        let entry = shared
-            .bounded(&lease.session.deadline, "open", &at, opening)
-            .await
-            .map_err(Failure::into_error)?;
-        lease.give_back();
+        let entry = self
+            .with_session("open", async |shared, session| {
+                shared.open(session, &at, &self.target).await
+            })
+            .await?;
         self.epochs
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(partition, entry.epoch);
-        Ok(entry.next_offset.map_or(Start::Beginning, Start::At))
+        Ok(entry.next_offset.map_or(Stand::Nowhere, Stand::At))
     }
 
     async fn write(&self, batches: &[Batch]) -> Result<Written, WriteError> {

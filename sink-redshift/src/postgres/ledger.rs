@@ -15,7 +15,7 @@ use crate::postgres::session::Session;
 pub(crate) const OWN_SCHEMA: &str = "_tributary";
 const TABLE: &str = "_tributary_ledger";
 /// The form of the ledger and of the tables that it speaks of.
-const FORMAT_VERSION: i32 = 1;
+pub(crate) const FORMAT_VERSION: i32 = 2;
 
 /// The table that holds one row per service and partition.
 pub(crate) struct Ledger {
@@ -45,7 +45,7 @@ pub(crate) struct Advance {
 
 /// What the ledger knows about a topic before a partition is taken.
 pub(crate) struct TopicState {
-    /// Whether it knows the topic at all.
+    /// Whether it has an offset of the topic.
     pub(crate) known: bool,
     /// Whether any partition has written into the target table.
     pub(crate) loaded: bool,
@@ -81,7 +81,8 @@ impl Ledger {
         let found = session
             .client
             .query_typed_one(
-                "SELECT to_regnamespace($1) IS NOT NULL, to_regclass($2) IS NOT NULL",
+                "SELECT to_regnamespace($1) IS NOT NULL, EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass($2) \
+                 AND attname = 'caught_up_ms')",
                 &[
                     (&Quoted(&self.name.schema).to_string(), Type::TEXT),
                     (&self.name.to_string(), Type::TEXT),
@@ -110,7 +111,10 @@ impl Ledger {
              partition integer NOT NULL, target_schema text NOT NULL, target_table text NOT NULL, \
              epoch bigint NOT NULL, next_offset bigint, loaded boolean NOT NULL, \
              format_version integer NOT NULL, updated_at timestamp with time zone NOT NULL, \
-             PRIMARY KEY (service, topic, partition)); COMMIT"
+             PRIMARY KEY (service, topic, partition)); \
+             ALTER TABLE {name} ADD COLUMN IF NOT EXISTS generation text, ADD COLUMN IF NOT EXISTS topic_id text, \
+             ADD COLUMN IF NOT EXISTS partitions integer, ADD COLUMN IF NOT EXISTS versions_are_offsets boolean, \
+             ADD COLUMN IF NOT EXISTS caught_up_ms bigint; COMMIT"
         );
         session.client.batch_execute(&ddl).await.attempt(
             || format!("create the ledger {name}"),
@@ -133,8 +137,8 @@ impl Ledger {
             .query_typed(
                 &format!(
                     "SELECT service, topic, bool_or(loaded), service = $1 AND topic = $2, \
-                     max(format_version), bool_and(target_schema = $3 AND target_table = $4) \
-                     FROM {} WHERE (service = $1 AND topic = $2) \
+                     max(format_version), bool_and(target_schema = $3 AND target_table = $4), \
+                     bool_or(next_offset IS NOT NULL) FROM {} WHERE (service = $1 AND topic = $2) \
                      OR (target_schema = $3 AND target_table = $4) GROUP BY service, topic",
                     self.name
                 ),
@@ -158,7 +162,7 @@ impl Ledger {
                 if !row.get::<_, bool>(5) {
                     return Err(self.moved(topic, target).into());
                 }
-                state.known = true;
+                state.known = row.get(6);
                 state.loaded = row.get(2);
             } else {
                 state.rival = Some((row.get(0), row.get(1)));
@@ -213,7 +217,7 @@ impl Ledger {
                     "INSERT INTO {} AS l (service, topic, partition, target_schema, target_table, epoch, \
                      next_offset, loaded, format_version, updated_at) \
                      VALUES ($1, $2, $3, $4, $5, 1, NULL, false, {FORMAT_VERSION}, now()) \
-                     ON CONFLICT (service, topic, partition) DO UPDATE SET epoch = l.epoch + 1, updated_at = now() \
+                     ON CONFLICT (service, topic, partition) DO UPDATE SET epoch = l.epoch + 1, format_version = {FORMAT_VERSION}, updated_at = now() \
                      RETURNING epoch, next_offset, loaded",
                     self.name
                 ),
@@ -294,7 +298,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn reading(&self) -> String {
+    pub(crate) fn reading(&self) -> String {
         format!("read the ledger {}", self.name)
     }
 

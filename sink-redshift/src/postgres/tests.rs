@@ -5,6 +5,7 @@
 mod evolution;
 mod fixture;
 mod holding;
+mod marks;
 mod merging;
 mod refusal;
 mod rewriting;

@@ -7,11 +7,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tributary_runtime::{Policy, Result};
 
-use super::opening::Ground;
 use super::{Held, LaneTask};
 use crate::cluster::Cluster;
-use crate::mark::{Known, Note};
-use crate::target::{Lane as _, Target};
+use crate::mark::Note;
+use crate::target::Target;
+use crate::write::ground::{Ground, is_another};
 
 /// How often the target is asked whether it still is the same one.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
@@ -95,40 +95,33 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
         self.ask(notes);
     }
 
-    /// The first record without a version of its own was written.
+    /// Records without a version of their own were written.
     pub(super) fn note_versions_are_offsets(&mut self) {
-        let is_known = self
-            .ground
-            .get()
-            .is_none_or(|ground| ground.versions_are_offsets);
-        if !is_known && !self.keeping.versions_are_offsets {
-            self.keeping.versions_are_offsets = true;
+        if !std::mem::replace(&mut self.keeping.versions_are_offsets, true) {
             self.ask(vec![Note::VersionsAreOffsets]);
         }
     }
 
     fn ask(&mut self, notes: Vec<Note>) {
-        let Some(ground) = self.ground.get() else {
-            return;
-        };
-        let (lane, generation) = (ground.lane.clone(), ground.generation.clone());
-        self.keeping.asking.spawn(async move {
-            if notes.is_empty() {
-                let known = lane.known().await?;
-                return Ok(matches!(known, Known::Marked(mark) if mark.generation == generation));
-            }
-            lane.note(&generation, &notes).await
-        });
+        if let Some(ground) = self.ground.get().cloned() {
+            self.keeping.asking.spawn(async move {
+                if notes.is_empty() {
+                    ground.is_the_same().await
+                } else {
+                    ground.note(&notes).await
+                }
+            });
+        }
     }
 
     /// What the target said of itself.
     pub(super) fn kept(&self, answer: Result<bool>) {
         match answer {
             Ok(true) => {}
-            Ok(false) => self.instance.failure.start_over(&format!(
-                "the target of {} is another one than before",
-                self.topic
-            )),
+            Ok(false) => {
+                let reason = is_another(&self.topic).to_string();
+                self.instance.failure.start_over(&reason);
+            }
             Err(error) if error.policy() == Policy::Stop => self.instance.failure.stop_with(error),
             // What must be written fails as well, and says so.
             Err(error) => tracing::debug!(%error, "could not look at the target's mark"),

@@ -1,34 +1,24 @@
 //! A partition is opened: its target, its place in it, its place in the log.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::OnceCell;
 use tributary_runtime::{Error, Result, ResultExt};
 
 use crate::cluster::{Cluster, TopicFacts};
-use crate::mark::{Known, Mark, Note, now_ms};
+use crate::mark::now_ms;
 use crate::target::{Lane as _, Stand, Target};
 use crate::write::attempts::Attempts;
+use crate::write::ground::{Ground, Lost};
 use crate::write::hold::Hold;
 use crate::write::instance::Instance;
 use crate::write::judge::{Case, Judgement};
-
-/// What all partitions of a lane stand on.
-#[derive(Debug)]
-pub(super) struct Ground<L> {
-    pub(super) lane: Arc<L>,
-    /// The target's, as long as the lane lives.
-    pub(super) generation: String,
-    pub(super) versions_are_offsets: bool,
-    pub(super) tombstones_live: Option<Duration>,
-}
 
 /// Opens one partition.
 pub(super) struct Opening<T: Target, C> {
     pub(super) instance: Arc<Instance<T>>,
     pub(super) cluster: C,
-    pub(super) ground: Arc<OnceCell<Ground<T::Lane>>>,
+    pub(super) ground: Arc<OnceCell<Arc<Ground<T::Lane>>>>,
     pub(super) hold: Arc<Hold>,
 }
 
@@ -59,12 +49,16 @@ impl<T: Target, C: Cluster> Opening<T, C> {
         let partition = self.hold.partition();
         let facts = self.facts().await?;
         let ground = self.ground.get_or_try_init(|| self.ground(&facts)).await?;
-        let lane = &ground.lane;
-        let mark = match lane.known().await? {
-            Known::Marked(mark) if mark.generation == ground.generation => mark,
-            _ => return Err(self.start_over("the target is another one than before")),
+        let mark = match ground.mark().await? {
+            Ok(mark) => mark,
+            Err(Lost::IsAnother) => {
+                return Err(self.start_over("its target is another one than before"));
+            }
+            Err(Lost::Unfit { generation, reason }) => {
+                return Err(self.discard(ground, generation.as_deref(), &reason).await?);
+            }
         };
-        let stand = lane.take(partition.partition).await?;
+        let stand = ground.lane.take(partition.partition).await?;
         let stands_at = match stand {
             Stand::At(offset) => Some(offset),
             Stand::Nowhere => None,
@@ -87,20 +81,11 @@ impl<T: Target, C: Cluster> Opening<T, C> {
                     // Before the target says that it was begun: what an earlier target of the group has left would count.
                     self.cluster.commit(partition, start).await?;
                 }
-                let note = Note::CaughtUp {
-                    partition: partition.partition,
-                    at_ms: now_ms(),
-                };
-                if !lane.note(&ground.generation, &[note]).await? {
-                    return Err(self.start_over("the target is another one than before"));
-                }
                 Ok(start)
             }
-            Judgement::Unfit(reason) => {
-                self.instance.unfit(&reason)?;
-                lane.discard(Some(&ground.generation)).await?;
-                Err(self.start_over(&reason))
-            }
+            Judgement::Unfit(reason) => Err(self
+                .discard(ground, Some(&mark.generation), &reason)
+                .await?),
         }
     }
 
@@ -110,36 +95,31 @@ impl<T: Target, C: Cluster> Opening<T, C> {
         facts.ok_or_else(|| Error::retry_msg(format_args!("Kafka does not know topic '{topic}'")))
     }
 
-    /// The target, made where it is missing.
-    async fn ground(&self, facts: &TopicFacts) -> Result<Ground<T::Lane>> {
+    async fn ground(&self, facts: &TopicFacts) -> Result<Arc<Ground<T::Lane>>> {
         let source = &self.hold.source;
         let topic = &source.partition.topic;
         let lane = self.instance.target.lane(topic, &source.table).await?;
-        loop {
-            match lane.known().await? {
-                Known::Marked(mark) => {
-                    self.instance.note_topic(topic, Some(mark.topic_id));
-                    return Ok(Ground {
-                        lane: Arc::new(lane),
-                        generation: mark.generation,
-                        versions_are_offsets: mark.versions_are_offsets,
-                        tombstones_live: facts.tombstones_live,
-                    });
-                }
-                Known::Nothing => {
-                    let mark = Mark::new(facts.id.clone(), facts.partitions);
-                    lane.begin(&mark).await?;
-                }
-                Known::Unfit { generation, reason } => {
-                    self.instance.unfit(&reason)?;
-                    lane.discard(generation.as_deref()).await?;
-                }
-            }
-        }
+        self.instance.note_topic(topic, Some(facts.id.clone()));
+        Ok(Arc::new(Ground::new(lane, facts)))
+    }
+
+    /// Drops a target that does not fit its log, if that is asked for. Returns what interrupts the opening then: all partitions begin anew.
+    async fn discard(
+        &self,
+        ground: &Ground<T::Lane>,
+        generation: Option<&str>,
+        reason: &str,
+    ) -> Result<Error> {
+        self.instance.unfit(reason)?;
+        ground.discard(generation).await?;
+        Ok(self.start_over(reason))
     }
 
     fn start_over(&self, reason: &str) -> Error {
-        self.instance.failure.start_over(reason);
+        let topic = &self.hold.partition().topic;
+        self.instance
+            .failure
+            .start_over(&format!("{topic}: {reason}"));
         Error::interrupted(reason)
     }
 }

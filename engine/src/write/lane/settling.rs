@@ -23,7 +23,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
             self.settle_at = Some(Instant::now() + self.backoff.next_delay());
             return;
         }
-        match Arc::clone(&ground.lane).settle().await {
+        match Arc::clone(ground).lane.settle().await {
             Ok(()) => {
                 self.settle_at = None;
                 self.backoff.reset();

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio_postgres::{Client, NoTls};
 use tributary_engine::{
-    Action, Change, KeyRow, Lane as _, Rejection, Start, TableName, Target as _, ValueRow,
-    WriteError, Written,
+    Action, Change, KeyRow, Known, Lane as _, Mark, Rejection, Stand, TableName, Target as _,
+    ValueRow, WriteError, Written,
 };
 use tributary_runtime::{Error, Policy};
 use tributary_schemas::record::{Datum, Field, FieldType, Origin, RecordType, Row};
@@ -148,6 +148,10 @@ impl Writer {
         }
     }
 
+    pub(super) fn lane(&self) -> &PostgresLane {
+        &self.lane
+    }
+
     /// Writes batches of several partitions together.
     pub(super) async fn apply_together(
         &self,
@@ -167,7 +171,7 @@ pub(super) async fn open(
     warehouse: &PostgresWarehouse,
     name: &str,
     partition: i32,
-) -> (Writer, Start) {
+) -> (Writer, Stand) {
     try_open(warehouse, name, partition).await.unwrap()
 }
 
@@ -175,7 +179,7 @@ pub(super) async fn try_open(
     warehouse: &PostgresWarehouse,
     name: &str,
     partition: i32,
-) -> Result<(Writer, Start), Error> {
+) -> Result<(Writer, Stand), Error> {
     open_as(
         warehouse,
         &format!("t.shop.{name}"),
@@ -185,16 +189,27 @@ pub(super) async fn try_open(
     .await
 }
 
+/// The lane of the topic of `shop.<name>`, as it is.
+pub(super) async fn lane(warehouse: &PostgresWarehouse, name: &str) -> PostgresLane {
+    let topic = format!("t.shop.{name}");
+    warehouse.lane(&topic, &table(name)).await.unwrap()
+}
+
 /// Opens a partition of a topic whose table has another name.
 pub(super) async fn open_as(
     warehouse: &PostgresWarehouse,
     topic: &str,
     table: &TableName,
     partition: i32,
-) -> Result<(Writer, Start), Error> {
+) -> Result<(Writer, Stand), Error> {
     let lane = Arc::new(warehouse.lane(topic, table).await?);
-    let start = lane.take(partition).await?;
-    Ok((Writer { lane, partition }, start))
+    match lane.known().await? {
+        Known::Marked(_) => {}
+        Known::Nothing => lane.begin(&mark("first")).await?,
+        Known::Unfit { reason, .. } => return Err(Error::stop_msg(reason)),
+    }
+    let stand = lane.take(partition).await?;
+    Ok((Writer { lane, partition }, stand))
 }
 
 /// The error's whole message, which must have this policy.
@@ -394,3 +409,14 @@ impl Product {
 
 /// What `shop.product` holds, a line per row.
 pub(super) const PRODUCTS: &str = "SELECT id || ' ' || coalesce(name, 'NULL') || ' @' || _tributary_seq FROM shop.product ORDER BY id";
+
+/// The mark of a generation of this name.
+pub(super) fn mark(generation: &str) -> Mark {
+    Mark {
+        generation: generation.to_owned(),
+        topic_id: Some("topic's id".to_owned()),
+        partitions: 2,
+        versions_are_offsets: false,
+        caught_up_ms: std::collections::BTreeMap::new(),
+    }
+}

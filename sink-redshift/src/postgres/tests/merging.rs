@@ -1,6 +1,6 @@
 //! Idempotence, versions, deletes, exactly once.
 
-use tributary_engine::{Start, Written};
+use tributary_engine::{Stand, Written};
 use tributary_runtime::Policy;
 use tributary_schemas::record::{Datum, FieldType};
 
@@ -14,7 +14,7 @@ async fn rows_are_inserted_updated_and_deleted() {
     let warehouse = fixture.warehouse();
     let product = Product::new();
     let (writer, start) = open(&warehouse, "product", 0).await;
-    assert_eq!(start, Start::Beginning);
+    assert_eq!(start, Stand::Nowhere);
 
     let mut batch = TestBatch::default();
     for (offset, name) in ["a\tb\\N\n", "", "gone"].into_iter().enumerate() {
@@ -34,7 +34,7 @@ async fn rows_are_inserted_updated_and_deleted() {
     assert_eq!(fixture.texts(PRODUCTS).await, ["1 new @105", "2  @100"]);
 
     let (_, start) = open(&warehouse, "product", 0).await;
-    assert_eq!(start, Start::At(7));
+    assert_eq!(start, Stand::At(7));
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn rows_below_are_gone_before_the_changes_come() {
     assert_eq!(writer.apply(&truncate).await.unwrap(), Written::Durable);
     assert_eq!(fixture.texts(PRODUCTS).await, [""; 0]);
     let (_, start) = open(&warehouse, "product", 0).await;
-    assert_eq!(start, Start::At(8));
+    assert_eq!(start, Stand::At(8));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::SinkExt as _;
 use tokio_postgres::Client;
-use tributary_engine::Start;
+use tributary_engine::Stand;
 use tributary_runtime::Policy;
 
 use super::fixture::{Fixture, PRODUCTS, Product, TestBatch, connect, message, open, try_open};
@@ -34,7 +34,7 @@ async fn filled() -> Fixture {
 }
 
 /// Opens it as the one that takes over would, again and again.
-async fn take_over(fixture: &Fixture) -> Start {
+async fn take_over(fixture: &Fixture) -> Stand {
     let warehouse = fixture.warehouse();
     let opening = async {
         loop {
@@ -66,7 +66,7 @@ async fn holder_frozen_inside_a_copy() {
     copy.send(Bytes::from_static(b"half of it\n"))
         .await
         .unwrap();
-    assert_eq!(take_over(&fixture).await, Start::At(1));
+    assert_eq!(take_over(&fixture).await, Stand::At(1));
     assert_eq!(fixture.texts(PRODUCTS).await, ["1 a @1"]);
     assert!(copy.close().await.is_err(), "the former holder can go on");
 }
@@ -83,7 +83,7 @@ async fn holder_frozen_in_an_open_transaction() {
             .batch_execute(&format!("BEGIN; {lock}"))
             .await
             .unwrap();
-        assert_eq!(take_over(&fixture).await, Start::At(1));
+        assert_eq!(take_over(&fixture).await, Stand::At(1));
         assert!(holder.batch_execute("COMMIT").await.is_err());
     }
 }
@@ -113,7 +113,7 @@ async fn a_stranger_that_holds_the_lock_is_named_and_left_alone() {
         "{error}"
     );
     stranger.batch_execute("COMMIT").await.unwrap();
-    assert_eq!(take_over(&fixture).await, Start::At(1));
+    assert_eq!(take_over(&fixture).await, Stand::At(1));
 }
 
 /// One that works is waited for, though it holds the lock for longer than a frozen one may.
@@ -130,5 +130,5 @@ async fn a_holder_at_work_is_waited_for() {
         holder.batch_execute("COMMIT").await.unwrap();
     };
     let (start, ()) = tokio::join!(take_over(&fixture), work);
-    assert_eq!(start, Start::At(1));
+    assert_eq!(start, Stand::At(1));
 }
