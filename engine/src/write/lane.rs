@@ -3,6 +3,7 @@
 //! It works as group commit does: while one write is under way the next one fills, so load makes writes larger instead of
 //! queues longer, and a light load waits for nobody. A lane that cannot go on holds back nobody but itself.
 
+mod held;
 mod keeping;
 mod opening;
 mod settling;
@@ -17,18 +18,17 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tributary_runtime::retry::Backoff;
-use tributary_runtime::{Error, Result};
+use tributary_runtime::{Error, Policy, Result};
 
 use crate::cluster::Cluster;
-use crate::flow::coalesce::History;
-use crate::flow::freshness::Freshness;
 use crate::flow::inbox::{Inbox, Taken};
 use crate::flow::plans::Plans;
 use crate::target::{Lane as _, Target, Written};
-use crate::write::ground::Ground;
+use crate::write::ground::{Ground, is_another};
 use crate::write::hold::Hold;
 use crate::write::instance::Instance;
 use crate::write::job::{Ended, Job, Share, Work};
+use held::Held;
 use keeping::Keeping;
 use opening::Opening;
 
@@ -73,18 +73,6 @@ struct LaneTask<T: Target, C> {
     backoff: Backoff,
     /// An error has stopped the instance: nothing is begun any more.
     has_failed: bool,
-}
-
-/// A partition of the lane. `durable <= accepted`: only `durable` reaches the group, by way of the hold.
-struct Held {
-    hold: Arc<Hold>,
-    /// Its start is known.
-    is_open: bool,
-    is_leaving: bool,
-    history: History,
-    freshness: Freshness,
-    accepted: i64,
-    durable: i64,
 }
 
 /// What has happened to a lane.
@@ -149,7 +137,10 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
             self.begin_unwritten();
             self.settle_if_due().await;
             self.let_go();
-            self.keep();
+            let caught_up = self.held.iter();
+            let caught_up =
+                caught_up.filter_map(|(&at, held)| Some((at, held.hold.caught_up_ms()?)));
+            self.keeping.keep(self.ground.get(), caught_up);
             match self.next(&mut commands).await {
                 Event::Command(Some(Command::Take(hold))) => self.take(hold),
                 Event::Command(Some(Command::Leave(partition))) => self.leave(partition),
@@ -193,16 +184,9 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
     }
 
     fn take(&mut self, hold: Arc<Hold>) {
-        let held = Held {
-            hold: Arc::clone(&hold),
-            is_open: false,
-            is_leaving: false,
-            history: History::default(),
-            freshness: Freshness::default(),
-            accepted: 0,
-            durable: 0,
-        };
-        self.held.insert(hold.partition().partition, held);
+        let number = hold.partition().partition;
+        self.inbox.forget(number);
+        self.held.insert(number, Held::new(&hold));
         let opening = Opening {
             instance: Arc::clone(&self.instance),
             cluster: self.cluster.clone(),
@@ -354,8 +338,8 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
                 self.instance.changed.note(&held.hold);
             }
         }
-        if is_foreign {
-            self.note_versions_are_offsets();
+        if let Some(ground) = self.ground.get().filter(|_| is_foreign) {
+            self.keeping.note_versions_are_offsets(ground);
         }
         if self.held.values().all(|held| held.durable == held.accepted) {
             self.settle_at = None;
@@ -365,20 +349,24 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
         }
     }
 
+    /// What the target said of itself.
+    fn kept(&mut self, answer: Result<bool>) {
+        match answer {
+            Ok(true) => {}
+            Ok(false) => {
+                let reason = is_another(&self.topic).to_string();
+                self.instance.failure.start_over(&reason);
+            }
+            Err(error) if error.policy() == Policy::Stop => self.fail(error),
+            // What must be written fails as well, and says so.
+            Err(error) => tracing::debug!(%error, "could not look at the target's mark"),
+        }
+    }
+
     fn fail(&mut self, error: Error) {
         self.has_failed = true;
         self.give_up_leaving();
         self.instance.failure.stop_with(error);
-    }
-}
-
-impl Held {
-    fn set_durable(&mut self) {
-        self.durable = self.accepted;
-        if self.is_open {
-            self.hold.advance(self.durable);
-            self.freshness.durable(self.durable);
-        }
     }
 }
 

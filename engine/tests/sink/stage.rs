@@ -1,5 +1,8 @@
 //! Topics, records and running sinks of a test, on the real Kafka and registry.
 
+#[path = "running.rs"]
+mod running;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,16 +13,12 @@ use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use tokio::sync::OnceCell;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-use tributary_engine::{BatchConfig, OnError, OnUnfitTarget, SinkConfig, Target};
-use tributary_runtime::cli::Context;
+use tributary_engine::{BatchConfig, OnError, OnUnfitTarget, SinkConfig};
 use tributary_runtime::config::KafkaConfig;
-use tributary_runtime::health::Health;
 use tributary_runtime::registry::Registry;
-use tributary_runtime::shutdown::Gate;
-use tributary_runtime::{Error, Result};
 use tributary_schemas::{header, wire};
+
+pub(crate) use running::start;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -50,13 +49,6 @@ pub(crate) struct Outgoing {
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) value: Option<Vec<u8>>,
     pub(crate) headers: Vec<(&'static str, Vec<u8>)>,
-}
-
-/// A sink that runs in the background.
-pub(crate) struct Running {
-    task: JoinHandle<Result<()>>,
-    pub(crate) shutdown: CancellationToken,
-    pub(crate) health: Health,
 }
 
 fn variable(name: &str) -> String {
@@ -422,65 +414,6 @@ fn long(out: &mut Vec<u8>, value: i64) {
         rest >>= 7;
     }
     out.push(u8::try_from(rest).unwrap());
-}
-
-/// Starts a sink.
-pub(crate) fn start(config: SinkConfig, target: impl Target) -> Running {
-    let context = Context {
-        shutdown: CancellationToken::new(),
-        health: Health::new(),
-        gate: Gate::new(),
-    };
-    let (shutdown, health) = (context.shutdown.clone(), context.health.clone());
-    let task = tokio::spawn(async move { tributary_engine::run(config, target, &context).await });
-    Running {
-        task,
-        shutdown,
-        health,
-    }
-}
-
-impl Running {
-    /// Waits until it is ready, in a phase; panics after a minute.
-    pub(crate) async fn until_phase(&self, phase: &str) {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-        while self.health.not_ready().is_some() || self.health.phase() != phase {
-            let (now, reason) = (self.health.phase(), self.health.not_ready());
-            let in_time = tokio::time::Instant::now() < deadline;
-            assert!(in_time, "not ready and {phase}: {now}, {reason:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// Waits until `/ready` says that this is in the way of these; panics after a minute.
-    pub(crate) async fn until_not_ready(&self, who: &str, what: &str) {
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-        loop {
-            let reason = self.health.not_ready().unwrap_or_default();
-            if reason.starts_with(who) && reason.contains(what) {
-                return;
-            }
-            let in_time = tokio::time::Instant::now() < deadline;
-            assert!(in_time, "{who}: {what}: {reason}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    /// Ends it in an orderly way.
-    pub(crate) async fn stop(self) {
-        self.shutdown.cancel();
-        self.ended().await.unwrap();
-    }
-
-    /// Waits until it stops by itself.
-    pub(crate) async fn stops(self) -> Error {
-        self.ended().await.unwrap_err()
-    }
-
-    async fn ended(self) -> Result<()> {
-        let ended = tokio::time::timeout(Duration::from_secs(60), self.task).await;
-        ended.expect("the sink ends within a minute").unwrap()
-    }
 }
 
 /// A header of a message.

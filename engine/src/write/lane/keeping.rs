@@ -1,17 +1,16 @@
 //! A lane's target is kept in step with what becomes known: when it was caught up, and whether it still is the same one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tributary_runtime::{Policy, Result};
+use tributary_runtime::Result;
 
-use super::{Held, LaneTask};
-use crate::cluster::Cluster;
 use crate::mark::Note;
-use crate::target::Target;
-use crate::write::ground::{Ground, is_another};
+use crate::target::Lane;
+use crate::write::ground::Ground;
 
 /// How often the target is asked whether it still is the same one.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
@@ -67,84 +66,68 @@ impl Keeping {
             Err(_) => Some(Ok(true)),
         }
     }
-}
 
-impl<T: Target, C: Cluster> LaneTask<T, C> {
-    /// Begins what is due.
-    pub(super) fn keep(&mut self) {
+    /// Begins what is due; `caught_up` are the times at which partitions were.
+    pub(super) fn keep<L: Lane>(
+        &mut self,
+        ground: Option<&Arc<Ground<L>>>,
+        caught_up: impl Iterator<Item = (i32, i64)>,
+    ) {
         let now = Instant::now();
-        let Some(ground) = self.ground.get() else {
-            self.keeping.looks_at = now + LOOK_INTERVAL;
-            self.keeping.notes_at = now + NOTE_INTERVAL_MIN;
+        let Some(ground) = ground else {
+            self.looks_at = now + LOOK_INTERVAL;
+            self.notes_at = now + NOTE_INTERVAL_MIN;
             return;
         };
-        if now < self.keeping.due() || self.keeping.is_asking() {
+        if now < self.due() || self.is_asking() {
             return;
         }
         let mut notes = Vec::new();
-        if now >= self.keeping.notes_at {
-            self.keeping.notes_at = now + note_interval(ground);
+        if now >= self.notes_at {
+            self.notes_at = now + note_interval(ground.tombstones_live);
             if ground.tombstones_live.is_some() {
-                notes.extend(caught_up(&self.held, &mut self.keeping.noted));
+                notes = self.newer(caught_up);
             }
         }
-        if notes.is_empty() && now < self.keeping.looks_at {
+        if notes.is_empty() && now < self.looks_at {
             return;
         }
-        self.keeping.looks_at = now + LOOK_INTERVAL;
-        self.ask(notes);
+        self.looks_at = now + LOOK_INTERVAL;
+        self.ask(ground, notes);
     }
 
     /// Records without a version of their own were written.
-    pub(super) fn note_versions_are_offsets(&mut self) {
-        if !std::mem::replace(&mut self.keeping.versions_are_offsets, true) {
-            self.ask(vec![Note::VersionsAreOffsets]);
+    pub(super) fn note_versions_are_offsets<L: Lane>(&mut self, ground: &Arc<Ground<L>>) {
+        if !std::mem::replace(&mut self.versions_are_offsets, true) {
+            self.ask(ground, vec![Note::VersionsAreOffsets]);
         }
     }
 
-    fn ask(&mut self, notes: Vec<Note>) {
-        if let Some(ground) = self.ground.get().cloned() {
-            self.keeping.asking.spawn(async move {
-                if notes.is_empty() {
-                    ground.is_the_same().await
-                } else {
-                    ground.note(&notes).await
-                }
-            });
-        }
-    }
-
-    /// What the target said of itself.
-    pub(super) fn kept(&self, answer: Result<bool>) {
-        match answer {
-            Ok(true) => {}
-            Ok(false) => {
-                let reason = is_another(&self.topic).to_string();
-                self.instance.failure.start_over(&reason);
+    fn ask<L: Lane>(&mut self, ground: &Arc<Ground<L>>, notes: Vec<Note>) {
+        let ground = Arc::clone(ground);
+        self.asking.spawn(async move {
+            if notes.is_empty() {
+                ground.is_the_same().await
+            } else {
+                ground.note(&notes).await
             }
-            Err(error) if error.policy() == Policy::Stop => self.instance.failure.stop_with(error),
-            // What must be written fails as well, and says so.
-            Err(error) => tracing::debug!(%error, "could not look at the target's mark"),
-        }
+        });
+    }
+
+    fn newer(&mut self, caught_up: impl Iterator<Item = (i32, i64)>) -> Vec<Note> {
+        let noted = &mut self.noted;
+        let newer = caught_up.filter(|&(partition, at_ms)| {
+            noted.insert(partition, at_ms).is_none_or(|had| had < at_ms)
+        });
+        newer
+            .map(|(partition, at_ms)| Note::CaughtUp { partition, at_ms })
+            .collect()
     }
 }
 
-fn note_interval<L>(ground: &Ground<L>) -> Duration {
-    let share = ground.tombstones_live.map(|live| live / NOTE_SHARE);
+fn note_interval(tombstones_live: Option<Duration>) -> Duration {
+    let share = tombstones_live.map(|live| live / NOTE_SHARE);
     share
         .unwrap_or(NOTE_INTERVAL_MAX)
         .clamp(NOTE_INTERVAL_MIN, NOTE_INTERVAL_MAX)
-}
-
-fn caught_up(held: &BTreeMap<i32, Held>, noted: &mut BTreeMap<i32, i64>) -> Vec<Note> {
-    let mut notes = Vec::new();
-    for (&partition, held) in held {
-        let Some(at_ms) = held.hold.caught_up_ms() else {
-            continue;
-        };
-        if noted.insert(partition, at_ms).is_none_or(|had| had < at_ms) {
-            notes.push(Note::CaughtUp { partition, at_ms });
-        }
-    }
-    notes
 }
