@@ -14,7 +14,7 @@ use crate::topics::TopicPartition;
 const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How often all partitions are looked at: for control records that have moved reading, and for the lag.
-const SURVEY_INTERVAL: Duration = Duration::from_secs(2);
+const SURVEY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What is to be committed. A commit costs what has moved, however many partitions there are.
 #[derive(Debug)]

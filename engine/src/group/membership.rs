@@ -20,7 +20,7 @@ use crate::group::member::{Member, PartitionOffset, Rebalance};
 use crate::topics::{BLACKLIST, Subscription, TopicPartition};
 
 /// How often librdkafka reports the partitions' ends.
-const STATISTICS_INTERVAL_MS: &str = "2000";
+const STATISTICS_INTERVAL_MS: &str = "5000";
 
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
