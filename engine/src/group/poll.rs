@@ -18,7 +18,7 @@ use tributary_runtime::{Error, Policy, Result, kafka};
 use crate::cluster::Cluster;
 use crate::group::commit::{self, Commits};
 use crate::group::holdings::{Holding, Holdings};
-use crate::group::member::{Member, PartitionOffset, Rebalance};
+use crate::group::member::{Member, Reached, Rebalance};
 use crate::group::suspects;
 use crate::metrics::{BUFFERED, BYTES, PARTITIONS, RECORDS};
 use crate::target::Target;
@@ -330,8 +330,14 @@ fn keep_lease<T>(instance: &Instance<T>, member: &impl Member, holdings: &Holdin
         return;
     }
     let fetched = holdings.iter().filter(|holding| holding.is_fetched);
-    let places: Vec<PartitionOffset<'_>> = fetched
-        .filter_map(|holding| Some((holding.partition(), holding.hold.durable()?)))
+    let places: Vec<Reached<'_>> = fetched
+        .filter_map(|holding| {
+            Some(Reached {
+                partition: holding.partition(),
+                offset: holding.hold.durable()?,
+                generation: holding.hold.generation(),
+            })
+        })
         .collect();
     if !places.is_empty()
         && let Err(error) = member.commit(&places)
