@@ -17,6 +17,14 @@ pub(crate) struct TopicFacts {
     pub(crate) tombstones_live: Option<Duration>,
 }
 
+/// What a group has committed of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Committed {
+    pub(crate) offset: i64,
+    /// Of which generation of the target; `None` where nobody has said that.
+    pub(crate) generation: Option<String>,
+}
+
 /// Answers about topics and partitions.
 pub(crate) trait Cluster: Clone + Send + Sync + 'static {
     /// The topic; `None` where there is none.
@@ -41,16 +49,16 @@ pub(crate) trait Cluster: Clone + Send + Sync + 'static {
     fn log_of(&self, partition: &TopicPartition)
     -> impl Future<Output = Result<(i64, i64)>> + Send;
 
-    /// The group's committed offset; `None` where it has none.
+    /// What the group has committed; `None` where it has nothing.
     ///
     /// # Errors
     /// Kafka does not answer, or refuses.
     fn committed(
         &self,
         partition: &TopicPartition,
-    ) -> impl Future<Output = Result<Option<i64>>> + Send;
+    ) -> impl Future<Output = Result<Option<Committed>>> + Send;
 
-    /// Commits an offset, whatever the group had.
+    /// Commits an offset, whatever the group had; of no generation.
     ///
     /// # Errors
     /// Kafka does not answer, or refuses.

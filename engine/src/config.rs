@@ -129,7 +129,7 @@ pub enum OnUnfitTarget {
     /// The service stops with a message that says why.
     #[default]
     Stop,
-    /// The target is dropped, and built again from the beginning of the log.
+    /// What it holds is deleted, and it is built again from the beginning of the log.
     Rebuild,
 }
 

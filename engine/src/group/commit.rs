@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::group::holdings::{Holding, Holdings};
-use crate::group::member::{Member, PartitionOffset};
+use crate::group::member::{Member, Reached};
 use crate::mark::now_ms;
 use crate::topics::TopicPartition;
 
@@ -82,9 +82,12 @@ impl Commits {
 
     fn begin_commit(&mut self, member: &impl Member, holdings: &mut Holdings) {
         let moved = std::mem::take(&mut self.moved);
-        let places: Vec<PartitionOffset<'_>> = moved
+        let places: Vec<Reached<'_>> = moved
             .iter()
-            .filter_map(|partition| Some((partition, holdings.get(partition)?.uncommitted()?)))
+            .filter_map(|partition| {
+                let holding = holdings.get(partition)?;
+                Some(place(partition, holding, holding.uncommitted()?))
+            })
             .collect();
         if places.is_empty() {
             return;
@@ -105,7 +108,7 @@ pub(crate) fn synchronously(
     holdings: &mut Holdings,
     partitions: &[TopicPartition],
 ) {
-    let places: Vec<PartitionOffset<'_>> = partitions
+    let places: Vec<Reached<'_>> = partitions
         .iter()
         .filter_map(|partition| {
             let holding = holdings
@@ -113,7 +116,7 @@ pub(crate) fn synchronously(
                 .filter(|holding| holding.is_fetched)?;
             let durable = holding.hold.durable()?;
             let is_new = holding.committed.is_none_or(|had| durable > had);
-            is_new.then_some((partition, durable))
+            is_new.then(|| place(partition, holding, durable))
         })
         .collect();
     if places.is_empty() {
@@ -127,11 +130,19 @@ pub(crate) fn synchronously(
     }
 }
 
-fn note_committed(holdings: &mut Holdings, places: &[PartitionOffset<'_>]) {
-    for (partition, offset) in places {
-        if let Some(holding) = holdings.get_mut(partition) {
-            holding.committed = Some(*offset);
+fn note_committed(holdings: &mut Holdings, places: &[Reached<'_>]) {
+    for place in places {
+        if let Some(holding) = holdings.get_mut(place.partition) {
+            holding.committed = Some(place.offset);
         }
+    }
+}
+
+fn place<'a>(partition: &'a TopicPartition, holding: &Holding, offset: i64) -> Reached<'a> {
+    Reached {
+        partition,
+        offset,
+        generation: holding.hold.generation(),
     }
 }
 

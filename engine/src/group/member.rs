@@ -23,6 +23,15 @@ pub(crate) enum Rebalance {
 /// A partition and an offset in it.
 pub(crate) type PartitionOffset<'a> = (&'a TopicPartition, i64);
 
+/// What is committed of a partition.
+#[derive(Debug, Clone)]
+pub(crate) struct Reached<'a> {
+    pub(crate) partition: &'a TopicPartition,
+    pub(crate) offset: i64,
+    /// Which generation of the target holds everything below: an offset says nothing of another one.
+    pub(crate) generation: Option<String>,
+}
+
 /// A member of a consumer group. All calls are the poll thread's.
 pub(crate) trait Member: Send + 'static {
     /// A record.
@@ -52,10 +61,10 @@ pub(crate) trait Member: Send + 'static {
     fn resume(&self, partitions: &[&TopicPartition]) -> Result<()>;
 
     /// Commits offsets, and waits for the answer.
-    fn commit(&self, places: &[PartitionOffset<'_>]) -> KafkaResult<()>;
+    fn commit(&self, places: &[Reached<'_>]) -> KafkaResult<()>;
 
     /// Commits offsets in the background.
-    fn begin_commit(&self, places: &[PartitionOffset<'_>]) -> KafkaResult<()>;
+    fn begin_commit(&self, places: &[Reached<'_>]) -> KafkaResult<()>;
 
     /// Whether a commit in the background has failed since the last call.
     fn take_commit_failed(&self) -> bool;

@@ -16,7 +16,7 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tributary_runtime::{Result, ResultExt, kafka};
 
 use crate::config::SinkConfig;
-use crate::group::member::{Member, PartitionOffset, Rebalance};
+use crate::group::member::{Member, PartitionOffset, Reached, Rebalance};
 use crate::topics::{BLACKLIST, Subscription, TopicPartition};
 
 /// How often librdkafka reports the partitions' ends.
@@ -114,12 +114,12 @@ impl Member for Membership {
         resumed.map_err(|error| kafka::classify(&error))
     }
 
-    fn commit(&self, places: &[PartitionOffset<'_>]) -> KafkaResult<()> {
-        self.0.commit(&offsets(places)?, CommitMode::Sync)
+    fn commit(&self, places: &[Reached<'_>]) -> KafkaResult<()> {
+        self.0.commit(&commits(places)?, CommitMode::Sync)
     }
 
-    fn begin_commit(&self, places: &[PartitionOffset<'_>]) -> KafkaResult<()> {
-        self.0.commit(&offsets(places)?, CommitMode::Async)
+    fn begin_commit(&self, places: &[Reached<'_>]) -> KafkaResult<()> {
+        self.0.commit(&commits(places)?, CommitMode::Async)
     }
 
     fn take_commit_failed(&self) -> bool {
@@ -232,10 +232,24 @@ pub(crate) fn list_of<'a>(
     list
 }
 
-pub(crate) fn offsets(places: &[PartitionOffset<'_>]) -> KafkaResult<TopicPartitionList> {
+fn offsets(places: &[PartitionOffset<'_>]) -> KafkaResult<TopicPartitionList> {
     let mut list = TopicPartitionList::new();
     for (TopicPartition { topic, partition }, offset) in places {
         list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
+    }
+    Ok(list)
+}
+
+/// The group keeps the generation beside the offset, as its metadata.
+pub(crate) fn commits(places: &[Reached<'_>]) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    for place in places {
+        let TopicPartition { topic, partition } = place.partition;
+        let mut element = list.add_partition(topic, *partition);
+        element.set_offset(Offset::Offset(place.offset))?;
+        if let Some(generation) = &place.generation {
+            element.set_metadata(generation);
+        }
     }
     Ok(list)
 }

@@ -13,12 +13,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
-use tributary_runtime::{Error, Policy, Result, kafka};
+use tributary_runtime::{Policy, Result, kafka};
 
 use crate::cluster::Cluster;
+use crate::config::OnUnfitTarget;
 use crate::group::commit::{self, Commits};
 use crate::group::holdings::{Holding, Holdings};
-use crate::group::member::{Member, PartitionOffset, Rebalance};
+use crate::group::member::{Member, Reached, Rebalance};
 use crate::group::suspects;
 use crate::metrics::{BUFFERED, BYTES, PARTITIONS, RECORDS};
 use crate::target::Target;
@@ -132,13 +133,7 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
         }
         match kafka::code(error) {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                // librdkafka reports that an offset is out of range without saying whose.
-                for holding in self.holdings.iter().filter(|holding| holding.is_fetched) {
-                    let (low, high) = self.member.log_of(holding.partition())?;
-                    judge::check(holding.partition(), holding.next, low, high)?;
-                }
-                Err(Error::stop_msg(format_args!("read the topics: {reason}"))
-                    .remedy(judge::REBUILD))
+                self.out_of_range(&reason)
             }
             _ => {
                 let classified = kafka::classify(error);
@@ -148,6 +143,26 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
                     return Err(classified.context(doing));
                 }
                 self.instance.status.recurs(&error.to_string(), &reason);
+                Ok(())
+            }
+        }
+    }
+
+    /// The log does not have what comes next. librdkafka reports that without saying of which partition.
+    fn out_of_range(&self, reason: &str) -> Result<()> {
+        let mut problem = format!("read the topics: {reason}");
+        for holding in self.holdings.iter().filter(|holding| holding.is_fetched) {
+            let (low, high) = self.member.log_of(holding.partition())?;
+            if let Err(found) = judge::within(holding.partition(), holding.next, low, high) {
+                problem = found;
+                break;
+            }
+        }
+        match self.instance.config.on_unfit_target {
+            OnUnfitTarget::Stop => Err(judge::unfit(problem)),
+            // Each target is judged anew then, and the unfit one is built again.
+            OnUnfitTarget::Rebuild => {
+                self.instance.failure.start_over(&problem);
                 Ok(())
             }
         }
@@ -330,8 +345,14 @@ fn keep_lease<T>(instance: &Instance<T>, member: &impl Member, holdings: &Holdin
         return;
     }
     let fetched = holdings.iter().filter(|holding| holding.is_fetched);
-    let places: Vec<PartitionOffset<'_>> = fetched
-        .filter_map(|holding| Some((holding.partition(), holding.hold.durable()?)))
+    let places: Vec<Reached<'_>> = fetched
+        .filter_map(|holding| {
+            Some(Reached {
+                partition: holding.partition(),
+                offset: holding.hold.durable()?,
+                generation: holding.hold.generation(),
+            })
+        })
         .collect();
     if !places.is_empty()
         && let Err(error) = member.commit(&places)

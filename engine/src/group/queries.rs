@@ -11,9 +11,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tributary_runtime::kafka::LogContext;
 use tributary_runtime::{Error, Result, ResultExt, kafka};
 
-use crate::cluster::{Cluster, TopicFacts};
+use crate::cluster::{Cluster, Committed, TopicFacts};
 use crate::config::SinkConfig;
-use crate::group::membership::{Consuming, Membership, list_of, offsets};
+use crate::group::member::Reached;
+use crate::group::membership::{Consuming, Membership, commits, list_of};
 use crate::topics::TopicPartition;
 
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -124,7 +125,7 @@ impl Cluster for Queries {
             .doing(|| format!("ask for the offsets of {partition}"))
     }
 
-    async fn committed(&self, partition: &TopicPartition) -> Result<Option<i64>> {
+    async fn committed(&self, partition: &TopicPartition) -> Result<Option<Committed>> {
         let asked = partition.clone();
         let asking = self.ask(move |client| {
             let list = client
@@ -134,8 +135,12 @@ impl Cluster for Queries {
                 return Err(Error::retry_msg("Kafka answers for no partition"));
             };
             element.error().map_err(|error| classify(&error))?;
+            let generation = Some(element.metadata()).filter(|text| !text.is_empty());
             Ok(match element.offset() {
-                Offset::Offset(offset) => Some(offset),
+                Offset::Offset(offset) => Some(Committed {
+                    offset,
+                    generation: generation.map(str::to_owned),
+                }),
                 _ => None,
             })
         });
@@ -147,7 +152,11 @@ impl Cluster for Queries {
     async fn commit(&self, partition: &TopicPartition, offset: i64) -> Result<()> {
         let asked = partition.clone();
         let asking = self.ask(move |client| {
-            let list = offsets(&[(&asked, offset)]);
+            let list = commits(&[Reached {
+                partition: &asked,
+                offset,
+                generation: None,
+            }]);
             list.and_then(|list| client.commit(&list, CommitMode::Sync))
                 .map_err(|error| classify(&error))
         });

@@ -1,7 +1,7 @@
 //! What all partitions of a lane stand on: the target, and which generation of it.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex as StdMutex, PoisonError};
+use std::sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -19,6 +19,8 @@ pub(crate) struct Ground<L> {
     planned: Mark,
     /// Which one it is, once it is there.
     generation: Mutex<Option<String>>,
+    /// The same, for those who commit.
+    told: Arc<OnceLock<String>>,
     /// The partitions of which it says that they were begun.
     begun: StdMutex<BTreeSet<i32>>,
     /// How long a compacted topic keeps tombstones; `None` for one that is not compacted.
@@ -31,6 +33,7 @@ impl<L: Lane> Ground<L> {
             lane,
             planned: Mark::new(facts.id.clone(), facts.partitions),
             generation: Mutex::new(None),
+            told: Arc::default(),
             begun: StdMutex::default(),
             tombstones_live: facts.tombstones_live,
         }
@@ -39,6 +42,11 @@ impl<L: Lane> Ground<L> {
     /// Which generation the target is, if it is there.
     pub(crate) async fn generation(&self) -> Option<String> {
         self.generation.lock().await.clone()
+    }
+
+    /// Which generation the target is, told once it is there.
+    pub(crate) fn told(&self) -> Arc<OnceLock<String>> {
+        Arc::clone(&self.told)
     }
 
     /// The target's mark, read anew; of one that is not there, what it will begin with.
@@ -51,6 +59,8 @@ impl<L: Lane> Ground<L> {
             (Known::Marked(mark), Some(before)) if mark.generation == *before => Ok(mark),
             (Known::Marked(mark), None) => {
                 *generation = Some(mark.generation.clone());
+                // Set once: from now on another one is taken for lost.
+                let _ = self.told.set(mark.generation.clone());
                 Ok(mark)
             }
             (Known::Nothing, None) => Ok(self.planned.clone()),

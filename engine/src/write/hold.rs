@@ -1,7 +1,7 @@
 //! A partition that this instance holds: what the poll thread and the partition's lane know of it together.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +18,8 @@ pub(crate) struct Hold {
     durable: AtomicI64,
     /// When it was last known to be read and written to its end, in milliseconds since 1970.
     caught_up_ms: AtomicI64,
+    /// Which generation of the target it is written to; the lane's, known once there is a target.
+    generation: OnceLock<Arc<OnceLock<String>>>,
     has_left: AtomicBool,
     is_noted: AtomicBool,
     /// Cancelled when it is to be let go.
@@ -32,6 +34,7 @@ impl Hold {
             start: AtomicI64::new(UNKNOWN),
             durable: AtomicI64::new(UNKNOWN),
             caught_up_ms: AtomicI64::new(UNKNOWN),
+            generation: OnceLock::new(),
             has_left: AtomicBool::new(false),
             is_noted: AtomicBool::new(false),
             leave: CancellationToken::new(),
@@ -40,6 +43,17 @@ impl Hold {
 
     pub(crate) fn partition(&self) -> &TopicPartition {
         &self.source.partition
+    }
+
+    /// What it will be written to.
+    pub(crate) fn stand_on(&self, generation: Arc<OnceLock<String>>) {
+        // One that is opened again stands on the same ground.
+        let _ = self.generation.set(generation);
+    }
+
+    /// Which generation of the target it is written to, if there is one.
+    pub(crate) fn generation(&self) -> Option<String> {
+        self.generation.get()?.get().cloned()
     }
 
     /// The target is ready and everything below `offset` is in it.

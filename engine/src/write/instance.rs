@@ -90,7 +90,7 @@ impl<T> Instance<T> {
             OnUnfitTarget::Rebuild => {
                 tracing::warn!(
                     reason,
-                    "drops the target, and builds it again from the beginning of the log"
+                    "deletes what the target holds, and builds it again from the beginning of the log"
                 );
                 Ok(())
             }

@@ -10,7 +10,7 @@ use crate::topics::TopicPartition;
 
 /// What to do where the log does not have what comes next.
 pub(crate) const REBUILD: &str = "start the service once with on_unfit_target = \"rebuild\" (or its environment variable \
-     …__ON_UNFIT_TARGET=rebuild): the target is dropped, and built again from the beginning of the log";
+     …__ON_UNFIT_TARGET=rebuild): what the target holds is deleted, and it is built again from the beginning of the log";
 
 /// What is known of a partition when it was assigned.
 #[derive(Debug, Clone)]
@@ -117,7 +117,12 @@ impl Case<'_> {
 }
 
 /// Nothing between where the target stands and the log may be missing.
-fn within(partition: &TopicPartition, at: i64, low: i64, high: i64) -> Result<(), String> {
+pub(crate) fn within(
+    partition: &TopicPartition,
+    at: i64,
+    low: i64,
+    high: i64,
+) -> Result<(), String> {
     let TopicPartition { topic, partition } = partition;
     if at < low {
         return Err(format!(
@@ -133,14 +138,6 @@ fn within(partition: &TopicPartition, at: i64, low: i64, high: i64) -> Result<()
         ));
     }
     Ok(())
-}
-
-/// The same while a partition is read.
-///
-/// # Errors
-/// Stop, with the remedy.
-pub(crate) fn check(partition: &TopicPartition, at: i64, low: i64, high: i64) -> Result<()> {
-    within(partition, at, low, high).map_err(unfit)
 }
 
 /// The error that stops the service where its target is unfit.

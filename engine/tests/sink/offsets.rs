@@ -127,8 +127,8 @@ async fn deleted_records_are_a_gap_and_stop_the_sink() {
         format!(
             "open the target of {topic}[0]: topic {topic} partition 0: the target stands at offset 3, but the log begins at \
              5: 2 records were deleted before they were read; to do: start the service once with on_unfit_target = \
-             \"rebuild\" (or its environment variable …__ON_UNFIT_TARGET=rebuild): the target is dropped, and built again \
-             from the beginning of the log"
+             \"rebuild\" (or its environment variable …__ON_UNFIT_TARGET=rebuild): what the target holds is \
+             deleted, and it is built again from the beginning of the log"
         )
     );
     assert!(target.state().written.is_empty());

@@ -176,7 +176,7 @@ impl Target {
             quoted_list(wanted.iter().map(String::as_str)),
         ))
         .remedy(format!(
-            "rebuild it: DROP TABLE {}, and delete the topic's rows in the ledger",
+            "rebuild it: DROP TABLE {}, and start the service once with on_unfit_target = \"rebuild\"",
             self.name
         )))
     }

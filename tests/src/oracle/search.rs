@@ -246,6 +246,13 @@ async fn documents(
             .await?;
         page = page_of(next).await?;
     }
+    // An engine keeps 500 of them at most, each until its time is over.
+    if let Some(scroll) = &page.scroll_id {
+        http.delete(format!("{engine}/_search/scroll"))
+            .json(&json!({"scroll_id": scroll}))
+            .send()
+            .await?;
+    }
     Ok(documents)
 }
 

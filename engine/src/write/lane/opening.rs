@@ -58,11 +58,18 @@ impl<T: Target, C: Cluster> Opening<T, C> {
                 return Err(self.discard(ground, generation.as_deref(), &reason).await?);
             }
         };
+        self.hold.stand_on(ground.told());
         let stand = ground.lane.take(partition.partition).await?;
         let stands_at = match stand {
             Stand::At(offset) => Some(offset),
             Stand::Nowhere => None,
-            Stand::AsTheGroup => self.cluster.committed(partition).await?,
+            Stand::AsTheGroup => {
+                let committed = self.cluster.committed(partition).await?;
+                // What another target of the group holds says nothing of this one.
+                let of_it = |generation: &String| *generation == mark.generation;
+                let ours = committed.filter(|of| of.generation.as_ref().is_none_or(of_it));
+                ours.map(|committed| committed.offset)
+            }
         };
         let (low, high) = self.cluster.log_of(partition).await?;
         let case = Case {
