@@ -91,7 +91,7 @@ impl Default for BatchConfig {
     fn default() -> Self {
         Self {
             bytes: 4 * 1024 * 1024,
-            rows: 5_000,
+            rows: 20_000,
             linger_ms: 20,
             flush_ms: 1_000,
             in_flight: 4,
@@ -223,7 +223,7 @@ mod tests {
         let config = config(SMALLEST);
         assert_eq!(config.validate(), []);
         assert_eq!(config.on_error, OnError::Stop);
-        assert_eq!((config.batch.bytes, config.batch.rows), (4 << 20, 5_000));
+        assert_eq!((config.batch.bytes, config.batch.rows), (4 << 20, 20_000));
         assert_eq!(
             config.dead_letter_topic().as_deref(),
             Some("shop.search.dead-letter")

@@ -16,6 +16,9 @@ use crate::flow::records::Records;
 /// How long a record waits at most for those that would fill its batch, while another write is under way.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// How often room is looked for.
+const ROOM_POLL: Duration = Duration::from_millis(1);
+
 /// Records on their way to one lane.
 #[derive(Debug)]
 pub(crate) struct Inbox {
@@ -87,6 +90,21 @@ impl Inbox {
             self.filled.notify_one();
         }
         self.budget.admits(held)
+    }
+
+    /// Waits for room in a lane that is full, if it alone holds anything; whether it has some. Blocks the thread.
+    pub(crate) fn gets_room_within(&self, limit: Duration) -> bool {
+        let begun = Instant::now();
+        loop {
+            let held = self.lock().held;
+            if self.budget.admits(held) {
+                return true;
+            }
+            if held < self.budget.held() || begun.elapsed() >= limit {
+                return false;
+            }
+            std::thread::sleep(ROOM_POLL);
+        }
     }
 
     /// Whether a lane that was stopped may go on.
