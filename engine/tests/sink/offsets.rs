@@ -161,25 +161,25 @@ async fn records_deleted_before_a_slow_sink_has_read_them_stop_it() {
     let stage = Stage::new("retention").await;
     let topic = stage.topic("t");
     stage.create(&topic, 1).await;
-    let records = (0..300).map(|n| stage.wide_change('c', n, n, 10, 10_000));
+    let records = (0..2_000).map(|n| stage.wide_change('c', n, n, 10, 10_000));
     stage.send_all(&topic, 0, records).await;
     let target = Target::new();
     target.hold(true);
     let mut config = stage.config(&[&topic]);
-    // Ten records or so are buffered, the rest is still in Kafka.
+    // Ten records or so are buffered, and some hundred are fetched ahead; the rest is still in Kafka.
     config.batch.buffer_bytes = 100_000;
     let sink = start(config, target.clone());
     target.until_writing("the first write").await;
-    stage.delete_below(&topic, 0, 250).await;
+    stage.delete_below(&topic, 0, 1_950).await;
     target.hold(false);
     let error = sink.stops().await.to_string();
     let expected = format!("topic {topic} partition 0: the target stands at offset ");
     assert!(error.starts_with(&expected), "{error}");
-    let expected = "but the log begins at 250: ";
+    let expected = "but the log begins at 1950: ";
     assert!(error.contains(expected), "{error}");
     let written = target.state().written.len();
     assert!(
-        written < 250,
+        written < 1_950,
         "{written} were written: it jumped over the gap"
     );
     let committed = stage.committed(&topic, 0).unwrap();
