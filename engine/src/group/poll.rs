@@ -148,24 +148,20 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
         }
     }
 
-    /// The log does not have what comes next. librdkafka reports that without saying of which partition.
+    /// The log does not have what comes next. librdkafka reports that without saying of which partition; and by now it may have as much
+    /// again, of another topic of the name.
     fn out_of_range(&self, reason: &str) -> Result<()> {
-        let mut problem = format!("read the topics: {reason}");
         for holding in self.holdings.iter().filter(|holding| holding.is_fetched) {
             let (low, high) = self.member.log_of(holding.partition())?;
-            if let Err(found) = judge::within(holding.partition(), holding.next, low, high) {
-                problem = found;
-                break;
+            if let Err(found) = judge::within(holding.partition(), holding.next, low, high)
+                && self.instance.config.on_unfit_target == OnUnfitTarget::Stop
+            {
+                return Err(judge::unfit(found));
             }
         }
-        match self.instance.config.on_unfit_target {
-            OnUnfitTarget::Stop => Err(judge::unfit(problem)),
-            // Each target is judged anew then, and the unfit one is built again.
-            OnUnfitTarget::Rebuild => {
-                self.instance.failure.start_over(&problem);
-                Ok(())
-            }
-        }
+        // Each target is judged anew then.
+        self.instance.failure.start_over(reason);
+        Ok(())
     }
 
     fn rebalance(&mut self, rebalance: Rebalance) -> Result<()> {
