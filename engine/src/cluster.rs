@@ -27,11 +27,11 @@ pub(crate) struct Committed {
 
 /// Answers about topics and partitions.
 pub(crate) trait Cluster: Clone + Send + Sync + 'static {
-    /// The topic; `None` where there is none.
+    /// The topic, as it is now.
     ///
     /// # Errors
-    /// Kafka does not answer, or refuses.
-    fn topic(&self, topic: &str) -> impl Future<Output = Result<Option<TopicFacts>>> + Send;
+    /// Kafka does not know it (retry), does not answer, or refuses.
+    fn topic(&self, topic: &str) -> impl Future<Output = Result<TopicFacts>> + Send;
 
     /// The ids of those of these topics that exist.
     ///

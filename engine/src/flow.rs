@@ -7,7 +7,6 @@ pub(crate) mod coalesce;
 pub(crate) mod fault;
 pub(crate) mod freshness;
 pub(crate) mod inbox;
-pub(crate) mod partition_counts;
 pub(crate) mod plans;
 pub(crate) mod records;
 mod versions;

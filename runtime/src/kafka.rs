@@ -10,10 +10,8 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use crate::Result;
 use crate::config::KafkaConfig;
 
-pub use classify::classify;
-pub use classify::{code, is_unknown_topic};
-pub use logging::LogContext;
-pub use logging::{log, log_error};
+pub use classify::{classify, code, is_unknown_topic};
+pub use logging::{LogContext, log, log_error};
 
 /// How long a consumer group keeps a silent member, in milliseconds. A killed instance's partitions wait
 /// this long for their next holder; no shorter than the broker's `group.min.session.timeout.ms` (6 s).

@@ -82,18 +82,18 @@ impl Commits {
 
     fn begin_commit(&mut self, member: &impl Member, holdings: &mut Holdings) {
         let moved = std::mem::take(&mut self.moved);
-        let places: Vec<Reached<'_>> = moved
+        let all: Vec<Reached<'_>> = moved
             .iter()
             .filter_map(|partition| {
                 let holding = holdings.get(partition)?;
-                Some(place(partition, holding, holding.uncommitted()?))
+                Some(reached(partition, holding, holding.uncommitted()?))
             })
             .collect();
-        if places.is_empty() {
+        if all.is_empty() {
             return;
         }
-        match member.begin_commit(&places) {
-            Ok(()) => note_committed(holdings, &places),
+        match member.begin_commit(&all) {
+            Ok(()) => note_committed(holdings, &all),
             Err(error) => {
                 tracing::info!(%error, "could not commit offsets; commits them again");
                 self.moved.extend(moved);
@@ -108,7 +108,7 @@ pub(crate) fn synchronously(
     holdings: &mut Holdings,
     partitions: &[TopicPartition],
 ) {
-    let places: Vec<Reached<'_>> = partitions
+    let all: Vec<Reached<'_>> = partitions
         .iter()
         .filter_map(|partition| {
             let holding = holdings
@@ -116,29 +116,34 @@ pub(crate) fn synchronously(
                 .filter(|holding| holding.is_fetched)?;
             let durable = holding.hold.durable()?;
             let is_new = holding.committed.is_none_or(|had| durable > had);
-            is_new.then(|| place(partition, holding, durable))
+            is_new.then(|| reached(partition, holding, durable))
         })
         .collect();
-    if places.is_empty() {
+    if all.is_empty() {
         return;
     }
-    match member.commit(&places) {
-        Ok(()) => note_committed(holdings, &places),
+    match member.commit(&all) {
+        Ok(()) => note_committed(holdings, &all),
         Err(error) => {
             tracing::warn!(%error, "could not commit the last offsets: some records will be written again");
         }
     }
 }
 
-fn note_committed(holdings: &mut Holdings, places: &[Reached<'_>]) {
-    for place in places {
-        if let Some(holding) = holdings.get_mut(place.partition) {
-            holding.committed = Some(place.offset);
+fn note_committed(holdings: &mut Holdings, all: &[Reached<'_>]) {
+    for one in all {
+        if let Some(holding) = holdings.get_mut(one.partition) {
+            holding.committed = Some(one.offset);
         }
     }
 }
 
-fn place<'a>(partition: &'a TopicPartition, holding: &Holding, offset: i64) -> Reached<'a> {
+/// How far a partition has come, to be committed.
+pub(crate) fn reached<'a>(
+    partition: &'a TopicPartition,
+    holding: &Holding,
+    offset: i64,
+) -> Reached<'a> {
     Reached {
         partition,
         offset,

@@ -341,17 +341,14 @@ fn keep_lease<T>(instance: &Instance<T>, member: &impl Member, holdings: &Holdin
         return;
     }
     let fetched = holdings.iter().filter(|holding| holding.is_fetched);
-    let places: Vec<Reached<'_>> = fetched
+    let all: Vec<Reached<'_>> = fetched
         .filter_map(|holding| {
-            Some(Reached {
-                partition: holding.partition(),
-                offset: holding.hold.durable()?,
-                generation: holding.hold.generation(),
-            })
+            let durable = holding.hold.durable()?;
+            Some(commit::reached(holding.partition(), holding, durable))
         })
         .collect();
-    if !places.is_empty()
-        && let Err(error) = member.commit(&places)
+    if !all.is_empty()
+        && let Err(error) = member.commit(&all)
     {
         tracing::warn!(%error, "the poll thread was held up, and the group does not confirm the membership");
         return;

@@ -85,21 +85,21 @@ impl Queries {
 }
 
 impl Cluster for Queries {
-    async fn topic(&self, topic: &str) -> Result<Option<TopicFacts>> {
+    async fn topic(&self, topic: &str) -> Result<TopicFacts> {
         let topics = [topic.to_owned()];
         let mut described = kafka::topics::describe(&self.admin, &topics).await?;
-        let Some(described) = described.remove(topic) else {
-            return Ok(None);
-        };
+        let described = described
+            .remove(topic)
+            .ok_or_else(|| Error::retry_msg(format_args!("Kafka does not know topic '{topic}'")))?;
         let settings = self
             .settings(topic)
             .await
             .doing(|| format!("ask for the settings of topic '{topic}'"))?;
-        Ok(Some(TopicFacts {
+        Ok(TopicFacts {
             id: described.id,
             partitions: described.partitions,
             tombstones_live: settings.is_compacted.then_some(settings.tombstones_live),
-        }))
+        })
     }
 
     async fn ids(&self, topics: &[String]) -> Result<BTreeMap<String, Option<String>>> {

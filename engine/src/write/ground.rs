@@ -1,10 +1,9 @@
 //! What all partitions of a lane stand on: the target, and which generation of it.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
 use tributary_runtime::{Error, Result};
 
 use crate::cluster::TopicFacts;
@@ -17,12 +16,10 @@ pub(crate) struct Ground<L> {
     pub(crate) lane: L,
     /// What it begins with, where it is not there.
     planned: Mark,
-    /// Which one it is, once it is there.
-    generation: Mutex<Option<String>>,
-    /// The same, for those who commit.
-    told: Arc<OnceLock<String>>,
+    /// Which one it is, once it is there. Whoever commits offsets knows it by this, too.
+    generation: Arc<OnceLock<String>>,
     /// The partitions of which it says that they were begun.
-    begun: StdMutex<BTreeSet<i32>>,
+    begun: Mutex<BTreeSet<i32>>,
     /// How long a compacted topic keeps tombstones; `None` for one that is not compacted.
     pub(crate) tombstones_live: Option<Duration>,
 }
@@ -32,21 +29,15 @@ impl<L: Lane> Ground<L> {
         Self {
             lane,
             planned: Mark::new(facts.id.clone(), facts.partitions),
-            generation: Mutex::new(None),
-            told: Arc::default(),
-            begun: StdMutex::default(),
+            generation: Arc::default(),
+            begun: Mutex::default(),
             tombstones_live: facts.tombstones_live,
         }
     }
 
-    /// Which generation the target is, if it is there.
-    pub(crate) async fn generation(&self) -> Option<String> {
-        self.generation.lock().await.clone()
-    }
-
-    /// Which generation the target is, told once it is there.
-    pub(crate) fn told(&self) -> Arc<OnceLock<String>> {
-        Arc::clone(&self.told)
+    /// Which generation the target is, set once it is there.
+    pub(crate) const fn generation(&self) -> &Arc<OnceLock<String>> {
+        &self.generation
     }
 
     /// The target's mark, read anew; of one that is not there, what it will begin with.
@@ -54,18 +45,20 @@ impl<L: Lane> Ground<L> {
     /// # Errors
     /// The target's; [`Lost`] inside where it is another one than before, or cannot be gone on with.
     pub(crate) async fn mark(&self) -> Result<Result<Mark, Lost>> {
-        let mut generation = self.generation.lock().await;
-        Ok(match (self.lane.known().await?, &*generation) {
-            (Known::Marked(mark), Some(before)) if mark.generation == *before => Ok(mark),
-            (Known::Marked(mark), None) => {
-                *generation = Some(mark.generation.clone());
-                // Set once: from now on another one is taken for lost.
-                let _ = self.told.set(mark.generation.clone());
-                Ok(mark)
+        // Asked before: what is begun while the target answers is no other one.
+        let was_there = self.generation.get().is_some();
+        Ok(match self.lane.known().await? {
+            Known::Marked(mark) => {
+                let ours = self.generation.get_or_init(|| mark.generation.clone());
+                if mark.generation == *ours {
+                    Ok(mark)
+                } else {
+                    Err(Lost::IsAnother)
+                }
             }
-            (Known::Nothing, None) => Ok(self.planned.clone()),
-            (Known::Unfit { generation, reason }, _) => Err(Lost::Unfit { generation, reason }),
-            _ => Err(Lost::IsAnother),
+            Known::Nothing if was_there => Err(Lost::IsAnother),
+            Known::Nothing => Ok(self.planned.clone()),
+            Known::Unfit { generation, reason } => Err(Lost::Unfit { generation, reason }),
         })
     }
 
@@ -81,12 +74,16 @@ impl<L: Lane> Ground<L> {
         if is_known {
             return Ok(true);
         }
-        if self.generation().await.is_none() {
+        if self.generation.get().is_none() {
             self.lane.begin(&self.planned).await?;
         }
         let Ok(mark) = self.mark().await? else {
             return Ok(false);
         };
+        if self.generation.get().is_none() {
+            // Gone again already: it is begun at the next attempt.
+            return Ok(false);
+        }
         let at_ms = now_ms();
         let missing = partitions
             .iter()
@@ -106,8 +103,8 @@ impl<L: Lane> Ground<L> {
     /// # Errors
     /// The target's.
     pub(crate) async fn note(&self, notes: &[Note]) -> Result<bool> {
-        match self.generation().await {
-            Some(generation) => self.lane.note(&generation, notes).await,
+        match self.generation.get() {
+            Some(generation) => self.lane.note(generation, notes).await,
             None => Ok(true),
         }
     }
@@ -120,15 +117,7 @@ impl<L: Lane> Ground<L> {
         Ok(self.mark().await?.is_ok())
     }
 
-    /// Drops the target.
-    ///
-    /// # Errors
-    /// The target's.
-    pub(crate) async fn discard(&self, generation: Option<&str>) -> Result<()> {
-        self.lane.discard(generation).await
-    }
-
-    fn begun(&self) -> std::sync::MutexGuard<'_, BTreeSet<i32>> {
+    fn begun(&self) -> MutexGuard<'_, BTreeSet<i32>> {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -150,4 +139,99 @@ pub(crate) fn is_another(topic: &str) -> Error {
     Error::retry_msg(format_args!(
         "the target of {topic} is another one than before, or gone"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tributary_runtime::Error;
+
+    use super::{Ground, Lost};
+    use crate::cluster::TopicFacts;
+    use crate::flow::batch::Batch;
+    use crate::mark::{Known, Mark, Note};
+    use crate::target::{Lane, Stand, WriteError, Written};
+
+    /// A target that somebody else deletes.
+    #[derive(Default)]
+    struct Fragile {
+        mark: Mutex<Option<Mark>>,
+        /// So often, right behind its beginning.
+        deletions: Mutex<u32>,
+    }
+
+    impl Lane for Fragile {
+        fn width(&self) -> usize {
+            1
+        }
+
+        async fn known(&self) -> Result<Known, Error> {
+            let mark = self.mark.lock().unwrap().clone();
+            Ok(mark.map_or(Known::Nothing, Known::Marked))
+        }
+
+        async fn begin(&self, mark: &Mark) -> Result<(), Error> {
+            let mut deletions = self.deletions.lock().unwrap();
+            if *deletions == 0 {
+                self.mark.lock().unwrap().get_or_insert(mark.clone());
+            }
+            *deletions = deletions.saturating_sub(1);
+            Ok(())
+        }
+
+        async fn note(&self, _generation: &str, notes: &[Note]) -> Result<bool, Error> {
+            let mut mark = self.mark.lock().unwrap();
+            let mark = mark.as_mut().unwrap();
+            notes.iter().for_each(|note| mark.add(note));
+            Ok(true)
+        }
+
+        async fn discard(&self, _generation: Option<&str>) -> Result<(), Error> {
+            Ok(())
+        }
+
+        async fn take(&self, _partition: i32) -> Result<Stand, Error> {
+            Ok(Stand::AsTheGroup)
+        }
+
+        async fn write(&self, _batches: &[Batch]) -> Result<Written, WriteError> {
+            Ok(Written::Durable)
+        }
+
+        async fn settle(&self) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    fn ground() -> Ground<Fragile> {
+        let facts = TopicFacts {
+            id: None,
+            partitions: 1,
+            tombstones_live: None,
+        };
+        Ground::new(Fragile::default(), &facts)
+    }
+
+    #[tokio::test]
+    async fn a_target_that_is_deleted_as_it_begins_is_begun_again() {
+        let ground = ground();
+        *ground.lane.deletions.lock().unwrap() = 1;
+        assert!(!ground.begin(&[0]).await.unwrap());
+        assert!(ground.begin(&[0]).await.unwrap());
+        let mark = ground.mark().await.unwrap().unwrap();
+        assert!(mark.caught_up_ms.contains_key(&0));
+    }
+
+    #[tokio::test]
+    async fn another_target_in_its_place_and_none_are_lost() {
+        let ground = ground();
+        assert!(ground.is_the_same().await.unwrap(), "there is none yet");
+        assert!(ground.begin(&[0]).await.unwrap());
+        assert!(ground.is_the_same().await.unwrap());
+        *ground.lane.mark.lock().unwrap() = Some(Mark::unknown());
+        assert_eq!(ground.mark().await.unwrap(), Err(Lost::IsAnother));
+        *ground.lane.mark.lock().unwrap() = None;
+        assert_eq!(ground.mark().await.unwrap(), Err(Lost::IsAnother));
+    }
 }

@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{OnError, OnUnfitTarget, SinkConfig};
 use crate::flow::budget::Budget;
-use crate::flow::partition_counts::PartitionCounts;
 use crate::flow::plans::SchemaCache;
 use crate::status::Status;
 use crate::write::dead_letter::DeadLetters;
@@ -30,7 +29,6 @@ pub(crate) struct Instance<T> {
     /// The topics that are written, and the id that each had when its target was begun.
     pub(crate) topics: Mutex<BTreeMap<String, Option<String>>>,
     pub(crate) schemas: SchemaCache,
-    pub(crate) partition_counts: PartitionCounts,
     /// `None`: a record that cannot be applied stops the service.
     pub(crate) letters: Option<DeadLetters>,
     pub(crate) lease: Lease,
@@ -61,7 +59,6 @@ impl<T> Instance<T> {
         };
         Ok(Self {
             schemas: SchemaCache::new(Registry::new(&config.kafka.registry)?),
-            partition_counts: PartitionCounts::new(&config),
             letters,
             lease: Lease::new(),
             status: Status::new(context.health.clone(), GROUP),
@@ -77,9 +74,7 @@ impl<T> Instance<T> {
             config,
         })
     }
-}
 
-impl<T> Instance<T> {
     /// A target does not fit its log.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tributary_runtime::{Error, Result};
 
+use crate::cluster::Cluster;
 use crate::flow::batch::{Batch, Source};
 use crate::flow::coalesce::{Coalesced, History, Outcome, coalesce};
 use crate::flow::fault::RecordFault;
@@ -43,8 +44,9 @@ struct Beside {
 }
 
 /// A job to run. It shares nothing with others of its lane: no partition is in two.
-pub(crate) struct Job<T: Target> {
+pub(crate) struct Job<T: Target, C> {
     pub(crate) instance: Arc<Instance<T>>,
+    pub(crate) cluster: C,
     pub(crate) ground: Arc<Ground<T::Lane>>,
     pub(crate) topic: Arc<str>,
     pub(crate) work: Work,
@@ -108,7 +110,7 @@ impl Work {
     }
 }
 
-impl<T: Target> Job<T> {
+impl<T: Target, C: Cluster> Job<T, C> {
     /// Runs to its end, which is an error that stops, or the interruption.
     pub(crate) async fn run(mut self) -> Ended {
         let outcome = self.work().await;
@@ -185,9 +187,10 @@ impl<T: Target> Job<T> {
                     records,
                 }),
             }
-            let asking = self.instance.partition_counts.of(&self.topic);
+            // Asked each time that it matters: they may become more.
+            let asking = self.cluster.topic(&self.topic);
             match attempts.unless_cancelled(asking).await? {
-                Ok(count) => partitions = Some(count),
+                Ok(facts) => partitions = Some(facts.partitions),
                 Err(error) => attempts.wait_after(error).await?,
             }
         }
@@ -236,7 +239,7 @@ async fn write_once<L: Lane>(ground: &Ground<L>, batches: &[Batch]) -> Result<Wr
         .filter(carries_rows)
         .map(|batch| batch.partition().partition)
         .collect();
-    if partitions.is_empty() && ground.generation().await.is_none() {
+    if partitions.is_empty() && ground.generation().get().is_none() {
         return Ok(Written::Durable);
     }
     if !ground.begin(&partitions).await? {

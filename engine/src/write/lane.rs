@@ -292,6 +292,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
         }
         let job = Job {
             instance: Arc::clone(&self.instance),
+            cluster: self.cluster.clone(),
             ground: Arc::clone(ground),
             topic: Arc::clone(&self.topic),
             work,

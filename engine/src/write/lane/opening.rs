@@ -47,7 +47,7 @@ impl<T: Target, C: Cluster> Opening<T, C> {
 
     async fn attempt(&self) -> Result<i64> {
         let partition = self.hold.partition();
-        let facts = self.facts().await?;
+        let facts = self.cluster.topic(&partition.topic).await?;
         let ground = self.ground.get_or_try_init(|| self.ground(&facts)).await?;
         let mark = match ground.mark().await? {
             Ok(mark) => mark,
@@ -58,7 +58,7 @@ impl<T: Target, C: Cluster> Opening<T, C> {
                 return Err(self.discard(ground, generation.as_deref(), &reason).await?);
             }
         };
-        self.hold.stand_on(ground.told());
+        self.hold.stand_on(Arc::clone(ground.generation()));
         let stand = ground.lane.take(partition.partition).await?;
         let stands_at = match stand {
             Stand::At(offset) => Some(offset),
@@ -96,12 +96,6 @@ impl<T: Target, C: Cluster> Opening<T, C> {
         }
     }
 
-    async fn facts(&self) -> Result<TopicFacts> {
-        let topic = &self.hold.partition().topic;
-        let facts = self.cluster.topic(topic).await?;
-        facts.ok_or_else(|| Error::retry_msg(format_args!("Kafka does not know topic '{topic}'")))
-    }
-
     async fn ground(&self, facts: &TopicFacts) -> Result<Arc<Ground<T::Lane>>> {
         let source = &self.hold.source;
         let topic = &source.partition.topic;
@@ -118,7 +112,7 @@ impl<T: Target, C: Cluster> Opening<T, C> {
         reason: &str,
     ) -> Result<Error> {
         self.instance.unfit(reason)?;
-        ground.discard(generation).await?;
+        ground.lane.discard(generation).await?;
         Ok(self.start_over(reason))
     }
 
