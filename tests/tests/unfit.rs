@@ -13,6 +13,8 @@ mod foreign;
 mod lost;
 #[path = "unfit/recreated.rs"]
 mod recreated;
+#[path = "unfit/rekeyed.rs"]
+mod rekeyed;
 
 use std::time::{Duration, Instant};
 

@@ -176,7 +176,8 @@ impl Target {
             quoted_list(wanted.iter().map(String::as_str)),
         ))
         .remedy(format!(
-            "rebuild it: DROP TABLE {}, and start the service once with on_unfit_target = \"rebuild\"",
+            "have the topic hold one key only: stop the source, delete the topic, and start the source with on_gap = \
+             \"resnapshot\"; then DROP TABLE {}, and start the service once with on_unfit_target = \"rebuild\"",
             self.name
         )))
     }
