@@ -173,10 +173,19 @@ pub struct Truncate {
 pub struct LogicalMessage<'a> {
     /// Part of the transaction around it; otherwise it stands alone, and outside of any.
     pub transactional: bool,
-    /// Where it stands in the log.
+    /// What Postgres says where it stands: for a message outside of any transaction the end of its record, which is also the
+    /// commit LSN of a transaction whose commit record is the next one.
     pub lsn: Lsn,
     /// Who it is for.
     pub prefix: &'a str,
     /// What it says.
     pub content: &'a [u8],
+}
+
+impl LogicalMessage<'_> {
+    /// A place inside its record, if it is outside of any transaction: no other message's, and no commit's.
+    #[must_use]
+    pub const fn place(&self) -> Lsn {
+        Lsn(self.lsn.0.saturating_sub(1))
+    }
 }

@@ -138,3 +138,22 @@ async fn messages_of_others_that_are_published_disturb_no_watermark() {
 async fn watermarks_that_are_said_again_are_nobody_s() {
     read_among_messages("messages_echoed", "", true).await;
 }
+
+/// The server says of a message outside of any transaction where its record ends: where the record of the commit begins, here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_right_before_a_commit_takes_no_transaction_away() {
+    let create = "CREATE TABLE s.t (id int PRIMARY KEY)";
+    let mut stage = Stage::set("message_before_commit", create, OFTEN).await;
+    stage.configure("[kafka]\n", "[publish]\nmessages = true\n[kafka]\n");
+    stage.source.start().unwrap();
+    stage.source.wait_ready(super::stage::PATIENCE).unwrap();
+    for id in 0..20 {
+        let write = format!(
+            "BEGIN; INSERT INTO s.t VALUES ({id}); SELECT pg_logical_emit_message(false, 'audit', 'x'); COMMIT"
+        );
+        stage.run(&write).await;
+    }
+    stage.catch_up().await;
+    stage.same("s.t", "s.t").await;
+    assert_eq!(stage.records("message").await.len(), 20);
+}

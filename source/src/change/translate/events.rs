@@ -101,7 +101,8 @@ impl Translator {
         if self.open.is_some() {
             return Err(contradiction("a message of its own inside a transaction"));
         }
-        if !wanted || self.position.published_of(message.lsn).is_none() {
+        let place = message.place();
+        if !wanted || self.position.published_of(place).is_none() {
             return Ok(());
         }
         let origin = Origin {
@@ -115,8 +116,8 @@ impl Translator {
             place: None,
         };
         self.publish_message(message, origin);
-        self.position.advance(message.lsn, 1)?;
-        self.position.commit(message.lsn, 1, Lsn::ZERO);
+        self.position.advance(place, 1)?;
+        self.position.commit(place, 1, Lsn::ZERO);
         Ok(())
     }
 

@@ -131,8 +131,8 @@ fn messages_are_published_and_counted() {
     feed(&mut translator, &messages[7..]);
     let position = translator.position();
     assert_eq!(
-        (position.commit_lsn(), position.published_of(Lsn(250))),
-        (Lsn(250), None)
+        (position.commit_lsn(), position.published_of(Lsn(249))),
+        (Lsn(249), None)
     );
     let records = take(&mut translator);
     assert_eq!(topics(&records), ["message", "message", "s.t", "message"]);
@@ -143,6 +143,23 @@ fn messages_are_published_and_counted() {
     feed(&mut again, &messages);
     assert!(take(&mut again).is_empty());
     assert_eq!(again.position(), position);
+}
+
+/// Its LSN is the end of its record, where the next one begins: it may be a commit's.
+#[test]
+fn a_message_right_before_a_commit_takes_nothing_away() {
+    let mut translator = with_metadata(start(), false, true);
+    let messages = [
+        message(false, 200, "outside"),
+        begin(200),
+        insert("1"),
+        commit(200),
+    ];
+    feed(&mut translator, &messages);
+    assert_eq!(topics(&take(&mut translator)), ["message", "s.t"]);
+    let mut again = with_metadata(translator.position(), false, true);
+    feed(&mut again, &messages);
+    assert!(take(&mut again).is_empty());
 }
 
 #[test]
