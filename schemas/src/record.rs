@@ -202,30 +202,13 @@ impl Op {
     }
 }
 
-/// A decoded change event.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Envelope<'a> {
+/// What a change event says beside its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
     /// What happened.
     pub op: Op,
-    /// The old row, where the log has it.
-    pub before: Option<Row<'a>>,
-    /// The new row; `None` for a delete and a truncate.
-    pub after: Option<Row<'a>>,
-    /// Where the change comes from.
-    pub source: Origin<'a>,
-}
-
-/// What a sink needs of the envelope's `source` block. Empty where the block lacks the field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Origin<'a> {
-    /// The source's logical name (`source.name`).
-    pub name: &'a str,
-    /// The database.
-    pub database: &'a str,
-    /// The table's schema, unescaped.
-    pub schema: &'a str,
-    /// The table, unescaped.
-    pub table: &'a str,
-    /// The commit's time in microseconds since 1970; 0 where unknown.
+    /// When it was committed, or read by a snapshot: microseconds since 1970; 0 where unknown.
     pub commit_time_us: i64,
+    /// Whether it has a new row.
+    pub has_row: bool,
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tributary_schemas::decode::{KeyPlan, ValuePlan};
-use tributary_schemas::record::{Origin, RecordType, Row};
+use tributary_schemas::record::{RecordType, Row};
 use tributary_schemas::wire;
 
 use crate::flow::records::{Record, Records};
@@ -105,7 +105,7 @@ impl Batch {
             .ok()
     }
 
-    /// Every entry decoded when the batch was built, so none is left out here.
+    /// Every entry was checked when the batch was built, so none is left out here.
     fn change<'a>(&'a self, entry: &'a Entry) -> Option<Change<'a>> {
         let record = self.records.get(entry.record)?;
         let key = match &entry.key {
@@ -143,11 +143,9 @@ fn key_row<'a>(plan: &'a KeyPlan, record: Record<'a>) -> Option<KeyRow<'a>> {
 
 fn value_row<'a>(plan: &'a ValuePlan, record: Record<'a>) -> Option<ValueRow<'a>> {
     let (_, body) = wire::parse(record.value?)?;
-    let envelope = plan.decode(body).ok()?;
     Some(ValueRow {
         row_type: plan.row_type(),
-        row: envelope.after?,
-        origin: envelope.source,
+        row: plan.row(body).ok()??,
     })
 }
 
@@ -205,6 +203,4 @@ pub struct ValueRow<'a> {
     pub row_type: &'a RecordType,
     /// Their values.
     pub row: Row<'a>,
-    /// Where the change comes from.
-    pub origin: Origin<'a>,
 }

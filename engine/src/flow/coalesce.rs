@@ -319,7 +319,7 @@ fn read_key(offset: i64, key: &[u8], plans: &Plans) -> Result<Arc<KeyPlan>, Reco
     let (id, body) =
         wire::parse(key).ok_or_else(|| RecordFault::not_wire_format(offset, Part::Key, key))?;
     let plan = usable(plans.keys.get(&id), offset, Part::Key, id)?;
-    plan.decode(body)
+    plan.check(body)
         .map_err(|error| RecordFault::corrupt(offset, Part::Key, id, &error))?;
     Ok(plan)
 }
@@ -330,14 +330,12 @@ fn read_value(offset: i64, value: &[u8], plans: &Plans) -> Result<ReadValue, Rec
     let (id, body) = wire::parse(value)
         .ok_or_else(|| RecordFault::not_wire_format(offset, Part::Value, value))?;
     let plan = usable(plans.values.get(&id), offset, Part::Value, id)?;
-    let envelope = plan
-        .decode(body)
+    let head = plan
+        .check(body)
         .map_err(|error| RecordFault::corrupt(offset, Part::Value, id, &error))?;
-    let op = envelope.op;
     // A snapshot's rows carry the time of the snapshot: they are not late.
-    let commit_time_us = (op != Op::Read && envelope.source.commit_time_us > 0)
-        .then_some(envelope.source.commit_time_us);
-    Ok((Arc::clone(&plan), op, commit_time_us))
+    let is_streamed = head.op != Op::Read && head.commit_time_us > 0;
+    Ok((plan, head.op, is_streamed.then_some(head.commit_time_us)))
 }
 
 fn usable<P>(

@@ -5,7 +5,7 @@ use super::cursor::{Cursor, Failure};
 use super::error::{DecodeError, Problem, SchemaError};
 use super::plan::{FieldPlan, Plan, read_row};
 use super::schema;
-use crate::record::{Datum, Envelope, FieldType, Op, Origin, RecordType, Row};
+use crate::record::{Datum, FieldType, Head, Op, RecordType, Row};
 
 /// How to read the change events of one writer's schema.
 #[derive(Debug, Clone)]
@@ -14,8 +14,8 @@ pub struct ValuePlan {
     fields: Box<[FieldPlan]>,
     /// What the field of the same index is for.
     roles: Box<[FieldRole]>,
-    /// What each field of `source` is for.
-    origin: Box<[OriginRole]>,
+    /// What each field of `source` tells.
+    times: Box<[Option<Unit>]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,15 +27,11 @@ enum FieldRole {
     Unneeded,
 }
 
+/// The unit of a commit's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum OriginRole {
-    Name,
-    Database,
-    Schema,
-    Table,
-    TimeMillis,
-    TimeMicros,
-    Unneeded,
+enum Unit {
+    Millis,
+    Micros,
 }
 
 impl ValuePlan {
@@ -70,8 +66,8 @@ impl ValuePlan {
                 "its fields 'before' and 'after' have different types",
             ));
         }
-        let origin = match find(FieldRole::Source).map(|source| &fields[source].slot.plan) {
-            Some(Plan::Record(fields)) => fields.iter().map(origin_role).collect(),
+        let times = match find(FieldRole::Source).map(|source| &fields[source].slot.plan) {
+            Some(Plan::Record(fields)) => fields.iter().map(time_unit).collect(),
             Some(_) => return Err(not_an_envelope("its field 'source' is no record")),
             None => Box::default(),
         };
@@ -79,7 +75,7 @@ impl ValuePlan {
             row_type: row_type.clone(),
             fields,
             roles,
-            origin,
+            times,
         })
     }
 
@@ -88,85 +84,97 @@ impl ValuePlan {
         &self.row_type
     }
 
-    /// Decodes an Avro body (without the five bytes in front that name the schema).
+    /// Checks an Avro body (without the five bytes in front that name the schema), rows and all; allocates nothing.
     ///
-    /// `after` is there for every read, create and update.
+    /// Every read, create and update has a row.
     ///
     /// # Errors
     ///
     /// Any body that is not exactly one envelope of this schema.
-    pub fn decode<'a>(&'a self, body: &'a [u8]) -> Result<Envelope<'a>, DecodeError> {
+    pub fn check(&self, body: &[u8]) -> Result<Head, DecodeError> {
         self.read(&mut Cursor::new(body))
             .map_err(|failure| *failure)
     }
 
-    fn read<'a>(&'a self, cursor: &mut Cursor<'a>) -> Result<Envelope<'a>, Failure> {
-        let (mut op, mut before, mut after, mut source) = (None, None, None, Origin::default());
+    /// Decodes the new row of a body that [`check`](Self::check) has passed: what stands behind it is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// It was not passed.
+    pub fn row<'a>(&'a self, body: &'a [u8]) -> Result<Option<Row<'a>>, DecodeError> {
+        self.read_row(&mut Cursor::new(body))
+            .map_err(|failure| *failure)
+    }
+
+    fn read<'a>(&'a self, cursor: &mut Cursor<'a>) -> Result<Head, Failure> {
+        let (mut op, mut has_row, mut commit_time_us) = (None, false, 0);
         for (field, role) in self.fields.iter().zip(&self.roles) {
             match role {
-                FieldRole::Before => read_optional(field, cursor).map(|row| before = row),
-                FieldRole::After => read_optional(field, cursor).map(|row| after = row),
+                FieldRole::After => check_optional(field, cursor).map(|is_there| has_row = is_there),
                 FieldRole::Source => self
-                    .read_origin(field, cursor)
-                    .map(|origin| source = origin),
+                    .read_time(field, cursor)
+                    .map(|time| commit_time_us = time),
                 FieldRole::Op => read_op(field, cursor).map(|read| op = Some(read)),
-                FieldRole::Unneeded => field.slot.skip(cursor),
+                FieldRole::Before | FieldRole::Unneeded => field.slot.check(cursor),
             }
             .map_err(|failure| field.name(failure))?;
         }
         cursor.finish()?;
         let op = op.ok_or_else(|| cursor.failure(Problem::UnknownOp))?;
-        if after.is_none() && matches!(op, Op::Read | Op::Create | Op::Update) {
+        if !has_row && matches!(op, Op::Read | Op::Create | Op::Update) {
             return Err(cursor.failure(Problem::NoRow));
         }
-        Ok(Envelope {
+        Ok(Head {
             op,
-            before,
-            after,
-            source,
+            commit_time_us,
+            has_row,
         })
     }
 
-    fn read_origin<'a>(
+    fn read_row<'a>(&'a self, cursor: &mut Cursor<'a>) -> Result<Option<Row<'a>>, Failure> {
+        for (field, role) in self.fields.iter().zip(&self.roles) {
+            let named = |failure| field.name(failure);
+            if *role != FieldRole::After {
+                field.slot.check(cursor).map_err(named)?;
+            } else if let Plan::Record(fields) = &field.slot.plan
+                && !field.slot.is_null(cursor).map_err(named)?
+            {
+                return read_row(fields, cursor).map(Some).map_err(named);
+            } else {
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+
+    /// When the change was committed, by its `source`: microseconds since 1970; 0 where it does not say that.
+    fn read_time<'a>(
         &'a self,
         source: &'a FieldPlan,
         cursor: &mut Cursor<'a>,
-    ) -> Result<Origin<'a>, Failure> {
-        let mut origin = Origin::default();
+    ) -> Result<i64, Failure> {
         let Plan::Record(fields) = &source.slot.plan else {
-            return Ok(origin);
+            return Ok(0);
         };
         if source.slot.is_null(cursor)? {
-            return Ok(origin);
+            return Ok(0);
         }
         let (mut millis, mut micros) = (None, None);
-        for (field, role) in fields.iter().zip(&self.origin) {
-            if *role == OriginRole::Unneeded {
-                field
-                    .slot
-                    .skip(cursor)
-                    .map_err(|failure| field.name(failure))?;
+        for (field, unit) in fields.iter().zip(&self.times) {
+            let named = |failure| field.name(failure);
+            let Some(unit) = unit else {
+                field.slot.check(cursor).map_err(named)?;
                 continue;
-            }
-            match (
-                role,
-                field
-                    .slot
-                    .read(cursor)
-                    .map_err(|failure| field.name(failure))?,
-            ) {
-                (OriginRole::Name, Datum::Str(text)) => origin.name = text,
-                (OriginRole::Database, Datum::Str(text)) => origin.database = text,
-                (OriginRole::Schema, Datum::Str(text)) => origin.schema = text,
-                (OriginRole::Table, Datum::Str(text)) => origin.table = text,
-                (OriginRole::TimeMillis, Datum::Int(time)) => millis = Some(time),
-                (OriginRole::TimeMicros, Datum::Int(time)) => micros = Some(time),
-                _ => {}
+            };
+            if let Datum::Int(time) = field.slot.read(cursor).map_err(named)? {
+                match unit {
+                    Unit::Millis => millis = Some(time),
+                    Unit::Micros => micros = Some(time),
+                }
             }
         }
-        let commit_time_us = micros.or_else(|| millis.and_then(|millis| millis.checked_mul(1000)));
-        origin.commit_time_us = commit_time_us.unwrap_or(0);
-        Ok(origin)
+        let time = micros.or_else(|| millis.and_then(|millis| millis.checked_mul(1000)));
+        Ok(time.unwrap_or(0))
     }
 }
 
@@ -195,30 +203,21 @@ fn role(field: &FieldPlan) -> FieldRole {
     }
 }
 
-fn origin_role(field: &FieldPlan) -> OriginRole {
+fn time_unit(field: &FieldPlan) -> Option<Unit> {
     match (&*field.name, &field.slot.plan) {
-        ("name", Plan::String) => OriginRole::Name,
-        ("db", Plan::String) => OriginRole::Database,
-        ("schema", Plan::String) => OriginRole::Schema,
-        ("table", Plan::String) => OriginRole::Table,
-        ("ts_ms", Plan::Long) => OriginRole::TimeMillis,
-        ("ts_us", Plan::Long) => OriginRole::TimeMicros,
-        _ => OriginRole::Unneeded,
+        ("ts_ms", Plan::Long) => Some(Unit::Millis),
+        ("ts_us", Plan::Long) => Some(Unit::Micros),
+        _ => None,
     }
 }
 
-fn read_optional<'a>(
-    field: &'a FieldPlan,
-    cursor: &mut Cursor<'a>,
-) -> Result<Option<Row<'a>>, Failure> {
-    let Plan::Record(fields) = &field.slot.plan else {
-        return field.slot.skip(cursor).map(|()| None);
-    };
+/// Whether the row is there.
+fn check_optional(field: &FieldPlan, cursor: &mut Cursor<'_>) -> Result<bool, Failure> {
     if field.slot.is_null(cursor)? {
-        Ok(None)
-    } else {
-        read_row(fields, cursor).map(Some)
+        return Ok(false);
     }
+    field.slot.plan.check(cursor)?;
+    Ok(matches!(field.slot.plan, Plan::Record(_)))
 }
 
 fn read_op<'a>(field: &'a FieldPlan, cursor: &mut Cursor<'a>) -> Result<Op, Failure> {

@@ -2,7 +2,7 @@
 
 use super::cursor::{Cursor, Failure};
 use super::error::{DecodeError, SchemaError};
-use super::plan::{FieldPlan, Plan, Slot, read_row};
+use super::plan::{FieldPlan, Plan, Slot, check_row, read_row};
 use super::schema;
 use crate::record::{Field, FieldType, RecordType, Row};
 
@@ -94,5 +94,22 @@ impl KeyPlan {
         };
         cursor.finish()?;
         Ok(row)
+    }
+
+    /// As [`decode`](Self::decode), and fails where it would; allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode).
+    pub fn check(&self, body: &[u8]) -> Result<(), DecodeError> {
+        let cursor = &mut Cursor::new(body);
+        let checked = match &self.form {
+            KeyForm::Record(fields) if fields.is_empty() => Ok(()),
+            KeyForm::Record(fields) => check_row(fields, cursor),
+            KeyForm::Single(slot) => slot.check(cursor),
+        };
+        checked
+            .and_then(|()| cursor.finish())
+            .map_err(|failure| *failure)
     }
 }

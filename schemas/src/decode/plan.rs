@@ -87,11 +87,11 @@ impl Slot {
     }
 
     #[inline]
-    pub(super) fn skip(&self, cursor: &mut Cursor<'_>) -> Result<(), Failure> {
+    pub(super) fn check(&self, cursor: &mut Cursor<'_>) -> Result<(), Failure> {
         if self.is_null(cursor)? {
             Ok(())
         } else {
-            self.plan.skip(cursor)
+            self.plan.check(cursor)
         }
     }
 }
@@ -103,6 +103,18 @@ impl FieldPlan {
         failure.prepend(&self.name);
         failure
     }
+}
+
+/// Moves behind a record's fields, and makes sure that [`read_row`] can read them.
+pub(super) fn check_row(fields: &[FieldPlan], cursor: &mut Cursor<'_>) -> Result<(), Failure> {
+    if fields.is_empty() {
+        cursor.empty()?;
+    }
+    for field in fields {
+        let checked = field.slot.check(cursor);
+        checked.map_err(|failure| field.name(failure))?;
+    }
+    Ok(())
 }
 
 /// Reads a record's fields.
@@ -157,41 +169,32 @@ impl Plan {
         })
     }
 
-    /// Moves behind the value; checks what it must to find the end, not the content.
-    pub(super) fn skip(&self, cursor: &mut Cursor<'_>) -> Result<(), Failure> {
+    /// Moves behind the value, and makes sure that [`Plan::read`] can read it; allocates nothing.
+    pub(super) fn check(&self, cursor: &mut Cursor<'_>) -> Result<(), Failure> {
         match self {
             Self::Null => cursor.empty(),
             Self::Boolean => cursor.boolean().map(drop),
-            Self::Int | Self::Long => cursor.long().map(drop),
+            Self::Int => cursor.int().map(drop),
+            Self::Long => cursor.long().map(drop),
             Self::Float => cursor.array::<4>().map(drop),
             Self::Double => cursor.array::<8>().map(drop),
-            Self::Bytes | Self::String => cursor.bytes().map(drop),
+            Self::Bytes => cursor.bytes().map(drop),
+            Self::String => cursor.string().map(drop),
             Self::Fixed(0) => cursor.empty(),
             Self::Fixed(size) => cursor.take(*size).map(drop),
             Self::Enum(symbols) => read_symbol(symbols, cursor).map(drop),
-            Self::Array(item) => each_item(cursor, |cursor| item.skip(cursor)),
+            Self::Array(item) => each_item(cursor, |cursor| item.check(cursor)),
             Self::Map(value) => each_item(cursor, |cursor| {
-                cursor.bytes()?;
-                value.skip(cursor)
+                cursor.string()?;
+                value.check(cursor)
             }),
-            Self::Record(fields) => {
-                if fields.is_empty() {
-                    cursor.empty()?;
-                }
-                fields.iter().try_for_each(|field| {
-                    field
-                        .slot
-                        .skip(cursor)
-                        .map_err(|failure| field.name(failure))
-                })
-            }
+            Self::Record(fields) => check_row(fields, cursor),
             Self::VariableDecimal { scale_first } => read_decimal(*scale_first, cursor).map(drop),
             Self::Union { arms, .. } => {
                 let arm = &arms[cursor.branch(arms.len())?];
-                if arm.field.is_some() {
-                    arm.plan.skip(cursor)
-                } else {
-                    Ok(())
+                match arm.field {
+                    Some(_) => arm.plan.check(cursor),
+                    None => Ok(()),
                 }
             }
         }

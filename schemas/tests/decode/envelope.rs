@@ -4,7 +4,7 @@ use std::path::Path;
 
 use apache_avro::types::Value;
 use tributary_schemas::decode::{KeyPlan, ValuePlan};
-use tributary_schemas::record::{Datum, Field, FieldType, Op};
+use tributary_schemas::record::{Datum, Field, FieldType, Head, Op, Row};
 
 use super::avro::{branch, encode, physical, record, text};
 
@@ -155,20 +155,22 @@ fn types_as_text(fields: &[Field]) -> String {
     fields.iter().map(line).collect()
 }
 
+/// What a body says beside its row, and the row.
+pub(crate) fn event_of<'a>(plan: &'a ValuePlan, body: &'a [u8]) -> (Head, Option<Row<'a>>) {
+    let (head, row) = (plan.check(body).unwrap(), plan.row(body).unwrap());
+    assert_eq!(head.has_row, row.is_some());
+    (head, row)
+}
+
 #[test]
-fn an_update_yields_both_rows_and_where_it_comes_from() {
+fn an_update_yields_the_new_row_and_when_it_was_committed() {
     let plan = ValuePlan::compile(ENVELOPE).unwrap();
     let body = update();
-    let envelope = plan.decode(&body).unwrap();
-    assert_eq!(envelope.op, Op::Update);
-    assert_eq!(envelope.before, envelope.after);
-    assert_eq!(envelope.source.name, "shop");
-    assert_eq!(envelope.source.database, "store");
-    assert_eq!(envelope.source.schema, "catalog");
-    assert_eq!(envelope.source.table, "Weird Näme");
-    assert_eq!(envelope.source.commit_time_us, 1_700_000_000_123_456);
+    let (head, row) = event_of(&plan, &body);
+    assert_eq!(head.op, Op::Update);
+    assert_eq!(head.commit_time_us, 1_700_000_000_123_456);
 
-    let row = envelope.after.unwrap();
+    let row = row.unwrap();
     let at = |name: &str| {
         let index = plan
             .row_type()
@@ -214,7 +216,7 @@ fn an_update_yields_both_rows_and_where_it_comes_from() {
 fn strings_are_borrowed_from_the_body() {
     let plan = ValuePlan::compile(ENVELOPE).unwrap();
     let body = update();
-    let row = plan.decode(&body).unwrap().after.unwrap();
+    let row = event_of(&plan, &body).1.unwrap();
     let Some(Datum::Str(title)) = row
         .iter()
         .find(|datum| matches!(datum, Datum::Str("Größe")))
@@ -229,15 +231,11 @@ fn a_delete_a_truncate_and_an_unset_row_have_no_after() {
     let plan = ValuePlan::compile(ENVELOPE).unwrap();
     let schema = physical(ENVELOPE);
     let body = encode(&schema, event(some(product()), null(), "d"));
-    let deleted = plan.decode(&body).unwrap();
-    assert_eq!((deleted.op, deleted.after), (Op::Delete, None));
-    assert!(deleted.before.is_some());
+    let (deleted, row) = event_of(&plan, &body);
+    assert_eq!((deleted.op, row), (Op::Delete, None));
     let body = encode(&schema, event(null(), null(), "t"));
-    let truncated = plan.decode(&body).unwrap();
-    assert_eq!(
-        (truncated.op, truncated.before, truncated.after),
-        (Op::Truncate, None, None)
-    );
+    let (truncated, row) = event_of(&plan, &body);
+    assert_eq!((truncated.op, row), (Op::Truncate, None));
 }
 
 fn foreign_row(either: Value) -> Value {
@@ -290,17 +288,9 @@ fn a_foreign_schema_is_read_by_names_and_logical_types() {
         ("ts_ms", Value::Long(12)),
     ]);
     let body = foreign_event(branch(2, text("two")), some(origin));
-    let envelope = plan.decode(&body).unwrap();
-    assert_eq!(envelope.op, Op::Create);
-    assert_eq!(
-        (envelope.source.schema, envelope.source.table),
-        ("legacy", "stock")
-    );
-    assert_eq!(
-        (envelope.source.name, envelope.source.commit_time_us),
-        ("", 12_000)
-    );
-    let row = envelope.after.unwrap();
+    let (head, row) = event_of(&plan, &body);
+    assert_eq!((head.op, head.commit_time_us), (Op::Create, 12_000));
+    let row = row.unwrap();
     assert_eq!(row[1], Datum::Null);
     assert_eq!(row[11], Datum::Bytes(&[8, 9]));
     assert_eq!(row[12], Datum::Str("GREEN"));
@@ -312,13 +302,13 @@ fn a_foreign_schema_is_read_by_names_and_logical_types() {
     let pair = record(vec![("left", Value::Boolean(true))]);
     let expected = Datum::Struct(vec![Datum::Bool(true)]);
     let body = foreign_event(branch(3, pair), null());
-    let row = plan.decode(&body).unwrap().after.unwrap();
+    let row = event_of(&plan, &body).1.unwrap();
     assert_eq!(
         row[13],
         Datum::Struct(vec![Datum::Null, Datum::Null, expected])
     );
     let body = foreign_event(branch(1, Value::Null), null());
-    assert_eq!(plan.decode(&body).unwrap().after.unwrap()[13], Datum::Null);
+    assert_eq!(event_of(&plan, &body).1.unwrap()[13], Datum::Null);
 }
 
 #[test]

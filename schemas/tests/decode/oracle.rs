@@ -414,6 +414,7 @@ proptest! {
         let row = plan.decode(&body).unwrap();
         prop_assert!(same(&shape, &value, &Datum::Struct(row)), "{}", schema);
         for end in 0..body.len() {
+            prop_assert_eq!(plan.check(&body[..end]).err(), plan.decode(&body[..end]).err());
             prop_assert!(plan.decode(&body[..end]).is_err(), "cut at {} of {}", end, body.len());
         }
     }
@@ -446,6 +447,7 @@ proptest! {
             let at = at.index(body.len());
             body[at] = byte;
         }
+        prop_assert_eq!(plan.check(&body).err(), plan.decode(&body).err());
         if let Ok(row) = plan.decode(&body) {
             let Some((expected, 0)) = decode(&avro, &body) else {
                 return Err(TestCaseError::fail(format!("accepted what apache-avro refuses: {body:?} as {schema}")));

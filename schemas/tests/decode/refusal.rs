@@ -237,7 +237,7 @@ fn an_unknown_op_and_a_missing_row_are_errors() {
         .rposition(|bytes| bytes == b"\x02u")
         .unwrap();
     body[op + 1] = b'x';
-    let error = plan.decode(&body).unwrap_err();
+    let error = plan.check(&body).unwrap_err();
     assert_eq!(
         (error.path(), error.offset(), error.problem()),
         ("op", op, Problem::UnknownOp)
@@ -247,8 +247,8 @@ fn an_unknown_op_and_a_missing_row_are_errors() {
         {"name":"after","type":["null",{"type":"record","name":"V","fields":[]}]}]}"#;
     let plan = ValuePlan::compile(minimal).unwrap();
     assert_eq!(
-        plan.decode(b"\x02c\x00").unwrap_err().problem(),
+        plan.check(b"\x02c\x00").unwrap_err().problem(),
         Problem::NoRow
     );
-    assert!(plan.decode(b"\x02c\x02").is_ok());
+    assert!(plan.check(b"\x02c\x02").is_ok());
 }

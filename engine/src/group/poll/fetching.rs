@@ -63,6 +63,11 @@ impl Fetching {
         }
     }
 
+    /// Whether a lane has just been found full.
+    pub(super) const fn has_filled(&self) -> bool {
+        self.full.is_some()
+    }
+
     /// Fetches the partitions whose start is known by now, all in one call.
     pub(super) fn fetch_opened(
         &mut self,
