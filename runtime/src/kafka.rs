@@ -17,6 +17,10 @@ pub use logging::{LogContext, log, log_error};
 /// this long for their next holder; no shorter than the broker's `group.min.session.timeout.ms` (6 s).
 pub const SESSION_TIMEOUT_MS: u32 = 10_000;
 
+/// How often a consumer tells its group that it lives, in milliseconds. By the answer it hears of a rebalance: what one member has
+/// let go waits until all others have heard, which takes up to three seconds with the default.
+const HEARTBEAT_INTERVAL_MS: u32 = 500;
+
 /// The most time between two polls of a consumer, in milliseconds.
 pub const MAX_POLL_INTERVAL_MS: u32 = 300_000;
 
@@ -53,6 +57,7 @@ pub fn consumer_config(kafka: &KafkaConfig, group: &str) -> ClientConfig {
         .set("group.id", group)
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("session.timeout.ms", SESSION_TIMEOUT_MS.to_string())
+        .set("heartbeat.interval.ms", HEARTBEAT_INTERVAL_MS.to_string())
         .set(
             "heartbeat.interval.ms",
             (SESSION_TIMEOUT_MS / 4).to_string(),

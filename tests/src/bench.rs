@@ -1,4 +1,4 @@
-//! How fast a backlog of changes is drained, and what that costs.
+//! How fast a backlog of changes is drained, how fast a topic's rows come into their targets, and what that costs.
 //!
 //! pgbench makes the backlog while nobody reads it; then each peer in turn drains the same one, in one run on one
 //! machine. Rates are to be read beside the reference's: the machine is not the same tomorrow.
@@ -9,6 +9,7 @@ mod drain;
 mod reference;
 mod report;
 mod setting;
+mod sinks;
 mod start;
 mod topics;
 mod tributary;
@@ -16,6 +17,7 @@ mod tributary;
 pub use drain::{Drain, Peer};
 pub use report::{Drained, Report, Round};
 pub use setting::{Bench, Measurements, Scenario, Size};
+pub use sinks::Load;
 pub use start::Starts;
 
 use std::collections::BTreeMap;
@@ -50,7 +52,12 @@ pub async fn run(dir: &Path, result: &Path, plan: Measurements) -> Result<()> {
         None
     };
     let starts = start::measure(&stack, &builds, &plan.scenarios).await?;
-    let report = Report::new(&stack, plan.size, drained, starts).await?;
+    let loads = if plan.scenarios.contains(&Scenario::Sinks) {
+        sinks::measure(&stack, &builds).await?
+    } else {
+        Vec::new()
+    };
+    let report = Report::new(&stack, plan.size, drained, starts, loads).await?;
     print(&report.table());
     report.write(result)?;
     progress(&format!("result in {}", result.display()));

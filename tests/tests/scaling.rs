@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "scaling/turnover.rs"]
+mod turnover;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

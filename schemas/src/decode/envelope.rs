@@ -110,7 +110,9 @@ impl ValuePlan {
         let (mut op, mut has_row, mut commit_time_us) = (None, false, 0);
         for (field, role) in self.fields.iter().zip(&self.roles) {
             match role {
-                FieldRole::After => check_optional(field, cursor).map(|is_there| has_row = is_there),
+                FieldRole::After => {
+                    check_optional(field, cursor).map(|is_there| has_row = is_there)
+                }
                 FieldRole::Source => self
                     .read_time(field, cursor)
                     .map(|time| commit_time_us = time),

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::drain::{Drain, count};
 use super::setting::{PARTS, Size};
+use super::sinks::{Load, median};
 use super::start::Starts;
 use crate::stack::Stack;
 
@@ -79,6 +80,8 @@ pub struct Report {
     pub drained: Option<Drained>,
     /// The first starts.
     pub starts: Vec<Starts>,
+    /// What loading targets took; of each target the raw load first.
+    pub loads: Vec<Load>,
 }
 
 impl Report {
@@ -87,6 +90,7 @@ impl Report {
         size: Size,
         drained: Option<Drained>,
         starts: Vec<Starts>,
+        loads: Vec<Load>,
     ) -> Result<Self> {
         let sql = "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI\"Z\"')";
         let client = crate::shop::connect(stack.postgres_url()).await?;
@@ -108,6 +112,7 @@ impl Report {
             scale: size.scale,
             drained,
             starts,
+            loads,
         })
     }
 
@@ -159,6 +164,7 @@ impl Report {
                 starts.seconds
             );
         }
+        table.push_str(&self.loads_table());
         let servers: Vec<String> = self
             .servers
             .iter()
@@ -173,6 +179,30 @@ impl Report {
             self.load,
             servers.join(", ")
         );
+        table
+    }
+
+    /// Of each peer the medians, and its rate beside the raw load's.
+    fn loads_table(&self) -> String {
+        let mut table = String::new();
+        for load in &self.loads {
+            let raw = self.loads.iter().find(|raw| raw.target == load.target);
+            let peaks = load.peak_resident_bytes.iter();
+            let peak = peaks.max().map(|bytes| count(*bytes) / 1e6);
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                table,
+                "{:>15} {:<17} {:>8.2} {:>9.0} {:>9} {:>9} {:>9}  ({:.2?})",
+                format!("to {}", load.target),
+                load.peer,
+                median(&load.seconds).unwrap_or(f64::NAN),
+                load.rate(),
+                figure(raw.map(|raw| load.rate() / raw.rate()), 2),
+                figure(median(&load.cpu_seconds_per_million), 2),
+                figure(peak, 1),
+                load.seconds,
+            );
+        }
         table
     }
 

@@ -7,8 +7,8 @@ use tokio_postgres::Client;
 use crate::pipeline::Pipeline;
 use crate::stack::{Part, Stack};
 
-/// The servers that a source needs.
-pub(super) const PARTS: [Part; 3] = [Part::Postgres, Part::Kafka, Part::Registry];
+/// The servers.
+pub(super) const PARTS: [Part; 4] = [Part::Postgres, Part::Kafka, Part::Registry, Part::Search];
 
 /// Where it all happens.
 #[derive(Debug)]
@@ -30,11 +30,13 @@ pub enum Scenario {
     Start,
     /// First starts with a thousand tables.
     StartMany,
+    /// Topics into targets.
+    Sinks,
 }
 
 impl Scenario {
     /// All of them, in the order in which they run.
-    pub const ALL: [Self; 3] = [Self::Drain, Self::Start, Self::StartMany];
+    pub const ALL: [Self; 4] = [Self::Drain, Self::Start, Self::StartMany, Self::Sinks];
 
     /// What the command line calls it.
     pub const fn name(self) -> &'static str {
@@ -42,6 +44,7 @@ impl Scenario {
             Self::Drain => "drain",
             Self::Start => "start",
             Self::StartMany => "start-many",
+            Self::Sinks => "sinks",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `make bench`: drains backlogs, starts with few tables and with many, and measures. `SCENARIO` names what alone is
+//! `make bench`: drains backlogs, starts with few tables and with many, loads targets, and measures. `SCENARIO` names what alone is
 //! measured, `KEEP=1` leaves the stack running, `TRIBUTARY_BENCH_TRANSACTIONS` makes the backlog another size.
 //! `TRIBUTARY_BENCH_BEFORE` is a folder with the binaries of another build, which is measured in the same run.
 
