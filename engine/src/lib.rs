@@ -11,6 +11,7 @@ mod flow;
 mod group;
 mod mark;
 mod metrics;
+mod outside;
 mod run;
 mod status;
 mod target;

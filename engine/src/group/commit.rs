@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::group::holdings::{Holding, Holdings};
 use crate::group::member::{Member, Reached};
-use crate::mark::now_ms;
+use crate::outside::now_ms;
 use crate::topics::TopicPartition;
 
 /// How often durable offsets are committed.

@@ -6,7 +6,7 @@ use tokio::sync::OnceCell;
 use tributary_runtime::{Error, Result, ResultExt};
 
 use crate::cluster::{Cluster, TopicFacts};
-use crate::mark::now_ms;
+use crate::outside::now_ms;
 use crate::target::{Lane as _, Stand, Target};
 use crate::write::attempts::Attempts;
 use crate::write::ground::{Ground, Lost};
