@@ -378,7 +378,9 @@ fn keep_lease<T>(instance: &Instance<T>, member: &impl Member, holdings: &Holdin
     let all: Vec<Reached<'_>> = fetched
         .filter_map(|holding| {
             let durable = holding.hold.durable()?;
-            Some(commit::reached(holding.partition(), holding, durable))
+            // Control records may have moved the commit beyond what is durable; it does not go back.
+            let offset = durable.max(holding.committed.unwrap_or(durable));
+            Some(commit::reached(holding.partition(), holding, offset))
         })
         .collect();
     if !all.is_empty()
