@@ -245,6 +245,9 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
                 && let Some(holding) = held.partitions.get_mut(&partition.partition)
             {
                 holding.is_leaving = true;
+                // At once: a lane that waits for its target hears of it later, and what is being opened would take the partition
+                // from its next holder.
+                holding.hold.leave.cancel();
                 held.lane.leave(partition.partition);
             }
         }
