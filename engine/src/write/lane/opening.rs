@@ -59,6 +59,8 @@ impl<T: Target, C: Cluster> Opening<T, C> {
             }
         };
         self.hold.stand_on(Arc::clone(ground.generation()));
+        // A member that may have lost its partitions without knowing does not take them from who has them.
+        self.instance.lease.held().await;
         let stand = ground.lane.take(partition.partition).await?;
         let stands_at = match stand {
             Stand::At(offset) => Some(offset),
