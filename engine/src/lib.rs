@@ -13,6 +13,8 @@ mod mark;
 mod metrics;
 mod outside;
 mod run;
+#[cfg(test)]
+mod simulation;
 mod status;
 mod target;
 mod topics;
