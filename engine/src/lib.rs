@@ -11,7 +11,10 @@ mod flow;
 mod group;
 mod mark;
 mod metrics;
+mod outside;
 mod run;
+#[cfg(test)]
+mod simulation;
 mod status;
 mod target;
 mod topics;

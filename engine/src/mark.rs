@@ -1,7 +1,8 @@
 //! What a target keeps of the log that it was made from, so that both can be compared.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::outside;
 
 /// The mark of a target, kept in the target itself. It begins with the target and ends with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,9 +54,9 @@ pub enum Known {
 impl Mark {
     /// A generation that begins now.
     pub(crate) fn new(topic_id: Option<String>, partitions: i32) -> Self {
-        let now_ms = now_ms();
+        let now_ms = outside::now_ms();
         Self {
-            generation: format!("{now_ms}-{:08x}", rand::random::<u32>()),
+            generation: format!("{now_ms}-{:08x}", outside::random()),
             topic_id,
             partitions,
             versions_are_offsets: false,
@@ -78,10 +79,4 @@ impl Mark {
             Note::VersionsAreOffsets => self.versions_are_offsets = true,
         }
     }
-}
-
-/// Now, in milliseconds since 1970.
-pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }

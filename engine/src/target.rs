@@ -107,6 +107,9 @@ pub enum Written {
 pub enum WriteError {
     /// The target as a whole: the error's own policy says whether they are tried again.
     Target(Error),
+    /// Another instance has taken one of the partitions, by the target's own account. They are tried again: who has lost the
+    /// partition lets go of it soon. Who has it still was overtaken by one that had lost it, and takes it anew.
+    TakenOver(Error),
     /// These records cannot be taken as they are, ever. All others may have been written.
     /// The engine stops with the first one, or diverts them all and writes the rest again.
     Rejected(Vec<Rejection>),

@@ -34,10 +34,15 @@ impl Backoff {
 
     /// The next delay.
     pub fn next_delay(&mut self) -> Duration {
+        self.next_step().mul_f64(rand::random_range(0.0..=1.0))
+    }
+
+    /// The longest that the next delay may be, for a caller that draws by itself.
+    pub fn next_step(&mut self) -> Duration {
         let step = self.step.min(self.max);
         self.step = Duration::try_from_secs_f64(step.as_secs_f64() * self.factor)
             .map_or(self.max, |next| next.clamp(self.initial, self.max));
-        step.mul_f64(rand::random_range(0.0..=1.0))
+        step
     }
 
     /// Starts again with the first step, after a success.

@@ -16,9 +16,6 @@ use crate::flow::records::Records;
 /// How long a record waits at most for those that would fill its batch, while another write is under way.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// How often room is looked for.
-const ROOM_POLL: Duration = Duration::from_millis(1);
-
 /// Records on their way to one lane.
 #[derive(Debug)]
 pub(crate) struct Inbox {
@@ -92,19 +89,16 @@ impl Inbox {
         self.budget.admits(held)
     }
 
-    /// Waits for room in a lane that is full, if it alone holds anything; whether it has some. Blocks the thread.
-    pub(crate) fn gets_room_within(&self, limit: Duration) -> bool {
-        let begun = Instant::now();
-        loop {
-            let held = self.lock().held;
-            if self.budget.admits(held) {
-                return true;
-            }
-            if held < self.budget.held() || begun.elapsed() >= limit {
-                return false;
-            }
-            std::thread::sleep(ROOM_POLL);
-        }
+    /// Whether the lane may take more.
+    pub(crate) fn admits(&self) -> bool {
+        let held = self.lock().held;
+        self.budget.admits(held)
+    }
+
+    /// Whether no other lane holds anything.
+    pub(crate) fn is_alone(&self) -> bool {
+        let held = self.lock().held;
+        held >= self.budget.held()
     }
 
     /// Whether a lane that was stopped may go on.

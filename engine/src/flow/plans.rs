@@ -1,5 +1,7 @@
 //! Decode plans by schema id: asked from the registry once per id, compiled once, shared by all partitions.
 
+use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,10 +31,25 @@ pub(crate) struct Plans {
     pub(crate) values: AHashMap<u32, Option<Compiled<ValuePlan>>>,
 }
 
+/// An answer about a schema: its text; `None` where nobody knows the id.
+type Answer<'a> = Pin<Box<dyn Future<Output = Result<Option<String>>> + Send + 'a>>;
+
+/// Who knows the schemas. Asked once per id, so that a box costs nothing.
+pub(crate) trait Schemas: fmt::Debug + Send + Sync {
+    /// The schema of this id.
+    fn schema(&self, id: u32) -> Answer<'_>;
+}
+
+impl Schemas for Registry {
+    fn schema(&self, id: u32) -> Answer<'_> {
+        Box::pin(Self::schema(self, id))
+    }
+}
+
 /// The plans of all partitions.
 #[derive(Debug)]
 pub(crate) struct SchemaCache {
-    registry: Registry,
+    registry: Box<dyn Schemas>,
     keys: Cells<KeyPlan>,
     values: Cells<ValuePlan>,
     /// Since when an id has been asked for in vain.
@@ -43,9 +60,9 @@ pub(crate) struct SchemaCache {
 struct Cells<P>(Mutex<AHashMap<u32, Arc<OnceCell<Compiled<P>>>>>);
 
 impl SchemaCache {
-    pub(crate) fn new(registry: Registry) -> Self {
+    pub(crate) fn new(registry: impl Schemas + 'static) -> Self {
         Self {
-            registry,
+            registry: Box::new(registry),
             keys: Cells::new(),
             values: Cells::new(),
             unknown: Mutex::default(),
@@ -66,7 +83,7 @@ impl SchemaCache {
                 && last_key != Some(id)
             {
                 self.keys
-                    .complete(&mut plans.keys, id, &self.registry, KeyPlan::compile)
+                    .complete(&mut plans.keys, id, &*self.registry, KeyPlan::compile)
                     .await?;
                 last_key = Some(id);
             }
@@ -74,7 +91,7 @@ impl SchemaCache {
                 && last_value != Some(id)
             {
                 self.values
-                    .complete(&mut plans.values, id, &self.registry, ValuePlan::compile)
+                    .complete(&mut plans.values, id, &*self.registry, ValuePlan::compile)
                     .await?;
                 last_value = Some(id);
             }
@@ -131,7 +148,7 @@ impl<P> Cells<P> {
         &self,
         known: &mut AHashMap<u32, Option<Compiled<P>>>,
         id: u32,
-        registry: &Registry,
+        registry: &dyn Schemas,
         compile: fn(&str) -> std::result::Result<P, SchemaError>,
     ) -> Result<()> {
         if known.contains_key(&id) {
@@ -146,7 +163,7 @@ impl<P> Cells<P> {
     async fn get(
         &self,
         id: u32,
-        registry: &Registry,
+        registry: &dyn Schemas,
         compile: fn(&str) -> std::result::Result<P, SchemaError>,
     ) -> Result<Option<Compiled<P>>> {
         let cell = {

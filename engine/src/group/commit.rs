@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::group::holdings::{Holding, Holdings};
 use crate::group::member::{Member, Reached};
-use crate::mark::now_ms;
+use crate::outside::now_ms;
 use crate::topics::TopicPartition;
 
 /// How often durable offsets are committed.
@@ -60,7 +60,9 @@ impl Commits {
 
     fn survey(&mut self, member: &impl Member, holdings: &mut Holdings) {
         for (partition, position) in member.positions() {
-            if let Some(holding) = holdings.get_mut(&partition) {
+            // Reading goes on while a partition is let go, and what is read then is not taken: it would be committed unwritten.
+            let holding = holdings.get_mut(&partition);
+            if let Some(holding) = holding.filter(|holding| !holding.is_leaving) {
                 holding.position = position;
                 if holding.uncommitted().is_some() {
                     self.moved.insert(partition);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, RandomState};
 use metrics::Gauge;
 
 use crate::metrics::LAG;
@@ -37,10 +37,19 @@ pub(crate) struct Holding {
     pub(crate) lag: Gauge,
 }
 
-/// All partitions.
-#[derive(Debug, Default)]
+/// All partitions. What is done for each of them has the same order in every process.
+#[derive(Debug)]
 pub(crate) struct Holdings {
     topics: AHashMap<String, TopicHeld>,
+}
+
+impl Default for Holdings {
+    fn default() -> Self {
+        let hasher = RandomState::with_seeds(1, 2, 3, 4);
+        Self {
+            topics: AHashMap::with_hasher(hasher),
+        }
+    }
 }
 
 impl TopicHeld {

@@ -42,6 +42,9 @@ pub(crate) trait Member: Send + 'static {
     /// The next record or error, if one comes in time. Takes notes of rebalances.
     fn poll(&self, wait: Duration) -> Option<Result<Self::Record<'_>, KafkaError>>;
 
+    /// Waits without polling.
+    fn rest(&self, time: Duration);
+
     /// The oldest rebalance that is not answered yet.
     fn next_rebalance(&self) -> Option<Rebalance>;
 

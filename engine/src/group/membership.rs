@@ -80,6 +80,10 @@ impl Member for Membership {
         self.0.poll(wait)
     }
 
+    fn rest(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
     fn next_rebalance(&self) -> Option<Rebalance> {
         lock(&self.notes().rebalances).pop_front()
     }

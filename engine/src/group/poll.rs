@@ -33,6 +33,8 @@ use fetching::Fetching;
 /// How long a poll waits with nothing else to do, and with partitions in a passing state.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 const BUSY_WAIT: Duration = Duration::from_millis(5);
+/// How often room is looked for in a lane that is full.
+const ROOM_POLL: Duration = Duration::from_millis(1);
 
 /// So many records are taken before anything else is looked at: each look at the clock and the locks costs as much as a record.
 const AT_ONCE: usize = 64;
@@ -54,6 +56,8 @@ pub(crate) struct Poll<T: Target, M, C> {
     fetching: Fetching,
     commits: Commits,
     revocation: Option<Revocation>,
+    /// At the end: until when writes may finish.
+    drains_until: Option<Instant>,
     housekept_at: Instant,
     records: Counter,
     bytes: Counter,
@@ -76,6 +80,7 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
             fetching: Fetching::default(),
             commits: Commits::new(),
             revocation: None,
+            drains_until: None,
             housekept_at: Instant::now(),
             records: counter!(RECORDS),
             bytes: counter!(BYTES),
@@ -84,18 +89,40 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
 
     /// Polls until the instance stops, then lets go of everything and leaves the group.
     pub(crate) fn run(mut self) {
-        while !self.instance.failure.stop.is_cancelled() {
-            if let Err(error) = self.turn() {
-                self.instance.failure.stop_with(error);
-            }
+        while self.step() {}
+    }
+
+    /// One step on that way; whether there are more.
+    pub(crate) fn step(&mut self) -> bool {
+        if self.drains_until.is_none() && self.instance.failure.stop.is_cancelled() {
+            self.begin_to_drain();
         }
-        self.drain();
-        self.member.close();
+        if self
+            .drains_until
+            .is_some_and(|until| self.is_drained(until))
+        {
+            self.end();
+            return false;
+        }
+        if let Err(error) = self.turn() {
+            self.instance.failure.stop_with(error);
+        }
+        true
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn holdings(&self) -> &Holdings {
+        &self.holdings
     }
 
     fn turn(&mut self) -> Result<()> {
-        let is_busy = self.revocation.is_some() || self.fetching.is_passing();
-        let is_idle = !self.receive(if is_busy { BUSY_WAIT } else { IDLE_WAIT })?;
+        let is_idle = if self.fetching.waits_for_room() {
+            self.member.rest(ROOM_POLL);
+            false
+        } else {
+            let is_busy = self.revocation.is_some() || self.fetching.is_passing();
+            !self.receive(if is_busy { BUSY_WAIT } else { IDLE_WAIT })?
+        };
         while let Some(rebalance) = self.member.next_rebalance() {
             self.rebalance(rebalance)?;
         }
@@ -231,6 +258,9 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
                 && let Some(holding) = held.partitions.get_mut(&partition.partition)
             {
                 holding.is_leaving = true;
+                // At once: a lane that waits for its target hears of it later, and what is being opened would take the partition
+                // from its next holder.
+                holding.hold.leave.cancel();
                 held.lane.leave(partition.partition);
             }
         }
@@ -299,40 +329,47 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
         self.member.unassign(&fetched)
     }
 
-    /// At the end: finishes what is being written, and commits it. Polls on meanwhile.
-    fn drain(&mut self) {
-        let all: Vec<_> = self
-            .holdings
-            .iter()
-            .map(|holding| holding.partition().clone())
-            .collect();
+    /// At the end: what is being written is finished. Polls on meanwhile.
+    fn begin_to_drain(&mut self) {
+        let all = self.all();
         self.leave(&all);
         for (_, held) in self.holdings.topics() {
             if let Err(error) = self.member.pause(&held.fetched()) {
                 tracing::debug!(%error, "could not pause");
             }
         }
-        let deadline = Instant::now() + SHUTDOWN_WAIT;
-        while self.holdings.iter().any(|holding| !holding.hold.has_left()) {
-            if Instant::now() >= deadline {
-                let late = self
-                    .holdings
-                    .iter()
-                    .filter(|holding| !holding.hold.has_left());
-                let late: Vec<_> = late
-                    .map(|holding| holding.partition().to_string())
-                    .collect();
-                tracing::warn!(?late, "stops with writes that have not finished in time");
-                break;
-            }
-            if let Err(error) = self.turn() {
-                self.instance.failure.stop_with(error);
-            }
+        self.drains_until = Some(Instant::now() + SHUTDOWN_WAIT);
+    }
+
+    /// Whether all is written, or it is too late for it.
+    fn is_drained(&self, until: Instant) -> bool {
+        let late = self.holdings.iter();
+        let late: Vec<_> = late.filter(|holding| !holding.hold.has_left()).collect();
+        if late.is_empty() {
+            return true;
         }
+        let is_late = Instant::now() >= until;
+        if is_late {
+            let late = late.iter().map(|holding| holding.partition().to_string());
+            let late: Vec<_> = late.collect();
+            tracing::warn!(?late, "stops with writes that have not finished in time");
+        }
+        is_late
+    }
+
+    /// Commits what was written, and leaves the group.
+    fn end(&mut self) {
+        let all = self.all();
         commit::synchronously(&self.member, &mut self.holdings, &all);
         if let Err(error) = self.let_go(&all) {
             tracing::debug!(%error, "could not let go of the partitions; closes");
         }
+        self.member.close();
+    }
+
+    fn all(&self) -> Vec<TopicPartition> {
+        let all = self.holdings.iter();
+        all.map(|holding| holding.partition().clone()).collect()
     }
 
     fn report_holdings(&self) {
@@ -357,7 +394,9 @@ fn keep_lease<T>(instance: &Instance<T>, member: &impl Member, holdings: &Holdin
     let all: Vec<Reached<'_>> = fetched
         .filter_map(|holding| {
             let durable = holding.hold.durable()?;
-            Some(commit::reached(holding.partition(), holding, durable))
+            // Control records may have moved the commit beyond what is durable; it does not go back.
+            let offset = durable.max(holding.committed.unwrap_or(durable));
+            Some(commit::reached(holding.partition(), holding, offset))
         })
         .collect();
     if !all.is_empty()

@@ -5,6 +5,7 @@ use tributary_runtime::retry::Backoff;
 use tributary_runtime::{Error, Policy, Result};
 
 use crate::metrics::RETRIES;
+use crate::outside;
 use crate::status::Status;
 
 /// The attempts of one thing to do, with back-off; what is in the way shows in `/ready`.
@@ -35,7 +36,7 @@ impl<'a> Attempts<'a> {
         if error.policy() == Policy::Stop {
             return Err(error);
         }
-        let delay = self.backoff.next_delay();
+        let delay = outside::delay(&mut self.backoff);
         tracing::warn!(who = self.who, %error, ?delay, "tries again");
         metrics::counter!(RETRIES).increment(1);
         self.status.obstacle(self.who, &error.to_string());

@@ -1,5 +1,7 @@
 //! Records put aside: as received, with headers that say where they come from and why.
 
+use std::fmt;
+use std::pin::Pin;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
@@ -31,7 +33,25 @@ pub const SERVICE: &str = "tributary.dead-letter.service";
 const MAX_LETTER_BYTES: &str = "16777216";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Writes letters. Connects with the first one.
+/// Whether a letter is in the log.
+pub(crate) type Put<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+
+/// Where records are put aside.
+pub(crate) trait Letters: fmt::Debug + Send + Sync {
+    /// Puts a record aside; once this returns it is in the log for good. After a crash in between, the
+    /// same record may be put aside twice.
+    ///
+    /// # Errors
+    /// Kafka's, by policy.
+    fn put<'a>(
+        &'a self,
+        partition: &'a TopicPartition,
+        record: Record<'a>,
+        fault: &'a RecordFault,
+    ) -> Put<'a>;
+}
+
+/// Writes letters to a topic. Connects with the first one.
 pub(crate) struct DeadLetters {
     topic: String,
     service: String,
@@ -49,12 +69,7 @@ impl DeadLetters {
         }
     }
 
-    /// Puts a record aside; once this returns it is in the log for good. After a crash in between, the
-    /// same record may be put aside twice.
-    ///
-    /// # Errors
-    /// Kafka's, by policy.
-    pub(crate) async fn put(
+    async fn send(
         &self,
         partition: &TopicPartition,
         record: Record<'_>,
@@ -136,8 +151,19 @@ impl DeadLetters {
     }
 }
 
-impl std::fmt::Debug for DeadLetters {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Letters for DeadLetters {
+    fn put<'a>(
+        &'a self,
+        partition: &'a TopicPartition,
+        record: Record<'a>,
+        fault: &'a RecordFault,
+    ) -> Put<'a> {
+        Box::pin(self.send(partition, record, fault))
+    }
+}
+
+impl fmt::Debug for DeadLetters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeadLetters")
             .field("topic", &self.topic)
             .finish_non_exhaustive()

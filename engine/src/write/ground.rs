@@ -7,7 +7,8 @@ use std::time::Duration;
 use tributary_runtime::{Error, Result};
 
 use crate::cluster::TopicFacts;
-use crate::mark::{Known, Mark, Note, now_ms};
+use crate::mark::{Known, Mark, Note};
+use crate::outside::now_ms;
 use crate::target::Lane;
 
 /// A lane's target. It may not be there yet: one is begun with the first record of a table, for a topic that a pattern matches may carry

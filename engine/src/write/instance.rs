@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{OnError, OnUnfitTarget, SinkConfig};
 use crate::flow::budget::Budget;
-use crate::flow::plans::SchemaCache;
+use crate::flow::plans::{SchemaCache, Schemas};
 use crate::status::Status;
-use crate::write::dead_letter::DeadLetters;
+use crate::write::dead_letter::{DeadLetters, Letters};
 use crate::write::hold::Changed;
 use crate::write::judge;
 use crate::write::lease::Lease;
@@ -30,7 +30,7 @@ pub(crate) struct Instance<T> {
     pub(crate) topics: Mutex<BTreeMap<String, Option<String>>>,
     pub(crate) schemas: SchemaCache,
     /// `None`: a record that cannot be applied stops the service.
-    pub(crate) letters: Option<DeadLetters>,
+    pub(crate) letters: Option<Box<dyn Letters>>,
     pub(crate) lease: Lease,
     pub(crate) status: Status,
     pub(crate) budget: Arc<Budget>,
@@ -55,10 +55,22 @@ impl<T> Instance<T> {
             OnError::Stop => None,
             OnError::DeadLetter => config
                 .dead_letter_topic()
-                .map(|topic| DeadLetters::new(&config, topic)),
+                .map(|topic| Box::new(DeadLetters::new(&config, topic)) as Box<dyn Letters>),
         };
-        Ok(Self {
-            schemas: SchemaCache::new(Registry::new(&config.kafka.registry)?),
+        let registry = Registry::new(&config.kafka.registry)?;
+        Ok(Self::with(config, target, context, registry, letters))
+    }
+
+    /// The same, whoever knows the schemas and takes the letters.
+    pub(crate) fn with(
+        config: SinkConfig,
+        target: Arc<T>,
+        context: &Context,
+        schemas: impl Schemas + 'static,
+        letters: Option<Box<dyn Letters>>,
+    ) -> Self {
+        Self {
+            schemas: SchemaCache::new(schemas),
             letters,
             lease: Lease::new(),
             status: Status::new(context.health.clone(), GROUP),
@@ -72,7 +84,7 @@ impl<T> Instance<T> {
             },
             target,
             config,
-        })
+        }
     }
 
     /// A target does not fit its log.

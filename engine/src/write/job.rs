@@ -1,10 +1,12 @@
 //! One write: records of some partitions of a lane, decoded, coalesced, written.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tributary_runtime::kafka::SESSION_TIMEOUT_MS;
 use tributary_runtime::{Error, Result};
 
 use crate::cluster::Cluster;
@@ -198,6 +200,10 @@ impl<T: Target, C: Cluster> Job<T, C> {
     }
 }
 
+/// How long another instance may seem to have one of our partitions. By then the group has told us that we have lost it; or else the
+/// other one has, and does not write.
+const OVERTAKEN_PATIENCE: Duration = Duration::from_millis(SESSION_TIMEOUT_MS as u64);
+
 /// Writes until it is done: refused records are put aside and the rest is written again.
 async fn write<T: Target>(
     instance: &Instance<T>,
@@ -206,11 +212,20 @@ async fn write<T: Target>(
     failed: &Notify,
     batches: &mut [Batch],
 ) -> Result<Written> {
+    let mut overtaken_since = None;
     loop {
-        // A member that may have lost its partitions without knowing begins no write.
+        // A member that may have lost its partitions without knowing begins no target and no write. Asked twice: to begin a target
+        // takes its time.
+        attempts.unless_cancelled(instance.lease.held()).await?;
+        let has_target = begin(ground, batches).await;
         attempts.unless_cancelled(instance.lease.held()).await?;
         let begun = Instant::now();
-        match write_once(ground, batches).await {
+        let written = match has_target {
+            Ok(true) => ground.lane.write(batches).await,
+            Ok(false) => Ok(Written::Durable),
+            Err(error) => Err(error.into()),
+        };
+        match written {
             Ok(written) => {
                 attempts.succeeded();
                 metrics::histogram!(WRITE_SECONDS).record(begun.elapsed());
@@ -222,6 +237,14 @@ async fn write<T: Target>(
             Err(WriteError::Rejected(rejections)) => {
                 put_rejected_aside(instance, attempts, batches, rejections).await?;
             }
+            Err(WriteError::TakenOver(error)) => {
+                let since = *overtaken_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= OVERTAKEN_PATIENCE {
+                    instance.failure.start_over(&error.to_string());
+                }
+                let doing = format!("write {}", doing(batches));
+                attempts.wait_after(error.context(doing)).await?;
+            }
             Err(WriteError::Target(error)) => {
                 failed.notify_one();
                 let doing = format!("write {}", doing(batches));
@@ -231,8 +254,9 @@ async fn write<T: Target>(
     }
 }
 
-/// Begins the target with the first record of a table. What carries none needs no target, and none is made for it.
-async fn write_once<L: Lane>(ground: &Ground<L>, batches: &[Batch]) -> Result<Written, WriteError> {
+/// Begins the target with the first record of a table; whether there is one. What carries none needs no target, and none is made
+/// for it.
+async fn begin<L: Lane>(ground: &Ground<L>, batches: &[Batch]) -> Result<bool> {
     let carries_rows = |batch: &&Batch| !batch.is_empty() || batch.below().is_some();
     let partitions: Vec<_> = batches
         .iter()
@@ -240,13 +264,13 @@ async fn write_once<L: Lane>(ground: &Ground<L>, batches: &[Batch]) -> Result<Wr
         .map(|batch| batch.partition().partition)
         .collect();
     if partitions.is_empty() && ground.generation().get().is_none() {
-        return Ok(Written::Durable);
+        return Ok(false);
     }
     if !ground.begin(&partitions).await? {
         let topic = batches.first().map_or("", |batch| &batch.partition().topic);
-        return Err(is_another(topic).into());
+        return Err(is_another(topic));
     }
-    ground.lane.write(batches).await
+    Ok(true)
 }
 
 /// The partitions, as a message names them.

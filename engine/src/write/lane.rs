@@ -169,6 +169,12 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
         } else {
             BTreeSet::new()
         };
+        #[cfg(test)]
+        let busy = if crate::outside::given::has(crate::outside::given::Flaw::Reorder) {
+            BTreeSet::new()
+        } else {
+            busy
+        };
         let (look_at, is_asking) = (self.keeping.due(), self.keeping.is_asking());
         tokio::select! {
             biased;

@@ -1,9 +1,10 @@
 //! Whether this instance may still believe that its partitions are its own.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use tributary_runtime::kafka::SESSION_TIMEOUT_MS;
 

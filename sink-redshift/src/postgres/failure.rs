@@ -12,6 +12,8 @@ use crate::postgres::sqlstate::{Verdict, directive};
 pub(crate) enum Failure {
     /// The warehouse as a whole.
     Target(Error),
+    /// Another instance has a partition.
+    TakenOver(Error),
     /// A record that Postgres can never take.
     Record {
         /// The line of the COPY, counted from 1, where Postgres said it.
@@ -31,7 +33,7 @@ impl Failure {
     /// As an error, where no record can be at fault (control statements).
     pub(crate) fn into_error(self) -> Error {
         match self {
-            Self::Target(error) => error,
+            Self::Target(error) | Self::TakenOver(error) => error,
             Self::Record { reason, .. } => Error::stop_msg(reason),
         }
     }

@@ -90,7 +90,6 @@ impl PostgresLane {
     pub(crate) async fn apply(&self, batches: &[impl Changes]) -> Result<(), WriteError> {
         match self.transact(batches).await {
             Ok(()) => Ok(()),
-            Err(Failure::Target(error)) => Err(WriteError::Target(error)),
             Err(Failure::Record { reason, .. }) => {
                 let refused = self.locate(batches).await.map_err(Failure::into_error)?;
                 if refused.is_empty() {
@@ -102,6 +101,8 @@ impl PostgresLane {
                 }
                 Err(WriteError::Rejected(refused))
             }
+            Err(Failure::TakenOver(error)) => Err(WriteError::TakenOver(error)),
+            Err(Failure::Target(error)) => Err(WriteError::Target(error)),
         }
     }
 
@@ -302,7 +303,7 @@ impl PostgresLane {
         &self,
         partitions: &[i32],
         locked: &[(i32, Entry)],
-    ) -> Result<BTreeMap<i32, Entry>, Error> {
+    ) -> Result<BTreeMap<i32, Entry>, Failure> {
         let entries: BTreeMap<i32, Entry> = locked.iter().copied().collect();
         let epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
         for partition in partitions {
@@ -312,18 +313,20 @@ impl PostgresLane {
                     self.shared.ledger.name(),
                     self.at(*partition)
                 ))
-                .remedy("start again; the table asks for a rebuild where that is needed"));
+                .remedy("start again; the table asks for a rebuild where that is needed")
+                .into());
             };
             let ours = epochs.get(partition).copied().unwrap_or_default();
             if entry.epoch != ours {
-                return Err(Error::retry_msg(format_args!(
+                let error = Error::retry_msg(format_args!(
                     "another instance has taken {} over (epoch {}, ours is {ours})",
                     self.at(*partition),
                     entry.epoch
                 ))
                 .remedy(
                     "nothing while the consumer group rebalances; otherwise look for a second service of this name",
-                ));
+                );
+                return Err(Failure::TakenOver(error));
             }
         }
         Ok(entries)

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tributary_runtime::Result;
 
 use crate::flow::budget::Budget;
@@ -24,6 +25,8 @@ pub(super) struct Fetching {
     opened: Vec<Arc<Hold>>,
     /// A lane has just been found full.
     full: Option<String>,
+    /// Since when nothing is fetched, because that lane may get room.
+    waits_since: Option<Instant>,
     /// The topics whose lanes are stopped because they are full.
     stopped: BTreeSet<String>,
     /// All are stopped: together they hold all that they may.
@@ -34,6 +37,11 @@ impl Fetching {
     /// Whether something is to be looked at soon.
     pub(super) fn is_passing(&self) -> bool {
         self.unopened > 0 || self.all_stopped || !self.stopped.is_empty()
+    }
+
+    /// Whether nothing is to be fetched right now: a lane that is full may get room.
+    pub(super) const fn waits_for_room(&self) -> bool {
+        self.waits_since.is_some()
     }
 
     /// A partition was assigned, and is being opened.
@@ -108,7 +116,7 @@ impl Fetching {
         Ok(())
     }
 
-    /// Stops the lane that has just been found full, or all.
+    /// Stops the lane that has just been found full, or all, unless it gets room soon.
     pub(super) fn stop_full(
         &mut self,
         budget: &Budget,
@@ -118,10 +126,17 @@ impl Fetching {
         let Some(topic) = self.full.take() else {
             return Ok(());
         };
-        if let Some(held) = holdings.topic_mut(&topic)
-            && held.lane.inbox.gets_room_within(ROOM_WAIT)
-        {
-            return Ok(());
+        let waits_since = self.waits_since.take();
+        if let Some(held) = holdings.topic_mut(&topic) {
+            let inbox = &held.lane.inbox;
+            if inbox.admits() {
+                return Ok(());
+            }
+            let since = waits_since.unwrap_or_else(Instant::now);
+            if inbox.is_alone() && since.elapsed() < ROOM_WAIT {
+                (self.full, self.waits_since) = (Some(topic), Some(since));
+                return Ok(());
+            }
         }
         if budget.is_spent() && !self.all_stopped {
             self.all_stopped = true;

@@ -6,7 +6,7 @@ use tokio::sync::OnceCell;
 use tributary_runtime::{Error, Result, ResultExt};
 
 use crate::cluster::{Cluster, TopicFacts};
-use crate::mark::now_ms;
+use crate::outside::now_ms;
 use crate::target::{Lane as _, Stand, Target};
 use crate::write::attempts::Attempts;
 use crate::write::ground::{Ground, Lost};
@@ -59,6 +59,8 @@ impl<T: Target, C: Cluster> Opening<T, C> {
             }
         };
         self.hold.stand_on(Arc::clone(ground.generation()));
+        // A member that may have lost its partitions without knowing does not take them from who has them.
+        self.instance.lease.held().await;
         let stand = ground.lane.take(partition.partition).await?;
         let stands_at = match stand {
             Stand::At(offset) => Some(offset),

@@ -8,6 +8,7 @@ use tributary_runtime::Policy;
 use super::LaneTask;
 use crate::cluster::Cluster;
 use crate::metrics::RETRIES;
+use crate::outside;
 use crate::target::{Lane as _, Target};
 
 impl<T: Target, C: Cluster> LaneTask<T, C> {
@@ -20,7 +21,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
         if !self.instance.lease.is_held() {
             // The next holder writes again what was not durable.
             self.give_up_leaving();
-            self.settle_at = Some(Instant::now() + self.backoff.next_delay());
+            self.settle_at = Some(Instant::now() + outside::delay(&mut self.backoff));
             return;
         }
         match Arc::clone(ground).lane.settle().await {
@@ -35,7 +36,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
             }
             Err(error) if error.policy() == Policy::Retry => {
                 metrics::counter!(RETRIES).increment(1);
-                let delay = self.backoff.next_delay();
+                let delay = outside::delay(&mut self.backoff);
                 let error = error.context(format!("make durable what {} has accepted", self.topic));
                 tracing::warn!(%error, ?delay, "tries again");
                 self.instance

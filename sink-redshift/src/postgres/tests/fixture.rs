@@ -220,7 +220,7 @@ pub(super) fn message(policy: Policy, error: &Error) -> String {
 
 pub(super) fn target_error(result: Result<impl std::fmt::Debug, WriteError>) -> Error {
     match result {
-        Err(WriteError::Target(error)) => error,
+        Err(WriteError::Target(error) | WriteError::TakenOver(error)) => error,
         other => panic!("no error of the target: {other:?}"),
     }
 }

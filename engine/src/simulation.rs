@@ -1,0 +1,137 @@
+//! The engine under thousands of schedules: instances that join, leave, freeze and die, a group, a registry and targets that
+//! are slow and fail, all from one seed, in a thread of its own with a clock of its own. A seed runs twice alike.
+//!
+//! What runs is the engine itself: the poll loop, the lanes, their jobs. Fakes stand behind the traits that it has to the
+//! outside (`Member`, `Cluster`, `Target`, `Schemas`, `Letters`). After each step must hold:
+//! - committed ≤ durable ≤ accepted, for each partition;
+//! - no two writes of a lane have a partition in common, and what was written is not followed by anything older;
+//! - all that an instance holds fits its budget and one record;
+//! - and when the faults are over, each target holds what its log says, and all of the log is committed.
+//!
+//! `TRIBUTARY_SEED=<n> cargo test -p tributary-engine --lib simulation::a_seed` runs one seed and prints what happens.
+
+mod coordinator;
+mod dice;
+mod log;
+mod outskirts;
+mod plan;
+mod process;
+mod scene;
+mod schedule;
+mod seat;
+mod shelf;
+mod store;
+mod trace;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::outside::given::Flaw;
+use scene::Planted;
+use schedule::{Ran, run};
+
+/// The steps that are printed of a seed in which something was found.
+const LAST_STEPS: usize = 20_000;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is '{text}', which is no number")),
+    )
+}
+
+/// The first of these seeds in which something is found.
+fn first_found(seeds: std::ops::Range<u64>, planted: Option<Planted>) -> Option<Ran> {
+    let next = AtomicU64::new(seeds.start);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let search = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return None;
+            }
+            let outcome = run(seed, planted);
+            if outcome.found.is_some() {
+                // The others end.
+                next.store(seeds.end, Ordering::Relaxed);
+                return Some(outcome);
+            }
+        }
+    };
+    let found = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(search)).collect();
+        let found = threads
+            .into_iter()
+            .filter_map(|thread| thread.join().unwrap());
+        found.collect::<Vec<_>>()
+    });
+    found.into_iter().min_by_key(|outcome| outcome.seed)
+}
+
+fn report(outcome: &Ran) -> String {
+    format!(
+        "{:#?}\n{}\nseed {} (TRIBUTARY_SEED={} runs it alone), {} steps: {}",
+        outcome.plan,
+        outcome.trace.last(LAST_STEPS),
+        outcome.seed,
+        outcome.seed,
+        outcome.trace.len(),
+        outcome.found.as_deref().unwrap_or("nothing is wrong"),
+    )
+}
+
+fn none_of(seeds: u64) {
+    let begun = std::time::Instant::now();
+    if let Some(outcome) = first_found(0..seeds, None) {
+        panic!("{}", report(&outcome));
+    }
+    println!("{seeds} seeds in {:?}", begun.elapsed());
+}
+
+#[test]
+fn ten_thousand_schedules_end_in_equal_targets() {
+    none_of(number("TRIBUTARY_SEEDS").unwrap_or(10_000));
+}
+
+#[test]
+#[ignore = "takes hours: make test-long"]
+fn a_million_schedules_end_in_equal_targets() {
+    none_of(1_000_000);
+}
+
+/// The one of `TRIBUTARY_SEED`.
+#[test]
+fn a_seed() {
+    let outcome = run(number("TRIBUTARY_SEED").unwrap_or(0), None);
+    println!("{}", report(&outcome));
+    assert_eq!(outcome.found, None);
+}
+
+#[test]
+fn a_seed_runs_twice_alike() {
+    for seed in 0..50 {
+        let [first, second] = [run(seed, None), run(seed, None)];
+        println!(
+            "seed {seed}: {} steps, {:016x}",
+            first.trace.len(),
+            first.trace.hash()
+        );
+        assert!(first.trace.len() > 20, "seed {seed}");
+        assert_eq!(first.trace.hash(), second.trace.hash(), "seed {seed}");
+    }
+}
+
+#[test]
+fn planted_faults_are_found() {
+    for (planted, words) in [
+        (Planted::EarlyCommit, "is committed, and durable is"),
+        (Planted::EarlyDurable, "for durable up to"),
+        (Planted::LostRecord, "durable"),
+        (Planted::Engine(Flaw::Reorder), "two writes of"),
+        (Planted::Engine(Flaw::NoBudget), "are allowed"),
+    ] {
+        let found = first_found(0..200, Some(planted)).and_then(|outcome| outcome.found);
+        let found = found.unwrap_or_else(|| panic!("{planted:?} is not found"));
+        assert!(found.contains(words), "{planted:?}: {found}");
+    }
+}

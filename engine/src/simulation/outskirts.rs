@@ -1,0 +1,80 @@
+//! The schema registry, and where records are put aside.
+
+use std::pin::Pin;
+
+use tributary_runtime::Result;
+
+use crate::flow::fault::RecordFault;
+use crate::flow::plans::Schemas;
+use crate::flow::records::Record;
+use crate::topics::TopicPartition;
+use crate::write::dead_letter::{Letters, Put};
+
+use super::log::{KEY_ID, TRUNCATE_ID, VALUE_ID, place};
+use super::scene::{Scene, Server};
+use super::trace::Step;
+
+const KEY_SCHEMA: &str =
+    r#"{"type":"record","name":"test.Key","fields":[{"name":"id","type":"long"}]}"#;
+const TRUNCATE_SCHEMA: &str = r#"{"type":"record","name":"test.TruncateKey","fields":[
+    {"name":"source","type":"string"},{"name":"schema","type":"string"},{"name":"table","type":"string"}]}"#;
+const VALUE_SCHEMA: &str = r#"{"type":"record","name":"test.Envelope","fields":[
+    {"name":"before","type":["null",{"type":"record","name":"test.Value","fields":[
+        {"name":"id","type":"long"},{"name":"number","type":"long"},{"name":"text","type":"string"}]}]},
+    {"name":"after","type":["null","test.Value"]},
+    {"name":"source","type":{"type":"record","name":"test.Source","fields":[{"name":"ts_us","type":"long"}]}},
+    {"name":"op","type":"string"}]}"#;
+
+/// The registry, or the dead-letter topic, as one instance has it.
+#[derive(Debug, Clone)]
+pub(super) struct Outskirts {
+    scene: Scene,
+    who: usize,
+}
+
+impl Outskirts {
+    pub(super) fn new(scene: &Scene, who: usize) -> Self {
+        Self {
+            scene: scene.clone(),
+            who,
+        }
+    }
+}
+
+impl Schemas for Outskirts {
+    fn schema(&self, id: u32) -> Pin<Box<dyn Future<Output = Result<Option<String>>> + Send + '_>> {
+        Box::pin(async move {
+            self.scene.way(self.who, Server::Registry).await?;
+            let mut world = self.scene.world();
+            let is_behind = !world.faults.are_over && world.dice.chance(50);
+            let schema = match id {
+                KEY_ID => KEY_SCHEMA,
+                TRUNCATE_ID => TRUNCATE_SCHEMA,
+                VALUE_ID => VALUE_SCHEMA,
+                _ => return Ok(None),
+            };
+            Ok((!is_behind).then(|| schema.to_owned()))
+        })
+    }
+}
+
+impl Letters for Outskirts {
+    fn put<'a>(
+        &'a self,
+        partition: &'a TopicPartition,
+        record: Record<'a>,
+        _fault: &'a RecordFault,
+    ) -> Put<'a> {
+        Box::pin(async move {
+            self.scene.way(self.who, Server::Kafka).await?;
+            {
+                let mut world = self.scene.world();
+                let (who, at, offset) = (self.who, place(partition), record.offset);
+                world.step(Step::PutAside { who, at, offset });
+                world.aside.insert((at, offset));
+                world.stores[at.0].do_without(at.1, offset);
+            }
+            self.scene.way(self.who, Server::Kafka).await
+        })
+    }
+}
