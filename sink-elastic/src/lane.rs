@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use tributary_engine::{
-    Batch, Change, Known, Lane, Mark, Note, Rejection, Stand, TableName, Target, WriteError,
-    Written,
+    Batch, Change, Known, Lane, Mark, Note, Rejection, RowForm, Stand, TableName, Target,
+    WriteError, Written,
 };
 use tributary_runtime::health::Health;
 use tributary_runtime::{Error, Result};
@@ -132,6 +132,10 @@ impl Lane for ElasticLane {
 
     async fn begin(&self, mark: &Mark) -> Result<(), Error> {
         self.index.begin(mark).await
+    }
+
+    async fn found(&self, mark: &Mark, form: &RowForm) -> Result<(), Error> {
+        self.index.begin_empty(mark, &form.row_type).await
     }
 
     async fn note(&self, generation: &str, notes: &[Note]) -> Result<bool, Error> {

@@ -7,11 +7,12 @@ use std::time::Duration;
 use tributary_runtime::{Error, Result};
 
 use crate::cluster::TopicFacts;
+use crate::flow::form::RowForm;
 use crate::mark::{Known, Mark, Note, now_ms};
 use crate::target::Lane;
 
-/// A lane's target. It may not be there yet: one is begun with the first record of a table, for a topic that a pattern matches may carry
-/// none.
+/// A lane's target. It may not be there yet: one is begun once the registry has the schemas of a table's changes for the topic, or with
+/// the first record of a table, for a topic that a pattern matches may carry none.
 pub(crate) struct Ground<L> {
     pub(crate) lane: L,
     /// What it begins with, where it is not there.
@@ -60,6 +61,31 @@ impl<L: Lane> Ground<L> {
             Known::Nothing => Ok(self.planned.clone()),
             Known::Unfit { generation, reason } => Err(Lost::Unfit { generation, reason }),
         })
+    }
+
+    /// Makes the target in the form that its rows will have. It says of no partition that it was begun: nothing was read of any, so
+    /// each still begins at the log's start.
+    ///
+    /// # Errors
+    /// The target's.
+    pub(crate) async fn found(&self, form: &RowForm) -> Result<()> {
+        self.lane.found(&self.planned, form).await?;
+        self.mark().await.map(drop)
+    }
+
+    /// The target says that this partition was begun.
+    pub(crate) fn note_begun(&self, partition: i32) {
+        self.begun().insert(partition);
+    }
+
+    /// Whether the target says that this partition was begun, as far as is known.
+    pub(crate) fn has_begun(&self, partition: i32) -> bool {
+        self.begun().contains(&partition)
+    }
+
+    /// Whether nothing was written to the target, as far as is known.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.begun().is_empty()
     }
 
     /// Makes sure that the target is there and says that these partitions were begun; whether it still is the same one.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{OnError, OnUnfitTarget, SinkConfig};
@@ -21,6 +22,9 @@ use tributary_runtime::{Error, Result};
 /// Who is not ready until the first assignment, in [`Status`].
 pub(crate) const GROUP: &str = "consumer group";
 
+/// So many targets of topics without rows are asked for and made at once; those with rows do not wait for them.
+const FOUNDING_AT_ONCE: usize = 16;
+
 /// What all partitions of an instance share.
 #[derive(Debug)]
 pub(crate) struct Instance<T> {
@@ -28,6 +32,7 @@ pub(crate) struct Instance<T> {
     pub(crate) target: Arc<T>,
     /// The topics that are written, and the id that each had when its target was begun.
     pub(crate) topics: Mutex<BTreeMap<String, Option<String>>>,
+    pub(crate) registry: Registry,
     pub(crate) schemas: SchemaCache,
     /// `None`: a record that cannot be applied stops the service.
     pub(crate) letters: Option<DeadLetters>,
@@ -35,6 +40,8 @@ pub(crate) struct Instance<T> {
     pub(crate) status: Status,
     pub(crate) budget: Arc<Budget>,
     pub(crate) changed: Changed,
+    /// Whose turn it is to make the target of a topic without rows.
+    pub(crate) founding: Semaphore,
     pub(crate) failure: Failure,
 }
 
@@ -57,14 +64,17 @@ impl<T> Instance<T> {
                 .dead_letter_topic()
                 .map(|topic| DeadLetters::new(&config, topic)),
         };
+        let registry = Registry::new(&config.kafka.registry)?;
         Ok(Self {
-            schemas: SchemaCache::new(Registry::new(&config.kafka.registry)?),
+            schemas: SchemaCache::new(registry.clone()),
+            registry,
             letters,
             lease: Lease::new(),
             status: Status::new(context.health.clone(), GROUP),
             budget: Arc::new(Budget::new(config.batch.buffer_bytes)),
             changed: Changed::default(),
             topics: Mutex::default(),
+            founding: Semaphore::new(FOUNDING_AT_ONCE),
             failure: Failure {
                 first: Mutex::default(),
                 starts_over: AtomicBool::new(false),

@@ -231,15 +231,17 @@ async fn write<T: Target>(
     }
 }
 
-/// Begins the target with the first record of a table. What carries none needs no target, and none is made for it.
+/// Begins the target with the first record of a table, where it is not there yet. What carries none needs no target, and none is made
+/// for it.
 async fn write_once<L: Lane>(ground: &Ground<L>, batches: &[Batch]) -> Result<Written, WriteError> {
-    let carries_rows = |batch: &&Batch| !batch.is_empty() || batch.below().is_some();
+    let is_there = ground.generation().get().is_some();
+    let carries_rows = |batch: &Batch| !batch.is_empty() || batch.below().is_some();
     let partitions: Vec<_> = batches
         .iter()
-        .filter(carries_rows)
+        .filter(|batch| is_there || carries_rows(batch))
         .map(|batch| batch.partition().partition)
         .collect();
-    if partitions.is_empty() && ground.generation().get().is_none() {
+    if partitions.is_empty() {
         return Ok(Written::Durable);
     }
     if !ground.begin(&partitions).await? {

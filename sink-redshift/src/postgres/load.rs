@@ -175,10 +175,13 @@ impl<'s, 'a> Load<'s, 'a> {
                 None => Planned::Nothing,
             });
         };
-        if row_type.is_some() && !target.growth(&wanted)?.is_none() {
+        // What contradicts is decided where the table would grow: one without rows takes any form.
+        if !target
+            .need(&wanted, row_type)
+            .is_ok_and(|need| need.is_none())
+        {
             return Ok(Planned::Unfit);
         }
-        target.check_key(&wanted.key)?;
         self.plans.push(Plan::new(target, change));
         Ok(Planned::At(self.plans.len() - 1))
     }

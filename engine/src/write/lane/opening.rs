@@ -59,6 +59,9 @@ impl<T: Target, C: Cluster> Opening<T, C> {
             }
         };
         self.hold.stand_on(Arc::clone(ground.generation()));
+        if mark.caught_up_ms.contains_key(&partition.partition) {
+            ground.note_begun(partition.partition);
+        }
         let stand = ground.lane.take(partition.partition).await?;
         let stands_at = match stand {
             Stand::At(offset) => Some(offset),
@@ -84,7 +87,7 @@ impl<T: Target, C: Cluster> Opening<T, C> {
         match case.judge()? {
             Judgement::GoOn(start) => Ok(start),
             Judgement::Begin(start) => {
-                if stand == Stand::AsTheGroup {
+                if stand == Stand::AsTheGroup && stands_at != Some(start) {
                     // Before the target says that it was begun: what an earlier target of the group has left would count.
                     self.cluster.commit(partition, start).await?;
                 }
