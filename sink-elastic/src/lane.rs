@@ -19,7 +19,7 @@ use crate::config::ElasticConfig;
 use crate::index::Index;
 use crate::sweep;
 
-/// Requests of one write that are in flight together: their documents differ, so their order does not matter.
+/// Requests of one write that are in flight together: their documents differ, or their versions do, so their order does not matter.
 const IN_FLIGHT: usize = 2;
 /// How long a busy engine's refusals are waited out before the engine of the sink backs off; it must stay able to stop.
 const PATIENCE: Duration = Duration::from_secs(15);

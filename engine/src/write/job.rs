@@ -1,5 +1,6 @@
 //! One write: records of some partitions of a lane, decoded, coalesced, written.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -140,17 +141,20 @@ impl<T: Target, C: Cluster> Job<T, C> {
         let Work {
             batches, beside, ..
         } = &mut self.work;
-        for (batch, Beside { faults, .. }) in batches.iter().zip(beside) {
+        for (batch, Beside { faults, .. }) in batches.iter().zip(&mut *beside) {
             while let Some(fault) = faults.first() {
                 put_aside(&instance, &mut attempts, batch, fault).await?;
                 faults.remove(0);
             }
         }
+        let key_schemas = beside.iter();
+        let key_schemas = key_schemas.flat_map(|beside| beside.history.key_schemas());
         write(
             &instance,
             &mut attempts,
             &self.ground,
             &self.failed,
+            &key_schemas.collect(),
             batches,
         )
         .await
@@ -204,13 +208,14 @@ async fn write<T: Target>(
     attempts: &mut Attempts<'_>,
     ground: &Ground<T::Lane>,
     failed: &Notify,
+    key_schemas: &BTreeSet<u32>,
     batches: &mut [Batch],
 ) -> Result<Written> {
     loop {
         // A member that may have lost its partitions without knowing begins no write.
         attempts.unless_cancelled(instance.lease.held()).await?;
         let begun = Instant::now();
-        match write_once(ground, batches).await {
+        match write_once(ground, key_schemas, batches).await {
             Ok(written) => {
                 attempts.succeeded();
                 metrics::histogram!(WRITE_SECONDS).record(begun.elapsed());
@@ -233,7 +238,11 @@ async fn write<T: Target>(
 
 /// Begins the target with the first record of a table, where it is not there yet. What carries none needs no target, and none is made
 /// for it.
-async fn write_once<L: Lane>(ground: &Ground<L>, batches: &[Batch]) -> Result<Written, WriteError> {
+async fn write_once<L: Lane>(
+    ground: &Ground<L>,
+    key_schemas: &BTreeSet<u32>,
+    batches: &[Batch],
+) -> Result<Written, WriteError> {
     let is_there = ground.generation().get().is_some();
     let carries_rows = |batch: &Batch| !batch.is_empty() || batch.below().is_some();
     let partitions: Vec<_> = batches
@@ -244,8 +253,8 @@ async fn write_once<L: Lane>(ground: &Ground<L>, batches: &[Batch]) -> Result<Wr
     if partitions.is_empty() {
         return Ok(Written::Durable);
     }
-    if !ground.begin(&partitions).await? {
-        let topic = batches.first().map_or("", |batch| &batch.partition().topic);
+    let topic = batches.first().map_or("", |batch| &batch.partition().topic);
+    if !ground.begin(&partitions).await? || !ground.admit_keys(topic, key_schemas).await? {
         return Err(is_another(topic).into());
     }
     ground.lane.write(batches).await

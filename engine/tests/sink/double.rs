@@ -131,6 +131,7 @@ impl Target {
             topic_id: None,
             partitions: 1,
             versions_are_offsets: false,
+            key_schemas: std::collections::BTreeSet::new(),
             caught_up_ms: partitions
                 .into_iter()
                 .map(|partition| (partition, 0))

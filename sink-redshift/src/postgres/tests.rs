@@ -13,4 +13,5 @@ mod rewriting;
 mod speed;
 mod staging;
 mod takeover;
+mod two_keys;
 mod values;
