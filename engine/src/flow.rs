@@ -5,6 +5,7 @@ mod beside;
 pub(crate) mod budget;
 pub(crate) mod coalesce;
 pub(crate) mod fault;
+pub(crate) mod form;
 pub(crate) mod freshness;
 pub(crate) mod inbox;
 pub(crate) mod plans;

@@ -23,6 +23,7 @@ mod write;
 pub use check::check;
 pub use config::{BatchConfig, OnError, OnUnfitTarget, SinkConfig};
 pub use flow::batch::{Action, Batch, Change, KeyRow, ValueRow};
+pub use flow::form::RowForm;
 pub use mark::{Known, Mark, Note};
 pub use run::run;
 pub use target::{Lane, Rejection, Stand, Target, WriteError, Written};

@@ -1,6 +1,6 @@
 //! What a target keeps of the log that it was made from, so that both can be compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::outside;
 
@@ -16,6 +16,9 @@ pub struct Mark {
     pub partitions: i32,
     /// The rows' versions are offsets: the topic is another source's, and its partitions have no common order.
     pub versions_are_offsets: bool,
+    /// The ids of the keys' schemas, where versions are offsets and the topic has more than one partition: a key that another one
+    /// writes has other bytes, and stands in another partition.
+    pub key_schemas: BTreeSet<u32>,
     /// The partitions of which reading has begun, and when each was last known to be read to its end (or has begun), in
     /// milliseconds since 1970.
     pub caught_up_ms: BTreeMap<i32, i64>,
@@ -33,6 +36,8 @@ pub enum Note {
     },
     /// The rows' versions are offsets.
     VersionsAreOffsets,
+    /// Keys have this schema.
+    KeySchema(u32),
 }
 
 /// What a target knows of itself.
@@ -60,6 +65,7 @@ impl Mark {
             topic_id,
             partitions,
             versions_are_offsets: false,
+            key_schemas: BTreeSet::new(),
             caught_up_ms: BTreeMap::new(),
         }
     }
@@ -77,6 +83,9 @@ impl Mark {
                 *known = at_ms.max(*known);
             }
             Note::VersionsAreOffsets => self.versions_are_offsets = true,
+            Note::KeySchema(id) => {
+                self.key_schemas.insert(id);
+            }
         }
     }
 }

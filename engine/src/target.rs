@@ -5,6 +5,7 @@ use std::future::Future;
 use tributary_runtime::Error;
 
 use crate::flow::batch::Batch;
+use crate::flow::form::RowForm;
 use crate::mark::{Known, Mark, Note};
 use crate::topics::TableName;
 
@@ -43,6 +44,17 @@ pub trait Lane: Send + Sync + 'static {
     /// # Errors
     /// By policy.
     fn begin(&self, mark: &Mark) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Makes the target of a topic that has no rows yet, in the form that they will have, so that it can be asked; begins a
+    /// generation with this mark, unless one has begun. What is there and has no rows gets what it lacks. A target that has no
+    /// form before its first row need not do anything.
+    ///
+    /// # Errors
+    /// By policy; those that stop only leave the target to the first row.
+    fn found(&self, mark: &Mark, form: &RowForm) -> impl Future<Output = Result<(), Error>> + Send {
+        let _ = (mark, form);
+        std::future::ready(Ok(()))
+    }
 
     /// Adds notes to the mark, if the target still is of this generation; whether it is.
     ///

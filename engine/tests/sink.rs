@@ -12,6 +12,8 @@ mod codecs;
 #[allow(dead_code, reason = "shared with other test binaries")]
 #[path = "sink/double.rs"]
 mod double;
+#[path = "sink/empty.rs"]
+mod empty;
 #[path = "sink/faults.rs"]
 mod faults;
 #[path = "sink/foreign.rs"]

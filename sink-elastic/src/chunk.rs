@@ -49,7 +49,7 @@ pub(crate) struct Operation {
     lines: Range<usize>,
 }
 
-/// The operations of one request, each on another document.
+/// The operations of one request, each on another document, or with another version of it.
 #[derive(Debug)]
 pub(crate) struct Chunk {
     body: Bytes,

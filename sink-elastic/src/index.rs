@@ -15,6 +15,7 @@ use crate::config::ElasticConfig;
 use crate::document::DocumentPlan;
 use crate::failure;
 use crate::found::{self, Found};
+use crate::mapping;
 use crate::mark;
 use crate::naming;
 use crate::suspects::Suspects;
@@ -299,26 +300,44 @@ impl Index {
     /// # Errors
     /// As [`Index::find`].
     pub(crate) async fn begin(&self, mark: &Mark) -> Result<()> {
+        self.begin_with(mark, Map::new()).await
+    }
+
+    /// The same, with the fields of rows of this type, which it has not.
+    ///
+    /// # Errors
+    /// As [`Index::find`].
+    pub(crate) async fn begin_empty(&self, mark: &Mark, row_type: &RecordType) -> Result<()> {
+        self.begin_with(mark, mapping::properties(row_type)).await
+    }
+
+    async fn begin_with(&self, mark: &Mark, fields: Map<String, Value>) -> Result<()> {
         let mut live = self.live.lock().await;
         let found = match self.look_up().await? {
-            Some(found) => found,
-            None => self.create(mark).await?,
+            Some(mut found) => {
+                let missing = found.missing(&fields);
+                if !missing.is_empty() {
+                    self.add_fields(&mut found, missing).await?;
+                }
+                found
+            }
+            None => self.create(mark, fields).await?,
         };
         *live = Some(found);
         Ok(())
     }
 
-    async fn create(&self, mark: &Mark) -> Result<Found> {
+    async fn create(&self, mark: &Mark, fields: Map<String, Value>) -> Result<Found> {
         let number = self.last_number.load(Ordering::Relaxed) + 1;
         let index = naming::index(&self.alias, number);
         let mut settings = self.settings.clone();
-        if let Some(limit) = field_limit(mark.partitions, &Map::new()) {
+        if let Some(limit) = field_limit(mark.partitions, &fields) {
             settings.insert("index.mapping.total_fields.limit".to_owned(), limit.into());
         }
         let content = json!({
             "aliases": {(self.alias.as_str()): {"is_write_index": true}},
             "settings": settings,
-            "mappings": {"dynamic": false, "_meta": mark::meta(&self.topic, mark)},
+            "mappings": {"dynamic": false, "_meta": mark::meta(&self.topic, mark), "properties": fields},
         });
         let reply = self.put(&[&index], content).await?;
         let doing = format!("create the index '{index}'");
@@ -341,7 +360,7 @@ impl Index {
             topic = self.topic,
             "created an index"
         );
-        Ok(Found::created(index, Some(mark.clone()), Map::new()))
+        Ok(Found::created(index, Some(mark.clone()), fields))
     }
 
     async fn add_fields(&self, found: &mut Found, missing: Map<String, Value>) -> Result<()> {
@@ -418,6 +437,6 @@ fn settings(config: &ElasticConfig) -> Map<String, Value> {
 /// The limit to set where the default would refuse the mapping, with a note for each partition: twice what is needed.
 fn field_limit(partitions: i32, properties: &Map<String, Value>) -> Option<usize> {
     let notes = usize::try_from(partitions).unwrap_or_default() + 1;
-    let count = crate::mapping::field_count(properties) + notes;
+    let count = mapping::field_count(properties) + notes;
     (count > DEFAULT_FIELDS * 9 / 10).then_some(count * 2)
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use tributary_engine::{
-    Batch, Change, Known, Lane, Mark, Note, Rejection, Stand, TableName, Target, WriteError,
-    Written,
+    Batch, Change, Known, Lane, Mark, Note, Rejection, RowForm, Stand, TableName, Target,
+    WriteError, Written,
 };
 use tributary_runtime::health::Health;
 use tributary_runtime::{Error, Result};
@@ -19,7 +19,7 @@ use crate::config::ElasticConfig;
 use crate::index::Index;
 use crate::sweep;
 
-/// Requests of one write that are in flight together: their documents differ, so their order does not matter.
+/// Requests of one write that are in flight together: their documents differ, or their versions do, so their order does not matter.
 const IN_FLIGHT: usize = 2;
 /// How long a busy engine's refusals are waited out before the engine of the sink backs off; it must stay able to stop.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -132,6 +132,10 @@ impl Lane for ElasticLane {
 
     async fn begin(&self, mark: &Mark) -> Result<(), Error> {
         self.index.begin(mark).await
+    }
+
+    async fn found(&self, mark: &Mark, form: &RowForm) -> Result<(), Error> {
+        self.index.begin_empty(mark, &form.row_type).await
     }
 
     async fn note(&self, generation: &str, notes: &[Note]) -> Result<bool, Error> {

@@ -9,6 +9,8 @@ use tributary_engine::{Mark, Note};
 pub(crate) const FORMAT: u64 = 2;
 /// What the names of the fields begin with that carry notes.
 const PARTITION_FIELD: &str = "_tributary_p";
+/// What the names of the fields begin with that say of which schemas keys are.
+const KEY_FIELD: &str = "_tributary_k";
 /// The field that says that versions are offsets.
 const OFFSETS_FIELD: &str = "_tributary_offsets";
 
@@ -32,6 +34,10 @@ pub(crate) fn properties<'n>(notes: impl IntoIterator<Item = &'n Note>) -> Map<S
                 format!("{PARTITION_FIELD}{partition}"),
                 json!({"caught_up_ms": at_ms.to_string()}),
             ),
+            Note::KeySchema(id) => (
+                format!("{KEY_FIELD}{id}"),
+                json!({"schema": id.to_string()}),
+            ),
             Note::VersionsAreOffsets => (OFFSETS_FIELD.to_owned(), json!({"versions": "offsets"})),
         };
         properties.insert(
@@ -44,10 +50,11 @@ pub(crate) fn properties<'n>(notes: impl IntoIterator<Item = &'n Note>) -> Map<S
 
 /// Whether a field carries notes, and no column.
 pub(crate) fn is_note(field: &str) -> bool {
+    let number = [PARTITION_FIELD, KEY_FIELD]
+        .iter()
+        .find_map(|prefix| field.strip_prefix(prefix));
     field == OFFSETS_FIELD
-        || field
-            .strip_prefix(PARTITION_FIELD)
-            .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+        || number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The mark of an index, from `_meta.tributary` and the mapping's properties; `None` where it has none of this form.
@@ -59,6 +66,10 @@ pub(crate) fn read(ours: &Value, properties: &Map<String, Value>) -> Option<Mark
         topic_id: text("topic_id"),
         partitions: i32::try_from(partitions?).ok()?,
         versions_are_offsets: properties.contains_key(OFFSETS_FIELD),
+        key_schemas: properties
+            .keys()
+            .filter_map(|name| name.strip_prefix(KEY_FIELD)?.parse().ok())
+            .collect(),
         caught_up_ms: std::collections::BTreeMap::new(),
     };
     for (name, field) in properties {
@@ -76,7 +87,7 @@ pub(crate) fn read(ours: &Value, properties: &Map<String, Value>) -> Option<Mark
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use serde_json::Map;
     use tributary_engine::{Mark, Note};
@@ -90,6 +101,7 @@ mod tests {
             topic_id: Some("id".to_owned()),
             partitions: 3,
             versions_are_offsets: false,
+            key_schemas: BTreeSet::new(),
             caught_up_ms: BTreeMap::new(),
         };
         let meta = meta("t", &mark);
@@ -102,6 +114,7 @@ mod tests {
                 at_ms: 1_700_000_000_000,
             },
             Note::VersionsAreOffsets,
+            Note::KeySchema(41),
         ];
         let fields = properties(&notes);
         assert!(fields.keys().all(|name| is_note(name)));

@@ -12,6 +12,7 @@ mod load;
 mod marks;
 mod metric;
 mod pool;
+mod reform;
 mod row;
 mod search;
 mod session;

@@ -7,6 +7,8 @@
     reason = "a test may panic, and says what it did"
 )]
 
+#[path = "debezium/forms.rs"]
+mod forms;
 #[path = "debezium/jdbc_sink.rs"]
 mod jdbc_sink;
 #[path = "debezium/kinds.rs"]

@@ -15,6 +15,8 @@ mod lost;
 mod recreated;
 #[path = "unfit/rekeyed.rs"]
 mod rekeyed;
+#[path = "unfit/two_keys.rs"]
+mod two_keys;
 
 use std::time::{Duration, Instant};
 

@@ -162,6 +162,9 @@ impl fmt::Debug for Batch {
 }
 
 /// One change to apply; at most one per key and batch (the newest), in offset order.
+///
+/// A key is what its bytes are. Where its schema has changed, a row may come under two of them, in one batch or in two partitions'
+/// at the same time: the higher `seq` counts, in whatever order they come.
 #[derive(Debug)]
 pub struct Change<'a> {
     /// The record's partition.

@@ -20,6 +20,8 @@ use tributary_runtime::{Error, Result};
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct History {
     versions: Versions,
+    /// The schemas of keys whose records have no version of their own: the first two are enough to know.
+    key_schemas: [Option<u32>; 2],
     /// Records that are none of a table were met, and said to be.
     has_others: bool,
 }
@@ -136,7 +138,10 @@ fn gather(
             Err(fault) => Err(fault),
         };
         match versioned {
-            Ok((Content::Change(change), _, version)) => {
+            Ok((Content::Change(change), seq, version)) => {
+                if seq.is_none() {
+                    history.note_key(record);
+                }
                 newest.add(record.key, change.entry(index, version));
             }
             Ok((Content::Below(below), Some(_), version)) => {
@@ -172,6 +177,21 @@ impl History {
     /// The records have no version of their own.
     pub(crate) fn versions_are_offsets(&self) -> bool {
         self.versions == Versions::Offset
+    }
+
+    /// The schemas of their keys, as far as it matters.
+    pub(crate) fn key_schemas(&self) -> impl Iterator<Item = u32> {
+        self.key_schemas.into_iter().flatten()
+    }
+
+    fn note_key(&mut self, record: Record<'_>) {
+        let Some((id, _)) = record.key.and_then(wire::parse) else {
+            return;
+        };
+        if self.key_schemas[0] != Some(id) {
+            let [first, second] = &mut self.key_schemas;
+            if first.is_some() { second } else { first }.get_or_insert(id);
+        }
     }
 
     /// A record's version. The outer error stops the service, the inner one is the record's.

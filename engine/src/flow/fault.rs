@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tributary_schemas::decode::{DecodeError, SchemaError};
 use tributary_schemas::header;
@@ -26,6 +27,12 @@ pub(crate) enum Part {
 
 const SET_ASIDE: &str = "or set on_error = \"dead-letter\" to put such records aside";
 
+/// What Debezium's connectors have to do. The records that are there stay as they are, so the topic is begun again.
+const AS_AVRO: &str = "set the connector's key.converter and value.converter to an Avro converter with the schema registry, \
+     and begin the topic again (delete it, and take the connector's snapshot again)";
+const AS_ENVELOPES: &str = "have the producer write change events, and begin the topic again (delete it, and take the \
+     producer's snapshot again)";
+
 /// The one remedy that begins with putting the record aside.
 const UNAPPLIED_TRUNCATE: &str = "set on_error = \"dead-letter\" to put the record aside, and delete from the target the \
      rows that the table has no more; to have such records applied, give the topic one partition, and to have none, \
@@ -33,18 +40,11 @@ const UNAPPLIED_TRUNCATE: &str = "set on_error = \"dead-letter\" to put the reco
 
 impl RecordFault {
     pub(crate) fn not_wire_format(offset: i64, part: Part, data: &[u8]) -> Self {
-        if is_json(data) {
+        if let Some(form) = json_form(data) {
             return Self {
                 offset,
-                what: format!("the {part} is JSON, not Avro"),
-                remedy: match part {
-                    Part::Key => {
-                        "set the connector's key.converter to an Avro converter with the schema registry"
-                    }
-                    Part::Value => {
-                        "set the connector's value.converter to an Avro converter with the schema registry"
-                    }
-                },
+                what: format!("the {part} is JSON {form}, not Avro"),
+                remedy: AS_AVRO,
             };
         }
         Self {
@@ -91,7 +91,7 @@ impl RecordFault {
         Self {
             offset,
             what: format!("the {part}'s schema id {id} cannot be used: {error}"),
-            remedy: "have the producer write change events",
+            remedy: AS_ENVELOPES,
         }
     }
 
@@ -146,10 +146,25 @@ pub(crate) fn place(partition: &TopicPartition, offset: i64) -> String {
     )
 }
 
-/// An object or a list: a text or a number alone may be anything.
-fn is_json(data: &[u8]) -> bool {
+/// What Connect's JsonConverter wraps a value in, unless it is told not to.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "it is enough that the members are there")]
+struct WithSchema {
+    schema: IgnoredAny,
+    payload: IgnoredAny,
+}
+
+/// Which JSON it is, if it is an object or a list: a text or a number alone may be anything.
+fn json_form(data: &[u8]) -> Option<&'static str> {
     let first = data.iter().find(|byte| !byte.is_ascii_whitespace());
-    matches!(first, Some(b'{' | b'[')) && serde_json::from_slice::<IgnoredAny>(data).is_ok()
+    if !matches!(first, Some(b'{' | b'[')) || serde_json::from_slice::<IgnoredAny>(data).is_err() {
+        return None;
+    }
+    Some(match serde_json::from_slice::<WithSchema>(data) {
+        Ok(_) => "with its schema in each record (schemas.enable=true)",
+        Err(_) => "without a schema (schemas.enable=false)",
+    })
 }
 
 impl fmt::Display for Part {

@@ -31,18 +31,29 @@ pub(crate) struct Plans {
     pub(crate) values: AHashMap<u32, Option<Compiled<ValuePlan>>>,
 }
 
-/// An answer about a schema: its text; `None` where nobody knows the id.
+/// An answer about a schema: its text; `None` where nobody knows it.
 type Answer<'a> = Pin<Box<dyn Future<Output = Result<Option<String>>> + Send + 'a>>;
 
 /// Who knows the schemas. Asked once per id, so that a box costs nothing.
 pub(crate) trait Schemas: fmt::Debug + Send + Sync {
     /// The schema of this id.
     fn schema(&self, id: u32) -> Answer<'_>;
+
+    /// The newest schema of this subject.
+    fn latest<'a>(&'a self, subject: &'a str) -> Answer<'a>;
 }
 
 impl Schemas for Registry {
     fn schema(&self, id: u32) -> Answer<'_> {
         Box::pin(Self::schema(self, id))
+    }
+
+    fn latest<'a>(&'a self, subject: &'a str) -> Answer<'a> {
+        Box::pin(async {
+            Ok(Self::latest(self, subject)
+                .await?
+                .map(|latest| latest.schema))
+        })
     }
 }
 
@@ -67,6 +78,14 @@ impl SchemaCache {
             values: Cells::new(),
             unknown: Mutex::default(),
         }
+    }
+
+    /// The newest schema of this subject; `None` where nobody knows it.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub(crate) async fn latest(&self, subject: &str) -> Result<Option<String>> {
+        self.registry.latest(subject).await
     }
 
     /// Makes `plans` know every schema id of `records`, as far as the registry does. What it did not know is asked for

@@ -7,12 +7,14 @@ use std::time::Duration;
 use tributary_runtime::{Error, Result};
 
 use crate::cluster::TopicFacts;
+use crate::flow::form::RowForm;
 use crate::mark::{Known, Mark, Note};
 use crate::outside::now_ms;
 use crate::target::Lane;
+use crate::write::judge;
 
-/// A lane's target. It may not be there yet: one is begun with the first record of a table, for a topic that a pattern matches may carry
-/// none.
+/// A lane's target. It may not be there yet: one is begun once the registry has the schemas of a table's changes for the topic, or with
+/// the first record of a table, for a topic that a pattern matches may carry none.
 pub(crate) struct Ground<L> {
     pub(crate) lane: L,
     /// What it begins with, where it is not there.
@@ -21,6 +23,8 @@ pub(crate) struct Ground<L> {
     generation: Arc<OnceLock<String>>,
     /// The partitions of which it says that they were begun.
     begun: Mutex<BTreeSet<i32>>,
+    /// The schemas of keys that it says its rows have.
+    key_schemas: Mutex<BTreeSet<u32>>,
     /// How long a compacted topic keeps tombstones; `None` for one that is not compacted.
     pub(crate) tombstones_live: Option<Duration>,
 }
@@ -32,6 +36,7 @@ impl<L: Lane> Ground<L> {
             planned: Mark::new(facts.id.clone(), facts.partitions),
             generation: Arc::default(),
             begun: Mutex::default(),
+            key_schemas: Mutex::default(),
             tombstones_live: facts.tombstones_live,
         }
     }
@@ -52,6 +57,7 @@ impl<L: Lane> Ground<L> {
             Known::Marked(mark) => {
                 let ours = self.generation.get_or_init(|| mark.generation.clone());
                 if mark.generation == *ours {
+                    lock(&self.key_schemas).extend(&mark.key_schemas);
                     Ok(mark)
                 } else {
                     Err(Lost::IsAnother)
@@ -61,6 +67,31 @@ impl<L: Lane> Ground<L> {
             Known::Nothing => Ok(self.planned.clone()),
             Known::Unfit { generation, reason } => Err(Lost::Unfit { generation, reason }),
         })
+    }
+
+    /// Makes the target in the form that its rows will have. It says of no partition that it was begun: nothing was read of any, so
+    /// each still begins at the log's start.
+    ///
+    /// # Errors
+    /// The target's.
+    pub(crate) async fn found(&self, form: &RowForm) -> Result<()> {
+        self.lane.found(&self.planned, form).await?;
+        self.mark().await.map(drop)
+    }
+
+    /// The target says that this partition was begun.
+    pub(crate) fn note_begun(&self, partition: i32) {
+        self.begun().insert(partition);
+    }
+
+    /// Whether the target says that this partition was begun, as far as is known.
+    pub(crate) fn has_begun(&self, partition: i32) -> bool {
+        self.begun().contains(&partition)
+    }
+
+    /// Whether nothing was written to the target, as far as is known.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.begun().is_empty()
     }
 
     /// Makes sure that the target is there and says that these partitions were begun; whether it still is the same one.
@@ -99,6 +130,27 @@ impl<L: Lane> Ground<L> {
         Ok(true)
     }
 
+    /// Makes sure that rows whose versions are offsets have keys of one schema, where the topic has more than one partition, and that
+    /// the target says of which; whether it still is the same one. It is begun.
+    ///
+    /// # Errors
+    /// Stop: they have more. Otherwise the target's.
+    pub(crate) async fn admit_keys(&self, topic: &str, ids: &BTreeSet<u32>) -> Result<bool> {
+        if self.planned.partitions <= 1 || ids.is_subset(&lock(&self.key_schemas)) {
+            return Ok(true);
+        }
+        let mut all = lock(&self.key_schemas).clone();
+        all.extend(ids);
+        judge::check_key_schemas(topic, &all)?;
+        let notes: Vec<_> = ids.iter().map(|&id| Note::KeySchema(id)).collect();
+        // Read again, since another instance may have noted another one: one of the two sees both.
+        if !self.note(&notes).await? || self.mark().await?.is_err() {
+            return Ok(false);
+        }
+        judge::check_key_schemas(topic, &lock(&self.key_schemas))?;
+        Ok(true)
+    }
+
     /// Adds notes to the mark; whether the target still is the same one.
     ///
     /// # Errors
@@ -119,8 +171,12 @@ impl<L: Lane> Ground<L> {
     }
 
     fn begun(&self) -> MutexGuard<'_, BTreeSet<i32>> {
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.begun)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why a target cannot be gone on with.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{OnError, OnUnfitTarget, SinkConfig};
@@ -21,6 +22,9 @@ use tributary_runtime::{Error, Result};
 /// Who is not ready until the first assignment, in [`Status`].
 pub(crate) const GROUP: &str = "consumer group";
 
+/// So many targets of topics without rows are asked for and made at once; those with rows do not wait for them.
+const FOUNDING_AT_ONCE: usize = 16;
+
 /// What all partitions of an instance share.
 #[derive(Debug)]
 pub(crate) struct Instance<T> {
@@ -35,6 +39,8 @@ pub(crate) struct Instance<T> {
     pub(crate) status: Status,
     pub(crate) budget: Arc<Budget>,
     pub(crate) changed: Changed,
+    /// Whose turn it is to make the target of a topic without rows.
+    pub(crate) founding: Semaphore,
     pub(crate) failure: Failure,
 }
 
@@ -77,6 +83,7 @@ impl<T> Instance<T> {
             budget: Arc::new(Budget::new(config.batch.buffer_bytes)),
             changed: Changed::default(),
             topics: Mutex::default(),
+            founding: Semaphore::new(FOUNDING_AT_ONCE),
             failure: Failure {
                 first: Mutex::default(),
                 starts_over: AtomicBool::new(false),

@@ -1,5 +1,6 @@
 //! One write: records of some partitions of a lane, decoded, coalesced, written.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,17 +143,20 @@ impl<T: Target, C: Cluster> Job<T, C> {
         let Work {
             batches, beside, ..
         } = &mut self.work;
-        for (batch, Beside { faults, .. }) in batches.iter().zip(beside) {
+        for (batch, Beside { faults, .. }) in batches.iter().zip(&mut *beside) {
             while let Some(fault) = faults.first() {
                 put_aside(&instance, &mut attempts, batch, fault).await?;
                 faults.remove(0);
             }
         }
+        let key_schemas = beside.iter();
+        let key_schemas = key_schemas.flat_map(|beside| beside.history.key_schemas());
         write(
             &instance,
             &mut attempts,
             &self.ground,
             &self.failed,
+            &key_schemas.collect(),
             batches,
         )
         .await
@@ -210,6 +214,7 @@ async fn write<T: Target>(
     attempts: &mut Attempts<'_>,
     ground: &Ground<T::Lane>,
     failed: &Notify,
+    key_schemas: &BTreeSet<u32>,
     batches: &mut [Batch],
 ) -> Result<Written> {
     let mut overtaken_since = None;
@@ -217,7 +222,7 @@ async fn write<T: Target>(
         // A member that may have lost its partitions without knowing begins no target and no write. Asked twice: to begin a target
         // takes its time.
         attempts.unless_cancelled(instance.lease.held()).await?;
-        let has_target = begin(ground, batches).await;
+        let has_target = begin(ground, key_schemas, batches).await;
         attempts.unless_cancelled(instance.lease.held()).await?;
         let begun = Instant::now();
         let written = match has_target {
@@ -254,20 +259,25 @@ async fn write<T: Target>(
     }
 }
 
-/// Begins the target with the first record of a table; whether there is one. What carries none needs no target, and none is made
-/// for it.
-async fn begin<L: Lane>(ground: &Ground<L>, batches: &[Batch]) -> Result<bool> {
-    let carries_rows = |batch: &&Batch| !batch.is_empty() || batch.below().is_some();
+/// Begins the target with the first record of a table, where it is not there yet; whether there is one. What carries none needs no
+/// target, and none is made for it.
+async fn begin<L: Lane>(
+    ground: &Ground<L>,
+    key_schemas: &BTreeSet<u32>,
+    batches: &[Batch],
+) -> Result<bool> {
+    let is_there = ground.generation().get().is_some();
+    let carries_rows = |batch: &Batch| !batch.is_empty() || batch.below().is_some();
     let partitions: Vec<_> = batches
         .iter()
-        .filter(carries_rows)
+        .filter(|batch| is_there || carries_rows(batch))
         .map(|batch| batch.partition().partition)
         .collect();
-    if partitions.is_empty() && ground.generation().get().is_none() {
+    if partitions.is_empty() {
         return Ok(false);
     }
-    if !ground.begin(&partitions).await? {
-        let topic = batches.first().map_or("", |batch| &batch.partition().topic);
+    let topic = batches.first().map_or("", |batch| &batch.partition().topic);
+    if !ground.begin(&partitions).await? || !ground.admit_keys(topic, key_schemas).await? {
         return Err(is_another(topic));
     }
     Ok(true)

@@ -1,5 +1,6 @@
 //! Whether a target still fits its log, and where reading a partition begins: decided here, never by `auto.offset.reset`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tributary_runtime::{Error, Result};
@@ -138,6 +139,26 @@ pub(crate) fn within(
         ));
     }
     Ok(())
+}
+
+/// Keys move with their schema as they do with the number of partitions: its id is part of their bytes.
+///
+/// # Errors
+/// Stop: building the target again would not help.
+pub(crate) fn check_key_schemas(topic: &str, ids: &BTreeSet<u32>) -> Result<()> {
+    let mut ids = ids.iter();
+    let (Some(first), Some(second)) = (ids.next(), ids.next()) else {
+        return Ok(());
+    };
+    Err(Error::stop_msg(format_args!(
+        "the keys of topic {topic} have more than one schema (ids {first} and {second}), so a row's records may stand in more than one \
+         partition, and they have no header that says which of two partitions' is newer"
+    ))
+    .remedy(
+        "have the topic's source write it again (delete the topic, and take the source's snapshot again), then start with \
+         on_unfit_target = \"rebuild\"; to be spared this, give it one partition, or write it with tributary-source, whose records have \
+         an order of their own",
+    ))
 }
 
 /// The error that stops the service where its target is unfit.

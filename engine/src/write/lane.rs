@@ -3,6 +3,7 @@
 //! It works as group commit does: while one write is under way the next one fills, so load makes writes larger instead of
 //! queues longer, and a light load waits for nobody. A lane that cannot go on holds back nobody but itself.
 
+mod founding;
 mod held;
 mod keeping;
 mod opening;
@@ -28,6 +29,7 @@ use crate::write::ground::{Ground, is_another};
 use crate::write::hold::Hold;
 use crate::write::instance::Instance;
 use crate::write::job::{Ended, Job, Share, Work};
+use founding::Founding;
 use held::Held;
 use keeping::Keeping;
 use opening::Opening;
@@ -57,6 +59,7 @@ struct LaneTask<T: Target, C> {
     /// Set by the first partition that is opened.
     ground: Arc<OnceCell<Arc<Ground<T::Lane>>>>,
     keeping: Keeping,
+    founding: Founding,
     /// Told of writes that have failed.
     failed: Arc<Notify>,
     held: BTreeMap<i32, Held>,
@@ -104,6 +107,7 @@ impl LaneHandle {
             inbox: Arc::clone(&inbox),
             ground: Arc::default(),
             keeping: Keeping::new(),
+            founding: Founding::default(),
             failed: Arc::default(),
             held: BTreeMap::new(),
             opening: JoinSet::new(),
@@ -214,6 +218,9 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
                 (held.accepted, held.durable, held.is_open) = (start, start, true);
                 hold.open_at(start);
                 self.instance.changed.note(hold);
+                if let Some(ground) = self.ground.get() {
+                    self.founding.begin(&self.instance, ground, &self.topic);
+                }
             }
             Err(error) if error.is_interrupted() => {}
             Err(error) => self.fail(error),

@@ -112,10 +112,14 @@ async fn what_is_no_envelope_is_refused_with_a_sentence() {
         (
             "json",
             br#"{"before":null,"after":{"id":1},"op":"c"}"#.to_vec(),
-            "the value is JSON, not Avro; to do: set the connector's value.converter to an Avro converter with the \
-             schema registry",
+            "the value is JSON without a schema (schemas.enable=false), not Avro; to do: set the connector's key.converter \
+             and value.converter to an Avro converter with the schema registry, and begin the topic again",
         ),
-        ("json-schema", with_schema, "the value is JSON, not Avro"),
+        (
+            "json-schema",
+            with_schema,
+            "the value is JSON with its schema in each record (schemas.enable=true), not Avro",
+        ),
         (
             "flattened",
             flattened,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tributary_engine::{
-    Action, Batch, Known, Lane, Mark, Note, Rejection, Stand, TableName, TopicPartition,
+    Action, Batch, Known, Lane, Mark, Note, Rejection, RowForm, Stand, TableName, TopicPartition,
     WriteError, Written as Outcome,
 };
 use tributary_runtime::Error;
@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) marks: BTreeMap<String, Mark>,
     /// How many were begun.
     pub(crate) generations: usize,
+    /// Those that were made without a row, with the form that was asked for.
+    pub(crate) founded: Vec<(String, RowForm)>,
     /// Who writes each partition right now.
     writing: BTreeMap<TopicPartition, &'static str>,
     /// Writes that began while another one of the same partition was under way.
@@ -129,6 +131,7 @@ impl Target {
             topic_id: None,
             partitions: 1,
             versions_are_offsets: false,
+            key_schemas: std::collections::BTreeSet::new(),
             caught_up_ms: partitions
                 .into_iter()
                 .map(|partition| (partition, 0))
@@ -323,6 +326,14 @@ impl Lane for Writer {
         state.generations += usize::from(!state.marks.contains_key(&self.topic));
         let topic = self.topic.clone();
         state.marks.entry(topic).or_insert_with(|| mark.clone());
+        Ok(())
+    }
+
+    async fn found(&self, mark: &Mark, form: &RowForm) -> Result<(), Error> {
+        Lane::begin(self, mark).await?;
+        let founded = (self.topic.clone(), form.clone());
+        self.target.state().founded.push(founded);
+        self.target.shared.changed.notify_waiters();
         Ok(())
     }
 

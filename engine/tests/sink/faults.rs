@@ -105,7 +105,10 @@ async fn bad_records_go_to_the_dead_letter_topic_as_received() {
         (dead_letter::TOPIC, topic.as_str()),
         (dead_letter::PARTITION, "0"),
         (dead_letter::OFFSET, "1"),
-        (dead_letter::ERROR, "the value is JSON, not Avro"),
+        (
+            dead_letter::ERROR,
+            "the value is JSON without a schema (schemas.enable=false), not Avro",
+        ),
         (dead_letter::SERVICE, name.as_str()),
     ];
     for (header, value) in expected {

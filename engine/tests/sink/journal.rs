@@ -89,6 +89,7 @@ impl Lane for Journal {
             topic_id: None,
             partitions: 1,
             versions_are_offsets: false,
+            key_schemas: std::collections::BTreeSet::new(),
             caught_up_ms: (0..64).map(|partition| (partition, 0)).collect(),
         }))
     }

@@ -26,7 +26,7 @@ const KEY_SCHEMA: &str =
     r#"{"type":"record","name":"test.Key","fields":[{"name":"id","type":"long"}]}"#;
 const TRUNCATE_SCHEMA: &str = r#"{"type":"record","name":"test.TruncateKey","fields":[
     {"name":"source","type":"string"},{"name":"schema","type":"string"},{"name":"table","type":"string"}]}"#;
-const VALUE_SCHEMA: &str = r#"{"type":"record","name":"test.Envelope","fields":[
+pub(crate) const VALUE_SCHEMA: &str = r#"{"type":"record","name":"test.Envelope","fields":[
     {"name":"before","type":["null",{"type":"record","name":"test.Value","fields":[
         {"name":"id","type":"long"},{"name":"number","type":"long"},{"name":"text","type":"string"}]}]},
     {"name":"after","type":["null","test.Value"]},
@@ -101,6 +101,17 @@ impl Stage {
             prefix,
             kafka,
         }
+    }
+
+    /// Registers the schemas of a topic's values, and of its keys if it has any, as a source does before the first record.
+    pub(crate) async fn register(&self, topic: &str, value: &str, has_key: bool) {
+        let registry = Registry::new(&self.kafka.registry).unwrap();
+        if has_key {
+            let subject = format!("{topic}-key");
+            registry.register(&subject, KEY_SCHEMA).await.unwrap();
+        }
+        let subject = format!("{topic}-value");
+        registry.register(&subject, value).await.unwrap();
     }
 
     /// The test's topic of a table.

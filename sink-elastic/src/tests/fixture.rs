@@ -263,6 +263,7 @@ pub(super) fn mark(generation: &str) -> Mark {
         topic_id: Some("topic's id".to_owned()),
         partitions: 2,
         versions_are_offsets: false,
+        key_schemas: std::collections::BTreeSet::new(),
         caught_up_ms: std::collections::BTreeMap::new(),
     }
 }

@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde_json::json;
-use tributary_engine::{Known, Lane as _, Mark, Note};
+use tributary_engine::{Known, Lane as _, Mark, Note, RowForm};
 use tributary_runtime::Policy;
 use tributary_schemas::record::{Datum, FieldType};
 
@@ -48,6 +48,48 @@ async fn the_first_row_makes_the_index_with_its_alias_settings_and_mapping() {
     ] {
         assert_eq!(index["settings"][format!("index.{name}")], value, "{name}");
     }
+    fixture.finish().await;
+}
+
+#[tokio::test]
+async fn an_index_is_made_with_its_fields_before_its_first_row() {
+    let fixture = Fixture::new();
+    let form = |fields: &[(&str, FieldType)]| RowForm {
+        key_type: None,
+        row_type: record_type(fields),
+    };
+    let narrow = form(&[("n", FieldType::Int32)]);
+    let wide = form(&[("n", FieldType::Int32), ("s", FieldType::String)]);
+    let lanes = futures::future::join_all((0..3).map(|_| fixture.lane())).await;
+    let making = lanes.iter().zip(["a", "b", "c"]).map(|(lane, name)| {
+        let form = &narrow;
+        async move { lane.found(&mark(name), form).await }
+    });
+    for made in futures::future::join_all(making).await {
+        made.unwrap();
+    }
+    let Known::Marked(made) = lanes[0].known().await.unwrap() else {
+        panic!("no mark");
+    };
+    assert!(made.caught_up_ms.is_empty());
+    lanes[1].found(&mark("later"), &wide).await.unwrap();
+    let path = format!("/{}/_mapping", fixture.alias());
+    let (_, answer) = fixture.call(Method::GET, &path, None).await;
+    let index = &answer[fixture.first_index()]["mappings"];
+    assert_eq!(
+        index["_meta"]["tributary"]["generation"],
+        made.generation.as_str()
+    );
+    let fields = index["properties"].as_object().unwrap();
+    assert_eq!(
+        fields.keys().collect::<Vec<_>>(),
+        ["_tributary_seq", "n", "s"]
+    );
+
+    let (key, row) = (text_key(), &narrow.row_type);
+    let change = upsert(0, 1, (&key, Datum::Str("a")), (row, &[Datum::Int(1)]));
+    lanes[2].apply(None, [change].into_iter()).await.unwrap();
+    assert_eq!(fixture.ids().await, ["a"]);
     fixture.finish().await;
 }
 

@@ -2,12 +2,13 @@
 
 use std::future::Future;
 
-use tributary_engine::{Known, Mark, Note, TableName, TopicPartition};
+use tributary_engine::{Known, Mark, Note, RowForm, TableName, TopicPartition};
 use tributary_runtime::Error;
 
 use crate::name::Qualified;
 use crate::postgres::deadline::Deadline;
 use crate::postgres::failure::{Attempt, Failure};
+use crate::postgres::growth::prepare_empty;
 use crate::postgres::ledger::{Entry, Ledger, TopicState};
 use crate::postgres::pool::Pool;
 use crate::postgres::session::Session;
@@ -145,6 +146,22 @@ impl Shared {
     ) -> Result<(), Failure> {
         self.ledger.ensure(session).await?;
         self.ledger.begin(session, topic, target, mark).await
+    }
+
+    /// The same, with a table for rows of this form, in one transaction.
+    pub(crate) async fn found(
+        &self,
+        session: &Session,
+        topic: &str,
+        target: &Qualified,
+        mark: &Mark,
+        form: &RowForm,
+    ) -> Result<(), Failure> {
+        self.ledger.ensure(session).await?;
+        session.begin().await?;
+        prepare_empty(session, target, form).await?;
+        self.ledger.begin(session, topic, target, mark).await?;
+        session.commit().await
     }
 
     /// Adds notes to the mark, if it is of this generation; whether it is.

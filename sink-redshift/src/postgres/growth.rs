@@ -1,19 +1,21 @@
 //! A table that grows with the records: columns are added and widened, in a transaction before that of the rows.
 
 use tokio_postgres::types::Type;
-use tributary_engine::Change;
+use tributary_engine::{Change, RowForm};
 use tributary_runtime::Error;
+use tributary_schemas::record::RecordType;
 
 use crate::name::{Qualified, Quoted};
 use crate::postgres::column::{Fit, fit};
 use crate::postgres::failure::{Attempt, Failure};
 use crate::postgres::metric;
+use crate::postgres::reform::reform;
 use crate::postgres::row::{record_types, same_types};
 use crate::postgres::session::Session;
 use crate::postgres::target::{Target, TargetColumn, Wanted, WantedColumn, lock_definition};
 
 /// What must be done to a table before it can take the records.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Growth {
     /// The clauses of one ALTER TABLE; empty where the table fits.
     clauses: Vec<String>,
@@ -40,27 +42,63 @@ pub(crate) async fn prepare<'a>(
     let mut known = Vec::new();
     for change in changes {
         let types = record_types(&change);
-        if types.1.is_none() || known.iter().rev().any(|other| same_types(*other, types)) {
+        if known.iter().rev().any(|other| same_types(*other, types)) {
             continue;
         }
-        known.push(types);
         let wanted = Wanted::new(types.0, types.1)?;
-        match &target {
-            Some(found) => {
-                let growth = found.growth(&wanted)?;
-                if growth.is_none() {
-                    continue;
-                }
-                grow(session, name, &growth).await?;
+        let has_changed = match &target {
+            // Its form must suit all of them: it is made anew for the first one only.
+            Some(found) if known.is_empty() => adapt(session, found, &wanted, types.1).await?,
+            Some(found) => grow(session, name, &found.need(&wanted, types.1)?).await?,
+            None if types.1.is_none() => false,
+            None => {
+                Target::create(session, name, &wanted).await?;
+                true
             }
-            None => Target::create(session, name, &wanted).await?,
+        };
+        known.push(types);
+        if has_changed {
+            target = Target::read(session, name).await?;
         }
-        target = Target::read(session, name).await?;
     }
     Ok(())
 }
 
-async fn grow(session: &Session, name: &Qualified, growth: &Growth) -> Result<(), Failure> {
+/// Makes the table for rows of this form, or lets the one that is there take them.
+pub(crate) async fn prepare_empty(
+    session: &Session,
+    name: &Qualified,
+    form: &RowForm,
+) -> Result<(), Failure> {
+    lock_definition(session, name).await?;
+    let row_type = Some(&form.row_type);
+    let wanted = Wanted::new(form.key_type.as_ref(), row_type)?;
+    match Target::read(session, name).await? {
+        Some(found) => adapt(session, &found, &wanted, row_type).await.map(drop),
+        None => Target::create(session, name, &wanted).await,
+    }
+}
+
+/// Lets a table take such records, also one that would contradict them if it had rows; whether it was changed.
+async fn adapt(
+    session: &Session,
+    target: &Target,
+    wanted: &Wanted,
+    row_type: Option<&RecordType>,
+) -> Result<bool, Failure> {
+    match target.need(wanted, row_type) {
+        Ok(growth) => grow(session, &target.name, &growth).await,
+        Err(contradiction) => reform(session, target, wanted, contradiction)
+            .await
+            .map(|()| true),
+    }
+}
+
+/// Changes the table, where it needs that; whether it was changed.
+async fn grow(session: &Session, name: &Qualified, growth: &Growth) -> Result<bool, Failure> {
+    if growth.is_none() {
+        return Ok(false);
+    }
     let change = growth.clauses.join(", ");
     let alter = format!("ALTER TABLE {name} {change}");
     let altering = async {
@@ -77,7 +115,7 @@ async fn grow(session: &Session, name: &Qualified, growth: &Growth) -> Result<()
         altering.await?;
     }
     tracing::info!(table = %name, change, "changed a target table");
-    Ok(())
+    Ok(true)
 }
 
 /// Says what is about to be rewritten, and how much of it there is.
@@ -105,6 +143,21 @@ async fn announce(session: &Session, name: &Qualified, change: &str) -> Result<(
 }
 
 impl Target {
+    /// What the table needs before it can take records of this kind; deletes, which have no row, need its key alone.
+    ///
+    /// # Errors
+    /// What contradicts, as [`Target::growth`].
+    pub(crate) fn need(
+        &self,
+        wanted: &Wanted,
+        row_type: Option<&RecordType>,
+    ) -> Result<Growth, Error> {
+        match row_type {
+            Some(_) => self.growth(wanted),
+            None => self.check_key(&wanted.key).map(|()| Growth::default()),
+        }
+    }
+
     /// What the table needs before it can take records of this kind.
     ///
     /// # Errors

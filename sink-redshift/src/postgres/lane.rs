@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tributary_engine::{
-    Batch, Change, Known, Lane, Mark, Note, Rejection, Stand, TopicPartition, WriteError, Written,
+    Batch, Change, Known, Lane, Mark, Note, Rejection, RowForm, Stand, TopicPartition, WriteError,
+    Written,
 };
 use tributary_runtime::Error;
 
@@ -140,9 +141,8 @@ impl PostgresLane {
         let session = &lease.session;
         let growing = async {
             self.begin(session, &partitions(batches)).await?;
-            for batch in batches {
-                prepare(session, &self.target, batch.changes()).await?;
-            }
+            let changes = batches.iter().flat_map(Changes::changes);
+            prepare(session, &self.target, changes).await?;
             session.commit().await
         };
         let what = self.name_of(batches);
@@ -349,6 +349,15 @@ impl Lane for PostgresLane {
     async fn begin(&self, mark: &Mark) -> Result<(), Error> {
         self.with_session("begin", async |shared, session| {
             shared.begin(session, &self.topic, &self.target, mark).await
+        })
+        .await
+    }
+
+    async fn found(&self, mark: &Mark, form: &RowForm) -> Result<(), Error> {
+        self.with_session("make", async |shared, session| {
+            shared
+                .found(session, &self.topic, &self.target, mark, form)
+                .await
         })
         .await
     }

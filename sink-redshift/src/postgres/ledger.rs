@@ -82,7 +82,7 @@ impl Ledger {
             .client
             .query_typed_one(
                 "SELECT to_regnamespace($1) IS NOT NULL, EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass($2) \
-                 AND attname = 'caught_up_ms')",
+                 AND attname = 'key_schemas')",
                 &[
                     (&Quoted(&self.name.schema).to_string(), Type::TEXT),
                     (&self.name.to_string(), Type::TEXT),
@@ -114,7 +114,7 @@ impl Ledger {
              PRIMARY KEY (service, topic, partition)); \
              ALTER TABLE {name} ADD COLUMN IF NOT EXISTS generation text, ADD COLUMN IF NOT EXISTS topic_id text, \
              ADD COLUMN IF NOT EXISTS partitions integer, ADD COLUMN IF NOT EXISTS versions_are_offsets boolean, \
-             ADD COLUMN IF NOT EXISTS caught_up_ms bigint; COMMIT"
+             ADD COLUMN IF NOT EXISTS caught_up_ms bigint, ADD COLUMN IF NOT EXISTS key_schemas bigint[]; COMMIT"
         );
         session.client.batch_execute(&ddl).await.attempt(
             || format!("create the ledger {name}"),

@@ -7,6 +7,7 @@ use futures::SinkExt as _;
 use tokio_postgres::CopyInSink;
 use tributary_engine::{Action, Change};
 use tributary_runtime::Error;
+use tributary_schemas::record::RecordType;
 use tributary_schemas::render::RenderError;
 
 use crate::name::Qualified;
@@ -39,6 +40,10 @@ pub(crate) struct Load<'s, 'a> {
     name: &'s Qualified,
     target: Option<Target>,
     plans: Vec<Plan<'a>>,
+    /// The key's type of the first change. Of one type, a batch has each key once.
+    key_type: Option<&'a RecordType>,
+    /// There are keys of more types: a row may have come under more than one.
+    has_more_keys: bool,
     segment: Option<Segment>,
     lines: Vec<u8>,
     scratch: Vec<u8>,
@@ -85,6 +90,8 @@ impl<'s, 'a> Load<'s, 'a> {
             name,
             target,
             plans: Vec::new(),
+            key_type: None,
+            has_more_keys: false,
             segment: None,
             lines: Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4),
             scratch: Vec::new(),
@@ -112,6 +119,10 @@ impl<'s, 'a> Load<'s, 'a> {
         match change.action {
             Action::Delete => segment.deletes += 1,
             Action::Upsert(_) | Action::Append(_) => segment.upserts += 1,
+        }
+        if let Some(key) = &change.key {
+            let first = *self.key_type.get_or_insert(key.key_type);
+            self.has_more_keys |= !std::ptr::eq(first, key.key_type);
         }
         let line = segment.deletes + segment.upserts;
         self.plans[plan]
@@ -175,10 +186,13 @@ impl<'s, 'a> Load<'s, 'a> {
                 None => Planned::Nothing,
             });
         };
-        if row_type.is_some() && !target.growth(&wanted)?.is_none() {
+        // What contradicts is decided where the table would grow: one without rows takes any form.
+        if !target
+            .need(&wanted, row_type)
+            .is_ok_and(|need| need.is_none())
+        {
             return Ok(Planned::Unfit);
         }
-        target.check_key(&wanted.key)?;
         self.plans.push(Plan::new(target, change));
         Ok(Planned::At(self.plans.len() - 1))
     }
@@ -246,7 +260,7 @@ impl<'s, 'a> Load<'s, 'a> {
         };
         let merged = match segment.upserts {
             0 => 0,
-            _ => run(stage.upsert_statement()).await?,
+            _ => run(stage.upsert_statement(self.has_more_keys)).await?,
         };
         let deleted = match segment.deletes {
             0 => 0,

@@ -22,7 +22,7 @@ impl Ledger {
             .client
             .query_typed(
                 &format!(
-                    "SELECT partition, generation, topic_id, partitions, versions_are_offsets, caught_up_ms FROM {} \
+                    "SELECT partition, generation, topic_id, partitions, versions_are_offsets, caught_up_ms, key_schemas FROM {} \
                      WHERE service = $1 AND topic = $2 ORDER BY partition",
                     self.name()
                 ),
@@ -39,6 +39,8 @@ impl Ledger {
         else {
             return Ok(None);
         };
+        let key_schemas: Option<Vec<i64>> = row.get(6);
+        let key_schemas = key_schemas.unwrap_or_default().into_iter();
         let caught_up = partitions
             .iter()
             .filter_map(|row| Some((row.get(0), row.get::<_, Option<i64>>(5)?)));
@@ -47,6 +49,9 @@ impl Ledger {
             topic_id: row.get(2),
             partitions: row.get::<_, Option<i32>>(3).unwrap_or_default(),
             versions_are_offsets: row.get::<_, Option<bool>>(4).unwrap_or_default(),
+            key_schemas: key_schemas
+                .filter_map(|id| u32::try_from(id).ok())
+                .collect(),
             caught_up_ms: caught_up.collect(),
         }))
     }
@@ -68,7 +73,7 @@ impl Ledger {
                      VALUES ($1, $2, {OF_THE_TOPIC}, $3, $4, 0, NULL, false, {FORMAT_VERSION}, now(), $5, $6, $7, $8) \
                      ON CONFLICT (service, topic, partition) DO UPDATE SET generation = excluded.generation, \
                      topic_id = excluded.topic_id, partitions = excluded.partitions, \
-                     versions_are_offsets = excluded.versions_are_offsets, updated_at = now() \
+                     versions_are_offsets = excluded.versions_are_offsets, key_schemas = NULL, updated_at = now() \
                      WHERE l.generation IS NULL",
                     self.name()
                 ),
@@ -134,7 +139,8 @@ impl Ledger {
         topic: &str,
         notes: &[Note],
     ) -> Result<(), Failure> {
-        let (mut partitions, mut times, mut are_offsets) = (Vec::new(), Vec::new(), false);
+        let (mut partitions, mut times) = (Vec::new(), Vec::new());
+        let (mut are_offsets, mut key_schemas) = (false, Vec::new());
         for note in notes {
             match note {
                 Note::CaughtUp { partition, at_ms } => {
@@ -142,6 +148,7 @@ impl Ledger {
                     times.push(*at_ms);
                 }
                 Note::VersionsAreOffsets => are_offsets = true,
+                Note::KeySchema(id) => key_schemas.push(i64::from(*id)),
             }
         }
         session
@@ -149,8 +156,10 @@ impl Ledger {
             .execute_typed(
                 &format!(
                     "UPDATE {} AS l SET versions_are_offsets = l.versions_are_offsets OR \
-                     ($5 AND l.partition = {OF_THE_TOPIC}), caught_up_ms = greatest(l.caught_up_ms, noted.at_ms) \
-                     FROM (SELECT * FROM unnest($3, $4) UNION ALL SELECT {OF_THE_TOPIC}, NULL WHERE $5) \
+                     ($5 AND l.partition = {OF_THE_TOPIC}), caught_up_ms = greatest(l.caught_up_ms, noted.at_ms), \
+                     key_schemas = CASE WHEN l.partition = {OF_THE_TOPIC} THEN \
+                     ARRAY(SELECT unnest(l.key_schemas) UNION SELECT unnest($6)) ELSE l.key_schemas END \
+                     FROM (SELECT * FROM unnest($3, $4) UNION ALL SELECT {OF_THE_TOPIC}, NULL WHERE $5 OR $6 <> '{{}}') \
                      AS noted (partition, at_ms) \
                      WHERE service = $1 AND topic = $2 AND l.partition = noted.partition",
                     self.name()
@@ -161,6 +170,7 @@ impl Ledger {
                     (&partitions, Type::INT4_ARRAY),
                     (&times, Type::INT8_ARRAY),
                     (&are_offsets, Type::BOOL),
+                    (&key_schemas, Type::INT8_ARRAY),
                 ],
             )
             .await
@@ -175,7 +185,7 @@ impl Ledger {
             .execute_typed(
                 &format!(
                     "UPDATE {} SET epoch = epoch + 1, next_offset = NULL, loaded = false, caught_up_ms = NULL, \
-                     generation = NULL, updated_at = now() WHERE service = $1 AND topic = $2",
+                     key_schemas = NULL, generation = NULL, updated_at = now() WHERE service = $1 AND topic = $2",
                     self.name()
                 ),
                 &[(&self.service(), Type::TEXT), (&topic, Type::TEXT)],

@@ -5,7 +5,7 @@ use tokio_postgres::Statement;
 use crate::name::{Qualified, Quoted, quoted_list};
 use crate::postgres::failure::{Attempt, Failure};
 use crate::postgres::session::Session;
-use crate::postgres::target::{DELETED, Target};
+use crate::postgres::target::{DELETED, SEQ, Target};
 
 /// How many temporary tables a connection keeps. Each costs the server some kilobytes, and at the connection's end a few
 /// of the locks that all sessions share, which must suffice for all connections at once.
@@ -144,13 +144,21 @@ impl Stages {
 }
 
 impl Stage {
-    /// `INSERT … ON CONFLICT`: staged rows that are newer than the target's, or that it lacks.
-    pub(crate) fn upsert_statement(&self) -> String {
+    /// `INSERT … ON CONFLICT`: staged rows that are newer than the target's, or that it lacks. With `repeats`, a row may have been staged
+    /// more than once: the newest counts. That it is one row only the table's own types can say.
+    pub(crate) fn upsert_statement(&self, repeats: bool) -> String {
         let target = &self.target;
         let names = || target.columns.iter().map(|column| column.name.as_str());
         let columns = quoted_list(names());
+        let key = quoted_list(target.key.iter().map(String::as_str));
+        let (distinct, order) = if repeats && !target.is_keyless() {
+            let distinct = format!("DISTINCT ON ({key}) ");
+            (distinct, format!(" ORDER BY {key}, {SEQ} DESC"))
+        } else {
+            Default::default()
+        };
         let insert = format!(
-            "INSERT INTO {} AS t ({columns}) SELECT {columns} FROM pg_temp.{} WHERE NOT {DELETED}",
+            "INSERT INTO {} AS t ({columns}) SELECT {distinct}{columns} FROM pg_temp.{} WHERE NOT {DELETED}{order}",
             target.name, self.name
         );
         if target.is_keyless() {
@@ -160,8 +168,7 @@ impl Stage {
             .map(|name| format!("{0} = excluded.{0}", Quoted(name)))
             .collect();
         format!(
-            "{insert} ON CONFLICT ({}) DO UPDATE SET {} WHERE t._tributary_seq < excluded._tributary_seq",
-            quoted_list(target.key.iter().map(String::as_str)),
+            "{insert} ON CONFLICT ({key}) DO UPDATE SET {} WHERE t._tributary_seq < excluded._tributary_seq",
             sets.join(", ")
         )
     }

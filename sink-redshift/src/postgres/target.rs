@@ -224,6 +224,22 @@ impl Target {
         Ok(())
     }
 
+    /// The name of the primary key's constraint.
+    pub(crate) async fn key_constraint(
+        &self,
+        session: &Session,
+    ) -> Result<Option<String>, Failure> {
+        let row = session
+            .client
+            .query_typed_opt(
+                "SELECT conname::text FROM pg_constraint WHERE conrelid = $1::text::regclass AND contype = 'p'",
+                &[(&self.name.to_string(), Type::TEXT)],
+            )
+            .await
+            .attempt(|| format!("look for the primary key of table {}", self.name), String::new)?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
     /// Whether the table holds any row.
     pub(crate) async fn has_rows(&self, session: &Session) -> Result<bool, Failure> {
         let row = session

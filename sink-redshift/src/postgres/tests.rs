@@ -2,6 +2,7 @@
 //!
 //! Needs `TRIBUTARY_POSTGRES_URL`: a superuser's URL. Every test makes a database of its own and drops it.
 
+mod empty;
 mod evolution;
 mod fixture;
 mod holding;
@@ -12,4 +13,5 @@ mod rewriting;
 mod speed;
 mod staging;
 mod takeover;
+mod two_keys;
 mod values;

@@ -2,6 +2,7 @@
 
 use rdkafka::admin::{AdminOptions, NewPartitions};
 use rdkafka::config::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 use tributary_tests::http;
@@ -13,7 +14,7 @@ const REMEDY: &str = "have the topic's source write it again with that many part
     snapshot again), then start with on_unfit_target = \"rebuild\"";
 
 /// Debezium's records of `s.t`, in a topic that compaction spares.
-struct Foreign<'s> {
+pub(crate) struct Foreign<'s> {
     scene: &'s Scene,
     topic: String,
     producer: BaseProducer,
@@ -22,7 +23,7 @@ struct Foreign<'s> {
 }
 
 impl<'s> Foreign<'s> {
-    async fn new(scene: &'s Scene) -> Self {
+    pub(crate) async fn new(scene: &'s Scene) -> Self {
         let topic = scene.topic();
         let id = json!({"name": "id", "type": "int"});
         let name = json!({"name": "name", "type": ["null", "string"]});
@@ -42,7 +43,7 @@ impl<'s> Foreign<'s> {
         }
     }
 
-    async fn create(&self, partitions: i32) {
+    pub(crate) async fn create(&self, partitions: i32) {
         let settings = [("cleanup.policy", "delete")];
         self.scene.create_topic(partitions, &settings).await;
     }
@@ -78,13 +79,36 @@ impl<'s> Foreign<'s> {
     }
 
     fn send(&self, id: u8, value: &[u8], partition: i32) {
-        let (key, value) = (framed(self.key, &[id]), framed(self.value, value));
+        let key = framed(self.key, &[id]);
+        self.send_as(&key, value, partition, &[]);
+    }
+
+    /// A record with a key and headers of its own.
+    pub(crate) fn send_as(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        partition: i32,
+        headers: &[(&str, i64)],
+    ) {
+        let value = framed(self.value, value);
+        let headers = headers
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (key, number)| {
+                let value = Some(&number.to_be_bytes());
+                headers.insert(Header { key, value })
+            });
         let record = BaseRecord::to(&self.topic)
             .partition(partition)
-            .key(&key)
-            .payload(&value);
+            .key(key)
+            .payload(&value)
+            .headers(headers);
         let sent = self.producer.send(record);
         sent.map_err(|(error, _)| error).unwrap();
+    }
+
+    pub(crate) fn flush(&self) {
+        self.producer.flush(PATIENCE).unwrap();
     }
 }
 
@@ -94,7 +118,7 @@ fn producer(scene: &Scene) -> BaseProducer {
     client.create().unwrap()
 }
 
-async fn register(scene: &Scene, subject: &str, schema: &Value) -> u32 {
+pub(crate) async fn register(scene: &Scene, subject: &str, schema: &Value) -> u32 {
     let url = format!("{}/subjects/{subject}/versions", scene.stack.registry_url());
     let body = json!({ "schema": schema.to_string() }).to_string();
     let request = http::client().post(url).body(body);
@@ -105,7 +129,7 @@ async fn register(scene: &Scene, subject: &str, schema: &Value) -> u32 {
 }
 
 /// The Avro wire format.
-fn framed(id: u32, body: &[u8]) -> Vec<u8> {
+pub(crate) fn framed(id: u32, body: &[u8]) -> Vec<u8> {
     [&[0], &id.to_be_bytes()[..], body].concat()
 }
 

@@ -265,7 +265,7 @@ fn what_cannot_be_applied_is_a_fault_of_its_own() {
     let (changes, _, faults) = log.changes();
     assert_eq!(changes, ["U2@6"]);
     let expected = [
-        "the value is JSON, not Avro",
+        "the value is JSON without a schema (schemas.enable=false), not Avro",
         "the key is not in the Avro wire format (a zero byte, the schema's id in four bytes, the body)",
         "the value's schema id 99 is unknown to the schema registry",
         "the value's schema id 4 cannot be used: 't.Key' is not a Debezium change event envelope",

@@ -35,6 +35,7 @@ impl Made {
                 topic_id: Some("one".to_owned()),
                 partitions: 4,
                 versions_are_offsets: false,
+                key_schemas: std::collections::BTreeSet::new(),
                 caught_up_ms: BTreeMap::from([(2, NOW_MS - HOUR_MS)]),
             },
             stands_at: Some(7),

@@ -86,7 +86,8 @@ impl Keeping {
         if now >= self.notes_at {
             self.notes_at = now + note_interval(ground.tombstones_live);
             if ground.tombstones_live.is_some() {
-                notes = self.newer(caught_up);
+                // Of a partition that was not begun nothing was read: it may stay away for as long as it likes.
+                notes = self.newer(caught_up.filter(|&(at, _)| ground.has_begun(at)));
             }
         }
         if notes.is_empty() && now < self.looks_at {

@@ -59,6 +59,9 @@ impl<T: Target, C: Cluster> Opening<T, C> {
             }
         };
         self.hold.stand_on(Arc::clone(ground.generation()));
+        if mark.caught_up_ms.contains_key(&partition.partition) {
+            ground.note_begun(partition.partition);
+        }
         // A member that may have lost its partitions without knowing does not take them from who has them.
         self.instance.lease.held().await;
         let stand = ground.lane.take(partition.partition).await?;
@@ -86,7 +89,7 @@ impl<T: Target, C: Cluster> Opening<T, C> {
         match case.judge()? {
             Judgement::GoOn(start) => Ok(start),
             Judgement::Begin(start) => {
-                if stand == Stand::AsTheGroup {
+                if stand == Stand::AsTheGroup && stands_at != Some(start) {
                     // Before the target says that it was begun: what an earlier target of the group has left would count.
                     self.cluster.commit(partition, start).await?;
                 }

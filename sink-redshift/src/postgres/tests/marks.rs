@@ -23,9 +23,14 @@ async fn a_generation_is_noted_in_the_ledger_until_it_is_discarded() {
             .await
             .unwrap()
     );
+    for ids in [&[7][..], &[u32::MAX, 7]] {
+        let notes: Vec<_> = ids.iter().map(|&id| Note::KeySchema(id)).collect();
+        assert!(lane.note("first", &notes).await.unwrap());
+    }
     assert!(!lane.note("late", &[note(0, 9)]).await.unwrap());
     let mut noted = Mark {
         versions_are_offsets: true,
+        key_schemas: [7, u32::MAX].into(),
         ..mark("first")
     };
     noted.caught_up_ms.extend([(0, 5), (1, 7)]);
@@ -124,7 +129,7 @@ async fn a_ledger_of_an_older_version_is_taken_over() {
         .run(
             "DELETE FROM _tributary._tributary_ledger WHERE partition < 0;
              ALTER TABLE _tributary._tributary_ledger DROP COLUMN generation, DROP COLUMN topic_id,
-                DROP COLUMN partitions, DROP COLUMN versions_are_offsets, DROP COLUMN caught_up_ms;
+                DROP COLUMN partitions, DROP COLUMN versions_are_offsets, DROP COLUMN caught_up_ms, DROP COLUMN key_schemas;
              UPDATE _tributary._tributary_ledger SET format_version = 1, updated_at = to_timestamp(1700000000)",
         )
         .await;
@@ -135,4 +140,10 @@ async fn a_ledger_of_an_older_version_is_taken_over() {
     };
     assert_eq!((mark.topic_id.as_ref(), mark.partitions), (None, i32::MAX));
     assert_eq!(mark.caught_up_ms[&0], 1_700_000_000_000);
+    // Of one that kept marks, but not which schemas keys have.
+    fixture
+        .run("ALTER TABLE _tributary._tributary_ledger DROP COLUMN key_schemas")
+        .await;
+    let (writer, _) = open(&fixture.warehouse(), "product", 0).await;
+    assert_eq!(writer.lane().known().await.unwrap(), Known::Marked(mark));
 }
