@@ -41,6 +41,10 @@ pub(super) struct Plan {
     pub(super) batch: BatchConfig,
     /// Records that cannot be applied are put aside, and there are some.
     pub(super) has_letters: bool,
+    /// How long tombstones live, in milliseconds: who was away for longer builds its target anew.
+    pub(super) tombstones_ms: u64,
+    /// Targets vanish.
+    pub(super) loses_targets: bool,
     /// How long the target takes at most for an answer, in milliseconds.
     pub(super) latency_ms: u64,
     /// Requests that fail, in a thousand.
@@ -91,6 +95,8 @@ impl Plan {
             topics,
             batch,
             has_letters,
+            tombstones_ms: dice.pick(&[86_400_000, 86_400_000, 12_000]),
+            loses_targets: dice.chance(300),
             latency_ms: dice.pick(&[1, 20, 200, 2_000]),
             fails: dice.pick(&[0, 30, 200]),
             hangs: dice.pick(&[0, 0, 20]),

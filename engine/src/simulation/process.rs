@@ -103,7 +103,7 @@ fn config(plan: &Plan) -> SinkConfig {
             OnError::Stop
         },
         dead_letter_topic: None,
-        on_unfit_target: OnUnfitTarget::Stop,
+        on_unfit_target: OnUnfitTarget::Rebuild,
     }
 }
 
@@ -185,6 +185,10 @@ fn check(scene: &Scene, who: usize, instance: &Instance<Shelf>, poll: &Simulated
             continue;
         };
         let at = place(holding.partition());
+        if holding.hold.generation().as_ref() != world.stores[at.0].generation() {
+            // What it says is of a target that is gone.
+            continue;
+        }
         let durable = world.durable(at);
         world.must(claimed <= durable, || {
             format!(

@@ -210,6 +210,12 @@ fn misfortune(scene: &Scene, dice: &mut Dice) {
             world.group.turn();
             world.step(Step::Moved);
         }
+        11 if world.plan.loses_targets => {
+            let topic = dice.below(world.topics.len() as u64);
+            let topic = usize::try_from(topic).unwrap();
+            world.stores[topic].vanish();
+            world.step(Step::Gone { topic });
+        }
         _ => {}
     }
 }
@@ -264,6 +270,12 @@ fn uncommitted(world: &World) -> Vec<(Spot, Option<i64>, i64)> {
     let standing = places.map(|at| {
         let end = world.topics[at.0].partition(at.1).end();
         let committed = world.group.committed.get(&at);
+        let current = world.stores[at.0].generation();
+        // What was committed of another target says nothing of this one.
+        let committed = committed.filter(|committed| {
+            let generation = committed.generation.as_ref();
+            generation.is_none() || generation == current
+        });
         (at, committed.map(|committed| committed.offset), end)
     });
     standing

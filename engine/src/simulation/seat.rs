@@ -322,9 +322,10 @@ impl World {
             format!("{at:?} is committed by a member that does not have it")
         });
         let durable = self.durable(at);
-        let is_current = self.stores[at.0].mark.as_ref().is_some_and(|mark| {
+        let current = self.stores[at.0].generation();
+        let is_current = current.is_some_and(|current| {
             let generation = committed.generation.as_ref();
-            generation.is_none_or(|generation| *generation == mark.generation)
+            generation.is_none_or(|generation| generation == current)
         });
         self.must(offset <= durable || !is_current, || {
             format!("{at:?}: {offset} is committed, and durable is {durable}")
@@ -341,7 +342,7 @@ impl Cluster for SimulatedCluster {
         Ok(TopicFacts {
             id: Some(format!("id-{number}")),
             partitions: world.plan.topics[number].partitions,
-            tombstones_live: Some(Duration::from_secs(86_400)),
+            tombstones_live: Some(Duration::from_millis(world.plan.tombstones_ms)),
         })
     }
 

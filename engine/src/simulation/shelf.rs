@@ -238,6 +238,9 @@ impl World {
             self.step(Step::Fenced { who, at });
             return Err(taken_over());
         }
+        if self.stores[topic].mark.is_none() {
+            return Err(Error::retry_msg("injected: there is no target").into());
+        }
         for request in all {
             if keeps == Keeps::Versions && !self.faults.are_over && self.dice.chance(fails / 4) {
                 return Err(Error::retry_msg("injected: a part was written").into());
@@ -302,11 +305,18 @@ impl Lane for ShelfLane {
         Ok(is_same)
     }
 
-    async fn discard(&self, _generation: Option<&str>) -> Result<(), Error> {
-        let (who, topic) = (self.who, self.topic);
-        let find = || format!("instance {who} drops the target of topic {topic}");
-        self.scene.world().find(find);
-        Ok(())
+    async fn discard(&self, generation: Option<&str>) -> Result<(), Error> {
+        self.way().await?;
+        {
+            let mut world = self.scene.world();
+            let store = &mut world.stores[self.topic];
+            if store.generation().map(String::as_str) == generation {
+                store.vanish();
+                let (who, topic) = (self.who, self.topic);
+                world.step(Step::Discarded { who, topic });
+            }
+        }
+        self.way().await
     }
 
     async fn take(&self, partition: i32) -> Result<Stand, Error> {

@@ -110,6 +110,23 @@ impl Store {
         Ok(())
     }
 
+    /// All that it holds is gone. Who had a partition is fenced off.
+    pub(super) fn vanish(&mut self) {
+        self.mark = None;
+        self.rows.clear();
+        for share in self.shares.values_mut() {
+            *share = PartitionShare {
+                epoch: share.epoch + 1,
+                ..PartitionShare::default()
+            };
+        }
+    }
+
+    /// Which one it is.
+    pub(super) fn generation(&self) -> Option<&String> {
+        self.mark.as_ref().map(|mark| &mark.generation)
+    }
+
     /// A record is kept for good elsewhere.
     pub(super) fn do_without(&mut self, partition: i32, offset: i64) {
         let share = self.shares.entry(partition).or_default();

@@ -114,6 +114,13 @@ pub(super) enum Step {
         at: Spot,
         next: i64,
     },
+    Gone {
+        topic: usize,
+    },
+    Discarded {
+        who: usize,
+        topic: usize,
+    },
     Fenced {
         who: usize,
         at: Spot,
