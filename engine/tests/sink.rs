@@ -29,3 +29,5 @@ mod records;
 #[allow(dead_code, reason = "shared with other test binaries")]
 #[path = "sink/stage.rs"]
 mod stage;
+#[path = "sink/status.rs"]
+mod status;

@@ -1,5 +1,6 @@
 //! The service: the engine with a search engine as its target.
 
+use serde_json::Value;
 use tributary_runtime::cli::{Context, Service};
 use tributary_runtime::{Error, Problem, Result, telemetry};
 
@@ -25,6 +26,10 @@ impl Service for ElasticSink {
         let mut problems = tributary_engine::check(&config.engine()).await;
         problems.extend(check::engine(&config).await);
         problems
+    }
+
+    fn details_text(details: &Value) -> String {
+        tributary_engine::details_text(details)
     }
 
     async fn run(config: Config, context: Context) -> Result<(), Error> {

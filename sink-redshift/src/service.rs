@@ -1,5 +1,6 @@
 //! The service: its configuration, and what `main` calls.
 
+use serde_json::Value;
 use tributary_runtime::cli::{Context, Service};
 use tributary_runtime::{Error, Problem};
 
@@ -43,6 +44,10 @@ impl Service for RedshiftSink {
         let (mut problems, warehouse) = tokio::join!(tributary_engine::check(&kafka), warehouse);
         problems.extend(warehouse);
         problems
+    }
+
+    fn details_text(details: &Value) -> String {
+        tributary_engine::details_text(details)
     }
 
     async fn run(config: Config, context: Context) -> Result<(), Error> {

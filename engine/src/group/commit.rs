@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use crate::group::holdings::{Holding, Holdings};
 use crate::group::member::{Member, Reached};
-use crate::mark::now_ms;
 use crate::topics::TopicPartition;
 
 /// How often durable offsets are committed.
@@ -67,16 +66,11 @@ impl Commits {
                 }
             }
         }
-        let now_ms = now_ms();
         for holding in holdings.iter() {
-            if let (Some(end), Some(done)) =
-                (member.end(holding.partition()), holding.committable())
-            {
-                set_lag(holding, (end - done).max(0));
-                if done >= end {
-                    holding.hold.set_caught_up(now_ms);
-                }
+            if let Some(done) = holding.committable() {
+                holding.hold.reach(done);
             }
+            holding.show_lag();
         }
     }
 
@@ -149,17 +143,4 @@ pub(crate) fn reached<'a>(
         offset,
         generation: holding.hold.generation(),
     }
-}
-
-/// The partition is no longer this instance's.
-pub(crate) fn forget_lag(holding: &Holding) {
-    set_lag(holding, 0);
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a lag of 2^53 records is out of reach"
-)]
-fn set_lag(holding: &Holding, lag: i64) {
-    holding.lag.set(lag as f64);
 }

@@ -276,7 +276,7 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
                 continue;
             };
             self.fetching.forget(&holding);
-            commit::forget_lag(&holding);
+            holding.forget_lag();
             if holding.is_fetched {
                 fetched.push(partition.clone());
             }

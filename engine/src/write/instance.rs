@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{OnError, OnUnfitTarget, SinkConfig};
 use crate::flow::budget::Budget;
 use crate::flow::plans::SchemaCache;
 use crate::status::Status;
+use crate::write::account::Accounts;
 use crate::write::dead_letter::DeadLetters;
 use crate::write::hold::Changed;
 use crate::write::judge;
@@ -33,6 +35,8 @@ pub(crate) struct Instance<T> {
     pub(crate) letters: Option<DeadLetters>,
     pub(crate) lease: Lease,
     pub(crate) status: Status,
+    /// What each topic has done, since the service's start.
+    pub(crate) accounts: Arc<Accounts>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) changed: Changed,
     pub(crate) failure: Failure,
@@ -50,7 +54,12 @@ pub(crate) struct Failure {
 impl<T> Instance<T> {
     /// # Errors
     /// Stop: the registry's URL is not valid.
-    pub(crate) fn new(config: SinkConfig, target: Arc<T>, context: &Context) -> Result<Self> {
+    pub(crate) fn new(
+        config: SinkConfig,
+        target: Arc<T>,
+        accounts: &Arc<Accounts>,
+        context: &Context,
+    ) -> Result<Self> {
         let letters = match config.on_error {
             OnError::Stop => None,
             OnError::DeadLetter => config
@@ -62,6 +71,7 @@ impl<T> Instance<T> {
             letters,
             lease: Lease::new(),
             status: Status::new(context.health.clone(), GROUP),
+            accounts: Arc::clone(accounts),
             budget: Arc::new(Budget::new(config.batch.buffer_bytes)),
             changed: Changed::default(),
             topics: Mutex::default(),
@@ -90,6 +100,14 @@ impl<T> Instance<T> {
                 Ok(())
             }
         }
+    }
+
+    /// What each topic does, for `status`.
+    pub(crate) fn details(&self) -> Value {
+        json!({
+            "buffered_bytes": self.budget.held(),
+            "topics": self.accounts.report(&self.status),
+        })
     }
 
     /// The topic is written, or not any more.

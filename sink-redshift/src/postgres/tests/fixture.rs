@@ -133,6 +133,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// How many changes the lane has passed over.
+    pub(super) fn passed_over(&self) -> u64 {
+        self.lane.passed_over()
+    }
+
     /// Writes a batch of the partition.
     pub(super) async fn apply(&self, batch: &TestBatch) -> Result<Written, WriteError> {
         self.lane.apply(&[batch.of(self.partition)]).await?;
