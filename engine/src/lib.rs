@@ -7,6 +7,7 @@
 mod check;
 mod cluster;
 pub mod config;
+mod control;
 mod figures;
 mod flow;
 mod group;
@@ -21,6 +22,7 @@ mod write;
 
 pub use check::check;
 pub use config::{BatchConfig, OnError, OnUnfitTarget, SinkConfig};
+pub use control::{request, request_text, requests};
 pub use flow::batch::{Action, Batch, Change, KeyRow, ValueRow};
 pub use mark::{Known, Mark, Note};
 pub use report::details_text;

@@ -82,8 +82,9 @@ fn table(topics: &[&Value], text: &mut String) -> std::fmt::Result {
         }
         writeln!(text, "  {}", topic["generation"].as_str().unwrap_or("-"))?;
         if let Some(on) = topic["waits_for"].as_str() {
-            let reason = topic["reason"].as_str().unwrap_or_default();
-            writeln!(text, "  waits for {}: {}", spoken(on), cut(reason))?;
+            let reason = topic["reason"].as_str().map(cut);
+            let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+            writeln!(text, "  {}{reason}", spoken(on))?;
         }
     }
     if topics.len() > shown.len() {
@@ -132,11 +133,11 @@ fn times(stretch: &Value) -> String {
 /// Who is waited for, as a person says it.
 fn spoken(on: &str) -> &str {
     match on {
-        "kafka" => "Kafka",
-        "registry" => "the schema registry",
-        "target" => "the target",
-        "dead-letters" => "the dead-letter topic",
-        "opening" => "its target to be opened",
+        "kafka" => "waits for Kafka",
+        "registry" => "waits for the schema registry",
+        "target" => "waits for the target",
+        "dead-letters" => "waits for the dead-letter topic",
+        "opening" => "waits for its target to be opened",
         other => other,
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::SinkConfig;
+use crate::control;
 use crate::group::log_ends;
 use crate::group::membership::Membership;
 use crate::group::poll::{Poll, SHUTDOWN_WAIT};
@@ -17,7 +18,7 @@ use crate::group::topic_watch;
 use crate::metrics;
 use crate::target::Target;
 use crate::topics::Subscription;
-use crate::write::instance::Instance;
+use crate::write::instance::{Instance, Lasting};
 use tributary_runtime::cli::Context;
 use tributary_runtime::{Error, Result};
 
@@ -41,9 +42,15 @@ pub async fn run<T: Target>(config: SinkConfig, target: T, context: &Context) ->
     metrics::describe();
     let _inside = context.gate.enter("the engine");
     let target = Arc::new(target);
-    let accounts = Arc::default();
+    let lasting = Lasting::default();
+    control::serve(&lasting.pauses, &subscription, context);
     loop {
-        let instance = Instance::new(config.clone(), Arc::clone(&target), &accounts, context)?;
+        let instance = Instance::new(
+            config.clone(),
+            Arc::clone(&target),
+            lasting.clone(),
+            context,
+        )?;
         let instance = Arc::new(instance);
         let reported = Arc::downgrade(&instance);
         context.health.set_details(move || {

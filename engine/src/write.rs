@@ -10,3 +10,4 @@ mod job;
 pub(crate) mod judge;
 pub(crate) mod lane;
 pub(crate) mod lease;
+pub(crate) mod pauses;

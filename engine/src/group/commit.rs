@@ -102,17 +102,7 @@ pub(crate) fn synchronously(
     holdings: &mut Holdings,
     partitions: &[TopicPartition],
 ) {
-    let all: Vec<Reached<'_>> = partitions
-        .iter()
-        .filter_map(|partition| {
-            let holding = holdings
-                .get(partition)
-                .filter(|holding| holding.is_fetched)?;
-            let durable = holding.hold.durable()?;
-            let is_new = holding.committed.is_none_or(|had| durable > had);
-            is_new.then(|| reached(partition, holding, durable))
-        })
-        .collect();
+    let all = unsaved(holdings, partitions);
     if all.is_empty() {
         return;
     }
@@ -122,6 +112,32 @@ pub(crate) fn synchronously(
             tracing::warn!(%error, "could not commit the last offsets: some records will be written again");
         }
     }
+}
+
+/// The same, without waiting: the partitions stay this instance's.
+pub(crate) fn in_background(
+    member: &impl Member,
+    holdings: &Holdings,
+    partitions: &[TopicPartition],
+) {
+    let all = unsaved(holdings, partitions);
+    if !all.is_empty()
+        && let Err(error) = member.begin_commit(&all)
+    {
+        tracing::info!(%error, "could not commit the last offsets: some records will be written again");
+    }
+}
+
+fn unsaved<'a>(holdings: &Holdings, partitions: &'a [TopicPartition]) -> Vec<Reached<'a>> {
+    let all = partitions.iter().filter_map(|partition| {
+        let holding = holdings
+            .get(partition)
+            .filter(|holding| holding.is_fetched)?;
+        let durable = holding.hold.durable()?;
+        let is_new = holding.committed.is_none_or(|had| durable > had);
+        is_new.then(|| reached(partition, holding, durable))
+    });
+    all.collect()
 }
 
 fn note_committed(holdings: &mut Holdings, all: &[Reached<'_>]) {

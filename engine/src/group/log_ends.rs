@@ -24,7 +24,7 @@ const BROKERS: &str = "Kafka's brokers";
 /// sink is: librdkafka goes on with what it has heard last, and an idle sink would look as if all were well.
 pub(crate) async fn watch<T>(instance: Arc<Instance<T>>, cluster: impl Cluster) {
     loop {
-        let holds = instance.accounts.holds();
+        let holds = instance.lasting.accounts.holds();
         match ask(&holds, &cluster).await {
             Ok(()) => instance.status.clear(BROKERS),
             Err(error) => {

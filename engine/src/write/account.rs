@@ -10,6 +10,7 @@ use crate::figures::Figures;
 use crate::mark::now_ms;
 use crate::status::{On, Status};
 use crate::write::hold::Hold;
+use crate::write::pauses::Pauses;
 
 /// A write that is under way for so long is worth a word.
 const LONG_WRITE: Duration = Duration::from_secs(1);
@@ -26,12 +27,10 @@ pub(crate) struct Account {
 }
 
 impl Accounts {
-    /// The account of a topic whose lane begins.
-    pub(crate) fn begin(&self, topic: &str) -> Arc<Account> {
+    /// The account of a topic.
+    pub(crate) fn of(&self, topic: &str) -> Arc<Account> {
         let mut accounts = lock(&self.0);
-        let account = accounts.entry(topic.to_owned()).or_default();
-        account.figures.begin();
-        Arc::clone(account)
+        Arc::clone(accounts.entry(topic.to_owned()).or_default())
     }
 
     /// The partitions that are held.
@@ -44,11 +43,11 @@ impl Accounts {
     }
 
     /// The topics of which partitions are held, as a part of `status`.
-    pub(crate) fn report(&self, status: &Status) -> Vec<Value> {
+    pub(crate) fn report(&self, status: &Status, pauses: &Pauses) -> Vec<Value> {
         let accounts = lock(&self.0);
         let reports = accounts
             .iter()
-            .filter_map(|(topic, account)| account.report(topic, status));
+            .filter_map(|(topic, account)| account.report(topic, status, pauses));
         reports.collect()
     }
 }
@@ -73,7 +72,7 @@ impl Account {
         }
     }
 
-    fn report(&self, topic: &str, status: &Status) -> Option<Value> {
+    fn report(&self, topic: &str, status: &Status, pauses: &Pauses) -> Option<Value> {
         let holds: Vec<_> = self.holds().values().cloned().collect();
         let first = holds.first()?;
         let now_ms = now_ms();
@@ -81,8 +80,12 @@ impl Account {
         let behind: Option<i64> = holds.iter().map(|hold| hold.behind()).sum();
         let behind_ms: Option<Vec<i64>> = holds.iter().map(|hold| hold.behind_ms(now_ms)).collect();
         let behind_ms = behind_ms.and_then(|all| all.into_iter().max());
-        let unopened = holds.iter().filter(|hold| hold.start().is_none()).count();
-        let (waits_for, reason) = self.waits_for(topic, unopened, status);
+        let (waits_for, reason) = if pauses.has(topic) {
+            (Some("paused"), self.pausing_reason())
+        } else {
+            let unopened = holds.iter().filter(|hold| hold.start().is_none());
+            self.waits_for(topic, unopened.count(), status)
+        };
         let mut report = json!({
             "topic": topic,
             "generation": first.generation(),
@@ -98,6 +101,15 @@ impl Account {
             report.extend(figures);
         }
         Some(report)
+    }
+
+    /// What is finished before a pause.
+    fn pausing_reason(&self) -> Option<String> {
+        let time = self.figures.writing_for()?;
+        let seconds = time.as_secs();
+        Some(format!(
+            "a write that is under way for {seconds} s is finished first"
+        ))
     }
 
     /// Who is waited for, and why.

@@ -16,6 +16,7 @@ use crate::write::dead_letter::DeadLetters;
 use crate::write::hold::Changed;
 use crate::write::judge;
 use crate::write::lease::Lease;
+use crate::write::pauses::Pauses;
 use tributary_runtime::cli::Context;
 use tributary_runtime::registry::Registry;
 use tributary_runtime::{Error, Result};
@@ -35,11 +36,19 @@ pub(crate) struct Instance<T> {
     pub(crate) letters: Option<DeadLetters>,
     pub(crate) lease: Lease,
     pub(crate) status: Status,
-    /// What each topic has done, since the service's start.
-    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) lasting: Lasting,
     pub(crate) budget: Arc<Budget>,
     pub(crate) changed: Changed,
     pub(crate) failure: Failure,
+}
+
+/// What outlives an instance, as long as the process runs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lasting {
+    /// What each topic has done.
+    pub(crate) accounts: Arc<Accounts>,
+    /// What is not to be written.
+    pub(crate) pauses: Arc<Pauses>,
 }
 
 /// The first error that stops the instance.
@@ -57,7 +66,7 @@ impl<T> Instance<T> {
     pub(crate) fn new(
         config: SinkConfig,
         target: Arc<T>,
-        accounts: &Arc<Accounts>,
+        lasting: Lasting,
         context: &Context,
     ) -> Result<Self> {
         let letters = match config.on_error {
@@ -71,7 +80,7 @@ impl<T> Instance<T> {
             letters,
             lease: Lease::new(),
             status: Status::new(context.health.clone(), GROUP),
-            accounts: Arc::clone(accounts),
+            lasting,
             budget: Arc::new(Budget::new(config.batch.buffer_bytes)),
             changed: Changed::default(),
             topics: Mutex::default(),
@@ -104,9 +113,11 @@ impl<T> Instance<T> {
 
     /// What each topic does, for `status`.
     pub(crate) fn details(&self) -> Value {
+        let Lasting { accounts, pauses } = &self.lasting;
         json!({
             "buffered_bytes": self.budget.held(),
-            "topics": self.accounts.report(&self.status),
+            "paused": pauses.report(),
+            "topics": accounts.report(&self.status, pauses),
         })
     }
 

@@ -103,7 +103,7 @@ impl LaneHandle {
             instance: Arc::clone(instance),
             cluster,
             topic: Arc::from(topic),
-            account: instance.accounts.begin(topic),
+            account: instance.lasting.accounts.of(topic),
             inbox: Arc::clone(&inbox),
             ground: Arc::default(),
             keeping: Keeping::new(),
@@ -118,6 +118,7 @@ impl LaneHandle {
             backoff: Backoff::default(),
             has_failed: false,
         };
+        lane.account.figures.begin();
         runtime.spawn(lane.run(received));
         Self { commands, inbox }
     }
@@ -240,8 +241,8 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
             held.is_leaving && held.durable == held.accepted && !busy.contains_key(partition)
         });
         for (_, held) in gone {
-            held.hold.set_left();
             self.account.let_go(&held.hold);
+            held.hold.set_left();
             self.instance.changed.note(&held.hold);
         }
     }

@@ -86,3 +86,44 @@ async fn status_tells_of_a_locked_table() {
     };
     stage.until("s.a goes on", is_done).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sink_is_paused_and_resumed_from_the_command_line() {
+    let stage = tells("status_p", Kind::SinkElastic).await;
+    let (code, text, errors) = stage.sink.command(&["pause"]).unwrap();
+    assert_eq!(code, 0, "{text}{errors}");
+    assert!(
+        text.starts_with("all topics are paused\nthis instance only: "),
+        "{text}"
+    );
+    stage
+        .until("is paused", |status| status["phase"] == "paused")
+        .await;
+    stage.run("INSERT INTO s.a VALUES (5000, 1)").await;
+    let waits = |status: &Value| {
+        let topic = stage.topic(status, "s.a");
+        topic["waits_for"] == "paused" && topic["lag_records"].as_u64() >= Some(1)
+    };
+    let status = stage.until("s.a is behind", waits).await;
+    assert_eq!(status["ready"], true, "{status}");
+    let (code, text, _) = stage.sink.command(&["status"]).unwrap();
+    assert_eq!(code, 3, "{text}");
+    assert!(
+        text.contains("warning: all topics are paused in this instance"),
+        "{text}"
+    );
+    assert!(text.lines().any(|line| line == "  paused"), "{text}");
+
+    let topic = stage.pipeline.topic("s.a");
+    let (code, _, errors) = stage.sink.command(&["resume", "--topic", &topic]).unwrap();
+    assert_eq!(code, 1);
+    assert!(errors.contains("the whole sink is paused"), "{errors}");
+    let (code, text, _) = stage.sink.command(&["resume", "--output", "json"]).unwrap();
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &answer["ok"]), (0, &true.into()), "{text}");
+    let is_done = |status: &Value| {
+        let topic = stage.topic(status, "s.a");
+        topic["waits_for"].is_null() && topic["lag_records"] == 0
+    };
+    stage.until("s.a goes on", is_done).await;
+}
