@@ -49,6 +49,16 @@ pub(crate) trait Cluster: Clone + Send + Sync + 'static {
     fn log_of(&self, partition: &TopicPartition)
     -> impl Future<Output = Result<(i64, i64)>> + Send;
 
+    /// Where each of these partitions ends for whoever reads committed records, in their order; `None` of one that cannot be read
+    /// now. Of no partitions it tells whether Kafka answers.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses.
+    fn ends(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> impl Future<Output = Result<Vec<Option<i64>>>> + Send;
+
     /// What the group has committed; `None` where it has nothing.
     ///
     /// # Errors

@@ -10,4 +10,5 @@ pub(crate) mod freshness;
 pub(crate) mod inbox;
 pub(crate) mod plans;
 pub(crate) mod records;
+mod times;
 mod versions;

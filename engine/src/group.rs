@@ -2,6 +2,7 @@
 
 mod commit;
 mod holdings;
+pub(crate) mod log_ends;
 pub(crate) mod member;
 pub(crate) mod membership;
 pub(crate) mod poll;

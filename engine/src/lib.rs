@@ -7,11 +7,14 @@
 mod check;
 mod cluster;
 pub mod config;
+mod control;
+mod figures;
 mod flow;
 mod group;
 mod mark;
 mod metrics;
 mod outside;
+mod report;
 mod run;
 #[cfg(test)]
 mod simulation;
@@ -22,9 +25,11 @@ mod write;
 
 pub use check::check;
 pub use config::{BatchConfig, OnError, OnUnfitTarget, SinkConfig};
+pub use control::{request, request_text, requests};
 pub use flow::batch::{Action, Batch, Change, KeyRow, ValueRow};
 pub use flow::form::RowForm;
 pub use mark::{Known, Mark, Note};
+pub use report::details_text;
 pub use run::run;
 pub use target::{Lane, Rejection, Stand, Target, WriteError, Written};
 pub use topics::{TableName, TopicPartition};

@@ -18,7 +18,7 @@ pub(crate) const WRITE_SECONDS: &str = "tributary_sink_write_seconds";
 pub(crate) const RETRIES: &str = "tributary_sink_retries_total";
 /// Records put aside.
 pub(crate) const DEAD_LETTERS: &str = "tributary_sink_dead_letters_total";
-/// Offsets between a partition's end and what is durable. Labels: topic, partition.
+/// Offsets between a partition's end and what is durable; NaN while the end is not known. Labels: topic, partition.
 pub(crate) const LAG: &str = "tributary_sink_lag_offsets";
 /// Partitions that this instance holds.
 pub(crate) const PARTITIONS: &str = "tributary_sink_assigned_partitions";
@@ -26,8 +26,12 @@ pub(crate) const PARTITIONS: &str = "tributary_sink_assigned_partitions";
 pub(crate) const BUFFERED: &str = "tributary_sink_buffered_bytes";
 /// Time from the commit in the source to durable in the target, of a sample of each batch's changes.
 pub(crate) const FRESHNESS: &str = "tributary_sink_freshness_seconds";
+/// The stretches of that way, of a sample too.
+pub(crate) const COMMIT_TO_LOG: &str = "tributary_sink_commit_to_log_seconds";
+pub(crate) const LOG_TO_ACCEPTED: &str = "tributary_sink_log_to_accepted_seconds";
+pub(crate) const LOG_TO_DURABLE: &str = "tributary_sink_log_to_durable_seconds";
 
-const METRICS: [Metric; 12] = [
+const METRICS: [Metric; 15] = [
     Metric::counter(RECORDS, "Records read from the topics."),
     Metric::counter(BYTES, "Bytes of the records read, with their bookkeeping."),
     Metric::counter(CHANGES, "Changes that the target has accepted."),
@@ -44,13 +48,25 @@ const METRICS: [Metric; 12] = [
     Metric::counter(DEAD_LETTERS, "Records put aside in the dead-letter topic."),
     Metric::gauge(
         LAG,
-        "Offsets between a partition's end and what is durable in the target.",
+        "Offsets between a partition's end and what is durable in the target; NaN while Kafka does not say where it ends.",
     ),
     Metric::gauge(PARTITIONS, "Partitions that this instance holds."),
     Metric::gauge(BUFFERED, "Bytes of records that wait or are being written."),
     Metric::histogram(
         FRESHNESS,
         "Time from the commit in the source until the change is durable in the target.",
+    ),
+    Metric::histogram(
+        COMMIT_TO_LOG,
+        "Time from the commit in the source until the record is in the log.",
+    ),
+    Metric::histogram(
+        LOG_TO_ACCEPTED,
+        "Time from the log until the target has accepted the change.",
+    ),
+    Metric::histogram(
+        LOG_TO_DURABLE,
+        "Time from the log until the change is durable in the target.",
     ),
 ];
 

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::SinkConfig;
+use crate::control;
+use crate::group::log_ends;
 use crate::group::membership::Membership;
 use crate::group::poll::{Poll, SHUTDOWN_WAIT};
 use crate::group::queries::Queries;
@@ -15,7 +18,7 @@ use crate::group::topic_watch;
 use crate::metrics;
 use crate::target::Target;
 use crate::topics::Subscription;
-use crate::write::instance::Instance;
+use crate::write::instance::{Instance, Lasting};
 use tributary_runtime::cli::Context;
 use tributary_runtime::{Error, Result};
 
@@ -39,9 +42,21 @@ pub async fn run<T: Target>(config: SinkConfig, target: T, context: &Context) ->
     metrics::describe();
     let _inside = context.gate.enter("the engine");
     let target = Arc::new(target);
+    let lasting = Lasting::default();
+    control::serve(&lasting.pauses, &subscription, context);
     loop {
-        let instance = Instance::new(config.clone(), Arc::clone(&target), context)?;
+        let instance = Instance::new(
+            config.clone(),
+            Arc::clone(&target),
+            lasting.clone(),
+            context,
+        )?;
         let instance = Arc::new(instance);
+        let reported = Arc::downgrade(&instance);
+        context.health.set_details(move || {
+            let instance = reported.upgrade();
+            instance.map_or(Value::Null, |instance| instance.details())
+        });
         live(&instance, &subscription).await?;
         if !instance.failure.starts_over() || context.shutdown.is_cancelled() {
             return Ok(());
@@ -58,6 +73,8 @@ async fn live<T: Target>(instance: &Arc<Instance<T>>, subscription: &Subscriptio
     let queries = Queries::new(&instance.config, &member)?;
     let watching = topic_watch::watch(Arc::clone(instance), queries.clone());
     let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
+    let asking = log_ends::watch(Arc::clone(instance), queries.clone());
+    let _asking = AbortOnDropHandle::new(tokio::spawn(asking));
     let poll = Poll::new(Arc::clone(instance), member, queries, Handle::current());
     let (ended, end) = oneshot::channel();
     std::thread::Builder::new()

@@ -1,4 +1,4 @@
-//! What keeps the sink from its work, for `/ready`.
+//! What keeps the sink from its work, for `/ready` and `status`.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,13 +16,31 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// Who is in the way while such an error lasts.
 const KAFKA: &str = "Kafka";
 
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum On {
+    Kafka,
+    Registry,
+    Target,
+    /// A partition's target, and its place in it and in the log.
+    Opening,
+    DeadLetters,
+}
+
 /// What is in the way now, by who reports it; ready while nothing is.
 #[derive(Debug)]
 pub(crate) struct Status {
     health: Health,
-    obstacles: Mutex<BTreeMap<String, String>>,
+    obstacles: Mutex<BTreeMap<String, Obstacle>>,
     /// Errors that pass, by what they are.
     recurring: Mutex<BTreeMap<String, Recurring>>,
+}
+
+/// Something in the way.
+#[derive(Debug, Clone)]
+pub(crate) struct Obstacle {
+    pub(crate) on: On,
+    pub(crate) reason: String,
 }
 
 /// An error that Kafka reports again and again.
@@ -41,7 +59,7 @@ impl Status {
             obstacles: Mutex::default(),
             recurring: Mutex::default(),
         };
-        status.obstacle(joining, "waits for its first partitions");
+        status.obstacle(joining, On::Kafka, "waits for its first partitions");
         status
     }
 
@@ -50,10 +68,23 @@ impl Status {
     }
 
     /// `who` cannot go on because of `reason`, and tries again.
-    pub(crate) fn obstacle(&self, who: &str, reason: &str) {
+    pub(crate) fn obstacle(&self, who: &str, on: On, reason: &str) {
+        let reason = reason.to_owned();
         self.update(|obstacles| {
-            obstacles.insert(who.to_owned(), reason.to_owned());
+            obstacles.insert(who.to_owned(), Obstacle { on, reason });
         });
+    }
+
+    /// What is in the way of a topic, or of one of its partitions.
+    pub(crate) fn obstacle_of(&self, topic: &str) -> Option<Obstacle> {
+        let obstacles = lock(&self.obstacles);
+        let of_partition = format!("{topic}[");
+        let mut partitions = obstacles.range(of_partition.clone()..);
+        let first = partitions
+            .next()
+            .filter(|(who, _)| who.starts_with(&of_partition));
+        let found = obstacles.get(topic).or(first.map(|(_, obstacle)| obstacle));
+        found.cloned()
     }
 
     /// `who` goes on.
@@ -97,7 +128,7 @@ impl Status {
                 "Kafka reports an error again and again"
             );
         }
-        self.obstacle(KAFKA, reason);
+        self.obstacle(KAFKA, On::Kafka, reason);
     }
 
     fn settle_at(&self, now: Instant) {
@@ -112,12 +143,12 @@ impl Status {
         }
     }
 
-    fn update(&self, change: impl FnOnce(&mut BTreeMap<String, String>)) {
+    fn update(&self, change: impl FnOnce(&mut BTreeMap<String, Obstacle>)) {
         let mut obstacles = lock(&self.obstacles);
         change(&mut obstacles);
         match obstacles.iter().next() {
             None => self.health.set_ready(true, ""),
-            Some((who, reason)) => {
+            Some((who, Obstacle { reason, .. })) => {
                 let others = match obstacles.len() {
                     1 => String::new(),
                     count => format!(" (and {} more)", count - 1),
@@ -125,6 +156,19 @@ impl Status {
                 self.health
                     .set_ready(false, format!("{who}: {reason}{others}"));
             }
+        }
+    }
+}
+
+impl On {
+    /// As `status` names it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Kafka => "kafka",
+            Self::Registry => "registry",
+            Self::Target => "target",
+            Self::Opening => "opening",
+            Self::DeadLetters => "dead-letters",
         }
     }
 }
@@ -140,7 +184,20 @@ mod tests {
     use tokio::time::Instant;
     use tributary_runtime::health::Health;
 
-    use super::Status;
+    use super::{On, Status};
+
+    #[test]
+    fn what_is_in_the_way_of_a_partition_is_in_the_way_of_its_topic() {
+        let status = Status::new(Health::new(), "joining");
+        status.obstacle("a.b[3]", On::Opening, "no answer");
+        status.obstacle("a.c", On::Target, "is away");
+        let of = |topic| status.obstacle_of(topic).map(|obstacle| obstacle.on);
+        assert_eq!(of("a.b"), Some(On::Opening));
+        assert_eq!(of("a.c"), Some(On::Target));
+        assert_eq!((of("a"), of("a.bb"), of("a.d")), (None, None, None));
+        status.clear("a.b[3]");
+        assert_eq!(of("a.b"), None);
+    }
 
     #[test]
     fn an_error_that_does_not_pass_is_in_the_way_until_it_does() {

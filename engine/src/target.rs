@@ -33,6 +33,12 @@ pub trait Lane: Send + Sync + 'static {
     /// How many writes may be under way together, at most.
     fn width(&self) -> usize;
 
+    /// How many changes the target has passed over since the lane was made, because it had this version of the row or a newer
+    /// one; 0 where that is not counted. For `status`.
+    fn passed_over(&self) -> u64 {
+        0
+    }
+
     /// What the target knows of itself, asked anew.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Batches on their way into the target, lane by lane, and the records that are put aside.
 
+pub(crate) mod account;
 mod attempts;
 pub mod dead_letter;
 mod ground;
@@ -9,3 +10,4 @@ mod job;
 pub(crate) mod judge;
 pub(crate) mod lane;
 pub(crate) mod lease;
+pub(crate) mod pauses;

@@ -26,8 +26,12 @@ mod group;
 mod late_schemas;
 #[path = "sink/offsets.rs"]
 mod offsets;
+#[path = "sink/pause.rs"]
+mod pause;
 #[path = "sink/records.rs"]
 mod records;
 #[allow(dead_code, reason = "shared with other test binaries")]
 #[path = "sink/stage.rs"]
 mod stage;
+#[path = "sink/status.rs"]
+mod status;

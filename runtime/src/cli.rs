@@ -3,6 +3,7 @@
 mod answer;
 mod check;
 pub mod exit;
+mod running;
 mod service;
 mod status;
 mod supervise;
@@ -22,6 +23,7 @@ use crate::telemetry::{self, Metrics};
 use crate::{Error, Problem};
 use answer::Format;
 use check::Report;
+use running::Running;
 use supervise::Ending;
 
 pub use answer::Answer;
@@ -92,11 +94,31 @@ fn execute<S: Service>(
             let asked = with_runtime(status::ask::<S>(&settings, arguments)).flatten();
             tell::<S>(asked, Format::of(arguments), out, err)
         }
+        (name, Ok((settings, _))) if is_request::<S>(name) => {
+            let asked = with_runtime(request::<S>(name, &settings, arguments)).flatten();
+            tell::<S>(asked, Format::of(arguments), out, err)
+        }
         (name, Ok((_, config))) => {
             let done = with_runtime(S::command(config, name, arguments)).flatten();
             tell::<S>(done, Format::of(arguments), out, err)
         }
     }
+}
+
+fn is_request<S: Service>(name: &str) -> bool {
+    let mut requests = S::requests().into_iter();
+    requests.any(|request| request.get_name() == name)
+}
+
+/// Has the running service do something.
+async fn request<S: Service>(
+    name: &str,
+    settings: &Settings,
+    arguments: &ArgMatches,
+) -> crate::Result<Answer> {
+    let running = Running::find::<S>(settings, arguments)?;
+    let answer = running.control(name, &S::request(name, arguments)).await?;
+    Ok(Answer::ok(S::request_text(&answer), answer))
 }
 
 /// Prints what a command has found or done, and returns its exit code.
@@ -139,8 +161,12 @@ fn command<S: Service>() -> Command {
         exit::CUT_OFF,
         exit::UNCONFIRMED,
     );
+    let requests = S::requests()
+        .into_iter()
+        .map(|request| request.arg(running::address_argument()));
     let own = S::commands()
         .into_iter()
+        .chain(requests)
         .map(|command| command.arg(config.clone()).arg(output.clone()));
     Command::new(S::NAME)
         .about(S::ABOUT)
@@ -164,7 +190,7 @@ fn command<S: Service>() -> Command {
                 .about("Asks the running service how it is, over HTTP; changes nothing")
                 .arg(config.clone())
                 .arg(output.clone())
-                .arg(status::address_argument()),
+                .arg(running::address_argument()),
         )
         .subcommands(own)
 }

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
+use crate::{Error, Result};
+
 /// The service's own view of its state. Cheap to clone; all clones are one.
 ///
 /// It starts alive, not ready, in the phase `starting`.
@@ -17,6 +19,9 @@ pub struct Health {
 
 /// Makes the service's own part of `/status`.
 type Details = Arc<dyn Fn() -> Value + Send + Sync>;
+
+/// Does what somebody asks of the running service, by name and with arguments.
+type Control = Arc<dyn Fn(&str, &Value) -> Result<Value> + Send + Sync>;
 
 /// Makes the notes.
 type Notes = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
@@ -31,6 +36,7 @@ struct State {
     warnings: BTreeMap<&'static str, String>,
     details: Option<Details>,
     notes: Option<Notes>,
+    control: Option<Control>,
 }
 
 impl std::fmt::Debug for State {
@@ -55,6 +61,7 @@ impl Health {
                 warnings: BTreeMap::new(),
                 details: None,
                 notes: None,
+                control: None,
             })),
         }
     }
@@ -125,6 +132,28 @@ impl Health {
     pub fn notes(&self) -> Vec<String> {
         let notes = self.lock().notes.clone();
         notes.map_or_else(Vec::new, |notes| notes())
+    }
+
+    /// Says how to do what somebody asks of the service while it runs: the name of the request and its arguments, and what to
+    /// answer. It must not wait. A request of another name is an error.
+    pub fn set_control(
+        &self,
+        control: impl Fn(&str, &Value) -> Result<Value> + Send + Sync + 'static,
+    ) {
+        self.lock().control = Some(Arc::new(control));
+    }
+
+    /// Does what somebody asks.
+    ///
+    /// # Errors
+    /// Stop: the service takes no such request, or not now.
+    pub fn control(&self, name: &str, arguments: &Value) -> Result<Value> {
+        let control = self.lock().control.clone();
+        match control {
+            Some(control) => control(name, arguments),
+            None => Err(Error::stop_msg("the service takes no requests now")
+                .remedy("ask again once it is at work")),
+        }
     }
 
     /// The shutdown has begun: neither alive nor ready from here on.

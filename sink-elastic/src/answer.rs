@@ -40,7 +40,8 @@ pub(crate) struct Item<'a> {
 pub(crate) struct Outcome {
     pub(crate) indexed: u64,
     deleted: u64,
-    conflicts: u64,
+    /// The index had this version or a newer one.
+    pub(crate) conflicts: u64,
     pub(crate) again: Vec<TurnedAway>,
     pub(crate) rejections: Vec<Rejection>,
 }

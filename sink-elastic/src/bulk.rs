@@ -168,6 +168,7 @@ impl Submission<'_> {
     /// Notes what became of the operations; returns those that are to be sent again.
     fn take(&mut self, part: &Chunk, outcome: Outcome) -> Vec<TurnedAway> {
         outcome.record();
+        self.index.note_conflicts(outcome.conflicts);
         let suspects = self.index.suspects();
         let confirmed_before = suspects.confirmed();
         for one in outcome.again.iter().filter(|one| one.is_failure()) {

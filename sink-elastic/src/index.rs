@@ -1,6 +1,6 @@
 //! A topic's index behind its alias: found, made, and kept in step with the row types.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
 use reqwest::{Method, StatusCode};
@@ -41,6 +41,8 @@ pub(crate) struct Index {
     /// Where writes go, once that was seen to be an index of ours.
     target: WriteTarget,
     suspects: Suspects,
+    /// How many operations were passed over because it had their version or a newer one.
+    conflicts: AtomicU64,
     plans: StdMutex<Vec<Arc<DocumentPlan>>>,
 }
 
@@ -55,6 +57,7 @@ impl Index {
             last_number: AtomicU32::new(0),
             target: WriteTarget::default(),
             suspects: Suspects::default(),
+            conflicts: AtomicU64::new(0),
             plans: StdMutex::new(Vec::new()),
         }
     }
@@ -66,6 +69,16 @@ impl Index {
     /// The operations that the engine fails at.
     pub(crate) const fn suspects(&self) -> &Suspects {
         &self.suspects
+    }
+
+    /// The index had the versions of so many operations, or newer ones.
+    pub(crate) fn note_conflicts(&self, operations: u64) {
+        self.conflicts.fetch_add(operations, Ordering::Relaxed);
+    }
+
+    /// How many operations that were by now.
+    pub(crate) fn conflicts(&self) -> u64 {
+        self.conflicts.load(Ordering::Relaxed)
     }
 
     /// The name of the index that writes go to, as far as is known.

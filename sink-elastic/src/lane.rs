@@ -126,6 +126,10 @@ impl Lane for ElasticLane {
         usize::MAX
     }
 
+    fn passed_over(&self) -> u64 {
+        self.index.conflicts()
+    }
+
     async fn known(&self) -> Result<Known, Error> {
         self.index.known().await
     }

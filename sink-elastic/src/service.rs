@@ -1,5 +1,7 @@
 //! The service: the engine with a search engine as its target.
 
+use clap::{ArgMatches, Command};
+use serde_json::Value;
 use tributary_runtime::cli::{Context, Service};
 use tributary_runtime::{Error, Problem, Result, telemetry};
 
@@ -25,6 +27,22 @@ impl Service for ElasticSink {
         let mut problems = tributary_engine::check(&config.engine()).await;
         problems.extend(check::engine(&config).await);
         problems
+    }
+
+    fn requests() -> Vec<Command> {
+        tributary_engine::requests()
+    }
+
+    fn request(_name: &str, arguments: &ArgMatches) -> Value {
+        tributary_engine::request(arguments)
+    }
+
+    fn request_text(answer: &Value) -> String {
+        tributary_engine::request_text(answer)
+    }
+
+    fn details_text(details: &Value) -> String {
+        tributary_engine::details_text(details)
     }
 
     async fn run(config: Config, context: Context) -> Result<(), Error> {

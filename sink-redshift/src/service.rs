@@ -1,5 +1,7 @@
 //! The service: its configuration, and what `main` calls.
 
+use clap::{ArgMatches, Command};
+use serde_json::Value;
 use tributary_runtime::cli::{Context, Service};
 use tributary_runtime::{Error, Problem};
 
@@ -43,6 +45,22 @@ impl Service for RedshiftSink {
         let (mut problems, warehouse) = tokio::join!(tributary_engine::check(&kafka), warehouse);
         problems.extend(warehouse);
         problems
+    }
+
+    fn requests() -> Vec<Command> {
+        tributary_engine::requests()
+    }
+
+    fn request(_name: &str, arguments: &ArgMatches) -> Value {
+        tributary_engine::request(arguments)
+    }
+
+    fn request_text(answer: &Value) -> String {
+        tributary_engine::request_text(answer)
+    }
+
+    fn details_text(details: &Value) -> String {
+        tributary_engine::details_text(details)
     }
 
     async fn run(config: Config, context: Context) -> Result<(), Error> {

@@ -5,6 +5,8 @@ use std::fmt;
 use rdkafka::message::{Headers, Message};
 use tributary_schemas::header;
 
+use crate::flow::times::Times;
+
 /// What a record costs beside its own bytes: its place in the lists of [`Records`] and of a batch.
 const OVERHEAD_BYTES: usize = 128;
 
@@ -16,6 +18,7 @@ const GROWTH_BYTES: usize = 64 * 1024;
 pub(crate) struct Records {
     arena: Vec<u8>,
     places: Vec<Place>,
+    times: Times,
 }
 
 struct Place {
@@ -49,6 +52,8 @@ impl Records {
                 push_header(&mut self.arena, header.key, header.value);
             }
         }
+        self.times
+            .note(self.places.len(), || message.timestamp().to_millis());
         self.places.push(Place {
             offset: message.offset(),
             begin,
@@ -70,6 +75,11 @@ impl Records {
     /// One past the last record.
     pub(crate) fn next_offset(&self) -> Option<i64> {
         self.places.last().map(|place| place.offset + 1)
+    }
+
+    /// When some of the records were written to the log.
+    pub(crate) const fn times(&self) -> &Times {
+        &self.times
     }
 
     pub(crate) fn get(&self, index: usize) -> Option<Record<'_>> {

@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use crate::group::holdings::{Holding, Holdings};
 use crate::group::member::{Member, Reached};
-use crate::outside::now_ms;
 use crate::topics::TopicPartition;
 
 /// How often durable offsets are committed.
@@ -69,16 +68,11 @@ impl Commits {
                 }
             }
         }
-        let now_ms = now_ms();
         for holding in holdings.iter() {
-            if let (Some(end), Some(done)) =
-                (member.end(holding.partition()), holding.committable())
-            {
-                set_lag(holding, (end - done).max(0));
-                if done >= end {
-                    holding.hold.set_caught_up(now_ms);
-                }
+            if let Some(done) = holding.committable() {
+                holding.hold.reach(done);
             }
+            holding.show_lag();
         }
     }
 
@@ -110,17 +104,7 @@ pub(crate) fn synchronously(
     holdings: &mut Holdings,
     partitions: &[TopicPartition],
 ) {
-    let all: Vec<Reached<'_>> = partitions
-        .iter()
-        .filter_map(|partition| {
-            let holding = holdings
-                .get(partition)
-                .filter(|holding| holding.is_fetched)?;
-            let durable = holding.hold.durable()?;
-            let is_new = holding.committed.is_none_or(|had| durable > had);
-            is_new.then(|| reached(partition, holding, durable))
-        })
-        .collect();
+    let all = unsaved(holdings, partitions);
     if all.is_empty() {
         return;
     }
@@ -130,6 +114,32 @@ pub(crate) fn synchronously(
             tracing::warn!(%error, "could not commit the last offsets: some records will be written again");
         }
     }
+}
+
+/// The same, without waiting: the partitions stay this instance's.
+pub(crate) fn in_background(
+    member: &impl Member,
+    holdings: &Holdings,
+    partitions: &[TopicPartition],
+) {
+    let all = unsaved(holdings, partitions);
+    if !all.is_empty()
+        && let Err(error) = member.begin_commit(&all)
+    {
+        tracing::info!(%error, "could not commit the last offsets: some records will be written again");
+    }
+}
+
+fn unsaved<'a>(holdings: &Holdings, partitions: &'a [TopicPartition]) -> Vec<Reached<'a>> {
+    let all = partitions.iter().filter_map(|partition| {
+        let holding = holdings
+            .get(partition)
+            .filter(|holding| holding.is_fetched)?;
+        let durable = holding.hold.durable()?;
+        let is_new = holding.committed.is_none_or(|had| durable > had);
+        is_new.then(|| reached(partition, holding, durable))
+    });
+    all.collect()
 }
 
 fn note_committed(holdings: &mut Holdings, all: &[Reached<'_>]) {
@@ -151,17 +161,4 @@ pub(crate) fn reached<'a>(
         offset,
         generation: holding.hold.generation(),
     }
-}
-
-/// The partition is no longer this instance's.
-pub(crate) fn forget_lag(holding: &Holding) {
-    set_lag(holding, 0);
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a lag of 2^53 records is out of reach"
-)]
-fn set_lag(holding: &Holding, lag: i64) {
-    holding.lag.set(lag as f64);
 }

@@ -34,7 +34,7 @@ pub(crate) struct Holding {
     pub(crate) committed: Option<i64>,
     /// Where control records have moved reading beyond `next`.
     pub(crate) position: i64,
-    pub(crate) lag: Gauge,
+    lag: Gauge,
 }
 
 /// All partitions. What is done for each of them has the same order in every process.
@@ -76,6 +76,7 @@ impl Holding {
         let TopicPartition { topic, partition } = hold.partition();
         let lag =
             metrics::gauge!(LAG, "topic" => topic.clone(), "partition" => partition.to_string());
+        lag.set(f64::NAN);
         Self {
             hold,
             is_fetched: false,
@@ -100,6 +101,22 @@ impl Holding {
         } else {
             Some(durable)
         }
+    }
+
+    /// Tells the metrics how far behind it is.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a lag of 2^53 records is out of reach"
+    )]
+    pub(crate) fn show_lag(&self) {
+        // 0 would say that all is well.
+        let lag = self.hold.behind().map_or(f64::NAN, |behind| behind as f64);
+        self.lag.set(lag);
+    }
+
+    /// It is no longer this instance's.
+    pub(crate) fn forget_lag(&self) {
+        self.lag.set(0.0);
     }
 
     /// What is to be committed.

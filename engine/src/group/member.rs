@@ -75,9 +75,6 @@ pub(crate) trait Member: Send + 'static {
     /// Where reading stands in each partition that is fetched: control records may have moved it past the last record.
     fn positions(&self) -> Vec<(TopicPartition, i64)>;
 
-    /// Where the partition ends, as far as known.
-    fn end(&self, partition: &TopicPartition) -> Option<i64>;
-
     /// What was said with the last error: it names the partition and the offset.
     fn last_reason(&self) -> String;
 

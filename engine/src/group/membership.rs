@@ -5,12 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use ahash::AHashMap;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
-use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tributary_runtime::{Result, ResultExt, kafka};
@@ -18,9 +16,6 @@ use tributary_runtime::{Result, ResultExt, kafka};
 use crate::config::SinkConfig;
 use crate::group::member::{Member, PartitionOffset, Reached, Rebalance};
 use crate::topics::{BLACKLIST, Subscription, TopicPartition};
-
-/// How often librdkafka reports the partitions' ends.
-const STATISTICS_INTERVAL_MS: &str = "5000";
 
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -34,8 +29,6 @@ pub(crate) struct Membership(Arc<Consuming>);
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
     rebalances: Mutex<VecDeque<Rebalance>>,
-    /// The last stable offset of each partition, as far as known.
-    ends: Mutex<AHashMap<TopicPartition, i64>>,
     last_reason: Mutex<String>,
     commit_failed: AtomicBool,
     /// The client is being closed: nobody asks for the notes any more.
@@ -52,7 +45,6 @@ impl Membership {
             .set("topic.blacklist", BLACKLIST)
             // A new topic that a pattern matches is found within this time.
             .set("topic.metadata.refresh.interval.ms", "1000")
-            .set("statistics.interval.ms", STATISTICS_INTERVAL_MS)
             .create_with_context(Notes::default())
             .map_err(|error| kafka::classify(&error))?;
         let expressions = subscription.expressions();
@@ -146,10 +138,6 @@ impl Member for Membership {
         known.collect()
     }
 
-    fn end(&self, partition: &TopicPartition) -> Option<i64> {
-        lock(&self.notes().ends).get(partition).copied()
-    }
-
     fn last_reason(&self) -> String {
         lock(&self.notes().last_reason).clone()
     }
@@ -174,19 +162,6 @@ impl ClientContext for Notes {
     fn error(&self, error: KafkaError, reason: &str) {
         kafka::log_error(&error, reason);
         reason.clone_into(&mut lock(&self.last_reason));
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        let mut ends = lock(&self.ends);
-        ends.clear();
-        for (topic, statistics) in statistics.topics {
-            for (partition, statistics) in statistics.partitions {
-                if partition >= 0 && statistics.ls_offset >= 0 {
-                    let topic = topic.clone();
-                    ends.insert(TopicPartition { topic, partition }, statistics.ls_offset);
-                }
-            }
-        }
     }
 }
 

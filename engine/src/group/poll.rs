@@ -4,6 +4,7 @@
 //! while the thread polls on, so the membership and the lease stay alive.
 
 mod fetching;
+mod pausing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,10 +26,11 @@ use crate::metrics::{BUFFERED, BYTES, PARTITIONS, RECORDS};
 use crate::target::Target;
 use crate::topics::TopicPartition;
 use crate::write::hold::Hold;
-use crate::write::instance::{GROUP, Instance};
+use crate::write::instance::{GROUP, Instance, Lasting};
 use crate::write::judge;
 use crate::write::lane::LaneHandle;
 use fetching::Fetching;
+use pausing::Pausing;
 
 /// How long a poll waits with nothing else to do, and with partitions in a passing state.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
@@ -58,6 +60,7 @@ pub(crate) struct Poll<T: Target, M, C> {
     revocation: Option<Revocation>,
     /// At the end: until when writes may finish.
     drains_until: Option<Instant>,
+    pausing: Pausing,
     housekept_at: Instant,
     records: Counter,
     bytes: Counter,
@@ -81,6 +84,7 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
             commits: Commits::new(),
             revocation: None,
             drains_until: None,
+            pausing: Pausing::default(),
             housekept_at: Instant::now(),
             records: counter!(RECORDS),
             bytes: counter!(BYTES),
@@ -212,10 +216,14 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
                 lost: true,
             } => {
                 tracing::warn!(?partitions, "the group has given partitions away");
+                self.pausing
+                    .forget(&partitions, &self.instance.lasting.accounts);
                 self.leave(&partitions);
                 self.let_go(&partitions)?;
             }
             Rebalance::Revoked { partitions, .. } => {
+                self.pausing
+                    .forget(&partitions, &self.instance.lasting.accounts);
                 self.leave(&partitions);
                 self.revocation = Some(Revocation {
                     partitions,
@@ -235,19 +243,62 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
         }
         for partition in partitions {
             tracing::info!(%partition, "is assigned");
-            let (topic, number) = (partition.topic.clone(), partition.partition);
-            let hold = Arc::new(Hold::new(partition));
-            let held = self.holdings.topic_or_insert(&topic, || {
-                let cluster = self.cluster.clone();
-                LaneHandle::start(&self.instance, cluster, &topic, &self.runtime)
-            });
-            held.lane.take(Arc::clone(&hold));
-            if let Some(earlier) = held.partitions.insert(number, Holding::new(hold)) {
-                self.fetching.forget(&earlier);
+            let lasting = &self.instance.lasting;
+            if lasting.pauses.has(&partition.topic) {
+                let holding = Holding::new(Arc::new(Hold::new(partition)));
+                self.pausing.keep(holding, &lasting.accounts);
+            } else {
+                self.open(partition);
             }
-            self.fetching.expect();
         }
         self.report_holdings();
+        Ok(())
+    }
+
+    /// Begins to open a partition.
+    fn open(&mut self, partition: TopicPartition) {
+        let (topic, number) = (partition.topic.clone(), partition.partition);
+        let hold = Arc::new(Hold::new(partition));
+        let held = self.holdings.topic_or_insert(&topic, || {
+            let cluster = self.cluster.clone();
+            LaneHandle::start(&self.instance, cluster, &topic, &self.runtime)
+        });
+        held.lane.take(Arc::clone(&hold));
+        if let Some(earlier) = held.partitions.insert(number, Holding::new(hold)) {
+            self.fetching.forget(&earlier);
+        }
+        self.fetching.expect();
+    }
+
+    /// Carries out what somebody has asked: partitions are paused once what is begun of them is finished, and opened again
+    /// when they are resumed.
+    fn pause_and_resume(&mut self) -> Result<()> {
+        // The group would take what is let go here for the answer that it waits for.
+        if self.revocation.is_some() {
+            return Ok(());
+        }
+        let Lasting { accounts, pauses } = self.instance.lasting.clone();
+        let begun = self.pausing.begun(&pauses, &self.holdings);
+        self.leave(&begun);
+        let left = self.pausing.left(&self.holdings);
+        if !left.is_empty() {
+            commit::in_background(&self.member, &self.holdings, &left);
+            for partition in &left {
+                self.instance.status.clear(&partition.topic);
+            }
+            let gone = left.iter().filter_map(|one| self.holdings.remove(one));
+            let fetched = self.pausing.park(gone, &mut self.fetching, &accounts);
+            self.member.unassign(&fetched)?;
+        }
+        let resumed = self.pausing.resumed(&pauses, &accounts);
+        let is_changed = !left.is_empty() || !resumed.is_empty();
+        for partition in resumed {
+            tracing::info!(%partition, "is resumed");
+            self.open(partition);
+        }
+        if is_changed {
+            self.report_holdings();
+        }
         Ok(())
     }
 
@@ -276,8 +327,10 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
         self.fetching
             .resume(&self.instance.budget, &self.member, &mut self.holdings)?;
         self.finish_revocation()?;
+        self.pause_and_resume()?;
         self.instance.status.settle();
         if self.commits.work(&self.member, &mut self.holdings) {
+            self.pausing.show_lag();
             gauge!(BUFFERED).set(self.instance.budget.held() as f64);
         }
         Ok(())
@@ -319,7 +372,7 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
                 continue;
             };
             self.fetching.forget(&holding);
-            commit::forget_lag(&holding);
+            holding.forget_lag();
             if holding.is_fetched {
                 fetched.push(partition.clone());
             }
@@ -331,6 +384,7 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
 
     /// At the end: what is being written is finished. Polls on meanwhile.
     fn begin_to_drain(&mut self) {
+        self.pausing.forget_all(&self.instance.lasting.accounts);
         let all = self.all();
         self.leave(&all);
         for (_, held) in self.holdings.topics() {
@@ -373,12 +427,17 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
     }
 
     fn report_holdings(&self) {
-        let count = self.holdings.iter().count();
-        gauge!(PARTITIONS).set(count as f64);
-        self.instance.status.set_phase(match count {
-            0 => "standing by".to_owned(),
+        let (count, paused) = (self.holdings.iter().count(), self.pausing.count());
+        gauge!(PARTITIONS).set((count + paused) as f64);
+        let writing = match count {
             1 => "writing 1 partition".to_owned(),
             count => format!("writing {count} partitions"),
+        };
+        self.instance.status.set_phase(match (count, paused) {
+            (0, 0) => "standing by".to_owned(),
+            (0, _) => "paused".to_owned(),
+            (_, 0) => writing,
+            (_, paused) => format!("{writing}, {paused} paused"),
         });
     }
 }

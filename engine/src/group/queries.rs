@@ -19,6 +19,12 @@ use crate::topics::TopicPartition;
 
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The ends are asked for all the time: who does not answer so soon is away.
+const ENDS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Every cluster with a consumer group has it. It need not be there.
+const ANY_TOPIC: &str = "__consumer_offsets";
+
 /// What Kafka's brokers do with a topic of which we may not read the settings: compacted, at worst, and with the shortest time for which
 /// tombstones are usually kept.
 const UNREADABLE: Settings = Settings {
@@ -123,6 +129,31 @@ impl Cluster for Queries {
         asking
             .await
             .doing(|| format!("ask for the offsets of {partition}"))
+    }
+
+    async fn ends(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<i64>>> {
+        let partitions = partitions.to_vec();
+        self.ask(move |client| {
+            if partitions.is_empty() {
+                let asked = client.fetch_metadata(Some(ANY_TOPIC), ENDS_TIMEOUT);
+                return asked.map(|_| Vec::new()).map_err(|error| classify(&error));
+            }
+            let mut list = list_of(&partitions);
+            list.set_all_offsets(Offset::End)
+                .map_err(|error| classify(&error))?;
+            // With this in the place of a time, Kafka answers with the last stable offset.
+            let list = client
+                .offsets_for_times(list, ENDS_TIMEOUT)
+                .map_err(|error| classify(&error))?;
+            // The list keeps its order.
+            let ends = list.elements();
+            let ends = ends.iter().map(|element| match element.offset() {
+                Offset::Offset(end) if element.error().is_ok() => Some(end),
+                _ => None,
+            });
+            Ok(ends.collect())
+        })
+        .await
     }
 
     async fn committed(&self, partition: &TopicPartition) -> Result<Option<Committed>> {

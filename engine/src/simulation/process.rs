@@ -12,10 +12,11 @@ use tributary_runtime::health::Health;
 use tributary_runtime::shutdown::Gate;
 
 use crate::config::{KafkaConfig, OnError, OnUnfitTarget, SinkConfig};
+use crate::group::log_ends;
 use crate::group::poll::Poll;
 use crate::group::topic_watch;
 use crate::write::dead_letter::Letters;
-use crate::write::instance::Instance;
+use crate::write::instance::{Instance, Lasting};
 
 use super::log::place;
 use super::outskirts::Outskirts;
@@ -56,8 +57,9 @@ async fn live(scene: Scene, who: usize) {
         health: Health::new(),
         gate: Gate::new(),
     };
+    let lasting = Lasting::default();
     loop {
-        let instance = instance(&scene, who, &context);
+        let instance = instance(&scene, who, lasting.clone(), &context);
         if !membership(&scene, who, &instance).await {
             return;
         }
@@ -79,13 +81,20 @@ async fn live(scene: Scene, who: usize) {
     world.machines[who].has_ended = true;
 }
 
-fn instance(scene: &Scene, who: usize, context: &Context) -> Arc<Instance<Shelf>> {
+fn instance(
+    scene: &Scene,
+    who: usize,
+    lasting: Lasting,
+    context: &Context,
+) -> Arc<Instance<Shelf>> {
     let config = config(&scene.world().plan);
     let outskirts = Outskirts::new(scene, who);
     let letters = (config.on_error == OnError::DeadLetter)
         .then(|| Box::new(outskirts.clone()) as Box<dyn Letters>);
     let target = Arc::new(Shelf::new(scene, who));
-    Arc::new(Instance::with(config, target, context, outskirts, letters))
+    Arc::new(Instance::with(
+        config, target, lasting, context, outskirts, letters,
+    ))
 }
 
 fn config(plan: &Plan) -> SinkConfig {
@@ -114,6 +123,8 @@ async fn membership(scene: &Scene, who: usize, instance: &Arc<Instance<Shelf>>) 
     let cluster = member.cluster();
     let watching = topic_watch::watch(Arc::clone(instance), cluster.clone());
     let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
+    let asking = log_ends::watch(Arc::clone(instance), cluster.clone());
+    let _asking = AbortOnDropHandle::new(tokio::spawn(asking));
     let mut poll = Poll::new(Arc::clone(instance), member, cluster, Handle::current());
     loop {
         if !polls(scene, who).await {

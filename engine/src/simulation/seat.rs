@@ -208,11 +208,6 @@ impl Member for SimulatedMember {
             .collect()
     }
 
-    fn end(&self, partition: &TopicPartition) -> Option<i64> {
-        let world = self.scene.world();
-        Some(world.log_of(partition).1)
-    }
-
     fn last_reason(&self) -> String {
         "injected".to_owned()
     }
@@ -360,6 +355,15 @@ impl Cluster for SimulatedCluster {
     async fn log_of(&self, partition: &TopicPartition) -> Result<(i64, i64)> {
         self.scene.way(self.who, Server::Kafka).await?;
         Ok(self.scene.world().log_of(partition))
+    }
+
+    async fn ends(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<i64>>> {
+        self.scene.way(self.who, Server::Kafka).await?;
+        let world = self.scene.world();
+        let ends = partitions.iter();
+        Ok(ends
+            .map(|partition| Some(world.log_of(partition).1))
+            .collect())
     }
 
     async fn committed(&self, partition: &TopicPartition) -> Result<Option<Committed>> {

@@ -6,7 +6,7 @@ use tributary_runtime::{Error, Policy, Result};
 
 use crate::metrics::RETRIES;
 use crate::outside;
-use crate::status::Status;
+use crate::status::{On, Status};
 
 /// The attempts of one thing to do, with back-off; what is in the way shows in `/ready`.
 pub(crate) struct Attempts<'a> {
@@ -28,18 +28,18 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// After an error that passes by itself: says so and waits.
+    /// After an error that passes by itself, of whoever is waited for: says so and waits.
     ///
     /// # Errors
     /// `error` itself if it stops; [`Error::interrupted`] once it is cancelled.
-    pub(crate) async fn wait_after(&mut self, error: Error) -> Result<()> {
+    pub(crate) async fn wait_after(&mut self, on: On, error: Error) -> Result<()> {
         if error.policy() == Policy::Stop {
             return Err(error);
         }
         let delay = outside::delay(&mut self.backoff);
         tracing::warn!(who = self.who, %error, ?delay, "tries again");
         metrics::counter!(RETRIES).increment(1);
-        self.status.obstacle(self.who, &error.to_string());
+        self.status.obstacle(self.who, on, &error.to_string());
         self.has_failed = true;
         self.unless_cancelled(tokio::time::sleep(delay)).await
     }

@@ -16,6 +16,13 @@ pub(crate) struct Hold {
     pub(crate) source: Arc<Source>,
     start: AtomicI64,
     durable: AtomicI64,
+    /// Where control records have moved reading beyond what is durable, while nothing else is there.
+    reached: AtomicI64,
+    /// Where the log ends, as Kafka has said last, and when it was asked, in milliseconds since 1970.
+    end: AtomicI64,
+    end_asked_ms: AtomicI64,
+    /// When a record that is durable was written to the log, in milliseconds since 1970: one of the newest.
+    durable_logged_ms: AtomicI64,
     /// When it was last known to be read and written to its end, in milliseconds since 1970.
     caught_up_ms: AtomicI64,
     /// Which generation of the target it is written to; the lane's, known once there is a target.
@@ -33,6 +40,10 @@ impl Hold {
             source: Arc::new(Source { partition, table }),
             start: AtomicI64::new(UNKNOWN),
             durable: AtomicI64::new(UNKNOWN),
+            reached: AtomicI64::new(UNKNOWN),
+            end: AtomicI64::new(UNKNOWN),
+            end_asked_ms: AtomicI64::new(UNKNOWN),
+            durable_logged_ms: AtomicI64::new(UNKNOWN),
             caught_up_ms: AtomicI64::new(UNKNOWN),
             generation: OnceLock::new(),
             has_left: AtomicBool::new(false),
@@ -67,9 +78,49 @@ impl Hold {
         self.durable.fetch_max(offset, Ordering::AcqRel);
     }
 
-    /// Everything that the log has is in the target.
-    pub(crate) fn set_caught_up(&self, now_ms: i64) {
-        self.caught_up_ms.store(now_ms, Ordering::Relaxed);
+    /// A record that was written to the log at this time is durable.
+    pub(crate) fn note_durable(&self, logged_ms: i64) {
+        self.durable_logged_ms
+            .fetch_max(logged_ms, Ordering::Relaxed);
+    }
+
+    /// Everything below `offset` is in the target, or nothing that has to be.
+    pub(crate) fn reach(&self, offset: i64) {
+        self.reached.fetch_max(offset, Ordering::Relaxed);
+        // Before the end is looked at, which then is no older than this time.
+        let asked_ms = self.end_asked_ms.load(Ordering::Acquire);
+        if self.behind() == Some(0) {
+            self.caught_up_ms.fetch_max(asked_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// Kafka was asked at this time where the log ends, and has said it.
+    pub(crate) fn set_end(&self, end: i64, asked_ms: i64) {
+        self.end.store(end, Ordering::Release);
+        self.end_asked_ms.store(asked_ms, Ordering::Release);
+    }
+
+    /// Kafka does not say any more where the log ends.
+    pub(crate) fn forget_end(&self) {
+        self.end.store(UNKNOWN, Ordering::Release);
+    }
+
+    /// How many offsets lie between the log's end and what is in the target; unknown while Kafka does not say where the log
+    /// ends.
+    pub(crate) fn behind(&self) -> Option<i64> {
+        let end = known(self.end.load(Ordering::Acquire))?;
+        let reached = self.reached.load(Ordering::Relaxed);
+        Some((end - self.durable()?.max(reached)).max(0))
+    }
+
+    /// How long ago everything was in the log that is in the target, in milliseconds; `None` where nobody can tell.
+    pub(crate) fn behind_ms(&self, now_ms: i64) -> Option<i64> {
+        if self.behind() == Some(0) {
+            return Some(0);
+        }
+        let logged_ms = known(self.durable_logged_ms.load(Ordering::Relaxed));
+        let since_ms = self.caught_up_ms().max(logged_ms)?;
+        Some((now_ms - since_ms).max(0))
     }
 
     /// When that was last known to be so.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -11,10 +12,12 @@ use crate::config::{OnError, OnUnfitTarget, SinkConfig};
 use crate::flow::budget::Budget;
 use crate::flow::plans::{SchemaCache, Schemas};
 use crate::status::Status;
+use crate::write::account::Accounts;
 use crate::write::dead_letter::{DeadLetters, Letters};
 use crate::write::hold::Changed;
 use crate::write::judge;
 use crate::write::lease::Lease;
+use crate::write::pauses::Pauses;
 use tributary_runtime::cli::Context;
 use tributary_runtime::registry::Registry;
 use tributary_runtime::{Error, Result};
@@ -37,11 +40,21 @@ pub(crate) struct Instance<T> {
     pub(crate) letters: Option<Box<dyn Letters>>,
     pub(crate) lease: Lease,
     pub(crate) status: Status,
+    pub(crate) lasting: Lasting,
     pub(crate) budget: Arc<Budget>,
     pub(crate) changed: Changed,
     /// Whose turn it is to make the target of a topic without rows.
     pub(crate) founding: Semaphore,
     pub(crate) failure: Failure,
+}
+
+/// What outlives an instance, as long as the process runs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lasting {
+    /// What each topic has done.
+    pub(crate) accounts: Arc<Accounts>,
+    /// What is not to be written.
+    pub(crate) pauses: Arc<Pauses>,
 }
 
 /// The first error that stops the instance.
@@ -56,7 +69,12 @@ pub(crate) struct Failure {
 impl<T> Instance<T> {
     /// # Errors
     /// Stop: the registry's URL is not valid.
-    pub(crate) fn new(config: SinkConfig, target: Arc<T>, context: &Context) -> Result<Self> {
+    pub(crate) fn new(
+        config: SinkConfig,
+        target: Arc<T>,
+        lasting: Lasting,
+        context: &Context,
+    ) -> Result<Self> {
         let letters = match config.on_error {
             OnError::Stop => None,
             OnError::DeadLetter => config
@@ -64,13 +82,16 @@ impl<T> Instance<T> {
                 .map(|topic| Box::new(DeadLetters::new(&config, topic)) as Box<dyn Letters>),
         };
         let registry = Registry::new(&config.kafka.registry)?;
-        Ok(Self::with(config, target, context, registry, letters))
+        Ok(Self::with(
+            config, target, lasting, context, registry, letters,
+        ))
     }
 
     /// The same, whoever knows the schemas and takes the letters.
     pub(crate) fn with(
         config: SinkConfig,
         target: Arc<T>,
+        lasting: Lasting,
         context: &Context,
         schemas: impl Schemas + 'static,
         letters: Option<Box<dyn Letters>>,
@@ -80,6 +101,7 @@ impl<T> Instance<T> {
             letters,
             lease: Lease::new(),
             status: Status::new(context.health.clone(), GROUP),
+            lasting,
             budget: Arc::new(Budget::new(config.batch.buffer_bytes)),
             changed: Changed::default(),
             topics: Mutex::default(),
@@ -109,6 +131,16 @@ impl<T> Instance<T> {
                 Ok(())
             }
         }
+    }
+
+    /// What each topic does, for `status`.
+    pub(crate) fn details(&self) -> Value {
+        let Lasting { accounts, pauses } = &self.lasting;
+        json!({
+            "buffered_bytes": self.budget.held(),
+            "paused": pauses.report(),
+            "topics": accounts.report(&self.status, pauses),
+        })
     }
 
     /// The topic is written, or not any more.

@@ -11,12 +11,14 @@ use tributary_runtime::kafka::SESSION_TIMEOUT_MS;
 use tributary_runtime::{Error, Result};
 
 use crate::cluster::Cluster;
+use crate::figures::Figures;
 use crate::flow::batch::{Batch, Source};
 use crate::flow::coalesce::{Coalesced, History, Outcome, coalesce};
 use crate::flow::fault::RecordFault;
 use crate::flow::plans::Plans;
 use crate::flow::records::Records;
-use crate::metrics::{BATCHES, CHANGES, COALESCED, DEAD_LETTERS, WRITE_SECONDS};
+use crate::metrics::BATCHES;
+use crate::status::On;
 use crate::target::{Lane, Rejection, Target, WriteError, Written};
 use crate::write::attempts::Attempts;
 use crate::write::ground::{Ground, is_another};
@@ -52,6 +54,7 @@ pub(crate) struct Job<T: Target, C> {
     pub(crate) cluster: C,
     pub(crate) ground: Arc<Ground<T::Lane>>,
     pub(crate) topic: Arc<str>,
+    pub(crate) figures: Arc<Figures>,
     pub(crate) work: Work,
     pub(crate) plans: Plans,
     /// Ends all waits; a write under way is finished.
@@ -136,7 +139,7 @@ impl<T: Target, C: Cluster> Job<T, C> {
             let completing = instance.schemas.complete(plans, &share.records);
             match attempts.unless_cancelled(completing).await? {
                 Ok(()) => self.coalesce(&mut attempts).await?,
-                Err(error) => attempts.wait_after(error).await?,
+                Err(error) => attempts.wait_after(On::Registry, error).await?,
             }
         }
         attempts.succeeded();
@@ -145,7 +148,7 @@ impl<T: Target, C: Cluster> Job<T, C> {
         } = &mut self.work;
         for (batch, Beside { faults, .. }) in batches.iter().zip(&mut *beside) {
             while let Some(fault) = faults.first() {
-                put_aside(&instance, &mut attempts, batch, fault).await?;
+                put_aside(&instance, &self.figures, &mut attempts, batch, fault).await?;
                 faults.remove(0);
             }
         }
@@ -153,6 +156,7 @@ impl<T: Target, C: Cluster> Job<T, C> {
         let key_schemas = key_schemas.flat_map(|beside| beside.history.key_schemas());
         write(
             &instance,
+            &self.figures,
             &mut attempts,
             &self.ground,
             &self.failed,
@@ -182,7 +186,7 @@ impl<T: Target, C: Cluster> Job<T, C> {
             match coalesced? {
                 Outcome::Coalesced(Coalesced { batch, faults }) => {
                     let replaced = count - batch.len() - faults.len();
-                    metrics::counter!(COALESCED).increment(replaced as u64);
+                    self.figures.coalesced(replaced);
                     self.work.batches.push(batch);
                     self.work.beside.push(Beside { history, faults });
                     return Ok(());
@@ -197,7 +201,7 @@ impl<T: Target, C: Cluster> Job<T, C> {
             let asking = self.cluster.topic(&self.topic);
             match attempts.unless_cancelled(asking).await? {
                 Ok(facts) => partitions = Some(facts.partitions),
-                Err(error) => attempts.wait_after(error).await?,
+                Err(error) => attempts.wait_after(On::Kafka, error).await?,
             }
         }
         Ok(())
@@ -211,6 +215,7 @@ const OVERTAKEN_PATIENCE: Duration = Duration::from_millis(SESSION_TIMEOUT_MS as
 /// Writes until it is done: refused records are put aside and the rest is written again.
 async fn write<T: Target>(
     instance: &Instance<T>,
+    figures: &Arc<Figures>,
     attempts: &mut Attempts<'_>,
     ground: &Ground<T::Lane>,
     failed: &Notify,
@@ -224,7 +229,7 @@ async fn write<T: Target>(
         attempts.unless_cancelled(instance.lease.held()).await?;
         let has_target = begin(ground, key_schemas, batches).await;
         attempts.unless_cancelled(instance.lease.held()).await?;
-        let begun = Instant::now();
+        let writing = figures.write();
         let written = match has_target {
             Ok(true) => ground.lane.write(batches).await,
             Ok(false) => Ok(Written::Durable),
@@ -233,27 +238,32 @@ async fn write<T: Target>(
         match written {
             Ok(written) => {
                 attempts.succeeded();
-                metrics::histogram!(WRITE_SECONDS).record(begun.elapsed());
                 metrics::counter!(BATCHES).increment(1);
-                let changes: usize = batches.iter().map(Batch::len).sum();
-                metrics::counter!(CHANGES).increment(changes as u64);
+                writing.accepted(batches.iter().map(Batch::len).sum());
                 return Ok(written);
             }
             Err(WriteError::Rejected(rejections)) => {
-                put_rejected_aside(instance, attempts, batches, rejections).await?;
+                drop(writing);
+                put_rejected_aside(instance, figures, attempts, batches, rejections).await?;
             }
             Err(WriteError::TakenOver(error)) => {
                 let since = *overtaken_since.get_or_insert_with(Instant::now);
+                drop(writing);
                 if since.elapsed() >= OVERTAKEN_PATIENCE {
                     instance.failure.start_over(&error.to_string());
                 }
                 let doing = format!("write {}", doing(batches));
-                attempts.wait_after(error.context(doing)).await?;
+                attempts
+                    .wait_after(On::Target, error.context(doing))
+                    .await?;
             }
             Err(WriteError::Target(error)) => {
+                drop(writing);
                 failed.notify_one();
                 let doing = format!("write {}", doing(batches));
-                attempts.wait_after(error.context(doing)).await?;
+                attempts
+                    .wait_after(On::Target, error.context(doing))
+                    .await?;
             }
         }
     }
@@ -299,6 +309,7 @@ fn doing(batches: &[Batch]) -> String {
 /// Each stays in its batch until its letter is in the log.
 async fn put_rejected_aside<T: Target>(
     instance: &Instance<T>,
+    figures: &Figures,
     attempts: &mut Attempts<'_>,
     batches: &mut [Batch],
     rejections: Vec<Rejection>,
@@ -312,7 +323,7 @@ async fn put_rejected_aside<T: Target>(
             continue;
         };
         let fault = RecordFault::rejected(refused.offset, &refused.reason);
-        put_aside(instance, attempts, batch, &fault).await?;
+        put_aside(instance, figures, attempts, batch, &fault).await?;
         batch.remove(refused.offset);
         known += 1;
     }
@@ -332,6 +343,7 @@ async fn put_rejected_aside<T: Target>(
 /// Stop, with the record's fault, where records are not put aside.
 async fn put_aside<T: Target>(
     instance: &Instance<T>,
+    figures: &Figures,
     attempts: &mut Attempts<'_>,
     batch: &Batch,
     fault: &RecordFault,
@@ -346,10 +358,10 @@ async fn put_aside<T: Target>(
         let letter = letters.put(batch.partition(), record, fault);
         match attempts.unless_cancelled(letter).await? {
             Ok(()) => break,
-            Err(error) => attempts.wait_after(error).await?,
+            Err(error) => attempts.wait_after(On::DeadLetters, error).await?,
         }
     }
-    metrics::counter!(DEAD_LETTERS).increment(1);
+    figures.diverted();
     tracing::warn!(
         partition = %batch.partition(),
         offset = fault.offset,

@@ -25,6 +25,7 @@ use crate::cluster::Cluster;
 use crate::flow::inbox::{Inbox, Taken};
 use crate::flow::plans::Plans;
 use crate::target::{Lane as _, Target, Written};
+use crate::write::account::Account;
 use crate::write::ground::{Ground, is_another};
 use crate::write::hold::Hold;
 use crate::write::instance::Instance;
@@ -55,6 +56,7 @@ struct LaneTask<T: Target, C> {
     instance: Arc<Instance<T>>,
     cluster: C,
     topic: Arc<str>,
+    account: Arc<Account>,
     inbox: Arc<Inbox>,
     /// Set by the first partition that is opened.
     ground: Arc<OnceCell<Arc<Ground<T::Lane>>>>,
@@ -104,6 +106,7 @@ impl LaneHandle {
             instance: Arc::clone(instance),
             cluster,
             topic: Arc::from(topic),
+            account: instance.lasting.accounts.of(topic),
             inbox: Arc::clone(&inbox),
             ground: Arc::default(),
             keeping: Keeping::new(),
@@ -119,6 +122,7 @@ impl LaneHandle {
             backoff: Backoff::default(),
             has_failed: false,
         };
+        lane.account.figures.begin();
         runtime.spawn(lane.run(received));
         Self { commands, inbox }
     }
@@ -196,6 +200,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
     fn take(&mut self, hold: Arc<Hold>) {
         let number = hold.partition().partition;
         self.inbox.forget(number);
+        self.account.hold(&hold);
         self.held.insert(number, Held::new(&hold));
         let opening = Opening {
             instance: Arc::clone(&self.instance),
@@ -249,6 +254,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
             held.is_leaving && held.durable == held.accepted && !busy.contains_key(partition)
         });
         for (_, held) in gone {
+            self.account.let_go(&held.hold);
             held.hold.set_left();
             self.instance.changed.note(&held.hold);
         }
@@ -308,6 +314,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
             cluster: self.cluster.clone(),
             ground: Arc::clone(ground),
             topic: Arc::clone(&self.topic),
+            figures: Arc::clone(&self.account.figures),
             work,
             plans: self.plans.pop().unwrap_or_default(),
             cancel,
@@ -335,7 +342,8 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
     }
 
     fn take_over(&mut self, work: Work, written: Written) {
-        let mut is_foreign = false;
+        let (mut is_foreign, mut records) = (false, 0);
+        let figures = &self.account.figures;
         for (batch, history) in work.written() {
             // What was written for an earlier assignment says nothing of this one.
             let held = self.held.get_mut(&batch.partition().partition);
@@ -344,13 +352,18 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
                 continue;
             };
             is_foreign |= history.versions_are_offsets();
+            records += batch.records.len();
             held.history = history;
             held.accepted = held.accepted.max(batch.next_offset());
-            held.freshness.accepted(&batch);
+            held.freshness.accepted(&batch, figures);
             if written == Written::Durable && held.accepted == batch.next_offset() {
-                held.set_durable();
+                held.set_durable(figures);
                 self.instance.changed.note(&held.hold);
             }
+        }
+        figures.done(records);
+        if let Some(ground) = self.ground.get() {
+            figures.passed_over(ground.lane.passed_over());
         }
         if let Some(ground) = self.ground.get().filter(|_| is_foreign) {
             self.keeping.note_versions_are_offsets(ground);

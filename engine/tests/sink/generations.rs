@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tributary_engine::{OnUnfitTarget, SinkConfig};
 
+use serde_json::Value;
+
 use crate::double::Target;
 use crate::stage::{Stage, start};
 
@@ -153,6 +155,29 @@ async fn an_absence_longer_than_tombstones_live_is_noticed() {
     assert!(error.contains("deletes may have been missed"), "{error}");
     assert!(error.contains(REBUILD), "{error}");
     read(rebuilding(stage.config(&[&topic])), &target, 19).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_longer_than_tombstones_live_is_noticed() {
+    let stage = Stage::new("long-pause").await;
+    let topic = stage.topic("t");
+    let settings = [
+        ("cleanup.policy", "compact"),
+        ("delete.retention.ms", "1000"),
+    ];
+    stage.create_with(&topic, 1, &settings).await;
+    fill(&stage, &topic, 0..20).await;
+    let target = Target::new();
+    let sink = start(stage.config(&[&topic]), target.clone());
+    stage.until_committed(&topic, 0, 20).await;
+    sink.health.control("pause", &Value::Null).unwrap();
+    sink.until_phase("paused").await;
+    stage.send(&topic, 0, stage.change('d', 1, 0, 20)).await;
+    stage.send(&topic, 0, stage.tombstone(1, 21)).await;
+    until_older(&target, &topic, 1_100).await;
+    sink.health.control("resume", &Value::Null).unwrap();
+    let error = sink.stops().await.to_string();
+    assert!(error.contains("deletes may have been missed"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rdkafka::producer::Producer;
+use serde_json::Value;
 
 use crate::double::Target;
 use crate::stage::{Stage, start, transactional};
@@ -60,6 +61,8 @@ async fn transactions_are_read_when_committed_and_lag_ends_at_zero() {
     // The last offset is the end marker of the last transaction.
     assert_eq!(stage.end(&topic, 0), 6);
     stage.until_committed(&topic, 0, 6).await;
+    let has_no_lag = |topic: &Value| topic["lag_records"] == 0 && topic["lag_seconds"] == 0.0;
+    sink.until_topic(&topic, "no lag", has_no_lag).await;
     sink.stop().await;
     assert_eq!(stage.committed(&topic, 0), Some(6));
 }

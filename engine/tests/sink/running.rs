@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tributary_engine::{SinkConfig, Target};
@@ -55,6 +56,27 @@ impl Running {
             }
             let in_time = tokio::time::Instant::now() < deadline;
             assert!(in_time, "{who}: {what}: {reason}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until `status` says of a topic what is wanted; panics after a minute.
+    pub(crate) async fn until_topic(
+        &self,
+        topic: &str,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let details = self.health.details();
+            let topics = details["topics"].as_array().into_iter().flatten();
+            let mut found = topics.filter(|found| found["topic"] == topic);
+            if let Some(found) = found.find(|found| wanted(found)) {
+                return found.clone();
+            }
+            let in_time = tokio::time::Instant::now() < deadline;
+            assert!(in_time, "{topic}: {what}: {details}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

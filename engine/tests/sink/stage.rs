@@ -1,7 +1,7 @@
 //! Topics, records and running sinks of a test, on the real Kafka and registry.
 
 #[path = "running.rs"]
-mod running;
+pub(crate) mod running;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

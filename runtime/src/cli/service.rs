@@ -46,7 +46,7 @@ pub trait Service: Send + 'static {
         let _ = (config, arguments);
     }
 
-    /// Commands of the service's own, beside `run`, `check` and `status`. Each gets `--config` and `--output`.
+    /// Commands of the service's own, beside `run`, `check`, `status` and [`requests`](Self::requests). Each gets `--config` and `--output`.
     fn commands() -> Vec<Command> {
         Vec::new()
     }
@@ -60,6 +60,23 @@ pub trait Service: Send + 'static {
         let _ = (config, arguments);
         let error = Error::stop_msg(format_args!("'{name}' is not a command"));
         std::future::ready(Err(error))
+    }
+
+    /// What the running service can be asked to do, over its HTTP port: the names that [`Health::set_control`] takes. Each gets
+    /// `--config`, `--output` and `--address`.
+    fn requests() -> Vec<Command> {
+        Vec::new()
+    }
+
+    /// The arguments of one of [`requests`](Self::requests), for [`Health::control`].
+    fn request(name: &str, arguments: &ArgMatches) -> Value {
+        let _ = (name, arguments);
+        Value::Null
+    }
+
+    /// What the service has answered, for people; lines that end in a newline.
+    fn request_text(answer: &Value) -> String {
+        answer::lines(answer)
     }
 
     /// What [`Health::set_details`] gave, for people; lines that end in a

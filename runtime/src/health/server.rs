@@ -1,22 +1,24 @@
-//! `/metrics`, `/health`, `/ready` and `/status` over HTTP.
+//! `/metrics`, `/health`, `/ready` and `/status` over HTTP, and what a service is asked to do while it runs.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{ConnectInfo, Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use serde_json::json;
+use axum::routing::{get, post};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::Health;
 use crate::telemetry::Metrics;
-use crate::{Error, Result};
+use crate::{Error, Problem, Result};
 
 /// How often the samples of histograms are put into their buckets.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// The media type of all other answers, and of requests.
+const JSON: &str = "application/json";
 /// The media type of Prometheus' text format.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -83,7 +85,9 @@ impl Server {
             .route("/health", get(render_health))
             .route("/ready", get(render_ready))
             .route("/status", get(render_status))
-            .with_state(self.state);
+            .route("/control/{name}", post(control))
+            .with_state(self.state)
+            .into_make_service_with_connect_info::<SocketAddr>();
         let upkeep = async move {
             let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
             loop {
@@ -126,8 +130,49 @@ async fn render_status(State(state): State<Served>) -> Response {
         "notes": state.health.notes(),
         "details": state.health.details(),
     });
-    let content_type = [(header::CONTENT_TYPE, "application/json")];
+    let content_type = [(header::CONTENT_TYPE, JSON)];
     (content_type, format!("{body}\n")).into_response()
+}
+
+/// Does what somebody on this machine asks. Reading may be for everybody who reaches the port; this is not. A page in a browser on
+/// this machine cannot ask either: it may not send JSON to another origin.
+async fn control(
+    State(state): State<Served>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
+    if !peer.ip().to_canonical().is_loopback() {
+        let error = Error::stop_msg("requests are taken from this machine only")
+            .remedy("run the command where the service runs, in its container");
+        return refusal(StatusCode::FORBIDDEN, &error);
+    }
+    if headers
+        .get(header::CONTENT_TYPE)
+        .is_none_or(|of| of != JSON)
+    {
+        let error = Error::stop_msg(format_args!("a request has the content type {JSON}"));
+        return refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, &error);
+    }
+    let arguments: Value = match serde_json::from_str(&body) {
+        Ok(arguments) => arguments,
+        Err(error) => return refusal(StatusCode::BAD_REQUEST, &Error::stop(error)),
+    };
+    match state.health.control(&name, &arguments) {
+        Ok(answer) => {
+            tracing::info!(request = name, %arguments, "done as asked");
+            ([(header::CONTENT_TYPE, JSON)], format!("{answer}\n")).into_response()
+        }
+        Err(error) => refusal(StatusCode::CONFLICT, &error),
+    }
+}
+
+fn refusal(status: StatusCode, error: &Error) -> Response {
+    let problem = Problem::from(error);
+    let body = json!({ "error": problem.what, "remedy": problem.remedy });
+    let content_type = [(header::CONTENT_TYPE, JSON)];
+    (status, content_type, format!("{body}\n")).into_response()
 }
 
 impl Served {
@@ -147,7 +192,7 @@ impl Served {
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_seconds": self.started.elapsed().as_secs(),
         });
-        let content_type = [(header::CONTENT_TYPE, "application/json")];
+        let content_type = [(header::CONTENT_TYPE, JSON)];
         (status, content_type, format!("{body}\n")).into_response()
     }
 }
@@ -156,7 +201,11 @@ impl Served {
 mod tests {
     use std::net::SocketAddr;
 
-    use super::Server;
+    use axum::extract::{ConnectInfo, Path, State};
+    use axum::http::{HeaderMap, HeaderValue, header};
+    use serde_json::Value;
+
+    use super::{JSON, Server, control};
     use crate::Policy;
     use crate::health::Health;
     use crate::telemetry::Metrics;
@@ -244,6 +293,65 @@ mod tests {
         assert!(text.contains("tributary_build_info{"), "{text}");
         assert_eq!(get(address, "/").await.0, 404);
         serving.abort();
+    }
+
+    #[tokio::test]
+    async fn what_the_service_is_asked_to_do() {
+        let health = Health::new();
+        let server = bind(SocketAddr::from(([127, 0, 0, 1], 0)), &health)
+            .await
+            .unwrap();
+        let address = server.address();
+        let serving = tokio::spawn(server.serve());
+        let base = url::Url::parse(&format!("http://{address}")).unwrap();
+        let second = std::time::Duration::from_secs(5);
+        let client = crate::http::client_builder(&base, second, second)
+            .build()
+            .unwrap();
+        let ask = async |name: &str, body: &'static str, content_type: &str| {
+            let url = base.join(&format!("/control/{name}")).unwrap();
+            let request = client.post(url).header("content-type", content_type);
+            let response = request.body(body).send().await.unwrap();
+            let status = response.status().as_u16();
+            let text = response.text().await.unwrap();
+            let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+            (status, answer)
+        };
+        let json = "application/json";
+        assert_eq!(ask("pause", "{}", json).await.0, 409);
+        health.set_control(|name, arguments| match name {
+            "pause" => Ok(serde_json::json!({"paused": arguments["topic"]})),
+            _ => Err(crate::Error::stop_msg("unknown").remedy("pause")),
+        });
+        let (status, answer) = ask("pause", r#"{"topic": "a"}"#, json).await;
+        assert_eq!((status, &answer["paused"]), (200, &"a".into()));
+        let (status, answer) = ask("else", "{}", json).await;
+        assert_eq!((status, &answer["remedy"]), (409, &"pause".into()));
+        assert_eq!(ask("pause", "{", json).await.0, 400);
+        // What a page in a browser may send unasked.
+        assert_eq!(ask("pause", "{}", "text/plain").await.0, 415);
+        assert_eq!(get(address, "/control/pause").await.0, 405);
+        serving.abort();
+    }
+
+    #[tokio::test]
+    async fn another_machine_may_look_and_not_ask() {
+        let server = bind(SocketAddr::from(([127, 0, 0, 1], 0)), &Health::new())
+            .await
+            .unwrap();
+        server.state.health.set_control(|_, _| Ok(Value::Null));
+        let status = async |peer: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+            let (state, peer) = (State(server.state.clone()), peer.parse().unwrap());
+            let name = Path("pause".to_owned());
+            let answer = control(state, ConnectInfo(peer), name, headers, "{}".to_owned());
+            answer.await.status().as_u16()
+        };
+        assert_eq!(status("10.0.0.7:40000").await, 403);
+        assert_eq!(status("[2001:db8::1]:40000").await, 403);
+        assert_eq!(status("127.0.0.1:40000").await, 200);
+        assert_eq!(status("[::ffff:127.0.0.1]:40000").await, 200);
     }
 
     #[tokio::test]

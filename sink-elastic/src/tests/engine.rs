@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tributary_engine::Change;
+use tributary_engine::{Change, Lane};
 use tributary_runtime::Policy;
 use tributary_schemas::record::{Datum, FieldType, RecordType};
 
@@ -60,6 +60,13 @@ async fn an_older_row_never_replaces_a_newer_one() {
     assert_eq!(fixture.ids().await, [""; 0]);
     put(&fixture, "a", 4, 40).await;
     assert_eq!(fixture.ids().await, ["a"]);
+
+    let (key, row, id) = (text_key(), row_type(), Datum::Str("a"));
+    let values = [id.clone(), Datum::Int(1)];
+    let older = upsert(39, 39, (&key, id), (&row, &values));
+    let writer = fixture.writer().await;
+    writer.apply(None, [older].into_iter()).await.unwrap();
+    assert_eq!(writer.passed_over(), 1);
     fixture.finish().await;
 }
 

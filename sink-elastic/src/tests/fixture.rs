@@ -10,7 +10,7 @@ use tributary_engine::{
     WriteError,
 };
 use tributary_runtime::Error;
-use tributary_schemas::record::{Datum, Field, FieldType, Origin, RecordType};
+use tributary_schemas::record::{Datum, Field, FieldType, RecordType};
 
 use crate::config::ElasticConfig;
 use crate::lane::{Elastic, ElasticLane};
@@ -188,7 +188,6 @@ pub(super) fn upsert<'a>(
         action: Action::Upsert(ValueRow {
             row_type,
             row: row.to_vec(),
-            origin: Origin::default(),
         }),
     }
 }

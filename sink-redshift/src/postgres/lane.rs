@@ -1,6 +1,7 @@
 //! Writes the batches of one topic's partitions, all in one transaction with their offsets.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tributary_engine::{
@@ -59,6 +60,8 @@ pub struct PostgresLane {
     target: Qualified,
     /// Of the partitions that this instance has taken.
     epochs: Mutex<BTreeMap<i32, i64>>,
+    /// Rows that were not newer than the target's.
+    skipped: AtomicU64,
 }
 
 impl PostgresLane {
@@ -68,6 +71,7 @@ impl PostgresLane {
             topic,
             target,
             epochs: Mutex::new(BTreeMap::new()),
+            skipped: AtomicU64::new(0),
         }
     }
 
@@ -174,6 +178,7 @@ impl PostgresLane {
             End::Committed(tally) => {
                 lease.give_back();
                 metric::committed(tally);
+                self.skipped.fetch_add(tally.skipped, Ordering::Relaxed);
             }
             End::RolledBack => lease.give_back(),
             End::Open => {}
@@ -337,6 +342,10 @@ impl Lane for PostgresLane {
     /// One: two transactions on one table would wait for each other's rows.
     fn width(&self) -> usize {
         1
+    }
+
+    fn passed_over(&self) -> u64 {
+        self.skipped.load(Ordering::Relaxed)
     }
 
     async fn known(&self) -> Result<Known, Error> {

@@ -121,7 +121,11 @@ fn megabytes(bytes: u64) -> f64 {
     reason = "counts of rows and records"
 )]
 fn whole(metric: Option<f64>) -> u64 {
-    metric.unwrap_or_default().max(0.0) as u64
+    match metric {
+        // A sink does not know it.
+        Some(metric) if metric.is_nan() => u64::MAX,
+        metric => metric.unwrap_or_default().max(0.0) as u64,
+    }
 }
 
 /// Rows a second; 0 in no time.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::figures::Figures;
 use crate::flow::coalesce::History;
 use crate::flow::freshness::Freshness;
 use crate::write::hold::Hold;
@@ -32,11 +33,13 @@ impl Held {
         }
     }
 
-    pub(super) fn set_durable(&mut self) {
+    pub(super) fn set_durable(&mut self, figures: &Figures) {
         self.durable = self.accepted;
         if self.is_open {
             self.hold.advance(self.durable);
-            self.freshness.durable(self.durable);
+            if let Some(logged_ms) = self.freshness.durable(self.durable, figures) {
+                self.hold.note_durable(logged_ms);
+            }
         }
     }
 }

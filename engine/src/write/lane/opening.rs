@@ -7,6 +7,7 @@ use tributary_runtime::{Error, Result, ResultExt};
 
 use crate::cluster::{Cluster, TopicFacts};
 use crate::outside::now_ms;
+use crate::status::On;
 use crate::target::{Lane as _, Stand, Target};
 use crate::write::attempts::Attempts;
 use crate::write::ground::{Ground, Lost};
@@ -40,7 +41,7 @@ impl<T: Target, C: Cluster> Opening<T, C> {
                     attempts.succeeded();
                     return Ok(start);
                 }
-                Err(error) => attempts.wait_after(error).await?,
+                Err(error) => attempts.wait_after(On::Opening, error).await?,
             }
         }
     }

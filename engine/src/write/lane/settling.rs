@@ -9,6 +9,7 @@ use super::LaneTask;
 use crate::cluster::Cluster;
 use crate::metrics::RETRIES;
 use crate::outside;
+use crate::status::On;
 use crate::target::{Lane as _, Target};
 
 impl<T: Target, C: Cluster> LaneTask<T, C> {
@@ -30,7 +31,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
                 self.backoff.reset();
                 self.instance.status.clear(&self.topic);
                 for held in self.held.values_mut() {
-                    held.set_durable();
+                    held.set_durable(&self.account.figures);
                     self.instance.changed.note(&held.hold);
                 }
             }
@@ -41,7 +42,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
                 tracing::warn!(%error, ?delay, "tries again");
                 self.instance
                     .status
-                    .obstacle(&self.topic, &error.to_string());
+                    .obstacle(&self.topic, On::Target, &error.to_string());
                 self.settle_at = Some(Instant::now() + delay);
                 self.give_up_leaving();
             }

@@ -9,7 +9,7 @@ use tributary_engine::{
     ValueRow, WriteError, Written,
 };
 use tributary_runtime::{Error, Policy};
-use tributary_schemas::record::{Datum, Field, FieldType, Origin, RecordType, Row};
+use tributary_schemas::record::{Datum, Field, FieldType, RecordType, Row};
 
 use crate::config::Warehouse;
 use crate::postgres::lane::Changes;
@@ -133,6 +133,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// How many changes the lane has passed over.
+    pub(super) fn passed_over(&self) -> u64 {
+        self.lane.passed_over()
+    }
+
     /// Writes a batch of the partition.
     pub(super) async fn apply(&self, batch: &TestBatch) -> Result<Written, WriteError> {
         self.lane.apply(&[batch.of(self.partition)]).await?;
@@ -359,7 +364,6 @@ impl Changes for Placed<'_> {
                     let value = ValueRow {
                         row_type,
                         row: value.clone(),
-                        origin: Origin::default(),
                     };
                     match row.key {
                         Some(_) => Action::Upsert(value),

@@ -77,6 +77,7 @@ async fn an_older_record_after_a_newer_one_changes_nothing() {
     let same = product.upsert(TestBatch::default(), 2, 50, 1, "same version");
     writer.apply(&same).await.unwrap();
     assert_eq!(fixture.texts(PRODUCTS).await, ["1 newest @50"]);
+    assert_eq!(writer.passed_over(), 3);
 }
 
 #[tokio::test]
