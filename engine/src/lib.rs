@@ -7,12 +7,16 @@
 mod check;
 mod cluster;
 pub mod config;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod flow;
 mod group;
 mod mark;
 mod metrics;
 mod outside;
 mod run;
+#[cfg(any(test, feature = "conformance"))]
+mod sample;
 #[cfg(test)]
 mod simulation;
 mod status;
