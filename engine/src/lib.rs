@@ -7,6 +7,8 @@
 mod check;
 mod cluster;
 pub mod config;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod control;
 mod figures;
 mod flow;
@@ -16,6 +18,8 @@ mod metrics;
 mod outside;
 mod report;
 mod run;
+#[cfg(any(test, feature = "conformance"))]
+mod sample;
 #[cfg(test)]
 mod simulation;
 mod status;

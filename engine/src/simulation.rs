@@ -11,6 +11,7 @@
 //! `TRIBUTARY_SEED=<n> cargo test -p tributary-engine --lib simulation::thousands -- --nocapture` runs one seed and prints what
 //! happens.
 
+mod conforming;
 mod coordinator;
 mod dice;
 mod log;

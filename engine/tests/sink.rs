@@ -9,6 +9,9 @@
 mod beside;
 #[path = "sink/codecs.rs"]
 mod codecs;
+#[cfg(feature = "conformance")]
+#[path = "sink/conforming.rs"]
+mod conforming;
 #[allow(dead_code, reason = "shared with other test binaries")]
 #[path = "sink/double.rs"]
 mod double;

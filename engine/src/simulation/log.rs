@@ -2,29 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rdkafka::Timestamp;
-use rdkafka::message::{Header, Message, OwnedHeaders, OwnedMessage};
-use tributary_schemas::{header, wire};
+use rdkafka::message::{Message, OwnedMessage};
 
+use crate::sample::{Deed, message};
 use crate::topics::TopicPartition;
 
 use super::dice::Dice;
 use super::plan::{TEXT_BYTES, TopicPlan};
 use super::trace::Spot;
-
-pub(super) const KEY_ID: u32 = 1;
-pub(super) const TRUNCATE_ID: u32 = 2;
-pub(super) const VALUE_ID: u32 = 3;
-
-/// What a record does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Deed {
-    Upsert { id: i64, number: i64 },
-    Delete { id: i64 },
-    Tombstone { id: i64 },
-    Below(u64),
-    Junk,
-}
 
 /// A record.
 #[derive(Debug, Clone)]
@@ -178,24 +163,13 @@ impl TopicLog {
                 *below = seq;
             }
         }
-        let text = dice.below(TEXT_BYTES);
-        let (key, value) = bytes(deed, text);
-        let mut headers = OwnedHeaders::new();
-        if !self.plan.is_foreign {
-            headers = with(headers, header::SEQ, seq);
-            if let Deed::Below(below) = deed {
-                headers = with(headers, header::BELOW, below);
-            }
-        }
-        let message = OwnedMessage::new(
-            value,
-            key,
-            self.name.clone(),
-            Timestamp::NotAvailable,
+        let text = usize::try_from(dice.below(TEXT_BYTES)).unwrap();
+        let named = TopicPartition {
+            topic: self.name.clone(),
             partition,
-            offset,
-            Some(headers),
-        );
+        };
+        let version = (!self.plan.is_foreign).then_some(seq);
+        let message = message(&named, offset, version, deed, &"x".repeat(text));
         let entered = Entered { deed, seq, message };
         self.cells(partition).push(Some(entered));
         (at, offset)
@@ -259,61 +233,4 @@ pub(super) fn place(partition: &TopicPartition) -> Spot {
 
 pub(super) fn topic_number(topic: &str) -> usize {
     topic.trim_start_matches("sim.s.t").parse().unwrap()
-}
-
-fn with(headers: OwnedHeaders, key: &str, seq: u64) -> OwnedHeaders {
-    let value = seq.to_be_bytes();
-    headers.insert(Header {
-        key,
-        value: Some(&value),
-    })
-}
-
-/// Key and value, in Avro.
-fn bytes(deed: Deed, text: u64) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
-    let key = |id: i64| {
-        let mut key = wire::prefix(KEY_ID).to_vec();
-        long(&mut key, id);
-        Some(key)
-    };
-    match deed {
-        Deed::Upsert { id, number } => (key(id), Some(value('u', Some((id, number, text))))),
-        Deed::Delete { id } => (key(id), Some(value('d', None))),
-        Deed::Tombstone { id } => (key(id), None),
-        Deed::Below(_) => {
-            let key = [&wire::prefix(TRUNCATE_ID)[..], b"\x02s\x02s\x02t"];
-            (Some(key.concat()), Some(value('t', None)))
-        }
-        Deed::Junk => (None, Some(b"junk".to_vec())),
-    }
-}
-
-fn value(op: char, row: Option<(i64, i64, u64)>) -> Vec<u8> {
-    let mut out = wire::prefix(VALUE_ID).to_vec();
-    // No `before`.
-    long(&mut out, 0);
-    match row {
-        None => long(&mut out, 0),
-        Some((id, number, text)) => {
-            long(&mut out, 1);
-            long(&mut out, id);
-            long(&mut out, number);
-            long(&mut out, i64::try_from(text).unwrap());
-            out.resize(out.len() + usize::try_from(text).unwrap(), b'x');
-        }
-    }
-    long(&mut out, 1_700_000_000_000_000);
-    long(&mut out, 1);
-    out.push(u8::try_from(op).unwrap());
-    out
-}
-
-/// Avro's form of a long.
-fn long(out: &mut Vec<u8>, value: i64) {
-    let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
-    while rest >= 0x80 {
-        out.push(u8::try_from(rest & 0x7f).unwrap() | 0x80);
-        rest >>= 7;
-    }
-    out.push(u8::try_from(rest).unwrap());
 }

@@ -7,23 +7,13 @@ use tributary_runtime::Result;
 use crate::flow::fault::RecordFault;
 use crate::flow::plans::Schemas;
 use crate::flow::records::Record;
+use crate::sample::{KEY_ID, KEY_SCHEMA, TRUNCATE_ID, TRUNCATE_SCHEMA, VALUE_ID, VALUE_SCHEMA};
 use crate::topics::TopicPartition;
 use crate::write::dead_letter::{Letters, Put};
 
-use super::log::{KEY_ID, TRUNCATE_ID, VALUE_ID, place};
+use super::log::place;
 use super::scene::{Scene, Server};
 use super::trace::Step;
-
-const KEY_SCHEMA: &str =
-    r#"{"type":"record","name":"test.Key","fields":[{"name":"id","type":"long"}]}"#;
-const TRUNCATE_SCHEMA: &str = r#"{"type":"record","name":"test.TruncateKey","fields":[
-    {"name":"source","type":"string"},{"name":"schema","type":"string"},{"name":"table","type":"string"}]}"#;
-const VALUE_SCHEMA: &str = r#"{"type":"record","name":"test.Envelope","fields":[
-    {"name":"before","type":["null",{"type":"record","name":"test.Value","fields":[
-        {"name":"id","type":"long"},{"name":"number","type":"long"},{"name":"text","type":"string"}]}]},
-    {"name":"after","type":["null","test.Value"]},
-    {"name":"source","type":{"type":"record","name":"test.Source","fields":[{"name":"ts_us","type":"long"}]}},
-    {"name":"op","type":"string"}]}"#;
 
 /// The registry, or the dead-letter topic, as one instance has it.
 #[derive(Debug, Clone)]

@@ -28,25 +28,27 @@ use super::trace::Step;
 
 type SimulatedPoll = Poll<Shelf, SimulatedMember, SimulatedCluster>;
 
-/// Starts an instance. Returns its number.
-pub(super) fn start(scene: &Scene) -> usize {
-    let who = {
-        let mut world = scene.world();
-        let now = Instant::now();
-        world.machines.push(Machine {
-            is_dead: false,
-            has_ended: false,
-            shutdown: CancellationToken::new(),
-            frozen_until: now,
-            held_up_until: now,
-            polled_at: now,
-            unwritten: std::collections::BTreeMap::new(),
-        });
-        let who = world.machines.len() - 1;
-        world.step(Step::Started { who });
-        who
-    };
+/// Starts an instance.
+pub(super) fn start(scene: &Scene) {
+    let who = machine(scene);
     tokio::spawn(live(scene.clone(), who));
+}
+
+/// A machine to run an instance on. Returns its number.
+pub(super) fn machine(scene: &Scene) -> usize {
+    let mut world = scene.world();
+    let now = Instant::now();
+    world.machines.push(Machine {
+        is_dead: false,
+        has_ended: false,
+        shutdown: CancellationToken::new(),
+        frozen_until: now,
+        held_up_until: now,
+        polled_at: now,
+        unwritten: std::collections::BTreeMap::new(),
+    });
+    let who = world.machines.len() - 1;
+    world.step(Step::Started { who });
     who
 }
 

@@ -70,7 +70,7 @@ pub(super) fn run(seed: u64, planted: Option<Planted>) -> Ran {
     }
 }
 
-fn world(dice: &mut Dice, planted: Option<Planted>) -> World {
+pub(super) fn world(dice: &mut Dice, planted: Option<Planted>) -> World {
     let plan = Plan::draw(dice);
     let now = Instant::now();
     let topics = plan.topics.iter().enumerate();

@@ -2,6 +2,7 @@
 //!
 //! Needs `TRIBUTARY_POSTGRES_URL`: a superuser's URL. Every test makes a database of its own and drops it.
 
+mod conforming;
 mod empty;
 mod evolution;
 mod fixture;
