@@ -12,7 +12,7 @@ use crate::topics::TopicPartition;
 use crate::write::hold::Hold;
 use crate::write::instance::Instance;
 
-const INTERVAL: Duration = Duration::from_secs(3);
+const INTERVAL: Duration = Duration::from_secs(5);
 
 /// So many partitions are asked for at a time: librdkafka looks each answer up in a list.
 const AT_ONCE: usize = 200;
