@@ -59,9 +59,6 @@ impl<T: Target, C: Cluster> Opening<T, C> {
             }
         };
         self.hold.stand_on(Arc::clone(ground.generation()));
-        if mark.caught_up_ms.contains_key(&partition.partition) {
-            ground.note_begun(partition.partition);
-        }
         let stand = ground.lane.take(partition.partition).await?;
         let stands_at = match stand {
             Stand::At(offset) => Some(offset),
