@@ -57,6 +57,7 @@ impl<L: Lane> Ground<L> {
             Known::Marked(mark) => {
                 let ours = self.generation.get_or_init(|| mark.generation.clone());
                 if mark.generation == *ours {
+                    self.begun().extend(mark.caught_up_ms.keys());
                     lock(&self.key_schemas).extend(&mark.key_schemas);
                     Ok(mark)
                 } else {
@@ -77,11 +78,6 @@ impl<L: Lane> Ground<L> {
     pub(crate) async fn found(&self, form: &RowForm) -> Result<()> {
         self.lane.found(&self.planned, form).await?;
         self.mark().await.map(drop)
-    }
-
-    /// The target says that this partition was begun.
-    pub(crate) fn note_begun(&self, partition: i32) {
-        self.begun().insert(partition);
     }
 
     /// Whether the target says that this partition was begun, as far as is known.
@@ -278,6 +274,23 @@ mod tests {
         assert!(ground.begin(&[0]).await.unwrap());
         let mark = ground.mark().await.unwrap().unwrap();
         assert!(mark.caught_up_ms.contains_key(&0));
+    }
+
+    /// Its partitions have rows, whoever writes them: no form is asked for.
+    #[tokio::test]
+    async fn what_another_instance_has_begun_is_not_untouched() {
+        let ground = ground();
+        let mut mark = Mark::unknown();
+        *ground.lane.mark.lock().unwrap() = Some(mark.clone());
+        ground.mark().await.unwrap().unwrap();
+        assert!(ground.is_untouched());
+        mark.add(&Note::CaughtUp {
+            partition: 1,
+            at_ms: 1,
+        });
+        *ground.lane.mark.lock().unwrap() = Some(mark);
+        ground.mark().await.unwrap().unwrap();
+        assert!(!ground.is_untouched() && ground.has_begun(1) && !ground.has_begun(0));
     }
 
     #[tokio::test]

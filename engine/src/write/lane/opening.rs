@@ -60,9 +60,6 @@ impl<T: Target, C: Cluster> Opening<T, C> {
             }
         };
         self.hold.stand_on(Arc::clone(ground.generation()));
-        if mark.caught_up_ms.contains_key(&partition.partition) {
-            ground.note_begun(partition.partition);
-        }
         // A member that may have lost its partitions without knowing does not take them from who has them.
         self.instance.lease.held().await;
         let stand = ground.lane.take(partition.partition).await?;
