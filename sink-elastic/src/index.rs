@@ -268,11 +268,15 @@ impl Index {
         let Some(found) = self.read().await? else {
             return Ok(false);
         };
-        if found.generation() != Some(generation) {
+        let Some(mark) = found.mark.as_ref().filter(|of| of.generation == generation) else {
             return Ok(false);
+        };
+        let newer = mark::newer(notes, mark);
+        if newer.is_empty() {
+            return Ok(true);
         }
         let doing = format!("note in '{}' how far it has come", found.write_index);
-        let content = json!({"properties": mark::properties(notes)});
+        let content = json!({"properties": mark::properties(newer)});
         let reply = self.put(&[&found.write_index, "_mapping"], content).await?;
         if reply.status == StatusCode::NOT_FOUND {
             return Ok(false);

@@ -48,6 +48,18 @@ pub(crate) fn properties<'n>(notes: impl IntoIterator<Item = &'n Note>) -> Map<S
     properties
 }
 
+/// Those notes that say more than the mark does: an earlier time would replace a later one.
+pub(crate) fn newer<'n>(notes: &'n [Note], mark: &Mark) -> Vec<&'n Note> {
+    let says_more = |note: &&Note| match note {
+        Note::CaughtUp { partition, at_ms } => {
+            let known = mark.caught_up_ms.get(partition);
+            known.is_none_or(|known| known < at_ms)
+        }
+        Note::VersionsAreOffsets => !mark.versions_are_offsets,
+    };
+    notes.iter().filter(says_more).collect()
+}
+
 /// Whether a field carries notes, and no column.
 pub(crate) fn is_note(field: &str) -> bool {
     let number = [PARTITION_FIELD, KEY_FIELD]

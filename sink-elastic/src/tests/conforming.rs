@@ -16,14 +16,17 @@ impl Subject for Fixture {
     }
 
     async fn rows(&self) -> BTreeMap<i64, i64> {
-        let path = format!("/{}", self.alias());
-        if self.call(Method::GET, &path, None).await.0 == 404 {
-            return BTreeMap::new();
-        }
-        let documents = self.documents().await.into_iter();
-        documents
-            .map(|(_, row)| (row["id"].as_i64().unwrap(), row["number"].as_i64().unwrap()))
-            .collect()
+        let path = format!("/{}/_refresh", self.alias());
+        assert_eq!(self.call(Method::POST, &path, None).await.0, 200);
+        let path = format!("/{}/_search?size=1000", self.alias());
+        let (status, answer) = self.call(Method::GET, &path, None).await;
+        assert_eq!(status, 200, "{answer}");
+        let hits = answer["hits"]["hits"].as_array().unwrap().iter();
+        let rows = hits.map(|hit| {
+            let row = &hit["_source"];
+            (row["id"].as_i64().unwrap(), row["number"].as_i64().unwrap())
+        });
+        rows.collect()
     }
 
     fn refused_text(&self) -> Option<String> {
