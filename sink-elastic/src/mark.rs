@@ -55,6 +55,7 @@ pub(crate) fn newer<'n>(notes: &'n [Note], mark: &Mark) -> Vec<&'n Note> {
             let known = mark.caught_up_ms.get(partition);
             known.is_none_or(|known| known < at_ms)
         }
+        Note::KeySchema(id) => !mark.key_schemas.contains(id),
         Note::VersionsAreOffsets => !mark.versions_are_offsets,
     };
     notes.iter().filter(says_more).collect()

@@ -81,13 +81,13 @@ impl Target for Shelf {
 }
 
 /// While a partition is in it, no other write of the lane may have it.
-struct Writing<'a> {
+struct WriteUnderWay<'a> {
     lane: &'a ShelfLane,
     /// With how often each was taken.
     partitions: Vec<(i32, usize)>,
 }
 
-impl Drop for Writing<'_> {
+impl Drop for WriteUnderWay<'_> {
     fn drop(&mut self) {
         let mut state = self.lane.state();
         for (partition, _) in &self.partitions {
@@ -108,7 +108,7 @@ impl ShelfLane {
     }
 
     /// Checks that the batches may be written now, in this order.
-    fn begin_writing(&self, batches: &[Batch]) -> Writing<'_> {
+    fn begin_writing(&self, batches: &[Batch]) -> WriteUnderWay<'_> {
         let mut world = self.scene.world();
         let mut state = self.state();
         let mut partitions = Vec::new();
@@ -139,7 +139,7 @@ impl ShelfLane {
         }
         drop(state);
         world.check_lease(self.who);
-        Writing {
+        WriteUnderWay {
             lane: self,
             partitions,
         }
@@ -384,7 +384,7 @@ impl Lane for ShelfLane {
 impl ShelfLane {
     async fn write_all(
         &self,
-        writing: &Writing<'_>,
+        writing: &WriteUnderWay<'_>,
         requests: Vec<Request>,
     ) -> Result<Written, WriteError> {
         self.way().await?;
@@ -414,7 +414,7 @@ impl ShelfLane {
     }
 
     /// What was written counts, unless the partition was taken anew meanwhile.
-    fn acknowledge(&self, writing: &Writing<'_>, ends: &[(i32, i64)]) {
+    fn acknowledge(&self, writing: &WriteUnderWay<'_>, ends: &[(i32, i64)]) {
         let mut world = self.scene.world();
         let mut state = self.state();
         for (&(partition, next), (_, takes)) in ends.iter().zip(&writing.partitions) {

@@ -15,7 +15,7 @@ pub struct ValuePlan {
     /// What the field of the same index is for.
     roles: Box<[FieldRole]>,
     /// What each field of `source` tells.
-    times: Box<[Option<Unit>]>,
+    times: Box<[Option<TimeUnit>]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ enum FieldRole {
 
 /// The unit of a commit's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unit {
+enum TimeUnit {
     Millis,
     Micros,
 }
@@ -170,8 +170,8 @@ impl ValuePlan {
             };
             if let Datum::Int(time) = field.slot.read(cursor).map_err(named)? {
                 match unit {
-                    Unit::Millis => millis = Some(time),
-                    Unit::Micros => micros = Some(time),
+                    TimeUnit::Millis => millis = Some(time),
+                    TimeUnit::Micros => micros = Some(time),
                 }
             }
         }
@@ -205,10 +205,10 @@ fn role(field: &FieldPlan) -> FieldRole {
     }
 }
 
-fn time_unit(field: &FieldPlan) -> Option<Unit> {
+fn time_unit(field: &FieldPlan) -> Option<TimeUnit> {
     match (&*field.name, &field.slot.plan) {
-        ("ts_ms", Plan::Long) => Some(Unit::Millis),
-        ("ts_us", Plan::Long) => Some(Unit::Micros),
+        ("ts_ms", Plan::Long) => Some(TimeUnit::Millis),
+        ("ts_us", Plan::Long) => Some(TimeUnit::Micros),
         _ => None,
     }
 }

@@ -72,7 +72,7 @@ pub(super) fn median(values: &[f64]) -> Option<f64> {
 }
 
 /// A sink that is measured.
-struct Peer<'a> {
+struct Sink<'a> {
     kind: Kind,
     build: &'a Build,
     load: Load,
@@ -106,7 +106,7 @@ pub(super) async fn measure(stack: &Stack, builds: &[Build]) -> Result<Vec<Load>
                 (Kind::SinkRedshift, _) => "sink-redshift",
                 _ => "sink-elastic",
             };
-            peers.push(Peer {
+            peers.push(Sink {
                 kind,
                 build,
                 load: Load::new(target, peer),
@@ -259,7 +259,7 @@ async fn documents(index: &str) -> Result<u64> {
 }
 
 /// One run of a sink, with a group and a target of its own.
-async fn run(stack: &Stack, pipeline: &Pipeline, peer: &mut Peer<'_>, round: usize) -> Result<()> {
+async fn run(stack: &Stack, pipeline: &Pipeline, peer: &mut Sink<'_>, round: usize) -> Result<()> {
     let name = format!("{}{round}", peer.build.suffix);
     let group = format!("{}-{name}", pipeline.group(peer.kind));
     let config = match peer.kind {

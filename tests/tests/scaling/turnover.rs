@@ -153,7 +153,26 @@ struct Crew<'p> {
     count: usize,
 }
 
-impl Crew<'_> {
+impl<'p> Crew<'p> {
+    /// With one instance.
+    fn begin(pipeline: &'p Pipeline, kind: Kind, size: usize) -> Self {
+        let group = pipeline.group(kind);
+        let config = match kind {
+            Kind::SinkElastic => pipeline.elastic_config(&group, ""),
+            _ => pipeline.redshift_config(&group, None),
+        };
+        let mut crew = Self {
+            pipeline,
+            kind,
+            config,
+            size,
+            living: Vec::new(),
+            count: 0,
+        };
+        crew.join();
+        crew
+    }
+
     fn join(&mut self) {
         self.count += 1;
         let name = format!("{}-{}", self.kind, self.count);
@@ -185,13 +204,8 @@ impl Crew<'_> {
     }
 }
 
-/// `turns` times one of up to `size` instances joins or leaves.
-#[allow(clippy::print_stdout, reason = "a measurement is for people")]
-async fn turn_over(kind: Kind, size: usize, turns: u32) {
-    let stack = Stack::from_env().unwrap();
-    let name = format!("turnover_{kind}_{size}").replace('-', "_");
-    let mut pipeline = Pipeline::new(&stack, &name).await.unwrap();
-    pipeline.tables = vec!["s.*".to_owned()];
+/// A source whose table is in its topic.
+async fn begin_source(pipeline: &Pipeline) -> Service {
     let client = pipeline.source().await.unwrap();
     let create = format!(
         "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, v bigint NOT NULL);
@@ -200,37 +214,33 @@ async fn turn_over(kind: Kind, size: usize, turns: u32) {
     client.batch_execute(&create).await.unwrap();
     let config = pipeline.source_config();
     let config = config.replace("partitions = 3", &format!("partitions = {PARTITIONS}"));
-    let mut source = start(&pipeline, Kind::Source, "source", &config);
+    let mut source = start(pipeline, Kind::Source, "source", &config);
     source.wait_ready(PATIENCE).unwrap();
     pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
+    source
+}
+
+/// `turns` times one of up to `size` instances joins or leaves.
+#[allow(clippy::print_stdout, reason = "a measurement is for people")]
+async fn turn_over(kind: Kind, size: usize, turns: u32) {
+    let stack = Stack::from_env().unwrap();
+    let name = format!("turnover_{kind}_{size}").replace('-', "_");
+    let mut pipeline = Pipeline::new(&stack, &name).await.unwrap();
+    pipeline.tables = vec!["s.*".to_owned()];
+    let mut source = begin_source(&pipeline).await;
     let group = pipeline.group(kind);
-    let config = match kind {
-        Kind::SinkElastic => pipeline.elastic_config(&group, ""),
-        _ => pipeline.redshift_config(&group, None),
-    };
-    let mut crew = Crew {
-        pipeline: &pipeline,
-        kind,
-        config,
-        size,
-        living: Vec::new(),
-        count: 0,
-    };
-    crew.join();
+    let mut crew = Crew::begin(&pipeline, kind, size);
     let topics = pipeline.read_topics(&[TABLE]).await.unwrap();
     pipeline
         .wait_sink(&mut crew.living[0], &group, &topics, PATIENCE)
         .await
         .unwrap();
 
-    let ways = Arc::new(Mutex::new(Ways::default()));
-    for record in topics.values().flatten() {
-        let key = record.key["id"].parse().unwrap();
-        ways.lock()
-            .unwrap()
-            .partition_of
-            .insert(key, record.partition);
-    }
+    let mut ways = Ways::default();
+    let records = topics.values().flatten();
+    let places = records.map(|record| (record.key["id"].parse().unwrap(), record.partition));
+    ways.partition_of.extend(places);
+    let ways = Arc::new(Mutex::new(ways));
     let stop = Arc::new(AtomicBool::new(false));
     let loading = load(&pipeline, &ways, &stop);
     let mut random = SmallRng::seed_from_u64(SEED);
