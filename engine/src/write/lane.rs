@@ -24,7 +24,7 @@ use tributary_runtime::{Error, Policy, Result};
 use crate::cluster::Cluster;
 use crate::flow::inbox::{Inbox, Taken};
 use crate::flow::plans::Plans;
-use crate::target::{Lane as _, Target, Written};
+use crate::target::{Lane as _, Target};
 use crate::write::account::Account;
 use crate::write::ground::{Ground, is_another};
 use crate::write::hold::Hold;
@@ -338,41 +338,6 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
                 self.inbox.release(ended.work.bytes());
                 self.fail(error);
             }
-        }
-    }
-
-    fn take_over(&mut self, work: Work, written: Written) {
-        let (mut is_foreign, mut records) = (false, 0);
-        let figures = &self.account.figures;
-        for (batch, history) in work.written() {
-            // What was written for an earlier assignment says nothing of this one.
-            let held = self.held.get_mut(&batch.partition().partition);
-            let Some(held) = held.filter(|held| Arc::ptr_eq(&held.hold.source, &batch.source))
-            else {
-                continue;
-            };
-            is_foreign |= history.versions_are_offsets();
-            records += batch.records.len();
-            held.history = history;
-            held.accepted = held.accepted.max(batch.next_offset());
-            held.freshness.accepted(&batch, figures);
-            if written == Written::Durable && held.accepted == batch.next_offset() {
-                held.set_durable(figures);
-                self.instance.changed.note(&held.hold);
-            }
-        }
-        figures.done(records);
-        if let Some(ground) = self.ground.get() {
-            figures.passed_over(ground.lane.passed_over());
-        }
-        if let Some(ground) = self.ground.get().filter(|_| is_foreign) {
-            self.keeping.note_versions_are_offsets(ground);
-        }
-        if self.held.values().all(|held| held.durable == held.accepted) {
-            self.settle_at = None;
-        } else {
-            let due = Instant::now() + self.instance.config.batch.flush_after();
-            self.settle_at.get_or_insert(due);
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a lane's target has accepted is made durable.
+//! What a lane's target has accepted, and how it is made durable.
 
 use std::sync::Arc;
 
@@ -10,9 +10,46 @@ use crate::cluster::Cluster;
 use crate::metrics::RETRIES;
 use crate::outside;
 use crate::status::On;
-use crate::target::{Lane as _, Target};
+use crate::target::{Lane as _, Target, Written};
+use crate::write::job::Work;
 
 impl<T: Target, C: Cluster> LaneTask<T, C> {
+    /// Notes what was written.
+    pub(super) fn take_over(&mut self, work: Work, written: Written) {
+        let (mut is_foreign, mut records) = (false, 0);
+        let figures = &self.account.figures;
+        for (batch, history) in work.written() {
+            // What was written for an earlier assignment says nothing of this one.
+            let held = self.held.get_mut(&batch.partition().partition);
+            let Some(held) = held.filter(|held| Arc::ptr_eq(&held.hold.source, &batch.source))
+            else {
+                continue;
+            };
+            is_foreign |= history.versions_are_offsets();
+            records += batch.records.len();
+            held.history = history;
+            held.accepted = held.accepted.max(batch.next_offset());
+            held.freshness.accepted(&batch, figures);
+            if written == Written::Durable && held.accepted == batch.next_offset() {
+                held.set_durable(figures);
+                self.instance.changed.note(&held.hold);
+            }
+        }
+        figures.done(records);
+        if let Some(ground) = self.ground.get() {
+            figures.passed_over(ground.lane.passed_over());
+        }
+        if let Some(ground) = self.ground.get().filter(|_| is_foreign) {
+            self.keeping.note_versions_are_offsets(ground);
+        }
+        if self.held.values().all(|held| held.durable == held.accepted) {
+            self.settle_at = None;
+        } else {
+            let due = Instant::now() + self.instance.config.batch.flush_after();
+            self.settle_at.get_or_insert(due);
+        }
+    }
+
     /// Makes durable what has waited long enough, or what is to be let go.
     pub(super) async fn settle_if_due(&mut self) {
         let is_due = self.settle_at.is_some_and(|at| at <= Instant::now());
