@@ -2,7 +2,7 @@
 
 use clap::{ArgMatches, Command};
 use serde_json::Value;
-use tributary_runtime::cli::{Context, Service};
+use tributary_runtime::cli::{Answer, Context, Service};
 use tributary_runtime::{Error, Problem, Result, telemetry};
 
 use crate::config::Config;
@@ -27,6 +27,18 @@ impl Service for ElasticSink {
         let mut problems = tributary_engine::check(&config.engine()).await;
         problems.extend(check::engine(&config).await);
         problems
+    }
+
+    fn commands() -> Vec<Command> {
+        tributary_engine::commands()
+    }
+
+    async fn command(
+        config: Config,
+        name: &str,
+        arguments: &ArgMatches,
+    ) -> Result<Answer, Error> {
+        tributary_engine::command(config.engine(), name, arguments).await
     }
 
     fn requests() -> Vec<Command> {

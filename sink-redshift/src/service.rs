@@ -2,7 +2,7 @@
 
 use clap::{ArgMatches, Command};
 use serde_json::Value;
-use tributary_runtime::cli::{Context, Service};
+use tributary_runtime::cli::{Answer, Context, Service};
 use tributary_runtime::{Error, Problem};
 
 use crate::config::Warehouse;
@@ -45,6 +45,18 @@ impl Service for RedshiftSink {
         let (mut problems, warehouse) = tokio::join!(tributary_engine::check(&kafka), warehouse);
         problems.extend(warehouse);
         problems
+    }
+
+    fn commands() -> Vec<Command> {
+        tributary_engine::commands()
+    }
+
+    async fn command(
+        config: Config,
+        name: &str,
+        arguments: &ArgMatches,
+    ) -> Result<Answer, Error> {
+        tributary_engine::command(config.engine(), name, arguments).await
     }
 
     fn requests() -> Vec<Command> {

@@ -1,8 +1,8 @@
 //! Bad records, and targets that fail.
 
 use rdkafka::Message;
-use tributary_engine::OnError;
-use tributary_engine::dead_letter;
+use tributary_engine::{OnError, SinkConfig, dead_letter};
+use tributary_runtime::cli::Answer;
 use tributary_schemas::{header, wire};
 
 use crate::double::Target;
@@ -91,6 +91,7 @@ async fn bad_records_go_to_the_dead_letter_topic_as_received() {
     let name = config.name.clone();
     let letters = config.dead_letter_topic().unwrap();
     assert_eq!(letters, format!("{}.{name}.dead-letter", stage.prefix));
+    let mut named = config.clone();
     let sink = start(config, target.clone());
     stage.until_committed(&topic, 0, 3).await;
     assert_eq!(target.state().offsets(0), [0]);
@@ -120,6 +121,31 @@ async fn bad_records_go_to_the_dead_letter_topic_as_received() {
         Some("the target refuses the record: the row is too wide")
     );
     sink.stop().await;
+
+    let listed = list(&named, &[]).await;
+    let place = |index: usize| {
+        let letter = &listed.json["letters"][index];
+        (letter["topic"].clone(), letter["offset"].clone())
+    };
+    assert_eq!(listed.json["letters"].as_array().unwrap().len(), 2);
+    assert_eq!(place(0), (topic.as_str().into(), 1.into()));
+    assert_eq!(place(1), (topic.as_str().into(), 2.into()));
+    let newest = list(&named, &["--lines", "1"]).await.text;
+    let line =
+        format!("{topic}[0] offset 2: the target refuses the record: the row is too wide\n");
+    assert!(newest.ends_with(&line), "{newest}");
+    assert!(newest.contains("the oldest 1 are left out"), "{newest}");
+    named.dead_letter_topic = Some(format!("{}.nobody.dead-letter", stage.prefix));
+    let none = list(&named, &[]).await.text;
+    assert!(none.starts_with("nothing was put aside on "), "{none}");
+}
+
+async fn list(config: &SinkConfig, arguments: &[&str]) -> Answer {
+    let command = tributary_engine::commands().remove(0);
+    let words = ["dead-letters", "list"].iter().chain(arguments);
+    let matches = command.try_get_matches_from(words).unwrap();
+    let listed = tributary_engine::command(config.clone(), "dead-letters", &matches);
+    listed.await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
