@@ -40,7 +40,9 @@ pub fn commands() -> Vec<Command> {
         .long("lines")
         .value_name("COUNT")
         .value_parser(value_parser!(usize))
-        .help(format!("How many are printed, the newest ({LINES} without it); JSON has all"));
+        .help(format!(
+            "How many are printed, the newest ({LINES} without it); JSON has all"
+        ));
     let list = Command::new("list")
         .about("Says which records were put aside, where they were, and why; changes nothing")
         .arg(lines);
@@ -135,7 +137,10 @@ fn read(config: &SinkConfig, topic: &str) -> Result<Vec<(TopicPartition, i64, Le
 fn ends(client: &BaseConsumer<LogContext>, topic: &str) -> Result<BTreeMap<i32, i64>> {
     let metadata = client.fetch_metadata(Some(topic), SILENCE);
     let metadata = metadata.map_err(|error| kafka::classify(&error))?;
-    let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+    let partitions = metadata
+        .topics()
+        .iter()
+        .flat_map(|topic| topic.partitions());
     let mut ends = BTreeMap::new();
     for partition in partitions {
         let watermarks = client.fetch_watermarks(topic, partition.id(), SILENCE);

@@ -33,11 +33,7 @@ impl Service for ElasticSink {
         tributary_engine::commands()
     }
 
-    async fn command(
-        config: Config,
-        name: &str,
-        arguments: &ArgMatches,
-    ) -> Result<Answer, Error> {
+    async fn command(config: Config, name: &str, arguments: &ArgMatches) -> Result<Answer, Error> {
         tributary_engine::command(config.engine(), name, arguments).await
     }
 

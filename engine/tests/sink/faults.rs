@@ -131,8 +131,7 @@ async fn bad_records_go_to_the_dead_letter_topic_as_received() {
     assert_eq!(place(0), (topic.as_str().into(), 1.into()));
     assert_eq!(place(1), (topic.as_str().into(), 2.into()));
     let newest = list(&named, &["--lines", "1"]).await.text;
-    let line =
-        format!("{topic}[0] offset 2: the target refuses the record: the row is too wide\n");
+    let line = format!("{topic}[0] offset 2: the target refuses the record: the row is too wide\n");
     assert!(newest.ends_with(&line), "{newest}");
     assert!(newest.contains("the oldest 1 are left out"), "{newest}");
     named.dead_letter_topic = Some(format!("{}.nobody.dead-letter", stage.prefix));

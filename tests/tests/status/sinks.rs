@@ -43,7 +43,9 @@ async fn tells(name: &str, kind: Kind) -> Stage {
     let topic = stage.pipeline.topic("s.a");
     assert!(text.contains("0 records behind, 0 waiting"), "{text}");
     assert!(text.lines().any(|line| line.starts_with(&topic)), "{text}");
-    assert_eq!(stage.sink.metric("tributary_sink_lag_offsets"), Some(0.0));
+    // The metrics follow within seconds.
+    let is_shown = |_: &Value| stage.sink.metric("tributary_sink_lag_offsets") == Some(0.0);
+    stage.until("the lag is shown", is_shown).await;
     stage
 }
 
