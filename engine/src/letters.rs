@@ -80,7 +80,7 @@ pub async fn command(config: SinkConfig, name: &str, arguments: &ArgMatches) -> 
 }
 
 /// By where the records were.
-type Found = BTreeMap<(String, i32, i64), Letter>;
+type ByPlace = BTreeMap<(String, i32, i64), Letter>;
 
 /// All letters, the oldest first.
 fn read(config: &SinkConfig, topic: &str) -> Result<Vec<(TopicPartition, i64, Letter)>> {
@@ -96,7 +96,7 @@ fn read(config: &SinkConfig, topic: &str) -> Result<Vec<(TopicPartition, i64, Le
     client
         .assign(&list)
         .map_err(|error| kafka::classify(&error))?;
-    let (mut found, mut left, mut heard) = (Found::new(), ends, Instant::now());
+    let (mut found, mut left, mut heard) = (ByPlace::new(), ends, Instant::now());
     while !left.is_empty() {
         match client.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
