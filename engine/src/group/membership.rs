@@ -24,6 +24,9 @@ pub(crate) type Consuming = BaseConsumer<Notes>;
 /// The member. The group learns at once that it has left when this is dropped.
 pub(crate) struct Membership(Arc<Consuming>);
 
+/// How librdkafka tells that a commit in the background has failed: rdkafka 0.39 sets no callback, and so nobody else is told.
+const COMMIT_FAILED: &str = "COMMITFAIL";
+
 /// What librdkafka's callbacks tell, kept until the poll thread asks. They run in that thread and only take notes, so that a
 /// partition can be drained while the others go on.
 #[derive(Debug, Default)]
@@ -156,6 +159,9 @@ impl Member for Membership {
 
 impl ClientContext for Notes {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == COMMIT_FAILED {
+            self.commit_failed.store(true, Ordering::Release);
+        }
         kafka::log(level, facility, message);
     }
 
@@ -182,13 +188,6 @@ impl ConsumerContext for Notes {
                 lost: client.assignment_lost(),
             }
         });
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        if let Err(error) = result {
-            tracing::info!(%error, "could not commit offsets; commits them again");
-            self.commit_failed.store(true, Ordering::Release);
-        }
     }
 }
 
