@@ -37,14 +37,6 @@ impl Commits {
         self.moved.insert(partition.clone());
     }
 
-    /// What was begun to be committed may not be: it is committed again.
-    pub(crate) fn doubt(&mut self, holdings: &mut Holdings) {
-        for holding in holdings.iter_mut() {
-            holding.committed = None;
-            self.moved.insert(holding.partition().clone());
-        }
-    }
-
     /// Commits in the background what is durable, from time to time; whether it did look.
     pub(crate) fn work(&mut self, member: &impl Member, holdings: &mut Holdings) -> bool {
         if self.committed_at.elapsed() < COMMIT_INTERVAL {
@@ -52,7 +44,10 @@ impl Commits {
         }
         self.committed_at = Instant::now();
         if member.take_commit_failed() {
-            self.doubt(holdings);
+            for holding in holdings.iter_mut() {
+                holding.committed = None;
+                self.moved.insert(holding.partition().clone());
+            }
         }
         if self.surveyed_at.elapsed() >= SURVEY_INTERVAL {
             self.surveyed_at = Instant::now();

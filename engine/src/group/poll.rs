@@ -155,8 +155,6 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
                 });
             }
         }
-        // Commits that were under way are refused, as of an earlier generation of the group.
-        self.commits.doubt(&mut self.holdings);
         Ok(())
     }
 
