@@ -31,7 +31,7 @@ use crate::stack::{Lifetime, Options, Stack};
 use backlog::Backlog;
 use debezium::Debezium;
 use reference::Reference;
-use setting::{PARTS, progress};
+use setting::{parts, progress};
 use tributary::{Build, Source};
 
 /// The memory that a source may take, whatever waits for it.
@@ -44,8 +44,8 @@ const MEMORY_GROWTH: f64 = 1.10;
 /// # Errors
 /// Something does not run, a topic does not hold what was changed, or our memory is not bounded.
 pub async fn run(dir: &Path, result: &Path, plan: Measurements) -> Result<()> {
-    let stack = start(dir, plan.keep)?;
-    let builds = Build::all(plan.before);
+    let stack = start(dir, &plan)?;
+    let builds = Build::all(plan.before.clone());
     let drained = if plan.scenarios.contains(&Scenario::Drain) {
         Some(drain(&stack, plan.size, &builds).await?)
     } else {
@@ -57,7 +57,7 @@ pub async fn run(dir: &Path, result: &Path, plan: Measurements) -> Result<()> {
     } else {
         Vec::new()
     };
-    let report = Report::new(&stack, plan.size, drained, starts, loads).await?;
+    let report = Report::new(&stack, &plan, drained, starts, loads).await?;
     print(&report.table());
     report.write(result)?;
     progress(&format!("result in {}", result.display()));
@@ -122,7 +122,7 @@ async fn drain(stack: &Stack, size: Size, builds: &[Build]) -> Result<Drained> {
 }
 
 /// A stack without what an earlier run left in it.
-fn start(dir: &Path, keep: bool) -> Result<Stack> {
+fn start(dir: &Path, plan: &Measurements) -> Result<Stack> {
     if dir.exists() {
         Stack::attach(dir)?.down()?;
         fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
@@ -136,11 +136,11 @@ fn start(dir: &Path, keep: bool) -> Result<Stack> {
     Stack::up(
         dir,
         &Options {
-            parts: PARTS.to_vec(),
+            parts: parts(&plan.scenarios),
             postgres_settings: settings
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
-            lifetime: if keep {
+            lifetime: if plan.keep {
                 Lifetime::Detached
             } else {
                 Lifetime::Owned

@@ -68,3 +68,10 @@ impl Drain {
 pub(super) fn count(events: u64) -> f64 {
     events as f64
 }
+
+/// The middle one; of two the higher. NaN of none.
+pub(super) fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -9,9 +9,9 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::drain::{Drain, count};
-use super::setting::{PARTS, Size};
-use super::sinks::{Load, median};
+use super::drain::{Drain, count, median};
+use super::setting::{Measurements, parts};
+use super::sinks::Load;
 use super::start::Starts;
 use crate::stack::Stack;
 
@@ -87,7 +87,7 @@ pub struct Report {
 impl Report {
     pub(super) async fn new(
         stack: &Stack,
-        size: Size,
+        plan: &Measurements,
         drained: Option<Drained>,
         starts: Vec<Starts>,
         loads: Vec<Load>,
@@ -106,10 +106,10 @@ impl Report {
                 .to_owned(),
             servers: servers
                 .into_iter()
-                .filter(|(part, _)| PARTS.contains(part))
+                .filter(|(part, _)| parts(&plan.scenarios).contains(part))
                 .map(|(part, version)| (part.name(), version))
                 .collect(),
-            scale: size.scale,
+            scale: plan.size.scale,
             drained,
             starts,
             loads,
@@ -160,7 +160,7 @@ impl Report {
                 table,
                 "{what:>15} {:<17} {:>8.2} from exec to the slot ({:.2?})",
                 starts.build,
-                starts.median(),
+                median(&starts.seconds),
                 starts.seconds
             );
         }
@@ -195,10 +195,13 @@ impl Report {
                 "{:>15} {:<17} {:>8.2} {:>9.0} {:>9} {:>9} {:>9}  ({:.2?})",
                 format!("to {}", load.target),
                 load.peer,
-                median(&load.seconds).unwrap_or(f64::NAN),
+                median(&load.seconds),
                 load.rate(),
                 figure(raw.map(|raw| load.rate() / raw.rate()), 2),
-                figure(median(&load.cpu_seconds_per_million), 2),
+                figure(
+                    Some(median(&load.cpu_seconds_per_million)).filter(|cpu| !cpu.is_nan()),
+                    2
+                ),
                 figure(peak, 1),
                 load.seconds,
             );

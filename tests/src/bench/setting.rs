@@ -7,8 +7,14 @@ use tokio_postgres::Client;
 use crate::pipeline::Pipeline;
 use crate::stack::{Part, Stack};
 
-/// The servers.
-pub(super) const PARTS: [Part; 4] = [Part::Postgres, Part::Kafka, Part::Registry, Part::Search];
+/// The servers that these need: the engine of search is no part of what a source is measured on.
+pub(super) fn parts(scenarios: &[Scenario]) -> Vec<Part> {
+    let mut parts = vec![Part::Postgres, Part::Kafka, Part::Registry];
+    if scenarios.contains(&Scenario::Sinks) {
+        parts.push(Part::Search);
+    }
+    parts
+}
 
 /// Where it all happens.
 #[derive(Debug)]

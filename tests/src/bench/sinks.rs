@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
-use super::drain::count;
+use super::drain::{count, median};
 use super::setting::progress;
 use super::tributary::{BEFORE, Build};
 use crate::http;
@@ -60,15 +60,8 @@ impl Load {
 
     /// Rows a second, of the median time.
     pub(super) fn rate(&self) -> f64 {
-        count(ROWS) / median(&self.seconds).unwrap_or(f64::NAN)
+        count(ROWS) / median(&self.seconds)
     }
-}
-
-/// The middle one.
-pub(super) fn median(values: &[f64]) -> Option<f64> {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
 }
 
 /// A sink that is measured.

@@ -30,15 +30,6 @@ pub struct Starts {
     pub seconds: Vec<f64>,
 }
 
-impl Starts {
-    /// The middle one; of two the slower.
-    pub(super) fn median(&self) -> f64 {
-        let mut seconds = self.seconds.clone();
-        seconds.sort_by(f64::total_cmp);
-        seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN)
-    }
-}
-
 /// First starts of each build, in turn, with few tables and with many.
 ///
 /// # Errors
