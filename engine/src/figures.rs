@@ -2,12 +2,13 @@
 
 mod recent;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::lock::lock;
 use crate::metrics::{
     CHANGES, COALESCED, COMMIT_TO_LOG, DEAD_LETTERS, FRESHNESS, LOG_TO_ACCEPTED, LOG_TO_DURABLE,
     WRITE_SECONDS,
@@ -136,7 +137,7 @@ impl Figures {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -101,9 +101,13 @@ fn read(config: &SinkConfig, topic: &str) -> Result<Vec<(TopicPartition, i64, Le
         match client.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
                 heard = Instant::now();
+                left.retain(|&partition, &mut end| {
+                    partition != message.partition() || message.offset() + 1 < end
+                });
                 if let Some((place, letter)) = letter(&message) {
                     found.insert(place, letter);
                 }
+                continue;
             }
             Some(Err(error)) => {
                 let error = kafka::classify(&error);

@@ -14,6 +14,7 @@ mod figures;
 mod flow;
 mod group;
 mod letters;
+mod lock;
 mod mark;
 mod metrics;
 mod outside;

@@ -4,14 +4,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tributary_runtime::retry::Backoff;
 
-/// Now, in milliseconds since 1970.
-pub(crate) fn now_ms() -> i64 {
+/// Now, in microseconds since 1970.
+pub(crate) fn now_us() -> i64 {
     #[cfg(test)]
-    if let Some(now_ms) = given::now_ms() {
-        return now_ms;
+    if let Some(now_us) = given::now_us() {
+        return now_us;
     }
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
+    i64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Now, in milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    now_us() / 1_000
 }
 
 /// A number that nobody has had before.
@@ -70,10 +75,10 @@ pub(crate) mod given {
         FLAW.get() == Some(flaw)
     }
 
-    pub(super) fn now_ms() -> Option<i64> {
+    pub(super) fn now_us() -> Option<i64> {
         GIVEN.with_borrow(|given| {
             let (begin_ms, begin, _) = given.as_ref()?;
-            Some(begin_ms + i64::try_from(begin.elapsed().as_millis()).ok()?)
+            Some(begin_ms * 1_000 + i64::try_from(begin.elapsed().as_micros()).ok()?)
         })
     }
 

@@ -1,11 +1,13 @@
 //! What keeps the sink from its work, for `/ready` and `status`.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tributary_runtime::health::Health;
+
+use crate::lock::lock;
 
 /// Kafka reports the same error for so long: it is in the way, whatever it was said to be.
 const LASTING: Duration = Duration::from_secs(3);
@@ -171,10 +173,6 @@ impl On {
             Self::DeadLetters => "dead-letters",
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! How long changes take on their way, from the source's commit until they are durable.
 
 use std::collections::VecDeque;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::figures::{Figures, Stretch};
 use crate::flow::batch::Batch;
+use crate::outside::now_us;
 
 /// Changes per batch whose commit is measured, spread evenly over it.
 const SAMPLES: usize = 64;
@@ -78,11 +78,6 @@ impl Freshness {
         }
         newest_ms
     }
-}
-
-fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    i64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(i64::MAX)
 }
 
 #[expect(

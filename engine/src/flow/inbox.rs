@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rdkafka::message::Message;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::config::BatchConfig;
 use crate::flow::budget::Budget;
 use crate::flow::records::Records;
+use crate::lock::lock;
 
 /// How long a record waits at most for those that would fill its batch, while another write is under way.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -169,7 +170,7 @@ impl Inbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queues)
     }
 }
 

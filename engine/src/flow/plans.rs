@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ahash::AHashMap;
@@ -12,6 +12,7 @@ use tributary_schemas::decode::{KeyPlan, SchemaError, ValuePlan};
 use tributary_schemas::wire;
 
 use crate::flow::records::Records;
+use crate::lock::lock;
 use tributary_runtime::registry::Registry;
 use tributary_runtime::{Error, Result};
 
@@ -120,7 +121,7 @@ impl SchemaCache {
 
     /// All ids of the batch wait at the same time.
     fn await_unknown(&self, plans: &Plans, now: Instant) -> Result<()> {
-        let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unknown = lock(&self.unknown);
         let mut fresh = None;
         for id in plans.unknown() {
             let since = *unknown.entry(id).or_insert(now);
@@ -186,7 +187,7 @@ impl<P> Cells<P> {
         compile: fn(&str) -> std::result::Result<P, SchemaError>,
     ) -> Result<Option<Compiled<P>>> {
         let cell = {
-            let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut cells = lock(&self.0);
             Arc::clone(cells.entry(id).or_default())
         };
         let plan = cell
@@ -202,7 +203,7 @@ impl<P> Cells<P> {
             Ok(plan) => Ok(Some(plan.clone())),
             Err(None) => {
                 // Whoever asks again makes another one: what is never known is not kept.
-                let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut cells = lock(&self.0);
                 cells.remove(&id);
                 Ok(None)
             }

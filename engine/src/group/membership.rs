@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
@@ -15,6 +15,7 @@ use tributary_runtime::{Result, ResultExt, kafka};
 
 use crate::config::SinkConfig;
 use crate::group::member::{Member, PartitionOffset, Reached, Rebalance};
+use crate::lock::lock;
 use crate::topics::{BLACKLIST, Subscription, TopicPartition};
 
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -230,8 +231,4 @@ pub(crate) fn commits(places: &[Reached<'_>]) -> KafkaResult<TopicPartitionList>
         }
     }
     Ok(list)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

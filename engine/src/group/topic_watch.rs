@@ -1,10 +1,11 @@
 //! Topics that are deleted and made again under the members of the group: Kafka's clients go on at the old offset of the new topic, and
 //! say nothing.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::Cluster;
+use crate::lock::lock;
 use crate::write::instance::Instance;
 
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -13,11 +14,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) async fn watch<T>(instance: Arc<Instance<T>>, cluster: impl Cluster) {
     loop {
         tokio::time::sleep(INTERVAL).await;
-        let begun = instance
-            .topics
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let begun = lock(&instance.topics).clone();
         let names: Vec<_> = begun.keys().cloned().collect();
         let ids = match cluster.ids(&names).await {
             Ok(ids) => ids,

@@ -1,12 +1,13 @@
 //! What each topic does, for `status`.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::figures::Figures;
+use crate::lock::lock;
 use crate::outside::now_ms;
 use crate::status::{On, Status};
 use crate::write::hold::Hold;
@@ -140,8 +141,4 @@ impl Account {
     fn holds(&self) -> MutexGuard<'_, BTreeMap<i32, Arc<Hold>>> {
         lock(&self.holds)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,13 +1,14 @@
 //! What all partitions of a lane stand on: the target, and which generation of it.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use tributary_runtime::{Error, Result};
 
 use crate::cluster::TopicFacts;
 use crate::flow::form::RowForm;
+use crate::lock::lock;
 use crate::mark::{Known, Mark, Note};
 use crate::outside::now_ms;
 use crate::target::Lane;
@@ -169,10 +170,6 @@ impl<L: Lane> Ground<L> {
     fn begun(&self) -> MutexGuard<'_, BTreeSet<i32>> {
         lock(&self.begun)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why a target cannot be gone on with.

@@ -1,11 +1,12 @@
 //! A partition that this instance holds: what the poll thread and the partition's lane know of it together.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::flow::batch::Source;
+use crate::lock::lock;
 use crate::topics::{TopicPartition, table_of};
 
 const UNKNOWN: i64 = -1;
@@ -162,14 +163,14 @@ impl Changed {
     /// Something about `hold` has changed.
     pub(crate) fn note(&self, hold: &Arc<Hold>) {
         if !hold.is_noted.swap(true, Ordering::AcqRel) {
-            let mut holds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut holds = lock(&self.0);
             holds.push(Arc::clone(hold));
         }
     }
 
     /// Those that have changed since the last call.
     pub(crate) fn take(&self) -> Vec<Arc<Hold>> {
-        let mut holds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut holds = lock(&self.0);
         for hold in &*holds {
             hold.is_noted.store(false, Ordering::Release);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{OnError, OnUnfitTarget, SinkConfig};
 use crate::flow::budget::Budget;
 use crate::flow::plans::{SchemaCache, Schemas};
+use crate::lock::lock;
 use crate::status::Status;
 use crate::write::account::Accounts;
 use crate::write::dead_letter::{DeadLetters, Letters};
@@ -145,7 +146,7 @@ impl<T> Instance<T> {
 
     /// The topic is written, or not any more.
     pub(crate) fn note_topic(&self, topic: &str, id: Option<Option<String>>) {
-        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut topics = lock(&self.topics);
         match id {
             Some(id) => topics.insert(topic.to_owned(), id),
             None => topics.remove(topic),
@@ -159,7 +160,7 @@ impl Failure {
         if error.is_interrupted() {
             return;
         }
-        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = lock(&self.first);
         if first.is_none() {
             *first = Some(error);
         } else {
@@ -181,9 +182,6 @@ impl Failure {
     }
 
     pub(crate) fn take(&self) -> Option<Error> {
-        self.first
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        lock(&self.first).take()
     }
 }

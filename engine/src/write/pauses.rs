@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use serde_json::{Value, json};
 use tributary_runtime::{Error, Result};
+
+use crate::lock::lock;
 
 /// The topics that are paused in this process: over rebalances, until they are resumed or the process ends.
 #[derive(Debug, Default)]
@@ -87,7 +89,7 @@ impl Pauses {
     }
 
     fn state(&self) -> MutexGuard<'_, Paused> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
