@@ -110,9 +110,11 @@ impl Store {
         Ok(())
     }
 
-    /// All that it holds is gone. Who had a partition is fenced off.
+    /// All that it holds is gone, if it is there: what was put aside before it began is kept elsewhere. Who had a partition is fenced off.
     pub(super) fn vanish(&mut self) {
-        self.mark = None;
+        if self.mark.take().is_none() {
+            return;
+        }
         self.rows.clear();
         for share in self.shares.values_mut() {
             *share = PartitionShare {
