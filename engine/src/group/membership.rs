@@ -25,7 +25,8 @@ pub(crate) type Consuming = BaseConsumer<Notes>;
 /// The member. The group learns at once that it has left when this is dropped.
 pub(crate) struct Membership(Arc<Consuming>);
 
-/// How librdkafka tells that a commit in the background has failed: rdkafka 0.39 sets no callback, and so nobody else is told.
+/// How librdkafka tells that a commit in the background has failed: rdkafka 0.39 sets no callback, and so nobody else is told. It is a
+/// warning, which our clients' log level lets through, whatever the service logs.
 const COMMIT_FAILED: &str = "COMMITFAIL";
 
 /// What librdkafka's callbacks tell, kept until the poll thread asks. They run in that thread and only take notes, so that a
