@@ -39,6 +39,8 @@ pub(crate) struct Entry {
     pub(crate) key: Option<Arc<KeyPlan>>,
     /// `None` for a delete.
     pub(crate) value: Option<Arc<ValuePlan>>,
+    /// The row was read or inserted, not changed.
+    pub(crate) inserts: bool,
     /// Microseconds since 1970 of a streamed change's commit.
     pub(crate) commit_time_us: Option<i64>,
 }
@@ -73,6 +75,11 @@ impl Batch {
     /// Whether there are no changes ([`Batch::below`] may be set all the same).
     pub const fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Whether its rows were all read or inserted at the source: most likely, the target has none of them yet.
+    pub fn inserts_only(&self) -> bool {
+        self.entries.iter().all(|entry| entry.inserts)
     }
 
     /// Bytes of the records that the batch holds, those that coalescing left out included.

@@ -57,6 +57,7 @@ struct Decoded {
     key: Option<Arc<KeyPlan>>,
     /// `None` for a delete.
     value: Option<Arc<ValuePlan>>,
+    inserts: bool,
     commit_time_us: Option<i64>,
 }
 
@@ -67,6 +68,7 @@ impl Decoded {
             seq,
             key: self.key,
             value: self.value,
+            inserts: self.inserts,
             commit_time_us: self.commit_time_us,
         }
     }
@@ -314,6 +316,7 @@ fn read(record: Record<'_>, plans: &Plans) -> Result<(Content, Option<u64>), Rec
         Op::Delete | Op::Read | Op::Create | Op::Update => Content::Change(Decoded {
             key,
             value: (op != Op::Delete).then_some(plan),
+            inserts: matches!(op, Op::Read | Op::Create),
             commit_time_us,
         }),
     };
@@ -330,6 +333,7 @@ fn tombstone(offset: i64, key: Option<Arc<KeyPlan>>) -> Result<Content, RecordFa
         Some(key) => Ok(Content::Change(Decoded {
             key: Some(key),
             value: None,
+            inserts: false,
             commit_time_us: None,
         })),
     }

@@ -33,8 +33,8 @@ enum Source<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Which column takes which field.
-    pub(crate) fn new(target: &Target, change: &Change<'a>) -> Self {
+    /// Which column takes which field; `staged` rows say whether they are deleted.
+    pub(crate) fn new(target: &Target, change: &Change<'a>, staged: bool) -> Self {
         let (key_type, row_type) = record_types(change);
         let place = |record: Option<&'a RecordType>, name: &str| {
             let fields = &record?.fields;
@@ -43,7 +43,7 @@ impl<'a> Plan<'a> {
         };
         let names = target.columns.iter().map(|column| column.name.as_str());
         let columns = names
-            .chain([DELETED])
+            .chain(staged.then_some(DELETED))
             .map(|name| match name {
                 SEQ => Source::Seq,
                 PARTITION => Source::Partition,

@@ -13,6 +13,7 @@ mod refusal;
 mod rewriting;
 mod speed;
 mod staging;
+mod straight;
 mod takeover;
 mod two_keys;
 mod values;

@@ -261,6 +261,7 @@ pub(super) fn field(name: &str, field_type: FieldType) -> Field {
 pub(super) struct TestBatch {
     pub(super) below: Option<u64>,
     pub(super) next_offset: i64,
+    pub(super) inserts_only: bool,
     pub(super) rows: Vec<TestRow>,
 }
 
@@ -347,6 +348,10 @@ impl Changes for Placed<'_> {
 
     fn below(&self) -> Option<u64> {
         self.batch.below
+    }
+
+    fn inserts_only(&self) -> bool {
+        self.batch.inserts_only
     }
 
     fn changes(&self) -> impl Iterator<Item = Change<'_>> + Send {
