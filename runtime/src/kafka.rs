@@ -58,10 +58,6 @@ pub fn consumer_config(kafka: &KafkaConfig, group: &str) -> ClientConfig {
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("session.timeout.ms", SESSION_TIMEOUT_MS.to_string())
         .set("heartbeat.interval.ms", HEARTBEAT_INTERVAL_MS.to_string())
-        .set(
-            "heartbeat.interval.ms",
-            (SESSION_TIMEOUT_MS / 4).to_string(),
-        )
         .set("max.poll.interval.ms", MAX_POLL_INTERVAL_MS.to_string())
         .set("isolation.level", "read_committed")
         .set("auto.offset.reset", "error")
@@ -69,7 +65,7 @@ pub fn consumer_config(kafka: &KafkaConfig, group: &str) -> ClientConfig {
         .set("enable.auto.offset.store", "false")
         // The default of a second stalls the consumer whenever its queue was full (measured).
         .set("fetch.queue.backoff.ms", "5")
-        .set("fetch.wait.max.ms", "100")
+        .set("fetch.wait.max.ms", "500")
         .set("queued.max.messages.kbytes", FETCH_AHEAD_KIB.to_string())
         .set("fetch.max.bytes", FETCH_BYTES.to_string())
         .set(

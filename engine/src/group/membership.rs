@@ -163,6 +163,8 @@ impl ClientContext for Notes {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         if facility == COMMIT_FAILED {
             self.commit_failed.store(true, Ordering::Release);
+            // Rebalances bring many, and each is committed again.
+            return tracing::debug!(target: "librdkafka", facility, "{message}");
         }
         kafka::log(level, facility, message);
     }

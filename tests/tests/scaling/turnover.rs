@@ -32,18 +32,22 @@ const TURNS: u32 = 14;
 #[derive(Default)]
 struct Ways {
     pending: BTreeMap<i32, VecDeque<(i64, Instant)>>,
-    /// When a partition's holder was killed.
-    killed: BTreeMap<i32, Vec<Instant>>,
+    /// When holders were killed.
+    killed: Vec<Instant>,
+    /// When a partition was last seen without a living holder.
+    orphaned: BTreeMap<i32, Instant>,
     partition_of: BTreeMap<i32, i32>,
     worst: Duration,
     late: BTreeMap<(i32, i64), String>,
 }
 
 impl Ways {
-    /// By when a change is in the target.
+    /// By when a change is in the target. Who holds its partition goes on whatever happens; what nobody holds, the group gives to
+    /// nobody while it waits for a member that was killed.
     fn due(&self, key: i32, committed: Instant) -> Instant {
-        let kills = self.killed.get(&self.partition_of[&key]);
-        let kills = kills.into_iter().flatten();
+        let orphaned = self.orphaned.get(&self.partition_of[&key]);
+        let is_orphan = orphaned.is_some_and(|&seen| seen >= committed);
+        let kills = self.killed.iter().filter(|_| is_orphan);
         kills.fold(committed + LIMIT, |due, &killed| {
             if killed <= due && killed + SESSION > committed {
                 due.max(killed + SESSION + LIMIT)
@@ -192,15 +196,14 @@ impl<'p> Crew<'p> {
             assert!(leaving.stop(PATIENCE).unwrap().success());
             return;
         }
-        let partitions = held(&leaving);
         leaving.kill().unwrap();
-        let mut ways = ways.lock().unwrap();
-        for partition in partitions {
-            ways.killed
-                .entry(partition)
-                .or_default()
-                .push(Instant::now());
-        }
+        ways.lock().unwrap().killed.push(Instant::now());
+    }
+
+    /// The partitions that none of the living holds.
+    fn orphans(&self) -> impl Iterator<Item = i32> {
+        let held: BTreeSet<i32> = self.living.iter().flat_map(held).collect();
+        (0..PARTITIONS).filter(move |partition| !held.contains(partition))
     }
 }
 
@@ -249,6 +252,8 @@ async fn turn_over(kind: Kind, size: usize, turns: u32) {
     while left > 0 {
         let versions = versions(&pipeline, kind, stack.search_url()).await;
         let now = Instant::now();
+        let orphans = crew.orphans().map(|partition| (partition, now));
+        ways.lock().unwrap().orphaned.extend(orphans);
         for (key, version) in versions {
             ways.lock().unwrap().arrived(key, version, now);
         }
