@@ -45,7 +45,7 @@ pub enum Dialect {
 }
 
 const fn default_max_connections() -> usize {
-    4
+    8
 }
 
 const fn default_statement_timeout_ms() -> u64 {
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(warehouse.dialect, Dialect::Postgres);
         assert_eq!(
             (warehouse.max_connections, warehouse.statement_timeout_ms),
-            (4, 300_000)
+            (8, 300_000)
         );
         assert_eq!(warehouse.rewrite_timeout_ms, 86_400_000);
         let connection = warehouse.connection().unwrap();

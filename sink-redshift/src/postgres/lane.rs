@@ -19,8 +19,7 @@ use crate::postgres::failure::Failure;
 use crate::postgres::session::Session;
 use straight::Straight;
 
-/// Writes of one table that are under way together: while the server works on one, the next one is sent. More take
-/// connections from other tables.
+/// Writes of one table that are under way together: while the server works on one, the next one is sent.
 const WIDTH: usize = 2;
 
 /// What a transaction needs of a batch; the tests bring their own.
@@ -126,8 +125,13 @@ impl PostgresLane {
 }
 
 impl Lane for PostgresLane {
+    /// Only one where connections are few: a table that somebody has locked leaves the others theirs.
     fn width(&self) -> usize {
-        WIDTH
+        if self.shared.pool.has_plenty() {
+            WIDTH
+        } else {
+            1
+        }
     }
 
     fn passed_over(&self) -> u64 {

@@ -25,6 +25,7 @@ const MAX_AGE: Duration = Duration::from_secs(3600);
 pub(crate) struct Pool {
     config: Config,
     limits: Limits,
+    connections: usize,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Idle>>,
 }
@@ -47,9 +48,15 @@ impl Pool {
         Self {
             config,
             limits,
+            connections,
             permits: Arc::new(Semaphore::new(connections)),
             idle: Mutex::new(Vec::new()),
         }
+    }
+
+    /// Whether more than half of the connections are free.
+    pub(crate) fn has_plenty(&self) -> bool {
+        self.permits.available_permits() * 2 > self.connections
     }
 
     /// A connection beyond those of the pool, for a moment.
