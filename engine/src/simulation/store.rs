@@ -55,6 +55,8 @@ struct PartitionShare {
     durable: i64,
     /// Those above that are, too.
     beyond: BTreeSet<i64>,
+    /// Records that are kept elsewhere.
+    aside: BTreeSet<i64>,
 }
 
 impl Store {
@@ -110,7 +112,7 @@ impl Store {
         Ok(())
     }
 
-    /// All that it holds is gone, if it is there: what was put aside before it began is kept elsewhere. Who had a partition is fenced off.
+    /// All that it holds is gone, if it is there; what was put aside is kept elsewhere. Who had a partition is fenced off.
     pub(super) fn vanish(&mut self) {
         if self.mark.take().is_none() {
             return;
@@ -119,6 +121,7 @@ impl Store {
         for share in self.shares.values_mut() {
             *share = PartitionShare {
                 epoch: share.epoch + 1,
+                aside: std::mem::take(&mut share.aside),
                 ..PartitionShare::default()
             };
         }
@@ -132,7 +135,7 @@ impl Store {
     /// A record is kept for good elsewhere.
     pub(super) fn do_without(&mut self, partition: i32, offset: i64) {
         let share = self.shares.entry(partition).or_default();
-        share.beyond.insert(offset);
+        share.aside.insert(offset);
     }
 
     /// All records of the partition below this offset are in it for good.
@@ -140,7 +143,10 @@ impl Store {
         let share = self.shares.entry(partition).or_default();
         loop {
             share.durable = log.next_record(share.durable.max(log.low()));
-            if share.durable == log.end() || !share.beyond.remove(&share.durable) {
+            let is_in = |share: &mut PartitionShare| {
+                share.beyond.remove(&share.durable) | share.aside.contains(&share.durable)
+            };
+            if share.durable == log.end() || !is_in(share) {
                 return share.durable;
             }
             share.durable += 1;
