@@ -26,8 +26,8 @@ async fn a_sink_of_one_topic_stays_small() {
     pipeline.tables = vec!["s.*".to_owned()];
     let client = pipeline.source().await.unwrap();
     let create = format!(
-        "CREATE SCHEMA s; CREATE TABLE {TABLE} (id int PRIMARY KEY, n bigint NOT NULL, filler char(84) NOT NULL);
-         INSERT INTO {TABLE} SELECT g, 0, '' FROM generate_series(0, {ROWS} - 1) g"
+        "CREATE SCHEMA s; CREATE TABLE {TABLE} (id int PRIMARY KEY, n bigint NOT NULL, filler text NOT NULL);
+         INSERT INTO {TABLE} SELECT g, 0, repeat('x', 84) FROM generate_series(0, {ROWS} - 1) g"
     );
     client.batch_execute(&create).await.unwrap();
     let mut source = start(&pipeline, Kind::Source, "source", &pipeline.source_config());
