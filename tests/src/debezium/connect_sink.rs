@@ -1,26 +1,35 @@
-//! A consumer of our topics that nobody here wrote: Debezium's JDBC sink, into a Postgres database.
+//! Consumers of our topics that nobody here wrote, on Kafka Connect: Debezium's JDBC sink, into a Postgres database, and
+//! Aiven's sink, into OpenSearch.
 
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use super::java::plugins;
+use super::java::{Jvm, plugins};
 use super::worker::{Database, Worker};
 use crate::stack::{Stack, debezium_jdbc};
 
-/// The sink. Dropping it kills the process.
+/// A sink. Dropping it kills the process.
 #[derive(Debug)]
-pub struct JdbcSink {
+pub struct ConnectSink {
     worker: Worker,
 }
 
-impl JdbcSink {
-    /// Starts it: it reads `topics` from their beginnings, and makes the tables, upserts rows by the records' keys and
-    /// deletes them in the database. Configuration and log go into `dir`, whose name is the connector's.
+impl ConnectSink {
+    /// Starts Debezium's: it reads `topics` from their beginnings, and makes the tables, upserts rows by the records' keys and
+    /// deletes them in the database. Configuration and log go into `dir`, whose name is the connector's. `settings` are
+    /// beside these, or in their place.
     ///
     /// # Errors
     /// It is not installed, or a file cannot be written.
-    pub fn start(stack: &Stack, dir: &Path, topics: &[String], database: &str) -> Result<Self> {
+    pub fn jdbc(
+        stack: &Stack,
+        dir: &Path,
+        jvm: Jvm,
+        topics: &[String],
+        database: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         let database = Database::parse(database)?;
         let url = format!(
             "jdbc:postgresql://{}:{}/{}",
@@ -29,13 +38,14 @@ impl JdbcSink {
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
         // The converter is with the other connector.
         let plugins = [plugins()?, debezium_jdbc()?.join("plugins")];
-        let settings = [
+        let topics = topics.join(",");
+        let mut all = vec![
             ("name", &*name),
             (
                 "connector.class",
                 "io.debezium.connector.jdbc.JdbcSinkConnector",
             ),
-            ("topics", &topics.join(",")),
+            ("topics", &topics),
             ("connection.url", &url),
             ("connection.username", &database.user),
             ("connection.password", &database.password),
@@ -44,13 +54,20 @@ impl JdbcSink {
             ("delete.enabled", "true"),
             ("schema.evolution", "basic"),
         ];
-        let worker = Worker::start(stack, dir, &plugins, &settings)?;
+        // The last one of a name counts.
+        all.extend(settings);
+        let worker = Worker::start(stack, dir, jvm, &plugins, &all)?;
         Ok(Self { worker })
     }
 
-    /// The quoted name of the table that it makes for a topic.
+    /// The quoted name of the table that Debezium's makes for a topic.
     pub fn table(topic: &str) -> String {
         format!("\"{}\"", topic.replace('.', "_"))
+    }
+
+    /// The process' id.
+    pub fn pid(&self) -> u32 {
+        self.worker.child.id()
     }
 
     /// Whether it works.
@@ -60,7 +77,7 @@ impl JdbcSink {
     pub fn alive(&mut self) -> Result<()> {
         let has_failed = self.worker.log().contains("Task threw an uncaught");
         if has_failed || self.worker.child.try_wait()?.is_some() {
-            bail!("the JDBC sink has failed:\n{}", self.worker.log());
+            bail!("the sink has failed:\n{}", self.worker.log());
         }
         Ok(())
     }
