@@ -37,18 +37,18 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// A sink that is measured beside ours.
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(super) struct Rival {
     pub(super) load: Load,
 }
 
 /// All that can be had.
-pub(super) fn peers(rows: u64) -> Vec<Peer> {
-    vec![Peer {
+pub(super) fn rivals(rows: u64) -> Vec<Rival> {
+    vec![Rival {
         load: Load::new(WAREHOUSE, "debezium jdbc", rows),
     }]
 }
 
-impl Peer {
+impl Rival {
     /// One run, with a group and a target of its own.
     ///
     /// # Errors
