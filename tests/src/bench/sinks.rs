@@ -65,7 +65,7 @@ pub(super) async fn measure(stack: &Stack, builds: &[Build], size: Size) -> Resu
         Load::new(SEARCH, "raw _bulk", size.rows),
     ];
     let mut sinks = Sink::all(builds, size.rows);
-    let mut peers = connect::rivals(size.rows);
+    let mut peers = connect::rivals(stack, size.rows)?;
     for round in 0..ROUNDS {
         let say = |peer: &str, target: &str| {
             progress(&format!(

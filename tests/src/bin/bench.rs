@@ -1,6 +1,7 @@
 //! `make bench`: drains backlogs, starts with few tables and with many, loads targets, and measures. `SCENARIO` names what alone is
 //! measured, `KEEP=1` leaves the stack running, `TRIBUTARY_BENCH_TRANSACTIONS` makes the backlog another size,
-//! `TRIBUTARY_BENCH_ROWS` the topic that is loaded into targets; the sinks of Kafka Connect load it `TRIBUTARY_BENCH_PEER_ROUNDS` times.
+//! `TRIBUTARY_BENCH_ROWS` the topic that is loaded into targets; the sinks of Kafka Connect load it `TRIBUTARY_BENCH_PEER_ROUNDS` times;
+//! `TRIBUTARY_BENCH_AIVEN` is a checkout of Aiven's sink for OpenSearch, which is left out without it.
 //! `TRIBUTARY_BENCH_BEFORE` is a folder with the binaries of another build, which is measured in the same run.
 
 use std::num::ParseIntError;

@@ -60,6 +60,33 @@ impl ConnectSink {
         Ok(Self { worker })
     }
 
+    /// Starts Aiven's, whose plugin is in `plugin`: it reads `topic` from its beginning.
+    ///
+    /// # Errors
+    /// Debezium's converter is not installed, or a file cannot be written.
+    pub fn open_search(
+        stack: &Stack,
+        dir: &Path,
+        plugin: &Path,
+        topic: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        let plugins = [plugins()?, plugin.to_owned()];
+        let mut all = vec![
+            ("name", &*name),
+            (
+                "connector.class",
+                "io.aiven.kafka.connect.opensearch.OpenSearchSinkConnector",
+            ),
+            ("topics", topic),
+            ("connection.url", stack.search_url()),
+        ];
+        all.extend(settings);
+        let worker = Worker::start(stack, dir, Jvm::Shipped, &plugins, &all)?;
+        Ok(Self { worker })
+    }
+
     /// The quoted name of the table that Debezium's makes for a topic.
     pub fn table(topic: &str) -> String {
         format!("\"{}\"", topic.replace('.', "_"))

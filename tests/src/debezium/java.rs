@@ -12,11 +12,18 @@ use crate::stack;
 pub enum Jvm {
     /// Small, and soon there: what runs for seconds is not worth the second compiler.
     Brief,
-    /// As the scripts that come with Kafka start Connect: for what is measured.
+    /// The newest, as the scripts that come with Kafka start Connect: for what is measured.
     Shipped,
 }
 
 impl Jvm {
+    fn program(self) -> Result<PathBuf> {
+        match self {
+            Self::Brief => Ok(PathBuf::from("java")),
+            Self::Shipped => stack::newest_java(),
+        }
+    }
+
     const fn options(self) -> &'static [&'static str] {
         match self {
             Self::Brief => &["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m"],
@@ -42,7 +49,7 @@ pub(super) fn java(jvm: Jvm, more: Option<&str>) -> Result<Command> {
     if let Some(more) = more {
         path.insert(0, peer()?.join(more));
     }
-    let mut java = Command::new("java");
+    let mut java = Command::new(jvm.program()?);
     java.args(jvm.options())
         .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
         .arg("-cp")
