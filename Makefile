@@ -97,7 +97,7 @@ demo: ## Show the whole path on real data, and compare every row (KEEP=1 leaves 
 	cargo build --release --workspace --bins
 	KEEP=$(KEEP) TRIBUTARY_BIN_DIR=$(TARGET)/release $(TARGET)/release/demo
 
-bench: ## Drain backlogs beside pg_recvlogical and Debezium, start with few and many tables, load targets, and measure (SCENARIO="drain start start-many sinks", KEEP=1)
+bench: ## Drain backlogs beside pg_recvlogical and Debezium, start with few and many tables, load targets beside Debezium's JDBC sink and Aiven's for OpenSearch (TRIBUTARY_BENCH_AIVEN=checkout), and measure (SCENARIO="drain start start-many sinks", KEEP=1)
 	$(install) debezium
 	cargo build --release --workspace --bins
 	KEEP=$(KEEP) SCENARIO="$(SCENARIO)" TRIBUTARY_BIN_DIR=$(TARGET)/release $(TARGET)/release/bench

@@ -55,13 +55,18 @@ fn try_kafka(config: &SinkConfig, problems: &mut Vec<Problem>) -> Result<()> {
             return Ok(());
         }
     };
-    for missing in subscription.without_topic(&existing) {
-        problems.push(
-            Problem::new(format_args!("there is no topic '{missing}' in Kafka"))
-                .remedy("start the source, which creates its topics, or correct `topics`"),
-        );
-    }
+    problems.extend(missing_topics(&subscription, &existing));
     try_group(config, &client, existing.first().copied())
+}
+
+/// The patterns and names of which Kafka has no topic.
+pub(crate) fn missing_topics(subscription: &Subscription, existing: &[&str]) -> Vec<Problem> {
+    let missing = subscription.without_topic(existing).into_iter();
+    let problem = |missing: &str| {
+        Problem::new(format_args!("there is no topic '{missing}' in Kafka"))
+            .remedy("start the source, which creates its topics, or correct `topics`")
+    };
+    missing.map(problem).collect()
 }
 
 /// Asks for a committed offset: that finds the coordinator and needs the right to read the group.

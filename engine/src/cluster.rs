@@ -25,6 +25,14 @@ pub(crate) struct Committed {
     pub(crate) generation: Option<String>,
 }
 
+impl Committed {
+    /// The offset, as far as it may be one of this generation: what another target of the group holds says nothing of this one.
+    pub(crate) fn of(self, generation: &str) -> Option<i64> {
+        let is_it = self.generation.is_none_or(|of| of == generation);
+        is_it.then_some(self.offset)
+    }
+}
+
 /// Answers about topics and partitions.
 pub(crate) trait Cluster: Clone + Send + Sync + 'static {
     /// The topic, as it is now.

@@ -17,7 +17,9 @@ mod letters;
 mod lock;
 mod mark;
 mod metrics;
+mod outlook;
 mod outside;
+mod plan;
 mod report;
 mod run;
 #[cfg(any(test, feature = "conformance"))]
@@ -36,6 +38,8 @@ pub use flow::batch::{Action, Batch, Change, KeyRow, ValueRow};
 pub use flow::form::RowForm;
 pub use letters::{command, commands};
 pub use mark::{Known, Mark, Note};
+pub use outlook::{Foresight, Intent, Needs, Outlook};
+pub use plan::{PLAN, plan, plan_command};
 pub use report::details_text;
 pub use run::run;
 pub use target::{Lane, Rejection, Stand, Target, WriteError, Written};

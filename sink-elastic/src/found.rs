@@ -1,13 +1,18 @@
 //! What stands behind an alias, as the engine describes it.
 
+use std::fmt;
+
 use serde_json::{Map, Value};
-use tributary_engine::Mark;
+use tributary_engine::{Known, Mark};
 use tributary_runtime::{Error, Result};
 
 use crate::mark::{self, FORMAT};
 
 /// `index.gc_deletes` below this is raised.
 const GC_DELETES_SECONDS: f64 = 3600.0;
+
+/// What follows where a field has another type than its column.
+const OTHER_TYPE: &str = "the column's type changed, the field's cannot: values that do not fit it are kept but not searchable; start with another `name` and `index_prefix` to build a new index";
 
 /// The index that writes to an alias go to.
 #[derive(Debug)]
@@ -99,23 +104,68 @@ impl Found {
         missing
     }
 
-    /// Says which fields are mapped in another way than `properties` asks for: an engine cannot change that.
-    pub(crate) fn warn_of_other_types(&self, alias: &str, properties: &Map<String, Value>) {
-        for (name, wanted) in properties {
-            let Some(mapped) = self.properties.get(name) else {
-                continue;
-            };
-            let (mapped, wanted) = (type_of(mapped), type_of(wanted));
-            if mapped != wanted {
-                tracing::warn!(
-                    alias,
-                    field = name,
-                    mapped,
-                    wanted,
-                    "the column's type changed, the field's cannot: values that do not fit it are kept but not searchable; start with another `name` and `index_prefix` to build a new index"
-                );
-            }
+    /// What it says of the log that it was made from.
+    pub(crate) fn known(&self) -> Known {
+        match &self.mark {
+            Some(mark) => Known::Marked(mark.clone()),
+            None => Known::Unfit {
+                generation: None,
+                reason: format!(
+                    "the index '{}' was made by an older version, which did not note what it was made from",
+                    self.write_index
+                ),
+            },
         }
+    }
+
+    /// The fields that are mapped in another way than `properties` asks for: an engine cannot change that.
+    pub(crate) fn other_types<'f>(
+        &'f self,
+        properties: &'f Map<String, Value>,
+    ) -> impl Iterator<Item = OtherType<'f>> {
+        properties.iter().filter_map(|(field, wanted)| {
+            let mapped = type_of(self.properties.get(field)?);
+            let wanted = type_of(wanted);
+            (mapped != wanted).then_some(OtherType {
+                field,
+                mapped,
+                wanted,
+            })
+        })
+    }
+
+    /// Says which those are.
+    pub(crate) fn warn_of_other_types(&self, alias: &str, properties: &Map<String, Value>) {
+        for OtherType {
+            field,
+            mapped,
+            wanted,
+        } in self.other_types(properties)
+        {
+            tracing::warn!(alias, field, mapped, wanted, "{OTHER_TYPE}");
+        }
+    }
+}
+
+/// A field whose column has got another type.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OtherType<'f> {
+    field: &'f str,
+    mapped: &'f str,
+    wanted: &'f str,
+}
+
+impl fmt::Display for OtherType<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            field,
+            mapped,
+            wanted,
+        } = self;
+        write!(
+            f,
+            "field '{field}' is {mapped}, and {wanted} is asked for: {OTHER_TYPE}"
+        )
     }
 }
 

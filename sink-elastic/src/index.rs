@@ -18,15 +18,12 @@ use crate::found::{self, Found};
 use crate::mapping;
 use crate::mark;
 use crate::naming;
+use crate::requests::{self, Request};
 use crate::suspects::Suspects;
 use crate::target::WriteTarget;
 
 /// How many row types are kept compiled: old and new ones alternate only while a change of schema passes.
 const PLANS: usize = 8;
-/// The engines' default for `index.mapping.total_fields.limit`.
-const DEFAULT_FIELDS: usize = 1000;
-/// How long the version of a deleted document is remembered: far above every deadline of a request.
-pub(crate) const GC_DELETES: &str = "1h";
 
 /// A topic's index, shared by the writers of all its partitions.
 #[derive(Debug)]
@@ -52,7 +49,7 @@ impl Index {
             client,
             alias: naming::alias(&config.index_prefix, topic),
             topic: topic.to_owned(),
-            settings: settings(config),
+            settings: requests::settings(config),
             live: Mutex::new(None),
             last_number: AtomicU32::new(0),
             target: WriteTarget::default(),
@@ -221,13 +218,8 @@ impl Index {
                 "index.translog.durability is async: rows that the engine has confirmed are lost if it dies; set it to request"
             );
         }
-        if !found.remembers_deletes {
-            let reply = self
-                .put(
-                    &[&found.write_index, "_settings"],
-                    json!({"index.gc_deletes": GC_DELETES}),
-                )
-                .await?;
+        if let Some(request) = requests::remembering(&found) {
+            let reply = self.send(&request).await?;
             reply.json(&format!("set index.gc_deletes of '{}'", found.write_index))?;
         }
         Ok(Some(found))
@@ -248,16 +240,7 @@ impl Index {
             naming::number(&self.alias, &found.write_index),
             Ordering::Relaxed,
         );
-        Ok(match &found.mark {
-            Some(mark) => Known::Marked(mark.clone()),
-            None => Known::Unfit {
-                generation: None,
-                reason: format!(
-                    "the index '{}' was made by an older version, which did not note what it was made from",
-                    found.write_index
-                ),
-            },
-        })
+        Ok(found.known())
     }
 
     /// Adds notes to the mark, if the index is of this generation; whether it is.
@@ -303,9 +286,7 @@ impl Index {
         // Another one that is made meanwhile has another name.
         let number = naming::number(&self.alias, index);
         self.last_number.fetch_max(number, Ordering::Relaxed);
-        let reply = self
-            .request(Method::DELETE, &[index], &[], Content::Nothing)
-            .await?;
+        let reply = self.send(&Request::deletion(index)).await?;
         if reply.status == StatusCode::NOT_FOUND {
             return Ok(());
         }
@@ -347,16 +328,7 @@ impl Index {
     async fn create(&self, mark: &Mark, fields: Map<String, Value>) -> Result<Found> {
         let number = self.last_number.load(Ordering::Relaxed) + 1;
         let index = naming::index(&self.alias, number);
-        let mut settings = self.settings.clone();
-        if let Some(limit) = field_limit(mark.partitions, &fields) {
-            settings.insert("index.mapping.total_fields.limit".to_owned(), limit.into());
-        }
-        let content = json!({
-            "aliases": {(self.alias.as_str()): {"is_write_index": true}},
-            "settings": settings,
-            "mappings": {"dynamic": false, "_meta": mark::meta(&self.topic, mark), "properties": fields},
-        });
-        let reply = self.put(&[&index], content).await?;
+        let reply = self.send(&self.creation(&index, mark, &fields)).await?;
         let doing = format!("create the index '{index}'");
         if reply.failure_kind() == "resource_already_exists_exception" {
             return self
@@ -386,20 +358,14 @@ impl Index {
         let doing = format!("map new fields of '{}'", found.write_index);
         let mut all = found.properties.clone();
         all.extend(missing.clone());
-        if let Some(limit) = field_limit(found.partitions(), &all) {
-            self.put(
-                &[&found.write_index, "_settings"],
-                json!({"index.mapping.total_fields.limit": limit}),
-            )
-            .await?
-            .json(&doing)?;
+        let requests = requests::additions(found, &missing);
+        let Some((mapping, limits)) = requests.split_last() else {
+            return Ok(());
+        };
+        for limit in limits {
+            self.send(limit).await?.json(&doing)?;
         }
-        let reply = self
-            .put(
-                &[&found.write_index, "_mapping"],
-                json!({"properties": missing}),
-            )
-            .await?;
+        let reply = self.send(mapping).await?;
         if reply.status == StatusCode::BAD_REQUEST {
             // Another writer, at another version of the schema, may have mapped a field first.
             let now = self.look_up().await?;
@@ -411,6 +377,77 @@ impl Index {
         reply.json(&doing)?;
         found.properties = all;
         Ok(())
+    }
+
+    /// The request that makes the index of this name behind the alias.
+    fn creation(&self, index: &str, mark: &Mark, fields: &Map<String, Value>) -> Request {
+        let names = (index, self.alias.as_str(), self.topic.as_str());
+        requests::creation(names, &self.settings, mark, fields)
+    }
+
+    /// What the index behind the alias lacks for rows of this type, as the requests that give it that, and what is to be said of
+    /// its fields. One that is to be built again (`is_rebuilt`) is deleted first. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`Index::find`].
+    pub(crate) async fn needs(
+        &self,
+        mark: &Mark,
+        row_type: Option<&RecordType>,
+        is_rebuilt: bool,
+    ) -> Result<(Vec<Request>, Vec<String>)> {
+        let fields = row_type.map(mapping::properties);
+        let found = self.read().await?;
+        let mut requests = Vec::new();
+        let Some(found) = found.as_ref().filter(|_| !is_rebuilt) else {
+            let before = found.as_ref().map(|found| found.write_index.as_str());
+            requests.extend(before.map(Request::deletion));
+            // Whoever builds a target again begins as if it had just started: it has seen no number.
+            let index = naming::index(&self.alias, 1);
+            if before != Some(&index) {
+                self.check_free(&index).await?;
+            }
+            requests.extend(fields.map(|fields| self.creation(&index, mark, &fields)));
+            return Ok((requests, Vec::new()));
+        };
+        requests.extend(requests::remembering(found));
+        let fields = fields.unwrap_or_default();
+        let missing = found.missing(&fields);
+        if !missing.is_empty() {
+            requests.extend(requests::additions(found, &missing));
+        }
+        let others = found.other_types(&fields);
+        Ok((requests, others.map(|other| other.to_string()).collect()))
+    }
+
+    /// What there is behind the alias; changes nothing.
+    ///
+    /// # Errors
+    /// As [`Index::find`].
+    pub(crate) async fn foreseen(&self) -> Result<Known> {
+        let found = self.read().await?;
+        Ok(found.map_or(Known::Nothing, |found| found.known()))
+    }
+
+    /// Refuses a name that an index has which is not behind the alias.
+    async fn check_free(&self, index: &str) -> Result<()> {
+        let query = [("flat_settings", "true")];
+        let reply = self
+            .request(Method::GET, &[index], &query, Content::Nothing)
+            .await?;
+        if reply.status == StatusCode::NOT_FOUND {
+            return Ok(());
+        }
+        reply.json(&format!("look for the index '{index}'"))?;
+        Err(found::without_alias(index, &self.alias))
+    }
+
+    async fn send(&self, request: &Request) -> Result<Reply> {
+        let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
+        let content = request.content.clone();
+        let content = content.map_or(Content::Nothing, Content::Json);
+        self.request(request.method.clone(), &path, &[], content)
+            .await
     }
 
     async fn put(&self, path: &[&str], content: Value) -> Result<Reply> {
@@ -430,30 +467,4 @@ impl Index {
             .await
             .doing(|| format!("prepare the index of '{}'", self.alias))
     }
-}
-
-fn settings(config: &ElasticConfig) -> Map<String, Value> {
-    let mut settings = Map::new();
-    settings.insert("index.gc_deletes".to_owned(), GC_DELETES.into());
-    settings.insert(
-        "index.number_of_shards".to_owned(),
-        config.number_of_shards.into(),
-    );
-    if let Some(replicas) = config.number_of_replicas {
-        settings.insert("index.number_of_replicas".to_owned(), replicas.into());
-    }
-    if let Some(interval) = &config.refresh_interval {
-        settings.insert(
-            "index.refresh_interval".to_owned(),
-            interval.as_str().into(),
-        );
-    }
-    settings
-}
-
-/// The limit to set where the default would refuse the mapping, with a note for each partition: twice what is needed.
-fn field_limit(partitions: i32, properties: &Map<String, Value>) -> Option<usize> {
-    let notes = usize::try_from(partitions).unwrap_or_default() + 1;
-    let count = mapping::field_count(properties) + notes;
-    (count > DEFAULT_FIELDS * 9 / 10).then_some(count * 2)
 }

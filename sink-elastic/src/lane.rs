@@ -59,6 +59,11 @@ impl Elastic {
         })
     }
 
+    /// The index of a topic, not looked for yet.
+    pub(crate) fn index(&self, topic: &str) -> Index {
+        Index::new(Arc::clone(&self.client), &self.config, topic)
+    }
+
     /// Says from now on in the service's status which nodes fail.
     pub(crate) fn report_to(&self, health: Health) {
         self.client.report_to(health);
@@ -72,7 +77,7 @@ impl Target for Elastic {
         Ok(ElasticLane {
             client: Arc::clone(&self.client),
             bulk: Arc::clone(&self.bulk),
-            index: Index::new(Arc::clone(&self.client), &self.config, topic),
+            index: self.index(topic),
             bulk_bytes: self.config.bulk_bytes,
         })
     }

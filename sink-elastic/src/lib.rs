@@ -21,6 +21,8 @@ mod mark;
 mod metric;
 mod naming;
 mod nodes;
+mod outlook;
+mod requests;
 mod service;
 mod suspects;
 mod sweep;

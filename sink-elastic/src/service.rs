@@ -30,10 +30,16 @@ impl Service for ElasticSink {
     }
 
     fn commands() -> Vec<Command> {
-        tributary_engine::commands()
+        let mut commands = tributary_engine::commands();
+        commands.push(tributary_engine::plan_command());
+        commands
     }
 
     async fn command(config: Config, name: &str, arguments: &ArgMatches) -> Result<Answer, Error> {
+        if name == tributary_engine::PLAN {
+            let elastic = Elastic::new(config.elasticsearch.clone())?;
+            return tributary_engine::plan(config.engine(), &elastic).await;
+        }
         tributary_engine::command(config.engine(), name, arguments).await
     }
 

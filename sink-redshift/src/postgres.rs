@@ -11,6 +11,7 @@ mod ledger;
 mod load;
 mod marks;
 mod metric;
+mod outlook;
 mod pool;
 mod reform;
 mod row;

@@ -48,10 +48,16 @@ impl Service for RedshiftSink {
     }
 
     fn commands() -> Vec<Command> {
-        tributary_engine::commands()
+        let mut commands = tributary_engine::commands();
+        commands.push(tributary_engine::plan_command());
+        commands
     }
 
     async fn command(config: Config, name: &str, arguments: &ArgMatches) -> Result<Answer, Error> {
+        if name == tributary_engine::PLAN {
+            let warehouse = PostgresWarehouse::new(&config.name, &config.warehouse)?;
+            return tributary_engine::plan(config.engine(), &warehouse).await;
+        }
         tributary_engine::command(config.engine(), name, arguments).await
     }
 

@@ -4,8 +4,11 @@
 //! machine. Rates are to be read beside the reference's: the machine is not the same tomorrow.
 
 mod backlog;
+mod connect;
 mod debezium;
 mod drain;
+mod load;
+mod raw;
 mod reference;
 mod report;
 mod setting;
@@ -15,9 +18,10 @@ mod topics;
 mod tributary;
 
 pub use drain::{Drain, Peer};
+pub use load::Load;
 pub use report::{Drained, Report, Round};
 pub use setting::{Bench, Measurements, Scenario, Size};
-pub use sinks::Load;
+
 pub use start::Starts;
 
 use std::collections::BTreeMap;
@@ -53,7 +57,7 @@ pub async fn run(dir: &Path, result: &Path, plan: Measurements) -> Result<()> {
     };
     let starts = start::measure(&stack, &builds, &plan.scenarios).await?;
     let loads = if plan.scenarios.contains(&Scenario::Sinks) {
-        sinks::measure(&stack, &builds).await?
+        sinks::measure(&stack, &builds, plan.size).await?
     } else {
         Vec::new()
     };
@@ -130,6 +134,8 @@ fn start(dir: &Path, plan: &Measurements) -> Result<Stack> {
     // Nothing else is to write, or to wait for a checkpoint, while a backlog is drained.
     let settings = [
         ("autovacuum", "off"),
+        // When the peers' rows came, nobody needs to ask while they come.
+        ("track_commit_timestamp", "on"),
         ("checkpoint_timeout", "1h"),
         ("max_wal_size", "16GB"),
     ];

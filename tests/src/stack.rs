@@ -33,7 +33,7 @@ pub use link::Link;
 pub use part::{Engine, Part};
 pub use ports::Ports;
 pub use postgres::{Postgres, postgres_program};
-pub use server::{connect, debezium, debezium_jdbc};
+pub use server::{connect, debezium, debezium_jdbc, newest_java};
 pub use state::Status;
 
 use choice::{Choice, Wish};

@@ -46,16 +46,24 @@ impl Membership {
     /// # Errors
     /// Stop: librdkafka refuses the settings.
     pub(crate) fn join(config: &SinkConfig, subscription: &Subscription) -> Result<Self> {
+        let member = Self::apart(config)?;
+        let expressions = subscription.expressions();
+        let expressions: Vec<_> = expressions.iter().map(String::as_str).collect();
+        let subscribed = member.0.subscribe(&expressions);
+        subscribed.map_err(|error| kafka::classify(&error))?;
+        Ok(member)
+    }
+
+    /// Who asks about the group and its topics, and joins nothing.
+    ///
+    /// # Errors
+    /// Stop: librdkafka refuses the settings.
+    pub(crate) fn apart(config: &SinkConfig) -> Result<Self> {
         let client: Consuming = kafka::consumer_config(&config.kafka, &config.name)
             .set("topic.blacklist", BLACKLIST)
             // A new topic that a pattern matches is found within this time.
             .set("topic.metadata.refresh.interval.ms", "1000")
             .create_with_context(Notes::default())
-            .map_err(|error| kafka::classify(&error))?;
-        let expressions = subscription.expressions();
-        let expressions: Vec<_> = expressions.iter().map(String::as_str).collect();
-        client
-            .subscribe(&expressions)
             .map_err(|error| kafka::classify(&error))?;
         Ok(Self(Arc::new(client)))
     }

@@ -67,6 +67,23 @@ impl Queries {
         asking.await.unwrap_or_else(|error| Err(Error::stop(error)))
     }
 
+    /// All topics that Kafka has, by name.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses.
+    pub(crate) async fn topics(&self) -> Result<Vec<String>> {
+        let asking = self.ask(|client| {
+            let metadata = client
+                .fetch_metadata(None, QUERY_TIMEOUT)
+                .map_err(|error| classify(&error))?;
+            let names = metadata.topics().iter();
+            Ok(names.map(|topic| topic.name().to_owned()).collect())
+        });
+        let mut names: Vec<String> = asking.await.doing(|| "ask Kafka for its topics")?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
     async fn settings(&self, topic: &str) -> Result<Settings> {
         let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
         let resource = ResourceSpecifier::Topic(topic);

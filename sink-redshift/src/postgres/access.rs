@@ -9,7 +9,7 @@ use crate::name::Qualified;
 use crate::postgres::deadline::Deadline;
 use crate::postgres::failure::{Attempt, Failure};
 use crate::postgres::growth::prepare_empty;
-use crate::postgres::ledger::{Entry, Ledger, TopicState};
+use crate::postgres::ledger::{Entry, Ledger, Presence, TopicState};
 use crate::postgres::pool::Pool;
 use crate::postgres::session::Session;
 use crate::postgres::takeover::watched;
@@ -106,7 +106,6 @@ impl Shared {
     ) -> Result<Known, Failure> {
         self.ledger.ensure(session).await?;
         let state = self.state(session, topic, target).await?;
-        let table = Target::read(session, target).await?;
         let mut mark = self.ledger.mark(session, topic).await?;
         if mark.is_none() && state.known {
             // Of an older version, which kept offsets alone.
@@ -115,6 +114,40 @@ impl Shared {
             self.ledger.begin(session, topic, target, &begun).await?;
             mark = self.ledger.mark(session, topic).await?;
         }
+        self.judged(session, topic, target, (mark, state)).await
+    }
+
+    /// The same, changing nothing: as if the ledger were there, and of this version.
+    pub(crate) async fn foreseen(
+        &self,
+        session: &Session,
+        topic: &str,
+        target: &Qualified,
+        presence: Presence,
+    ) -> Result<Known, Failure> {
+        let mut state = TopicState::default();
+        let mut mark = None;
+        if presence.table {
+            state = self.state(session, topic, target).await?;
+        }
+        if presence.whole {
+            mark = self.ledger.mark(session, topic).await?;
+        }
+        if mark.is_none() && state.known {
+            mark = Some(Mark::unknown());
+        }
+        self.judged(session, topic, target, (mark, state)).await
+    }
+
+    /// Whether what the ledger says holds for the table.
+    async fn judged(
+        &self,
+        session: &Session,
+        topic: &str,
+        target: &Qualified,
+        (mark, state): (Option<Mark>, TopicState),
+    ) -> Result<Known, Failure> {
+        let table = Target::read(session, target).await?;
         match (mark, table) {
             (Some(mark), None) if state.loaded => Ok(Known::Unfit {
                 generation: Some(mark.generation),
@@ -184,8 +217,7 @@ impl Shared {
         Ok(is_it)
     }
 
-    /// Empties the table and forgets its offsets, if it is of this generation. It is not dropped: what others have made of it,
-    /// views and grants, stays.
+    /// Empties the table and forgets its offsets, if it is of this generation.
     pub(crate) async fn discard(
         &self,
         session: &Session,
@@ -202,7 +234,7 @@ impl Shared {
                 tracing::warn!(table = %target, "empties the table");
                 session
                     .client
-                    .batch_execute(&format!("TRUNCATE TABLE {target}"))
+                    .batch_execute(&Target::emptying(target))
                     .await
                     .attempt(
                         || format!("empty table {target}"),

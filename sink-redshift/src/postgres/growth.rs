@@ -9,7 +9,7 @@ use crate::name::{Qualified, Quoted};
 use crate::postgres::column::{Fit, fit};
 use crate::postgres::failure::{Attempt, Failure};
 use crate::postgres::metric;
-use crate::postgres::reform::reform;
+use crate::postgres::reform::{reform, reforming};
 use crate::postgres::row::{record_types, same_types};
 use crate::postgres::session::Session;
 use crate::postgres::target::{Target, TargetColumn, Wanted, WantedColumn, lock_definition};
@@ -49,7 +49,7 @@ pub(crate) async fn prepare<'a>(
         let has_changed = match &target {
             // Its form must suit all of them: it is made anew for the first one only.
             Some(found) if known.is_empty() => adapt(session, found, &wanted, types.1).await?,
-            Some(found) => grow(session, name, &found.need(&wanted, types.1)?).await?,
+            Some(found) => grow(session, found, &found.need(&wanted, types.1)?).await?,
             None if types.1.is_none() => false,
             None => {
                 Target::create(session, name, &wanted).await?;
@@ -79,6 +79,31 @@ pub(crate) async fn prepare_empty(
     }
 }
 
+/// The statements by which [`prepare_empty`] would do that; `is_emptied` of a table whose rows are gone by then.
+pub(crate) async fn needed(
+    session: &Session,
+    name: &Qualified,
+    form: &RowForm,
+    is_emptied: bool,
+) -> Result<Vec<String>, Failure> {
+    let row_type = Some(&form.row_type);
+    let wanted = Wanted::new(form.key_type.as_ref(), row_type)?;
+    let Some(found) = Target::read(session, name).await? else {
+        return Target::creation(session, name, &wanted).await;
+    };
+    match found.need(&wanted, row_type) {
+        Ok(growth) if growth.is_none() => Ok(Vec::new()),
+        Ok(growth) => Ok(vec![found.alter(&growth.clauses)]),
+        Err(contradiction) => {
+            if !is_emptied && found.has_rows(session).await? {
+                return Err(contradiction.into());
+            }
+            let alter = reforming(session, &found, &wanted).await?;
+            Ok(vec![alter.ok_or(contradiction)?])
+        }
+    }
+}
+
 /// Lets a table take such records, also one that would contradict them if it had rows; whether it was changed.
 async fn adapt(
     session: &Session,
@@ -87,7 +112,7 @@ async fn adapt(
     row_type: Option<&RecordType>,
 ) -> Result<bool, Failure> {
     match target.need(wanted, row_type) {
-        Ok(growth) => grow(session, &target.name, &growth).await,
+        Ok(growth) => grow(session, target, &growth).await,
         Err(contradiction) => reform(session, target, wanted, contradiction)
             .await
             .map(|()| true),
@@ -95,12 +120,13 @@ async fn adapt(
 }
 
 /// Changes the table, where it needs that; whether it was changed.
-async fn grow(session: &Session, name: &Qualified, growth: &Growth) -> Result<bool, Failure> {
+async fn grow(session: &Session, target: &Target, growth: &Growth) -> Result<bool, Failure> {
     if growth.is_none() {
         return Ok(false);
     }
+    let name = &target.name;
     let change = growth.clauses.join(", ");
-    let alter = format!("ALTER TABLE {name} {change}");
+    let alter = target.alter(&growth.clauses);
     let altering = async {
         session.client.batch_execute(&alter).await.attempt(
             || format!("change table {name} ({change})"),

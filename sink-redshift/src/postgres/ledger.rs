@@ -1,5 +1,6 @@
 //! The ledger: how far each partition has come, in the same transaction as the rows, and who may write it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_postgres::Row;
@@ -43,7 +44,17 @@ pub(crate) struct Advance {
     pub(crate) next_offset: i64,
 }
 
+/// What there is of the ledger.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Presence {
+    schema: bool,
+    pub(crate) table: bool,
+    /// It has all columns of this version.
+    pub(crate) whole: bool,
+}
+
 /// What the ledger knows about a topic before a partition is taken.
+#[derive(Default)]
 pub(crate) struct TopicState {
     /// Whether it has an offset of the topic.
     pub(crate) known: bool,
@@ -78,11 +89,36 @@ impl Ledger {
         if self.exists.load(Ordering::Relaxed) {
             return Ok(());
         }
+        let presence = self.presence(session).await?;
+        let statements = self.statements(presence);
+        if !statements.is_empty() {
+            let name = &self.name;
+            let ddl = format!(
+                "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('tributary ledger', 0)); {}; COMMIT",
+                statements.join("; ")
+            );
+            session.client.batch_execute(&ddl).await.attempt(
+                || format!("create the ledger {name}"),
+                || match presence.schema {
+                    true => {
+                        let schema = format!("SCHEMA {}", Quoted(&name.schema));
+                        session.grant("USAGE, CREATE", &schema)
+                    }
+                    false => session.grant_on_database("CREATE"),
+                },
+            )?;
+        }
+        self.exists.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What there is of it.
+    pub(crate) async fn presence(&self, session: &Session) -> Result<Presence, Failure> {
         let found = session
             .client
             .query_typed_one(
-                "SELECT to_regnamespace($1) IS NOT NULL, EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass($2) \
-                 AND attname = 'key_schemas')",
+                "SELECT to_regnamespace($1) IS NOT NULL, to_regclass($2) IS NOT NULL, \
+                 EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass($2) AND attname = 'key_schemas')",
                 &[
                     (&Quoted(&self.name.schema).to_string(), Type::TEXT),
                     (&self.name.to_string(), Type::TEXT),
@@ -90,39 +126,36 @@ impl Ledger {
             )
             .await
             .attempt(|| "look for the ledger".to_owned(), || self.usage(session))?;
-        if !found.get::<_, bool>(1) {
-            self.create(session, found.get(0)).await?;
-        }
-        self.exists.store(true, Ordering::Relaxed);
-        Ok(())
+        Ok(Presence {
+            schema: found.get(0),
+            table: found.get(1),
+            whole: found.get(2),
+        })
     }
 
-    async fn create(&self, session: &Session, schema_exists: bool) -> Result<(), Failure> {
+    /// The statements that make it, or bring the one of an older version up to date.
+    pub(crate) fn statements(&self, presence: Presence) -> Vec<String> {
         let name = &self.name;
-        let schema = Quoted(&name.schema);
-        let mut ddl = String::from(
-            "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('tributary ledger', 0)); ",
-        );
-        if !schema_exists {
-            ddl += &format!("CREATE SCHEMA IF NOT EXISTS {schema}; ");
+        let mut statements = Vec::new();
+        if presence.whole {
+            return statements;
         }
-        ddl += &format!(
+        if !presence.schema {
+            statements.push(create_schema(&name.schema));
+        }
+        statements.push(format!(
             "CREATE TABLE IF NOT EXISTS {name} (service text NOT NULL, topic text NOT NULL, \
              partition integer NOT NULL, target_schema text NOT NULL, target_table text NOT NULL, \
              epoch bigint NOT NULL, next_offset bigint, loaded boolean NOT NULL, \
              format_version integer NOT NULL, updated_at timestamp with time zone NOT NULL, \
-             PRIMARY KEY (service, topic, partition)); \
-             ALTER TABLE {name} ADD COLUMN IF NOT EXISTS generation text, ADD COLUMN IF NOT EXISTS topic_id text, \
+             PRIMARY KEY (service, topic, partition))"
+        ));
+        statements.push(format!(
+            "ALTER TABLE {name} ADD COLUMN IF NOT EXISTS generation text, ADD COLUMN IF NOT EXISTS topic_id text, \
              ADD COLUMN IF NOT EXISTS partitions integer, ADD COLUMN IF NOT EXISTS versions_are_offsets boolean, \
-             ADD COLUMN IF NOT EXISTS caught_up_ms bigint, ADD COLUMN IF NOT EXISTS key_schemas bigint[]; COMMIT"
-        );
-        session.client.batch_execute(&ddl).await.attempt(
-            || format!("create the ledger {name}"),
-            || match schema_exists {
-                true => session.grant("USAGE, CREATE", &format!("SCHEMA {schema}")),
-                false => session.grant_on_database("CREATE"),
-            },
-        )
+             ADD COLUMN IF NOT EXISTS caught_up_ms bigint, ADD COLUMN IF NOT EXISTS key_schemas bigint[]"
+        ));
+        statements
     }
 
     /// What is known about `topic` and about others that write `target`.
@@ -151,11 +184,7 @@ impl Ledger {
             )
             .await
             .attempt(|| self.reading(), || self.usage(session))?;
-        let mut state = TopicState {
-            known: false,
-            loaded: false,
-            rival: None,
-        };
+        let mut state = TopicState::default();
         for row in &rows {
             self.check_form(row.get(4))?;
             if row.get(3) {
@@ -298,6 +327,27 @@ impl Ledger {
         Ok(())
     }
 
+    /// Where a topic's partitions stand; those without an offset are left out.
+    pub(crate) async fn offsets(
+        &self,
+        session: &Session,
+        topic: &str,
+    ) -> Result<BTreeMap<i32, i64>, Failure> {
+        let rows = session
+            .client
+            .query_typed(
+                &format!(
+                    "SELECT partition, next_offset FROM {} \
+                     WHERE service = $1 AND topic = $2 AND next_offset IS NOT NULL",
+                    self.name
+                ),
+                &[(&self.service, Type::TEXT), (&topic, Type::TEXT)],
+            )
+            .await
+            .attempt(|| self.reading(), || self.usage(session))?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
     pub(crate) fn reading(&self) -> String {
         format!("read the ledger {}", self.name)
     }
@@ -310,6 +360,11 @@ impl Ledger {
             session.grant("SELECT, INSERT, UPDATE", &self.name.to_string())
         )
     }
+}
+
+/// Whoever needs a schema makes it, unless somebody was faster.
+pub(crate) fn create_schema(name: &str) -> String {
+    format!("CREATE SCHEMA IF NOT EXISTS {}", Quoted(name))
 }
 
 fn entry(row: &Row) -> Entry {

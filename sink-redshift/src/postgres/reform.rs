@@ -28,17 +28,25 @@ pub(crate) async fn reform(
     let lock = format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE");
     let locked = session.client.batch_execute(&lock).await;
     locked.attempt(doing, owner)?;
-    let constraint = target.key_constraint(session).await?;
-    let clauses = target.clauses(wanted, constraint.as_deref());
-    if clauses.is_empty() || target.has_rows(session).await? {
-        return Err(contradiction.into());
-    }
-    let change = clauses.join(", ");
-    let alter = format!("ALTER TABLE {name} {change}");
+    let alter = match reforming(session, target, wanted).await? {
+        Some(alter) if !target.has_rows(session).await? => alter,
+        _ => return Err(contradiction.into()),
+    };
     let altered = session.client.batch_execute(&alter).await;
     altered.attempt(doing, owner)?;
-    tracing::info!(table = %name, change, "gave a target table without rows another form");
+    tracing::info!(table = %name, change = alter, "gave a target table without rows another form");
     Ok(())
+}
+
+/// The statement that does it, where one can. The table must have no rows then.
+pub(crate) async fn reforming(
+    session: &Session,
+    target: &Target,
+    wanted: &Wanted,
+) -> Result<Option<String>, Failure> {
+    let constraint = target.key_constraint(session).await?;
+    let clauses = target.clauses(wanted, constraint.as_deref());
+    Ok((!clauses.is_empty()).then(|| target.alter(&clauses)))
 }
 
 impl Target {

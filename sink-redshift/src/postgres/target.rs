@@ -7,6 +7,7 @@ use tributary_schemas::record::RecordType;
 use crate::name::{Qualified, Quoted, identifier, literal, quoted_list};
 use crate::postgres::column::sql_type;
 use crate::postgres::failure::{Attempt, Failure};
+use crate::postgres::ledger::create_schema;
 use crate::postgres::session::Session;
 
 /// The row's version, in every target table.
@@ -182,13 +183,12 @@ impl Target {
         )))
     }
 
-    /// Creates the table, and its schema where that is missing.
-    pub(crate) async fn create(
+    /// The statements that create the table, and its schema where that is missing.
+    pub(crate) async fn creation(
         session: &Session,
         name: &Qualified,
         wanted: &Wanted,
-    ) -> Result<(), Failure> {
-        let schema = Quoted(&name.schema);
+    ) -> Result<Vec<String>, Failure> {
         let exists: bool = session
             .client
             .query_typed_one(
@@ -196,14 +196,33 @@ impl Target {
                 &[(&name.schema, Type::TEXT)],
             )
             .await
-            .attempt(|| format!("look for schema {schema}"), String::new)?
+            .attempt(
+                || format!("look for schema {}", Quoted(&name.schema)),
+                String::new,
+            )?
             .get(0);
-        if !exists {
+        let schema = (!exists).then(|| create_schema(&name.schema));
+        let table = create_statement(name, wanted);
+        Ok(schema.into_iter().chain([table]).collect())
+    }
+
+    /// Creates the table, and its schema where that is missing.
+    pub(crate) async fn create(
+        session: &Session,
+        name: &Qualified,
+        wanted: &Wanted,
+    ) -> Result<(), Failure> {
+        let schema = Quoted(&name.schema);
+        let statements = Self::creation(session, name, wanted).await?;
+        let Some((table, schemas)) = statements.split_last() else {
+            return Ok(());
+        };
+        for statement in schemas {
             session
                 .client
                 // Another table's first batch may create it at the same moment.
                 .batch_execute(&format!(
-                    "SELECT pg_advisory_xact_lock(hashtextextended({}, 0)); CREATE SCHEMA IF NOT EXISTS {schema}",
+                    "SELECT pg_advisory_xact_lock(hashtextextended({}, 0)); {statement}",
                     literal(&format!("tributary schema {schema}"))
                 ))
                 .await
@@ -212,14 +231,10 @@ impl Target {
                     || session.grant_on_database("CREATE"),
                 )?;
         }
-        session
-            .client
-            .batch_execute(&create_statement(name, wanted))
-            .await
-            .attempt(
-                || format!("create table {name}"),
-                || session.grant("USAGE, CREATE", &format!("SCHEMA {schema}")),
-            )?;
+        session.client.batch_execute(table).await.attempt(
+            || format!("create table {name}"),
+            || session.grant("USAGE, CREATE", &format!("SCHEMA {schema}")),
+        )?;
         tracing::info!(table = %name, "created a target table");
         Ok(())
     }
@@ -238,6 +253,16 @@ impl Target {
             .await
             .attempt(|| format!("look for the primary key of table {}", self.name), String::new)?;
         Ok(row.map(|row| row.get(0)))
+    }
+
+    /// The statement with these clauses.
+    pub(crate) fn alter(&self, clauses: &[String]) -> String {
+        format!("ALTER TABLE {} {}", self.name, clauses.join(", "))
+    }
+
+    /// The statement that empties a table. It is not dropped: what others have made of it, views and grants, stays.
+    pub(crate) fn emptying(name: &Qualified) -> String {
+        format!("TRUNCATE TABLE {name}")
     }
 
     /// Whether the table holds any row.

@@ -16,7 +16,7 @@ use crate::postgres::session::Limits;
 
 /// A Postgres database that a service keeps equal to its topics.
 pub struct PostgresWarehouse {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl PostgresWarehouse {

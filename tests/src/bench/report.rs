@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::drain::{Drain, count, median};
+use super::load::{Load, OURS};
 use super::setting::{Measurements, parts};
-use super::sinks::Load;
 use super::start::Starts;
 use crate::stack::Stack;
 
@@ -198,15 +198,33 @@ impl Report {
                 median(&load.seconds),
                 load.rate(),
                 figure(raw.map(|raw| load.rate() / raw.rate()), 2),
-                figure(
-                    Some(median(&load.cpu_seconds_per_million)).filter(|cpu| !cpu.is_nan()),
-                    2
-                ),
+                figure(load.cpu(), 2),
                 figure(peak, 1),
                 load.seconds,
             );
         }
+        for (ours, load) in self.rivals() {
+            let times = ours.rate() / load.rate();
+            let cpu = ours.cpu().zip(load.cpu()).map(|(ours, its)| ours / its);
+            let _ = writeln!(
+                table,
+                "{:>15} {times:.2} times the rate of {}, {} of its CPU seconds",
+                format!("to {}", load.target),
+                load.peer,
+                figure(cpu, 3),
+            );
+        }
         table
+    }
+
+    /// What this build loads, beside what each other sink loads into the same target.
+    fn rivals(&self) -> impl Iterator<Item = (&Load, &Load)> {
+        let is_ours = |load: &Load| OURS.contains(&load.peer);
+        self.loads.iter().filter_map(move |load| {
+            let mut all = self.loads.iter();
+            let ours = all.find(|ours| is_ours(ours) && ours.target == load.target)?;
+            (!is_ours(load) && load.cpu().is_some()).then_some((ours, load))
+        })
     }
 
     /// Writes all of it as JSON.

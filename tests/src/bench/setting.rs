@@ -68,13 +68,17 @@ pub struct Measurements {
     pub keep: bool,
 }
 
-/// How much is drained.
+/// How much is drained and loaded.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
     /// pgbench's transactions in the first backlog; the second has twice as many. Each changes four rows.
     pub transactions: u64,
     /// pgbench's scale: 100,000 accounts each.
     pub scale: u32,
+    /// Rows of the topic that is loaded into targets.
+    pub rows: u64,
+    /// How often the sinks of Kafka Connect load it: they take their time.
+    pub peer_rounds: u32,
 }
 
 /// Says how far it is.

@@ -1,9 +1,13 @@
 //! `make bench`: drains backlogs, starts with few tables and with many, loads targets, and measures. `SCENARIO` names what alone is
-//! measured, `KEEP=1` leaves the stack running, `TRIBUTARY_BENCH_TRANSACTIONS` makes the backlog another size.
+//! measured, `KEEP=1` leaves the stack running, `TRIBUTARY_BENCH_TRANSACTIONS` makes the backlog another size,
+//! `TRIBUTARY_BENCH_ROWS` the topic that is loaded into targets; the sinks of Kafka Connect load it `TRIBUTARY_BENCH_PEER_ROUNDS` times;
+//! `TRIBUTARY_BENCH_AIVEN` is a checkout of Aiven's sink for OpenSearch, which is left out without it.
 //! `TRIBUTARY_BENCH_BEFORE` is a folder with the binaries of another build, which is measured in the same run.
 
+use std::num::ParseIntError;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,6 +15,8 @@ use tributary_tests::bench::{self, Measurements, Scenario, Size};
 
 const TRANSACTIONS: u64 = 200_000;
 const SCALE: u32 = 10;
+const ROWS: u64 = 1_000_000;
+const PEER_ROUNDS: u32 = 3;
 
 #[allow(clippy::print_stderr, reason = "a command line speaks to people")]
 #[tokio::main]
@@ -39,17 +45,26 @@ fn scenarios(names: &str) -> Result<Vec<Scenario>> {
     })
 }
 
-async fn measure() -> Result<()> {
-    let keep = std::env::var("KEEP").is_ok_and(|keep| !matches!(keep.as_str(), "" | "0"));
-    let transactions = match std::env::var("TRIBUTARY_BENCH_TRANSACTIONS") {
+/// What a variable says, if it is set.
+fn number<T>(variable: &str, otherwise: T) -> Result<T>
+where
+    T: FromStr<Err = ParseIntError>,
+{
+    match std::env::var(variable) {
         Ok(number) => number
             .parse()
-            .with_context(|| format!("TRIBUTARY_BENCH_TRANSACTIONS is '{number}'"))?,
-        Err(_) => TRANSACTIONS,
-    };
+            .with_context(|| format!("{variable} is '{number}'")),
+        Err(_) => Ok(otherwise),
+    }
+}
+
+async fn measure() -> Result<()> {
+    let keep = std::env::var("KEEP").is_ok_and(|keep| !matches!(keep.as_str(), "" | "0"));
     let size = Size {
-        transactions,
+        transactions: number("TRIBUTARY_BENCH_TRANSACTIONS", TRANSACTIONS)?,
         scale: SCALE,
+        rows: number("TRIBUTARY_BENCH_ROWS", ROWS)?,
+        peer_rounds: number("TRIBUTARY_BENCH_PEER_ROUNDS", PEER_ROUNDS)?,
     };
     let plan = Measurements {
         scenarios: scenarios(&std::env::var("SCENARIO").unwrap_or_default())?,

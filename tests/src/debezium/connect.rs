@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use tokio_postgres::Client;
 
-use super::java::plugins;
+use super::java::{Jvm, plugins};
 use super::worker::{Database, Worker};
 use crate::stack::Stack;
 
@@ -59,7 +59,7 @@ impl Connect {
         ];
         settings.extend(connector.settings);
         Ok(Self {
-            worker: Worker::start(stack, dir, &[plugins()?], &settings)?,
+            worker: Worker::start(stack, dir, Jvm::Brief, &[plugins()?], &settings)?,
             slot: prefix.to_owned(),
         })
     }

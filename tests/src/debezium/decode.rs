@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::java::java;
+use super::java::{Jvm, java};
 use super::worker::registry_api;
 use crate::stack::Stack;
 
@@ -65,7 +65,7 @@ enum DecodedLine {
 /// Something is not installed, a topic is missing, or a record cannot be decoded.
 pub fn decode(stack: &Stack, topics: &[String]) -> Result<Decoded> {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("stack/debezium/Decode.java");
-    let output = java(&["-Xmx256m"], Some("plugins/debezium/*"))?
+    let output = java(Jvm::Brief, Some("plugins/debezium/*"))?
         .arg(program)
         .args([stack.kafka(), &registry_api(stack)?])
         .args(topics)

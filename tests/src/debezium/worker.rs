@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
-use super::java::java;
+use super::java::{Jvm, java};
 use crate::stack::Stack;
 
 /// A worker. Dropping it kills the process.
@@ -27,6 +27,7 @@ impl Worker {
     pub(super) fn start(
         stack: &Stack,
         dir: &Path,
+        jvm: Jvm,
         plugins: &[PathBuf],
         connector: &[(&str, &str)],
     ) -> Result<Self> {
@@ -42,7 +43,7 @@ impl Worker {
         fs::write(&task, settings.collect::<Vec<_>>().join("\n"))?;
         let log = dir.join("connect.log");
         let output = File::create(&log)?;
-        let child = java(&["-Xmx512m"], None)?
+        let child = java(jvm, None)?
             .arg("org.apache.kafka.connect.cli.ConnectStandalone")
             .args([worker, task])
             .stdin(Stdio::null())

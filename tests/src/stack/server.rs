@@ -59,6 +59,14 @@ pub fn debezium_jdbc() -> Result<PathBuf> {
     cached("debezium-jdbc", &pinned("DEBEZIUM_JDBC")?)
 }
 
+/// The newest Java of this machine.
+///
+/// # Errors
+/// There is none with a compiler.
+pub fn newest_java() -> Result<PathBuf> {
+    Ok(Jdk::newest()?.home.join("bin/java"))
+}
+
 /// Where `install.sh` put the Kafka by whose Connect the peer runs.
 ///
 /// # Errors

@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use tokio_postgres::Client;
-use tributary_tests::debezium::JdbcSink;
+use tributary_tests::debezium::{ConnectSink, Jvm};
 use tributary_tests::oracle::{TopicReader, compare_warehouse};
 use tributary_tests::pipeline::Pipeline;
 use tributary_tests::service::Kind;
@@ -45,7 +45,15 @@ async fn what_statements_give_old_rows_reaches_a_stock_consumer() {
     let mut topics = Topics::new(reader, pipeline.prefix());
     let names: Vec<String> = statements.iter().map(|one| topics.of(one)).collect();
     let dir = pipeline.dir().join("jdbc");
-    let mut sink = JdbcSink::start(&stack, &dir, &names, &pipeline.warehouse_url).unwrap();
+    let mut sink = ConnectSink::jdbc(
+        &stack,
+        &dir,
+        Jvm::Brief,
+        &names,
+        &pipeline.warehouse_url,
+        &[],
+    )
+    .unwrap();
     let copy = pipeline.warehouse().await.unwrap();
     let widened = statements.iter().find(|one| one.name == "widened");
     let widened = *widened.unwrap();
@@ -78,7 +86,7 @@ async fn what_statements_give_old_rows_reaches_a_stock_consumer() {
 
 /// Makes room for what the column is about to have: the sink does not.
 async fn widen(copy: &Client, topic: &str) {
-    let table = JdbcSink::table(topic);
+    let table = ConnectSink::table(topic);
     let alter = format!(
         "ALTER TABLE {table} ALTER COLUMN tier TYPE bigint, ALTER COLUMN level TYPE bigint"
     );
@@ -87,13 +95,13 @@ async fn widen(copy: &Client, topic: &str) {
 
 /// Waits until the sink's copy is the table.
 async fn follows(
-    sink: &mut JdbcSink,
+    sink: &mut ConnectSink,
     (client, copy): (&Client, &Client),
     statement: &Statement,
     topic: &str,
 ) {
     let deadline = Instant::now() + PATIENCE;
-    let table = JdbcSink::table(topic);
+    let table = ConnectSink::table(topic);
     loop {
         // Until it has made the table, and a column, there is an error.
         let compared = compare_warehouse(client, &statement.table(), copy, &table).await;

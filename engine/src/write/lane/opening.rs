@@ -68,10 +68,7 @@ impl<T: Target, C: Cluster> Opening<T, C> {
             Stand::Nowhere => None,
             Stand::AsTheGroup => {
                 let committed = self.cluster.committed(partition).await?;
-                // What another target of the group holds says nothing of this one.
-                let of_it = |generation: &String| *generation == mark.generation;
-                let ours = committed.filter(|of| of.generation.as_ref().is_none_or(of_it));
-                ours.map(|committed| committed.offset)
+                committed.and_then(|committed| committed.of(&mark.generation))
             }
         };
         let (low, high) = self.cluster.log_of(partition).await?;

@@ -1,0 +1,110 @@
+//! The requests that make an index, and that give an index what it lacks. Who sends them, and who only says what would be
+//! sent, have them from here.
+
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+use tributary_engine::Mark;
+
+use crate::config::ElasticConfig;
+use crate::found::Found;
+use crate::{mapping, mark};
+
+/// The engines' default for `index.mapping.total_fields.limit`.
+const DEFAULT_FIELDS: usize = 1000;
+const FIELD_LIMIT: &str = "index.mapping.total_fields.limit";
+/// How long the version of a deleted document is remembered: far above every deadline of a request.
+pub(crate) const GC_DELETES: &str = "1h";
+
+/// A request with a JSON body, or none.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) path: Vec<String>,
+    pub(crate) content: Option<Value>,
+}
+
+impl Request {
+    fn put(path: &[&str], content: Value) -> Self {
+        Self {
+            method: Method::PUT,
+            path: path.iter().map(|&part| part.to_owned()).collect(),
+            content: Some(content),
+        }
+    }
+
+    /// Deletes an index.
+    pub(crate) fn deletion(index: &str) -> Self {
+        Self {
+            method: Method::DELETE,
+            path: vec![index.to_owned()],
+            content: None,
+        }
+    }
+}
+
+/// Makes an index with this mark and these fields, and its alias with it.
+pub(crate) fn creation(
+    (index, alias, topic): (&str, &str, &str),
+    settings: &Map<String, Value>,
+    mark: &Mark,
+    fields: &Map<String, Value>,
+) -> Request {
+    let mut settings = settings.clone();
+    if let Some(limit) = field_limit(mark.partitions, fields) {
+        settings.insert(FIELD_LIMIT.to_owned(), limit.into());
+    }
+    let content = json!({
+        "aliases": {(alias): {"is_write_index": true}},
+        "settings": settings,
+        "mappings": {"dynamic": false, "_meta": mark::meta(topic, mark), "properties": fields},
+    });
+    Request::put(&[index], content)
+}
+
+/// Maps fields that an index lacks, behind the limit that they need.
+pub(crate) fn additions(found: &Found, missing: &Map<String, Value>) -> Vec<Request> {
+    let index = found.write_index.as_str();
+    let mut all = found.properties.clone();
+    all.extend(missing.clone());
+    let limit = field_limit(found.partitions(), &all);
+    let limit = limit.map(|limit| Request::put(&[index, "_settings"], json!({FIELD_LIMIT: limit})));
+    let mapping = Request::put(&[index, "_mapping"], json!({"properties": missing}));
+    limit.into_iter().chain([mapping]).collect()
+}
+
+/// Has an index remember deletes for long enough, where it does not.
+pub(crate) fn remembering(found: &Found) -> Option<Request> {
+    (!found.remembers_deletes).then(|| {
+        Request::put(
+            &[&found.write_index, "_settings"],
+            json!({"index.gc_deletes": GC_DELETES}),
+        )
+    })
+}
+
+/// The settings of an index of ours.
+pub(crate) fn settings(config: &ElasticConfig) -> Map<String, Value> {
+    let mut settings = Map::new();
+    settings.insert("index.gc_deletes".to_owned(), GC_DELETES.into());
+    settings.insert(
+        "index.number_of_shards".to_owned(),
+        config.number_of_shards.into(),
+    );
+    if let Some(replicas) = config.number_of_replicas {
+        settings.insert("index.number_of_replicas".to_owned(), replicas.into());
+    }
+    if let Some(interval) = &config.refresh_interval {
+        settings.insert(
+            "index.refresh_interval".to_owned(),
+            interval.as_str().into(),
+        );
+    }
+    settings
+}
+
+/// The limit to set where the default would refuse the mapping, with a note for each partition: twice what is needed.
+fn field_limit(partitions: i32, properties: &Map<String, Value>) -> Option<usize> {
+    let notes = usize::try_from(partitions).unwrap_or_default() + 1;
+    let count = mapping::field_count(properties) + notes;
+    (count > DEFAULT_FIELDS * 9 / 10).then_some(count * 2)
+}
