@@ -2,7 +2,7 @@
 
 use clap::{ArgMatches, Command};
 use serde_json::Value;
-use tributary_runtime::cli::{Answer, Context, Service};
+use tributary_runtime::cli::{Answer, Context, Running, Service};
 use tributary_runtime::{Error, Problem, Result, telemetry};
 
 use crate::config::Config;
@@ -33,8 +33,13 @@ impl Service for ElasticSink {
         tributary_engine::commands()
     }
 
-    async fn command(config: Config, name: &str, arguments: &ArgMatches) -> Result<Answer, Error> {
-        tributary_engine::command(config.engine(), name, arguments).await
+    async fn command(
+        config: Config,
+        name: &str,
+        arguments: &ArgMatches,
+        running: Running,
+    ) -> Result<Answer, Error> {
+        tributary_engine::command(config.engine(), name, arguments, running).await
     }
 
     fn requests() -> Vec<Command> {

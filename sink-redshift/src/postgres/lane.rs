@@ -33,6 +33,10 @@ pub(crate) trait Changes: Send + Sync {
     fn below(&self) -> Option<u64>;
     /// The changes in offset order, at most one per key.
     fn changes(&self) -> impl Iterator<Item = Change<'_>> + Send;
+    /// They stand below what the ledger covers, and are written all the same.
+    fn is_replay(&self) -> bool {
+        false
+    }
 }
 
 impl Changes for Batch {
@@ -50,6 +54,10 @@ impl Changes for Batch {
 
     fn changes(&self) -> impl Iterator<Item = Change<'_>> + Send {
         Self::changes(self)
+    }
+
+    fn is_replay(&self) -> bool {
+        Self::is_replay(self)
     }
 }
 
@@ -226,7 +234,7 @@ impl PostgresLane {
             .iter()
             .map(|batch| Advance {
                 partition: batch.partition(),
-                next_offset: batch.next_offset(),
+                next_offset: batch.next_offset().max(place(&entries, *batch)),
             })
             .collect();
         let loaded = tally.merged > 0;
@@ -415,8 +423,16 @@ fn partitions(batches: &[impl Changes]) -> Vec<i32> {
     batches.iter().map(Changes::partition).collect()
 }
 
-/// What the ledger covers of a batch's partition.
+/// What of a batch is in the table already, because the ledger covers it.
 fn covered(entries: &BTreeMap<i32, Entry>, batch: &impl Changes) -> i64 {
+    if batch.is_replay() {
+        return 0;
+    }
+    place(entries, batch)
+}
+
+/// Where the ledger stands with a batch's partition; it never goes back.
+fn place(entries: &BTreeMap<i32, Entry>, batch: &impl Changes) -> i64 {
     let entry = entries.get(&batch.partition());
     entry.and_then(|entry| entry.next_offset).unwrap_or(0)
 }
