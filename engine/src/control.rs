@@ -1,4 +1,4 @@
-//! What a running sink can be asked to do: `pause` and `resume`.
+//! What a running sink can be asked to do: `pause`, `resume`, and to replay letters.
 
 use std::sync::Arc;
 
@@ -7,8 +7,11 @@ use serde_json::{Value, json};
 use tributary_runtime::cli::Context;
 use tributary_runtime::{Error, Result};
 
+use crate::config::OnError;
 use crate::topics::Subscription;
+use crate::write::instance::Lasting;
 use crate::write::pauses::Pauses;
+use crate::write::replay::{self, Order};
 
 /// The subject of the warning while something is paused.
 const SUBJECT: &str = "pause";
@@ -54,13 +57,19 @@ pub fn request_text(answer: &Value) -> String {
 }
 
 /// Takes requests from now on.
-pub(crate) fn serve(pauses: &Arc<Pauses>, subscription: &Subscription, context: &Context) {
-    let (pauses, subscription, health) = (
-        Arc::clone(pauses),
-        subscription.clone(),
-        context.health.clone(),
-    );
+pub(crate) fn serve(
+    lasting: &Lasting,
+    subscription: &Subscription,
+    on_error: OnError,
+    context: &Context,
+) {
+    let (pauses, replays) = (Arc::clone(&lasting.pauses), Arc::clone(&lasting.replays));
+    let (subscription, health) = (subscription.clone(), context.health.clone());
     context.health.set_control(move |name, arguments| {
+        if name == replay::REQUEST {
+            let run = replays.ask(orders(arguments, on_error)?)?;
+            return Ok(json!({ "run": run }));
+        }
         let topic = arguments["topic"].as_str();
         if let Some(topic) = topic.filter(|topic| subscription.matching(topic).is_none()) {
             return Err(
@@ -72,6 +81,19 @@ pub(crate) fn serve(pauses: &Arc<Pauses>, subscription: &Subscription, context: 
         health.set_warning(SUBJECT, pauses.warning());
         Ok(json!({ "paused": pauses.report(), "note": ONE_INSTANCE }))
     });
+}
+
+/// # Errors
+/// Stop: it is no request of this version; what is refused again has nowhere to go.
+fn orders(arguments: &Value, on_error: OnError) -> Result<Vec<Order>> {
+    if on_error == OnError::Stop {
+        return Err(Error::stop_msg(
+            "the running sink stops at a record that is refused, and would stop at the first letter that still is",
+        )
+        .remedy("set on_error = \"dead-letter\" and start it again"));
+    }
+    serde_json::from_value(arguments["orders"].clone())
+        .map_err(|error| Error::stop(error).remedy("ask with the sink's own version"))
 }
 
 fn carry_out(pauses: &Pauses, name: &str, topic: Option<&str>) -> Result<()> {

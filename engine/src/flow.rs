@@ -11,4 +11,4 @@ pub(crate) mod inbox;
 pub(crate) mod plans;
 pub(crate) mod records;
 mod times;
-mod versions;
+pub(crate) mod versions;

@@ -43,7 +43,7 @@ pub async fn run<T: Target>(config: SinkConfig, target: T, context: &Context) ->
     let _inside = context.gate.enter("the engine");
     let target = Arc::new(target);
     let lasting = Lasting::default();
-    control::serve(&lasting.pauses, &subscription, context);
+    control::serve(&lasting, &subscription, config.on_error, context);
     loop {
         let instance = Instance::new(
             config.clone(),

@@ -10,4 +10,8 @@ mod job;
 pub(crate) mod judge;
 pub(crate) mod lane;
 pub(crate) mod lease;
+pub(crate) mod lettered;
 pub(crate) mod pauses;
+pub(crate) mod replay;
+pub(crate) mod scan;
+pub(crate) mod stamp;

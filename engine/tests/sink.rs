@@ -33,6 +33,8 @@ mod offsets;
 mod pause;
 #[path = "sink/records.rs"]
 mod records;
+#[path = "sink/replay.rs"]
+mod replay;
 #[allow(dead_code, reason = "shared with other test binaries")]
 #[path = "sink/stage.rs"]
 mod stage;

@@ -23,10 +23,10 @@ use crate::telemetry::{self, Metrics};
 use crate::{Error, Problem};
 use answer::Format;
 use check::Report;
-use running::Running;
 use supervise::Ending;
 
 pub use answer::Answer;
+pub use running::{Running, address};
 pub use service::{Context, Service};
 
 /// The argument `--yes` of a command that destroys something; without it [`Answer::unconfirmed`] is the answer.
@@ -68,7 +68,7 @@ fn execute<S: Service>(
     let Some((name, arguments)) = matches.subcommand() else {
         return exit::USAGE; // clap has insisted on one
     };
-    let path = path_of(arguments);
+    let path = path_of(last_of(arguments));
     let loaded = load::<S>(&path, env);
     match (name, loaded) {
         ("check", loaded) => {
@@ -98,10 +98,28 @@ fn execute<S: Service>(
             let asked = with_runtime(request::<S>(name, &settings, arguments)).flatten();
             tell::<S>(asked, Format::of(arguments), out, err)
         }
-        (name, Ok((_, config))) => {
-            let done = with_runtime(S::command(config, name, arguments)).flatten();
-            tell::<S>(done, Format::of(arguments), out, err)
+        (name, Ok((settings, config))) => {
+            let running = Running::of(&settings, S::DEFAULT_PORT);
+            let done = with_runtime(S::command(config, name, arguments, running)).flatten();
+            tell::<S>(done, Format::of(last_of(arguments)), out, err)
         }
+    }
+}
+
+/// The arguments of a command's own command, where it has some: `--config` and `--output` stand there.
+fn last_of(mut arguments: &ArgMatches) -> &ArgMatches {
+    while let Some((_, below)) = arguments.subcommand() {
+        arguments = below;
+    }
+    arguments
+}
+
+/// Gives arguments to a command, or to each of its own commands.
+fn with(command: Command, arguments: &[&Arg; 2]) -> Command {
+    if command.has_subcommands() {
+        command.mut_subcommands(|below| with(below, arguments))
+    } else {
+        command.args(arguments.iter().copied().cloned())
     }
 }
 
@@ -116,7 +134,7 @@ async fn request<S: Service>(
     settings: &Settings,
     arguments: &ArgMatches,
 ) -> crate::Result<Answer> {
-    let running = Running::find::<S>(settings, arguments)?;
+    let running = Running::of(settings, S::DEFAULT_PORT).or_at(arguments);
     let answer = running.control(name, &S::request(name, arguments)).await?;
     Ok(Answer::ok(S::request_text(&answer), answer))
 }
@@ -163,11 +181,11 @@ fn command<S: Service>() -> Command {
     );
     let requests = S::requests()
         .into_iter()
-        .map(|request| request.arg(running::address_argument()));
+        .map(|request| request.arg(address()));
     let own = S::commands()
         .into_iter()
         .chain(requests)
-        .map(|command| command.arg(config.clone()).arg(output.clone()));
+        .map(|command| with(command, &[&config, &output]));
     Command::new(S::NAME)
         .about(S::ABOUT)
         .version(env!("CARGO_PKG_VERSION"))
@@ -190,7 +208,7 @@ fn command<S: Service>() -> Command {
                 .about("Asks the running service how it is, over HTTP; changes nothing")
                 .arg(config.clone())
                 .arg(output.clone())
-                .arg(running::address_argument()),
+                .arg(address()),
         )
         .subcommands(own)
 }

@@ -2,7 +2,7 @@
 
 use clap::{ArgMatches, Command};
 use serde_json::Value;
-use tributary_runtime::cli::{Answer, Context, Service};
+use tributary_runtime::cli::{Answer, Context, Running, Service};
 use tributary_runtime::{Error, Problem, Result, telemetry};
 
 use crate::config::Config;
@@ -35,12 +35,17 @@ impl Service for ElasticSink {
         commands
     }
 
-    async fn command(config: Config, name: &str, arguments: &ArgMatches) -> Result<Answer, Error> {
+    async fn command(
+        config: Config,
+        name: &str,
+        arguments: &ArgMatches,
+        running: Running,
+    ) -> Result<Answer, Error> {
         if name == tributary_engine::PLAN {
             let elastic = Elastic::new(config.elasticsearch.clone())?;
             return tributary_engine::plan(config.engine(), &elastic).await;
         }
-        tributary_engine::command(config.engine(), name, arguments).await
+        tributary_engine::command(config.engine(), name, arguments, running).await
     }
 
     fn requests() -> Vec<Command> {

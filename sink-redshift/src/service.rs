@@ -2,7 +2,7 @@
 
 use clap::{ArgMatches, Command};
 use serde_json::Value;
-use tributary_runtime::cli::{Answer, Context, Service};
+use tributary_runtime::cli::{Answer, Context, Running, Service};
 use tributary_runtime::{Error, Problem};
 
 use crate::config::Warehouse;
@@ -53,12 +53,17 @@ impl Service for RedshiftSink {
         commands
     }
 
-    async fn command(config: Config, name: &str, arguments: &ArgMatches) -> Result<Answer, Error> {
+    async fn command(
+        config: Config,
+        name: &str,
+        arguments: &ArgMatches,
+        running: Running,
+    ) -> Result<Answer, Error> {
         if name == tributary_engine::PLAN {
             let warehouse = PostgresWarehouse::new(&config.name, &config.warehouse)?;
             return tributary_engine::plan(config.engine(), &warehouse).await;
         }
-        tributary_engine::command(config.engine(), name, arguments).await
+        tributary_engine::command(config.engine(), name, arguments, running).await
     }
 
     fn requests() -> Vec<Command> {

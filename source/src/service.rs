@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::Value;
 use tokio_util::task::AbortOnDropHandle;
-use tributary_runtime::cli::{Answer, Context, Service};
+use tributary_runtime::cli::{Answer, Context, Running, Service};
 use tributary_runtime::retry::Backoff;
 use tributary_runtime::{Error, Policy, Problem, telemetry};
 
@@ -76,6 +76,7 @@ impl Service for Source {
         config: SourceConfig,
         name: &str,
         arguments: &ArgMatches,
+        _: Running,
     ) -> Result<Answer, Error> {
         commands::run(&config, name, arguments).await
     }

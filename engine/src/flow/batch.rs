@@ -21,6 +21,7 @@ pub struct Batch {
     pub(crate) entries: Vec<Entry>,
     pub(crate) below: Option<u64>,
     pub(crate) next_offset: i64,
+    pub(crate) is_replay: bool,
 }
 
 /// A partition and its table.
@@ -59,6 +60,12 @@ impl Batch {
     /// Where the batch ends: one past its last record.
     pub const fn next_offset(&self) -> i64 {
         self.next_offset
+    }
+
+    /// Whether its records are of keys of which one was put aside, read again. They stand below where the target stands with the
+    /// partition, and are written all the same: each is the newest of its key there. The place does not change.
+    pub const fn is_replay(&self) -> bool {
+        self.is_replay
     }
 
     /// Where set: rows of the target with a lower `seq` are gone. Comes before all [`Batch::changes`],

@@ -95,6 +95,7 @@ pub(crate) fn coalesce(
         entries: found.entries,
         below: found.below,
         next_offset,
+        is_replay: false,
     };
     let faults = found.faults;
     Ok(Outcome::Coalesced(Coalesced { batch, faults }))
@@ -175,7 +176,28 @@ fn has_header(records: &Records, plans: &Plans) -> bool {
     })
 }
 
+/// Where the last of these records stands that says that its table was emptied, and has no version of its own.
+pub(crate) fn emptied_at(records: &Records, plans: &Plans) -> Option<i64> {
+    let empties = |record: &Record<'_>| {
+        let read = read(*record, plans);
+        matches!(read, Ok((Content::Below(_), None)))
+    };
+    records
+        .iter()
+        .filter(empties)
+        .map(|record| record.offset)
+        .max()
+}
+
 impl History {
+    /// Of a partition of which it is known already where its records' versions come from.
+    pub(crate) fn with(versions: Versions) -> Self {
+        Self {
+            versions,
+            ..Self::default()
+        }
+    }
+
     /// The records have no version of their own.
     pub(crate) fn versions_are_offsets(&self) -> bool {
         self.versions == Versions::Offset

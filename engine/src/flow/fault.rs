@@ -25,6 +25,9 @@ pub(crate) enum Part {
     Value,
 }
 
+/// How the fault of a record begins that has no version among such that have.
+const UNVERSIONED: &str = "the record lacks the header";
+
 const SET_ASIDE: &str = "or set on_error = \"dead-letter\" to put such records aside";
 
 /// What Debezium's connectors have to do. The records that are there stay as they are, so the topic is begun again.
@@ -60,8 +63,7 @@ impl RecordFault {
         Self {
             offset,
             what: format!(
-                "the record lacks the header {}, which records of the partition have, so that nothing says what of \
-                 the row is newer",
+                "{UNVERSIONED} {}, which records of the partition have, so that nothing says what of the row is newer",
                 header::SEQ
             ),
             remedy: "let one source only write to the topic",
@@ -136,6 +138,11 @@ impl RecordFault {
         }
         error.remedy(format!("{}, {SET_ASIDE}", self.remedy))
     }
+}
+
+/// Whether a fault says that the partition's records have versions, which this one lacks.
+pub(crate) fn says_versioned(what: &str) -> bool {
+    what.starts_with(UNVERSIONED)
 }
 
 /// Where a record stands, as all messages about one say it.

@@ -6,6 +6,8 @@
 mod fetching;
 mod pausing;
 mod receiving;
+mod replaying;
+mod turning;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +27,10 @@ use crate::topics::TopicPartition;
 use crate::write::hold::Hold;
 use crate::write::instance::{GROUP, Instance, Lasting};
 use crate::write::lane::LaneHandle;
+use crate::write::replay::Ticket;
 use fetching::Fetching;
 use pausing::Pausing;
+use turning::Turning;
 
 /// How long a poll waits with nothing else to do, and with partitions in a passing state.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
@@ -54,6 +58,7 @@ pub(crate) struct Poll<T: Target, M, C> {
     /// At the end: until when writes may finish.
     drains_until: Option<Instant>,
     pausing: Pausing,
+    turning: Option<Turning>,
     housekept_at: Instant,
     records: Counter,
     bytes: Counter,
@@ -78,6 +83,7 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
             revocation: None,
             drains_until: None,
             pausing: Pausing::default(),
+            turning: None,
             housekept_at: Instant::now(),
             records: counter!(RECORDS),
             bytes: counter!(BYTES),
@@ -181,13 +187,17 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
 
     /// Begins to open a partition.
     fn open(&mut self, partition: TopicPartition) {
-        let (topic, number) = (partition.topic.clone(), partition.partition);
-        let hold = Arc::new(Hold::new(partition));
+        self.open_as(Hold::new(partition), None);
+    }
+
+    fn open_as(&mut self, hold: Hold, replay: Option<Ticket>) {
+        let TopicPartition { topic, partition } = hold.partition().clone();
+        let (number, hold) = (partition, Arc::new(hold));
         let held = self.holdings.topic_or_insert(&topic, || {
             let cluster = self.cluster.clone();
             LaneHandle::start(&self.instance, cluster, &topic, &self.runtime)
         });
-        held.lane.take(Arc::clone(&hold));
+        held.lane.take(Arc::clone(&hold), replay);
         if let Some(earlier) = held.partitions.insert(number, Holding::new(hold)) {
             self.fetching.forget(&earlier);
         }
@@ -201,7 +211,9 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
         if self.revocation.is_some() {
             return Ok(());
         }
-        let Lasting { accounts, pauses } = self.instance.lasting.clone();
+        let Lasting {
+            accounts, pauses, ..
+        } = self.instance.lasting.clone();
         let begun = self.pausing.begun(&pauses, &self.holdings);
         self.leave(&begun);
         let left = self.pausing.left(&self.holdings);
@@ -252,6 +264,7 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
             .resume(&self.instance.budget, &self.member, &mut self.holdings)?;
         self.finish_revocation()?;
         self.pause_and_resume()?;
+        self.replay()?;
         self.instance.status.settle();
         if self.commits.work(&self.member, &mut self.holdings) {
             self.pausing.show_lag();
@@ -309,6 +322,7 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
     /// At the end: what is being written is finished. Polls on meanwhile.
     fn begin_to_drain(&mut self) {
         self.pausing.forget_all(&self.instance.lasting.accounts);
+        self.turning = None;
         let all = self.all();
         self.leave(&all);
         for (_, held) in self.holdings.topics() {

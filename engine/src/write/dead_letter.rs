@@ -1,7 +1,10 @@
 //! Records put aside: as received, with headers that say where they come from and why.
 
+mod gathering;
+
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
@@ -14,20 +17,14 @@ use crate::config::SinkConfig;
 use crate::flow::fault::RecordFault;
 use crate::flow::records::Record;
 use crate::topics::TopicPartition;
+use crate::write::lettered::Pass;
+use crate::write::replay::Order;
+use crate::write::stamp::Done;
+pub use crate::write::stamp::{ERROR, OFFSET, PARTITION, REPLAYED, SERVICE, TOPIC};
+use tokio_util::sync::CancellationToken;
 use tributary_runtime::config::KafkaConfig;
 use tributary_runtime::kafka::{self, LogContext};
 use tributary_runtime::{Error, Result, ResultExt};
-
-/// The header with the topic that a letter was on.
-pub const TOPIC: &str = "tributary.dead-letter.topic";
-/// The header with the partition that a letter was in, in decimal.
-pub const PARTITION: &str = "tributary.dead-letter.partition";
-/// The header with the offset that a letter had, in decimal.
-pub const OFFSET: &str = "tributary.dead-letter.offset";
-/// The header that says what was wrong with a letter.
-pub const ERROR: &str = "tributary.dead-letter.error";
-/// The header with the name of the service that put a letter aside.
-pub const SERVICE: &str = "tributary.dead-letter.service";
 
 /// A letter is a record and five headers: the topic takes larger messages than others do by default.
 const MAX_LETTER_BYTES: &str = "16777216";
@@ -35,6 +32,22 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Whether a letter is in the log.
 pub(crate) type Put<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+
+/// What a pass over letters has found.
+pub(crate) type Gathered<'a> = Pin<Box<dyn Future<Output = Result<Pass>> + Send + 'a>>;
+
+/// What a pass over the letters of a partition is to find, and in which bounds.
+#[derive(Debug, Clone)]
+pub(crate) struct Search {
+    pub(crate) order: Order,
+    /// The log is read up to here.
+    pub(crate) until: i64,
+    /// Records without a key may say that the table was emptied.
+    pub(crate) takes_keyless: bool,
+    pub(crate) bytes_max: usize,
+    pub(crate) keys_max: usize,
+    pub(crate) cancel: CancellationToken,
+}
 
 /// Where records are put aside.
 pub(crate) trait Letters: fmt::Debug + Send + Sync {
@@ -49,22 +62,42 @@ pub(crate) trait Letters: fmt::Debug + Send + Sync {
         record: Record<'a>,
         fault: &'a RecordFault,
     ) -> Put<'a>;
+
+    /// Finds the newest records of the keys of letters.
+    ///
+    /// # Errors
+    /// Kafka's, by policy; that it is cancelled.
+    fn gather(&self, search: Search) -> Gathered<'_>;
+
+    /// Notes that these letters were replayed.
+    ///
+    /// # Errors
+    /// Kafka's, by policy.
+    fn note_replayed<'a>(&'a self, order: &'a Order) -> Put<'a>;
+}
+
+/// Which topic, and whose letters.
+#[derive(Debug)]
+struct LetterTopic {
+    topic: String,
+    service: String,
+    kafka: KafkaConfig,
 }
 
 /// Writes letters to a topic. Connects with the first one.
 pub(crate) struct DeadLetters {
-    topic: String,
-    service: String,
-    kafka: KafkaConfig,
+    place: Arc<LetterTopic>,
     producer: OnceCell<FutureProducer<LogContext>>,
 }
 
 impl DeadLetters {
     pub(crate) fn new(config: &SinkConfig, topic: String) -> Self {
         Self {
-            topic,
-            service: config.name.clone(),
-            kafka: config.kafka.clone(),
+            place: Arc::new(LetterTopic {
+                topic,
+                service: config.name.clone(),
+                kafka: config.kafka.clone(),
+            }),
             producer: OnceCell::new(),
         }
     }
@@ -75,17 +108,39 @@ impl DeadLetters {
         record: Record<'_>,
         fault: &RecordFault,
     ) -> Result<()> {
-        let producer = self.producer.get_or_try_init(|| self.connect()).await?;
         let mut letter: FutureRecord<'_, [u8], [u8]> =
-            FutureRecord::to(&self.topic).headers(self.headers(partition, record, fault));
+            FutureRecord::to(&self.place.topic).headers(self.headers(partition, record, fault));
         letter.key = record.key;
         letter.payload = record.value;
+        self.produce(letter).await
+    }
+
+    async fn produce(&self, message: FutureRecord<'_, [u8], [u8]>) -> Result<()> {
+        let producer = self.producer.get_or_try_init(|| self.connect()).await?;
         producer
-            .send(letter, Duration::ZERO)
+            .send(message, Duration::ZERO)
             .await
             .map(|_| ())
             .map_err(|(error, _)| kafka::classify(&error))
-            .doing(|| format!("write to the dead-letter topic {}", self.topic))
+            .doing(|| format!("write to the dead-letter topic {}", self.place.topic))
+    }
+
+    async fn say_replayed(&self, order: &Order) -> Result<()> {
+        let until = order.letters.iter().map(|(&at, &(_, end))| (at, end));
+        let done = Done {
+            service: self.place.service.clone(),
+            partition: order.at(),
+            until: until.collect(),
+        };
+        let headers = done.headers();
+        let headers = headers
+            .iter()
+            .fold(OwnedHeaders::new(), |headers, (key, value)| {
+                let value = Some(value);
+                headers.insert(Header { key, value })
+            });
+        self.produce(FutureRecord::to(&self.place.topic).headers(headers))
+            .await
     }
 
     fn headers(
@@ -104,7 +159,7 @@ impl DeadLetters {
             (PARTITION, partition.partition.to_string()),
             (OFFSET, record.offset.to_string()),
             (ERROR, fault.what.clone()),
-            (SERVICE, self.service.clone()),
+            (SERVICE, self.place.service.clone()),
         ]
         .iter()
         .fold(received, |headers, (key, value)| {
@@ -118,8 +173,8 @@ impl DeadLetters {
     async fn connect(&self) -> Result<FutureProducer<LogContext>> {
         self.create_topic()
             .await
-            .doing(|| format!("create the dead-letter topic {}", self.topic))?;
-        kafka::producer_config(&self.kafka, &self.service)
+            .doing(|| format!("create the dead-letter topic {}", self.place.topic))?;
+        kafka::producer_config(&self.place.kafka, &self.place.service)
             .set("message.max.bytes", MAX_LETTER_BYTES)
             .set(
                 "message.timeout.ms",
@@ -130,8 +185,8 @@ impl DeadLetters {
     }
 
     async fn create_topic(&self) -> Result<()> {
-        let admin = kafka::admin(&self.kafka, &self.service)?;
-        let topic = NewTopic::new(&self.topic, 1, TopicReplication::Fixed(-1))
+        let admin = kafka::admin(&self.place.kafka, &self.place.service)?;
+        let topic = NewTopic::new(&self.place.topic, 1, TopicReplication::Fixed(-1))
             .set("cleanup.policy", "delete")
             .set("retention.ms", "-1")
             .set("retention.bytes", "-1")
@@ -160,12 +215,20 @@ impl Letters for DeadLetters {
     ) -> Put<'a> {
         Box::pin(self.send(partition, record, fault))
     }
+
+    fn gather(&self, search: Search) -> Gathered<'_> {
+        Box::pin(self.pass(search))
+    }
+
+    fn note_replayed<'a>(&'a self, order: &'a Order) -> Put<'a> {
+        Box::pin(self.say_replayed(order))
+    }
 }
 
 impl fmt::Debug for DeadLetters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeadLetters")
-            .field("topic", &self.topic)
+            .field("topic", &self.place.topic)
             .finish_non_exhaustive()
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Hold {
     generation: OnceLock<Arc<OnceLock<String>>>,
     has_left: AtomicBool,
     is_noted: AtomicBool,
+    /// Letters are replayed before it begins.
+    pub(crate) is_for_replay: bool,
     /// Cancelled when it is to be let go.
     pub(crate) leave: CancellationToken,
 }
@@ -49,7 +51,16 @@ impl Hold {
             generation: OnceLock::new(),
             has_left: AtomicBool::new(false),
             is_noted: AtomicBool::new(false),
+            is_for_replay: false,
             leave: CancellationToken::new(),
+        }
+    }
+
+    /// One before which letters are replayed.
+    pub(crate) fn for_replay(partition: TopicPartition) -> Self {
+        Self {
+            is_for_replay: true,
+            ..Self::new(partition)
         }
     }
 

@@ -19,6 +19,7 @@ use crate::write::hold::Changed;
 use crate::write::judge;
 use crate::write::lease::Lease;
 use crate::write::pauses::Pauses;
+use crate::write::replay::Replays;
 use tributary_runtime::cli::Context;
 use tributary_runtime::registry::Registry;
 use tributary_runtime::{Error, Result};
@@ -56,6 +57,8 @@ pub(crate) struct Lasting {
     pub(crate) accounts: Arc<Accounts>,
     /// What is not to be written.
     pub(crate) pauses: Arc<Pauses>,
+    /// What is to be replayed.
+    pub(crate) replays: Arc<Replays>,
 }
 
 /// The first error that stops the instance.
@@ -136,10 +139,15 @@ impl<T> Instance<T> {
 
     /// What each topic does, for `status`.
     pub(crate) fn details(&self) -> Value {
-        let Lasting { accounts, pauses } = &self.lasting;
+        let Lasting {
+            accounts,
+            pauses,
+            replays,
+        } = &self.lasting;
         json!({
             "buffered_bytes": self.budget.held(),
             "paused": pauses.report(),
+            "replay": replays.report(),
             "topics": accounts.report(&self.status, pauses),
         })
     }

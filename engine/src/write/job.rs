@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tributary_runtime::kafka::SESSION_TIMEOUT_MS;
@@ -30,6 +30,8 @@ pub(crate) struct Share {
     pub(crate) source: Arc<Source>,
     pub(crate) history: History,
     pub(crate) records: Records,
+    /// See [`Batch::is_replay`].
+    pub(crate) is_replay: bool,
 }
 
 /// What is to be written. An interrupted job gives it back as far as it has come.
@@ -61,6 +63,34 @@ pub(crate) struct Job<T: Target, C> {
     pub(crate) cancel: CancellationToken,
     /// Told of writes that have failed: the target may be another one than before, or gone.
     pub(crate) failed: Arc<Notify>,
+    pub(crate) turn: Turn,
+}
+
+/// When a job of a lane may write.
+#[derive(Debug, Clone)]
+pub(crate) enum Turn {
+    /// With those that the lane has under way.
+    Together(Turns),
+    /// While no other one writes.
+    Alone(Turns),
+}
+
+/// Who of a lane writes.
+pub(crate) type Turns = Arc<RwLock<()>>;
+
+/// It is somebody's turn.
+pub(crate) enum Taking {
+    Together(#[expect(dead_code, reason = "it is held")] OwnedRwLockReadGuard<()>),
+    Alone(#[expect(dead_code, reason = "it is held")] OwnedRwLockWriteGuard<()>),
+}
+
+impl Turn {
+    pub(crate) async fn take(&self) -> Taking {
+        match self {
+            Self::Together(turns) => Taking::Together(Arc::clone(turns).read_owned().await),
+            Self::Alone(turns) => Taking::Alone(Arc::clone(turns).write_owned().await),
+        }
+    }
 }
 
 /// What has become of a job.
@@ -154,12 +184,16 @@ impl<T: Target, C: Cluster> Job<T, C> {
         }
         let key_schemas = beside.iter();
         let key_schemas = key_schemas.flat_map(|beside| beside.history.key_schemas());
+        let onto = Onto {
+            ground: &self.ground,
+            failed: &self.failed,
+            turn: &self.turn,
+        };
         write(
             &instance,
             &self.figures,
             &mut attempts,
-            &self.ground,
-            &self.failed,
+            onto,
             &key_schemas.collect(),
             batches,
         )
@@ -173,6 +207,7 @@ impl<T: Target, C: Cluster> Job<T, C> {
             source,
             mut history,
             records,
+            is_replay,
         }) = self.work.received.pop()
         {
             let count = records.len();
@@ -184,7 +219,8 @@ impl<T: Target, C: Cluster> Job<T, C> {
                 partitions,
             );
             match coalesced? {
-                Outcome::Coalesced(Coalesced { batch, faults }) => {
+                Outcome::Coalesced(Coalesced { mut batch, faults }) => {
+                    batch.is_replay = is_replay;
                     let replaced = count - batch.len() - faults.len();
                     self.figures.coalesced(replaced);
                     self.work.batches.push(batch);
@@ -195,6 +231,7 @@ impl<T: Target, C: Cluster> Job<T, C> {
                     source,
                     history,
                     records,
+                    is_replay,
                 }),
             }
             // Asked each time that it matters: they may become more.
@@ -212,18 +249,31 @@ impl<T: Target, C: Cluster> Job<T, C> {
 /// other one has, and does not write.
 const OVERTAKEN_PATIENCE: Duration = Duration::from_millis(SESSION_TIMEOUT_MS as u64);
 
+/// Where a job writes.
+#[derive(Clone, Copy)]
+struct Onto<'a, L> {
+    ground: &'a Ground<L>,
+    failed: &'a Notify,
+    turn: &'a Turn,
+}
+
 /// Writes until it is done: refused records are put aside and the rest is written again.
 async fn write<T: Target>(
     instance: &Instance<T>,
     figures: &Arc<Figures>,
     attempts: &mut Attempts<'_>,
-    ground: &Ground<T::Lane>,
-    failed: &Notify,
+    onto: Onto<'_, T::Lane>,
     key_schemas: &BTreeSet<u32>,
     batches: &mut [Batch],
 ) -> Result<Written> {
+    let Onto {
+        ground,
+        failed,
+        turn,
+    } = onto;
     let mut overtaken_since = None;
     loop {
+        let taking = attempts.unless_cancelled(turn.take()).await?;
         // A member that may have lost its partitions without knowing begins no target and no write. Asked twice: to begin a target
         // takes its time.
         attempts.unless_cancelled(instance.lease.held()).await?;
@@ -235,6 +285,7 @@ async fn write<T: Target>(
             Ok(false) => Ok(Written::Durable),
             Err(error) => Err(error.into()),
         };
+        drop(taking);
         match written {
             Ok(written) => {
                 attempts.succeeded();

@@ -7,6 +7,7 @@ mod founding;
 mod held;
 mod keeping;
 mod opening;
+mod replaying;
 mod settling;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,17 +30,19 @@ use crate::write::account::Account;
 use crate::write::ground::{Ground, is_another};
 use crate::write::hold::Hold;
 use crate::write::instance::Instance;
-use crate::write::job::{Ended, Job, Share, Work};
+use crate::write::job::{Ended, Job, Share, Turn, Turns, Work};
+use crate::write::replay::Ticket;
 use founding::Founding;
 use held::Held;
 use keeping::Keeping;
 use opening::Opening;
+use replaying::Replaying;
 
 /// What the poll thread asks of a lane.
 #[derive(Debug)]
 enum Command {
-    /// The partition was assigned.
-    Take(Arc<Hold>),
+    /// The partition was assigned, or is taken again for a replay.
+    Take(Arc<Hold>, Option<Ticket>),
     /// The partition is to be let go: what is under way is finished, nothing else begins.
     Leave(i32),
 }
@@ -67,7 +70,8 @@ struct LaneTask<T: Target, C> {
     held: BTreeMap<i32, Held>,
     opening: JoinSet<(Arc<Hold>, Result<i64>)>,
     jobs: JoinSet<Ended>,
-    /// The partitions of the jobs under way, and how to interrupt each.
+    turns: Turns,
+    /// The partitions of the jobs and replays under way, and how to interrupt each.
     busy: BTreeMap<i32, CancellationToken>,
     /// What interrupted jobs had not written.
     unwritten: VecDeque<Work>,
@@ -115,6 +119,7 @@ impl LaneHandle {
             held: BTreeMap::new(),
             opening: JoinSet::new(),
             jobs: JoinSet::new(),
+            turns: Turns::default(),
             busy: BTreeMap::new(),
             unwritten: VecDeque::new(),
             plans: Vec::new(),
@@ -127,10 +132,10 @@ impl LaneHandle {
         Self { commands, inbox }
     }
 
-    /// The partition was assigned: it is opened, and written once records come.
-    pub(crate) fn take(&self, hold: Arc<Hold>) {
+    /// The partition was assigned: it is opened, letters are replayed, and it is written once records come.
+    pub(crate) fn take(&self, hold: Arc<Hold>, replay: Option<Ticket>) {
         // A lane that is gone has stopped the instance.
-        let _ = self.commands.send(Command::Take(hold));
+        let _ = self.commands.send(Command::Take(hold, replay));
     }
 
     /// Lets go of a partition; [`Hold::has_left`] says when it is done.
@@ -150,7 +155,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
                 caught_up.filter_map(|(&at, held)| Some((at, held.hold.caught_up_ms()?)));
             self.keeping.keep(self.ground.get(), caught_up);
             match self.next(&mut commands).await {
-                Event::Command(Some(Command::Take(hold))) => self.take(hold),
+                Event::Command(Some(Command::Take(hold, replay))) => self.take(hold, replay),
                 Event::Command(Some(Command::Leave(partition))) => self.leave(partition),
                 Event::Command(None) => {
                     self.instance.note_topic(&self.topic, None);
@@ -197,8 +202,17 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
         }
     }
 
-    fn take(&mut self, hold: Arc<Hold>) {
+    fn take(&mut self, hold: Arc<Hold>, replay: Option<Ticket>) {
         let number = hold.partition().partition;
+        let replay = replay.map(|ticket| {
+            self.busy.insert(number, hold.leave.clone());
+            Replaying {
+                ticket,
+                figures: Arc::clone(&self.account.figures),
+                failed: Arc::clone(&self.failed),
+                turns: Arc::clone(&self.turns),
+            }
+        });
         self.inbox.forget(number);
         self.account.hold(&hold);
         self.held.insert(number, Held::new(&hold));
@@ -207,12 +221,16 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
             cluster: self.cluster.clone(),
             ground: Arc::clone(&self.ground),
             hold,
+            replay,
         };
         self.opening.spawn(opening.run());
     }
 
     fn opened(&mut self, hold: &Arc<Hold>, opened: Result<i64>) {
         let number = hold.partition().partition;
+        if hold.is_for_replay {
+            self.busy.remove(&number);
+        }
         let held = self.held.get_mut(&number);
         let Some(held) = held.filter(|held| Arc::ptr_eq(&held.hold, hold)) else {
             return;
@@ -277,6 +295,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
                     source: Arc::clone(&held.hold.source),
                     history: std::mem::take(&mut held.history),
                     records,
+                    is_replay: false,
                 }),
                 _ => self.inbox.release(records.bytes()),
             }
@@ -319,6 +338,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
             plans: self.plans.pop().unwrap_or_default(),
             cancel,
             failed: Arc::clone(&self.failed),
+            turn: Turn::Together(Arc::clone(&self.turns)),
         };
         self.jobs.spawn(job.run());
     }

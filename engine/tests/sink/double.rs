@@ -62,6 +62,10 @@ pub(crate) struct Written {
 struct Faults {
     /// Rows that the target refuses for ever.
     refused: BTreeSet<i64>,
+    /// Writes that have one of these rows fail.
+    failing_rows: BTreeSet<i64>,
+    /// A row that was deleted leaves nothing behind, as in a warehouse.
+    forgets_deletes: bool,
     /// Writes that fail before anything is written.
     failing: usize,
     /// Writes that are done, but reported as failed.
@@ -101,6 +105,20 @@ impl Target {
 
     pub(crate) fn refuse(&self, ids: impl IntoIterator<Item = i64>) {
         self.state().faults.refused.extend(ids);
+    }
+
+    /// It refuses nothing any more.
+    pub(crate) fn mend(&self) {
+        self.state().faults.refused.clear();
+    }
+
+    /// Writes with one of these rows fail, others do not.
+    pub(crate) fn fail_at(&self, ids: impl IntoIterator<Item = i64>) {
+        self.state().faults.failing_rows = ids.into_iter().collect();
+    }
+
+    pub(crate) fn forget_deletes(&self) {
+        self.state().faults.forgets_deletes = true;
     }
 
     pub(crate) fn fail(&self, writes: usize) {
@@ -230,6 +248,9 @@ impl State {
                 if change.seq >= newest.0 {
                     *newest = (change.seq, number);
                 }
+                if self.faults.forgets_deletes && newest.1.is_none() {
+                    self.rows.remove(&id);
+                }
             }
         }
     }
@@ -264,6 +285,13 @@ impl Writer {
             state.faults.failing -= 1;
             self.target.shared.changed.notify_waiters();
             return Err(Error::retry_msg("the target is away").into());
+        }
+        let fails = batches.iter().flat_map(Batch::changes).any(|change| {
+            let id = change.key.as_ref().and_then(|key| int(&key.row[0]));
+            id.is_some_and(|id| state.faults.failing_rows.contains(&id))
+        });
+        if fails {
+            return Err(Error::retry_msg("the row's place is away").into());
         }
         let mut rejections = Vec::new();
         for batch in batches {

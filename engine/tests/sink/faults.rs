@@ -1,12 +1,11 @@
 //! Bad records, and targets that fail.
 
 use rdkafka::Message;
-use tributary_engine::{OnError, SinkConfig, dead_letter};
-use tributary_runtime::cli::Answer;
+use tributary_engine::{OnError, dead_letter};
 use tributary_schemas::{header, wire};
 
 use crate::double::Target;
-use crate::stage::{Outgoing, Stage, header_of, start};
+use crate::stage::{Outgoing, Stage, header_of, list, start};
 
 /// Row 1, a bad record at offset 1, row 3.
 async fn with_bad_record(stage: &Stage, bad: Outgoing) -> String {
@@ -137,14 +136,6 @@ async fn bad_records_go_to_the_dead_letter_topic_as_received() {
     named.dead_letter_topic = Some(format!("{}.nobody.dead-letter", stage.prefix));
     let none = list(&named, &[]).await.text;
     assert!(none.starts_with("nothing was put aside on "), "{none}");
-}
-
-async fn list(config: &SinkConfig, arguments: &[&str]) -> Answer {
-    let command = tributary_engine::commands().remove(0);
-    let words = ["dead-letters", "list"].iter().chain(arguments);
-    let matches = command.try_get_matches_from(words).unwrap();
-    let listed = tributary_engine::command(config.clone(), "dead-letters", &matches);
-    listed.await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

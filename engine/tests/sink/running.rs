@@ -6,9 +6,11 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tributary_engine::{SinkConfig, Target};
-use tributary_runtime::cli::Context;
+use tributary_runtime::cli::{self, Context};
 use tributary_runtime::health::Health;
+use tributary_runtime::health::server::Server;
 use tributary_runtime::shutdown::Gate;
+use tributary_runtime::telemetry::Metrics;
 use tributary_runtime::{Error, Result};
 
 /// A sink that runs in the background.
@@ -35,6 +37,17 @@ pub(crate) fn start(config: SinkConfig, target: impl Target) -> Running {
 }
 
 impl Running {
+    /// Serves HTTP for it from now on, as a service does; where.
+    pub(crate) async fn serve(&self) -> cli::Running {
+        let (metrics, _) = Metrics::with_recorder("loop-test").unwrap();
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let server = Server::bind("loop-test", listen, self.health.clone(), metrics);
+        let server = server.await.unwrap();
+        let address = server.address().to_string();
+        tokio::spawn(server.serve());
+        cli::Running::at(address)
+    }
+
     /// Waits until it is ready, in a phase; panics after a minute.
     pub(crate) async fn until_phase(&self, phase: &str) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(60);

@@ -14,6 +14,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use tokio::sync::OnceCell;
 use tributary_engine::{BatchConfig, OnError, OnUnfitTarget, SinkConfig};
+use tributary_runtime::cli::{self, Answer};
 use tributary_runtime::config::KafkaConfig;
 use tributary_runtime::registry::Registry;
 use tributary_schemas::{header, wire};
@@ -415,6 +416,22 @@ fn committed(consumer: &BaseConsumer, topic: &str, partition: i32) -> Option<i64
         Offset::Offset(offset) => Some(offset),
         _ => None,
     }
+}
+
+/// Does a command, as a sink's binary does.
+pub(crate) async fn command(config: &SinkConfig, running: cli::Running, words: &[&str]) -> Answer {
+    let command = tributary_engine::commands().remove(0);
+    let words = ["dead-letters"].iter().chain(words);
+    let matches = command.try_get_matches_from(words).unwrap();
+    let done = tributary_engine::command(config.clone(), "dead-letters", &matches, running);
+    done.await.unwrap()
+}
+
+/// The letters that are open.
+pub(crate) async fn list(config: &SinkConfig, arguments: &[&str]) -> Answer {
+    let nowhere = cli::Running::at("127.0.0.1:1".to_owned());
+    let words: Vec<_> = ["list"].iter().chain(arguments).copied().collect();
+    command(config, nowhere, &words).await
 }
 
 /// Avro's form of a long.

@@ -8,7 +8,6 @@ use reqwest::{Client, RequestBuilder};
 use serde_json::Value;
 use url::Url;
 
-use super::service::Service;
 use crate::config::Settings;
 use crate::{Error, Result, ResultExt};
 
@@ -16,42 +15,77 @@ use crate::{Error, Result, ResultExt};
 const TIMEOUT: Duration = Duration::from_secs(10);
 const ELSEWHERE: &str = "start the service, or say where it serves HTTP: --address HOST:PORT";
 
-/// Where the service is, if not where the configuration says.
-pub(super) fn address_argument() -> Arg {
+/// The argument `--address` of a command that asks the running service: where it is, if not where the configuration says.
+pub fn address() -> Arg {
     Arg::new("address")
         .long("address")
         .value_name("HOST:PORT")
         .help("Where the running service serves HTTP, if not at http.listen of FILE")
 }
 
-/// A service that runs.
-pub(super) struct Running {
+/// The service that runs, wherever that is. Nothing is looked for until it is asked.
+#[derive(Debug, Clone)]
+pub struct Running {
+    listen: Option<SocketAddr>,
+    default_port: u16,
+    address: Option<String>,
+}
+
+/// The way to it.
+struct Way {
     base: Url,
     client: Client,
 }
 
 impl Running {
-    /// Where it should be.
-    pub(super) fn find<S: Service>(settings: &Settings, arguments: &ArgMatches) -> Result<Self> {
-        let address = match arguments.get_one::<String>("address") {
+    /// Where the configuration says.
+    pub(super) const fn of(settings: &Settings, default_port: u16) -> Self {
+        Self {
+            listen: settings.http.listen,
+            default_port,
+            address: None,
+        }
+    }
+
+    /// Where it says so: at `host:port`.
+    pub const fn at(address: String) -> Self {
+        Self {
+            listen: None,
+            default_port: 0,
+            address: Some(address),
+        }
+    }
+
+    /// Where [`address`] says, if it is given.
+    #[must_use]
+    pub fn or_at(self, arguments: &ArgMatches) -> Self {
+        match arguments.get_one::<String>("address") {
+            Some(address) => Self::at(address.clone()),
+            None => self,
+        }
+    }
+
+    fn way(&self) -> Result<Way> {
+        let address = match &self.address {
             Some(address) => address.clone(),
-            None => reachable(settings.http.listen, S::DEFAULT_PORT)?.to_string(),
+            None => reachable(self.listen, self.default_port)?.to_string(),
         };
         let base = Url::parse(&format!("http://{address}/"))
             .map_err(|error| Error::stop(error).remedy(ELSEWHERE))?;
         let client = crate::http::client_builder(&base, TIMEOUT, TIMEOUT)
             .build()
             .map_err(Error::stop)?;
-        Ok(Self { base, client })
+        Ok(Way { base, client })
     }
 
     /// What it answers at a path.
     ///
     /// # Errors
     /// Stop: it does not answer, or not as a service does.
-    pub(super) async fn get(&self, path: &str) -> Result<Value> {
-        let url = self.url(path)?;
-        let answered = send(self.client.get(url.clone())).await;
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        let way = self.way()?;
+        let url = way.url(path)?;
+        let answered = send(way.client.get(url.clone())).await;
         answered
             .map_err(|error| error.remedy(ELSEWHERE))
             .doing(|| format!("ask {url}"))
@@ -61,9 +95,10 @@ impl Running {
     ///
     /// # Errors
     /// Stop: it does not answer, or refuses.
-    pub(super) async fn control(&self, name: &str, arguments: &Value) -> Result<Value> {
-        let url = self.url(&format!("control/{name}"))?;
-        let request = self
+    pub async fn control(&self, name: &str, arguments: &Value) -> Result<Value> {
+        let way = self.way()?;
+        let url = way.url(&format!("control/{name}"))?;
+        let request = way
             .client
             .post(url.clone())
             .header("content-type", "application/json")
@@ -76,7 +111,9 @@ impl Running {
             })
             .doing(|| format!("ask {url}"))
     }
+}
 
+impl Way {
     fn url(&self, path: &str) -> Result<Url> {
         self.base.join(path).map_err(Error::stop)
     }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{self, Answer};
+use super::running::Running;
 use crate::health::Health;
 use crate::shutdown::Gate;
 use crate::{Error, Problem};
@@ -51,13 +52,15 @@ pub trait Service: Send + 'static {
         Vec::new()
     }
 
-    /// Does one of [`commands`](Self::commands). Called with a valid configuration.
+    /// Does one of [`commands`](Self::commands). Called with a valid configuration; `running` is the service that runs with it, should
+    /// it have to be asked.
     fn command(
         config: Self::Config,
         name: &str,
         arguments: &ArgMatches,
+        running: Running,
     ) -> impl Future<Output = Result<Answer, Error>> + Send {
-        let _ = (config, arguments);
+        let _ = (config, arguments, running);
         let error = Error::stop_msg(format_args!("'{name}' is not a command"));
         std::future::ready(Err(error))
     }

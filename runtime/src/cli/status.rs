@@ -12,7 +12,7 @@ use crate::config::Settings;
 
 /// What the running service says of itself. The exit code tells whether all is well.
 pub(super) async fn ask<S: Service>(settings: &Settings, arguments: &ArgMatches) -> Result<Answer> {
-    let running = Running::find::<S>(settings, arguments)?;
+    let running = Running::of(settings, S::DEFAULT_PORT).or_at(arguments);
     Ok(answer::<S>(running.get("status").await?))
 }
 

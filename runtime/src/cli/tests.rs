@@ -63,10 +63,24 @@ impl Service for Example {
     }
 
     fn commands() -> Vec<clap::Command> {
-        vec![clap::Command::new("wipe").arg(super::yes())]
+        let below = clap::Command::new("look").arg(super::address());
+        vec![
+            clap::Command::new("wipe").arg(super::yes()),
+            clap::Command::new("letters").subcommand(below),
+        ]
     }
 
-    async fn command(_: Config, name: &str, arguments: &clap::ArgMatches) -> Result<Answer> {
+    async fn command(
+        _: Config,
+        name: &str,
+        arguments: &clap::ArgMatches,
+        _: super::Running,
+    ) -> Result<Answer> {
+        if let Some((below, arguments)) = arguments.subcommand() {
+            let address = arguments.get_one::<String>("address").cloned();
+            let found = serde_json::json!({"below": below, "address": address});
+            return Ok(Answer::ok(format!("{below}s\n"), found));
+        }
         let (text, json) = ("wipes a\n".to_owned(), serde_json::json!({"wipes": ["a"]}));
         match (name, arguments.get_flag("yes")) {
             ("wipe", true) => Err(Error::stop_msg("a is in use").remedy("stop it")),
@@ -182,6 +196,20 @@ fn check_prints_all_problems_and_its_exit_code_tells() {
         "GRANT SELECT ON sales.order TO tributary"
     );
     assert_eq!(out["problems"][1]["what"], "the registry is away");
+}
+
+#[test]
+fn a_command_below_another_one_takes_its_arguments_last() {
+    let look = ["letters", "look", "--config", "FILE"];
+    assert_eq!(execute_with("name = 'a'", &look, &[]).1, "looks\n");
+    let look = [&look[..], &["--output", "json", "--address", "a:1"]].concat();
+    let (code, out, err) = execute_with("name = 'a'", &look, &[]);
+    let out: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, err.as_str()), (exit::OK, ""));
+    assert_eq!(
+        (&out["below"], &out["address"]),
+        (&"look".into(), &"a:1".into())
+    );
 }
 
 #[test]

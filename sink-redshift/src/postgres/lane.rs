@@ -34,6 +34,10 @@ pub(crate) trait Changes: Send + Sync {
     fn inserts_only(&self) -> bool;
     /// The changes in offset order, at most one per key.
     fn changes(&self) -> impl Iterator<Item = Change<'_>> + Send;
+    /// They stand below what the ledger covers, and are written all the same.
+    fn is_replay(&self) -> bool {
+        false
+    }
 }
 
 impl Changes for Batch {
@@ -55,6 +59,10 @@ impl Changes for Batch {
 
     fn changes(&self) -> impl Iterator<Item = Change<'_>> + Send {
         Self::changes(self)
+    }
+
+    fn is_replay(&self) -> bool {
+        Self::is_replay(self)
     }
 }
 

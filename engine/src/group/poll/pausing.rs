@@ -103,6 +103,11 @@ impl Pausing {
         }
     }
 
+    /// Whether it is kept aside, or is on its way there.
+    pub(super) fn has(&self, partition: &TopicPartition) -> bool {
+        self.parked.contains_key(partition) || self.leaving.contains(partition)
+    }
+
     /// How many are kept aside.
     pub(super) fn count(&self) -> usize {
         self.parked.len()

@@ -15,18 +15,28 @@ use crate::write::hold::Hold;
 use crate::write::instance::Instance;
 use crate::write::judge::{Case, Judgement};
 
+use super::replaying::Replaying;
+
 /// Opens one partition.
 pub(super) struct Opening<T: Target, C> {
     pub(super) instance: Arc<Instance<T>>,
     pub(super) cluster: C,
     pub(super) ground: Arc<OnceCell<Arc<Ground<T::Lane>>>>,
     pub(super) hold: Arc<Hold>,
+    pub(super) replay: Option<Replaying>,
 }
 
 impl<T: Target, C: Cluster> Opening<T, C> {
-    /// Tries until it works, an error stops, or the partition is to be let go. Returns the offset to begin with.
-    pub(super) async fn run(self) -> (Arc<Hold>, Result<i64>) {
+    /// Tries until it works, an error stops, or the partition is to be let go; then replays letters, if that is asked for. Returns the
+    /// offset to begin with.
+    pub(super) async fn run(mut self) -> (Arc<Hold>, Result<i64>) {
         let opened = self.open().await;
+        if let (Some(replay), Ok(start), Some(ground)) =
+            (self.replay.take(), &opened, self.ground.get())
+        {
+            let (instance, cluster) = (&self.instance, self.cluster.clone());
+            Box::pin(replay.run(instance, cluster, ground, &self.hold, *start)).await;
+        }
         (self.hold, opened)
     }
 

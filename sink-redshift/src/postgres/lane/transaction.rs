@@ -197,7 +197,7 @@ impl PostgresLane {
             .iter()
             .map(|batch| Advance {
                 partition: batch.partition(),
-                next_offset: batch.next_offset(),
+                next_offset: batch.next_offset().max(place(&entries, *batch)),
             })
             .collect();
         let loaded = tally.merged > 0;
@@ -308,8 +308,16 @@ async fn push_all<'a>(
     Ok(Taken::Yes)
 }
 
-/// What the ledger covers of a batch's partition.
+/// What of a batch is in the table already, because the ledger covers it.
 fn covered(entries: &BTreeMap<i32, Entry>, batch: &impl Changes) -> i64 {
+    if batch.is_replay() {
+        return 0;
+    }
+    place(entries, batch)
+}
+
+/// Where the ledger stands with a batch's partition; it never goes back.
+fn place(entries: &BTreeMap<i32, Entry>, batch: &impl Changes) -> i64 {
     let entry = entries.get(&batch.partition());
     entry.and_then(|entry| entry.next_offset).unwrap_or(0)
 }
