@@ -38,6 +38,6 @@ pub use letters::{command, commands};
 pub use mark::{Known, Mark, Note};
 pub use report::details_text;
 pub use run::run;
-pub use target::{Lane, Rejection, Stand, Target, WriteError, Written};
+pub use target::{Lane, Rejection, Stand, Swept, Target, WriteError, Written};
 pub use topics::{TableName, TopicPartition};
 pub use write::dead_letter;

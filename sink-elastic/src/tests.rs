@@ -9,4 +9,5 @@ mod indices;
 mod moved;
 mod nodes;
 mod proxy;
+mod sweeps;
 mod values;

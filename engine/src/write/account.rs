@@ -131,6 +131,13 @@ impl Account {
             let reason = format!("a write is under way for {} s", time.as_secs());
             return (Some(On::Target.name()), Some(reason));
         }
+        if let Some(time) = self.figures.sweeping_for() {
+            let reason = format!(
+                "rows that a truncate or a re-snapshot has left behind are deleted since {} s; what comes is written meanwhile",
+                time.as_secs()
+            );
+            return (Some(On::Target.name()), Some(reason));
+        }
         if unopened > 0 {
             let reason = format!("{unopened} partitions are being opened");
             return (Some(On::Opening.name()), Some(reason));
