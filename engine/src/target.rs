@@ -39,6 +39,11 @@ pub trait Lane: Send + Sync + 'static {
         0
     }
 
+    /// Why less is asked of the target than might be, while that is so. For `status`.
+    fn held_back(&self) -> Option<String> {
+        None
+    }
+
     /// What the target knows of itself, asked anew.
     ///
     /// # Errors

@@ -63,6 +63,12 @@ impl TurnedAway {
 }
 
 impl Item<'_> {
+    /// Whether the engine was too busy for it.
+    pub(crate) fn is_turned_away(&self) -> bool {
+        let error = self.error.as_ref().filter(|_| self.status == 429);
+        error.is_some_and(|error| error.kind != "cluster_block_exception")
+    }
+
     /// Whether the engine has done it, or had done it before.
     pub(crate) fn is_confirmed(&self) -> bool {
         self.error.is_none() || self.status == 409

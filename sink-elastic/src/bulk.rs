@@ -9,12 +9,13 @@ use tributary_engine::Rejection;
 use tributary_runtime::retry::Backoff;
 use tributary_runtime::{Error, Result, ResultExt};
 
-use crate::answer::{self, Outcome, TurnedAway};
+use crate::answer::{self, Item, Outcome, TurnedAway};
 use crate::chunk::{Chunk, Operation};
 use crate::client::{Client, Content, Reply};
 use crate::failure;
 use crate::index::Index;
 use crate::metric;
+use crate::throttle::Signal;
 
 /// How often the alias may move while one request is settled.
 const MOVES: usize = 5;
@@ -84,11 +85,11 @@ impl Bulk {
         submission.finish()
     }
 
-    async fn send(&self, alias: &str, chunk: &Chunk) -> Result<Reply> {
+    async fn send(&self, alias: &str, chunk: &Chunk) -> (Result<Reply>, Signal) {
         let started = Instant::now();
-        let reply = self
+        let (reply, signal) = self
             .client
-            .send(
+            .sound(
                 Method::POST,
                 &[alias, "_bulk"],
                 // Without require_alias an engine would make an index of the alias' name once that is gone.
@@ -99,12 +100,14 @@ impl Bulk {
                 ],
                 Content::Lines(chunk.body()),
             )
-            .await
-            .doing(|| format!("write to '{alias}'"))?;
-        metrics::counter!(metric::REQUESTS).increment(1);
-        metrics::counter!(metric::BYTES).increment(chunk.body().len() as u64);
-        metrics::histogram!(metric::SECONDS).record(started.elapsed());
-        Ok(reply)
+            .await;
+        if reply.is_ok() {
+            metrics::counter!(metric::REQUESTS).increment(1);
+            metrics::counter!(metric::BYTES).increment(chunk.body().len() as u64);
+            metrics::histogram!(metric::SECONDS).record(started.elapsed());
+        }
+        let reply = reply.doing(|| format!("write to '{alias}'"));
+        (reply, signal)
     }
 }
 
@@ -148,14 +151,37 @@ impl Submission<'_> {
     }
 
     async fn request(&self, chunk: &Chunk, target: &str) -> Result<Response> {
+        let place = self.index.throttle().place().await;
+        let (reply, mut signal) = self.bulk.send(self.index.alias(), chunk).await;
+        let response = reply.and_then(|reply| self.read(chunk, target, &reply, &mut signal));
+        place.ended(signal);
+        response
+    }
+
+    /// Reads the answer to a request, and what it says of the load beyond its status.
+    fn read(
+        &self,
+        chunk: &Chunk,
+        target: &str,
+        reply: &Reply,
+        signal: &mut Signal,
+    ) -> Result<Response> {
         let alias = self.index.alias();
-        let reply = self.bulk.send(alias, chunk).await?;
         match reply.status {
-            StatusCode::PAYLOAD_TOO_LARGE => Ok(Response::TooLarge),
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                if chunk.operations.len() == 1 {
+                    // A document that is too large by itself says nothing of requests.
+                    *signal = Signal::Fine;
+                }
+                Ok(Response::TooLarge)
+            }
             StatusCode::NOT_FOUND => Err(failure::vanished(alias)),
             StatusCode::BAD_REQUEST => Ok(Response::Refused(reply.failure_kind())),
             status if status.is_success() => {
                 let items = answer::items(alias, chunk.operations.len(), &reply.body)?;
+                if items.iter().any(Item::is_turned_away) {
+                    *signal = Signal::Busy;
+                }
                 if let Some(to) = answer::elsewhere(&items, alias, target) {
                     return Ok(Response::Moved(to));
                 }
@@ -216,7 +242,10 @@ impl Submission<'_> {
         let alias = self.index.alias();
         let operations: Vec<_> = suspected.iter().map(|one| one.operation.clone()).collect();
         let probed = part.probed(&operations);
-        let reply = self.bulk.send(alias, &probed).await?;
+        let place = self.index.throttle().place().await;
+        let (reply, signal) = self.bulk.send(alias, &probed).await;
+        place.ended(signal);
+        let reply = reply?;
         if !reply.status.is_success() {
             return Ok(suspected);
         }

@@ -193,11 +193,10 @@ pub(crate) enum Task<'a> {
     KeepOut(Change<'a>),
 }
 
-/// Cuts tasks into chunks of about `bytes`, one at a time as they are asked for.
+/// Cuts tasks into chunks as large as the index's engine bears, one at a time as they are asked for.
 pub(crate) struct Chunks<'a, 'i> {
     tasks: Box<dyn Iterator<Item = Task<'a>> + Send + 'a>,
     index: &'i Index,
-    bytes: usize,
     /// The plan used last, with the row type that it was found for.
     last: Option<(&'a RecordType, Arc<DocumentPlan>)>,
     id: String,
@@ -205,15 +204,10 @@ pub(crate) struct Chunks<'a, 'i> {
 }
 
 impl<'a, 'i> Chunks<'a, 'i> {
-    pub(crate) fn new(
-        tasks: impl Iterator<Item = Task<'a>> + Send + 'a,
-        index: &'i Index,
-        bytes: usize,
-    ) -> Self {
+    pub(crate) fn new(tasks: impl Iterator<Item = Task<'a>> + Send + 'a, index: &'i Index) -> Self {
         Self {
             tasks: Box::new(tasks),
             index,
-            bytes,
             last: None,
             id: String::new(),
             id_json: Vec::new(),
@@ -278,9 +272,10 @@ impl Iterator for Chunks<'_, '_> {
 
     fn next(&mut self) -> Option<Chunk> {
         let first = self.tasks.next()?;
-        let mut chunk = Draft::with_capacity(self.bytes.min(FIRST_BYTES));
+        let bytes = self.index.throttle().bytes();
+        let mut chunk = Draft::with_capacity(bytes.min(FIRST_BYTES));
         self.push(&first, &mut chunk);
-        while chunk.body.len() < self.bytes
+        while chunk.body.len() < bytes
             && let Some(task) = self.tasks.next()
         {
             self.push(&task, &mut chunk);

@@ -15,6 +15,7 @@ use crate::config::ElasticConfig;
 use crate::credentials::Credentials;
 use crate::failure::{self, Failure};
 use crate::nodes::{Node, Nodes, Work};
+use crate::throttle::Signal;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Close idle connections before the engines or a load balancer do.
@@ -136,12 +137,26 @@ impl Client {
         query: &[(&str, &str)],
         content: Content,
     ) -> Result<Reply> {
+        self.sound(method, path, query, content).await.0
+    }
+
+    /// The same, with what the answer says of the load.
+    pub(crate) async fn sound(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        content: Content,
+    ) -> (Result<Reply>, Signal) {
         let work = match content {
             Content::Lines(_) => Work::Bulk,
             Content::Nothing | Content::Json(_) => Work::Other,
         };
         let mut turn = self.nodes.turn(work);
-        let mut last = Error::stop_msg("elasticsearch.url is empty");
+        let mut last = (
+            Err(Error::stop_msg("elasticsearch.url is empty")),
+            Signal::Fine,
+        );
         while let Some(attempt) = turn.next() {
             let node = attempt.node;
             let sent = self.send_to(node, method.clone(), path, query, content.clone());
@@ -149,14 +164,16 @@ impl Client {
                 Ok(reply) => match fault_of_node(&reply) {
                     None => {
                         attempt.worked();
-                        return judge(reply, path);
+                        let signal = match reply.status {
+                            StatusCode::PAYLOAD_TOO_LARGE => Signal::TooLarge,
+                            _ => Signal::Fine,
+                        };
+                        return (judge(reply, path), signal);
                     }
                     Some(fault) => {
                         attempt.failed(&format!("answers {}", reply.status.as_u16()));
-                        last = match judge(reply, path) {
-                            Ok(reply) => return Ok(reply),
-                            Err(error) => error,
-                        };
+                        let signal = fault.signal(reply.status);
+                        last = (judge(reply, path), signal);
                         fault == Fault::Settled
                     }
                 },
@@ -167,7 +184,12 @@ impl Client {
                     } else {
                         "does not answer"
                     });
-                    last = transport_error(error, node);
+                    let signal = if error.is_timeout() && !is_away {
+                        Signal::Busy
+                    } else {
+                        Signal::Away
+                    };
+                    last = (Err(transport_error(error, node)), signal);
                     is_away
                 }
             };
@@ -176,7 +198,7 @@ impl Client {
                 break;
             }
         }
-        Err(last)
+        last
     }
 
     async fn send_to(
@@ -222,6 +244,18 @@ enum Fault {
     Settled,
     /// Some server behind it may still be at work.
     Unsettled,
+}
+
+impl Fault {
+    /// What it says of the load, where no other node does better.
+    fn signal(self, status: StatusCode) -> Signal {
+        match (self, status) {
+            (Self::Unsettled, _) | (_, StatusCode::TOO_MANY_REQUESTS) => Signal::Busy,
+            // Something in the engine has failed, which may be a document.
+            (_, StatusCode::INTERNAL_SERVER_ERROR) => Signal::Fine,
+            _ => Signal::Away,
+        }
+    }
 }
 
 /// Whether another node could have answered better. An engine that is overloaded or away as a whole says the same:

@@ -38,7 +38,6 @@ pub struct ElasticLane {
     client: Arc<Client>,
     bulk: Arc<Bulk>,
     index: Index,
-    bulk_bytes: usize,
     /// What is being swept.
     sweep: Mutex<Option<Sweep>>,
 }
@@ -75,7 +74,6 @@ impl Target for Elastic {
             client: Arc::clone(&self.client),
             bulk: Arc::clone(&self.bulk),
             index: Index::new(Arc::clone(&self.client), &self.config, topic),
-            bulk_bytes: self.config.bulk_bytes,
             sweep: Mutex::default(),
         })
     }
@@ -96,7 +94,7 @@ impl ElasticLane {
         tasks: impl Iterator<Item = Task<'a>> + Send + 'a,
     ) -> Result<(), WriteError> {
         let failed = AtomicBool::new(false);
-        let chunks = Chunks::new(tasks, &self.index, self.bulk_bytes);
+        let chunks = Chunks::new(tasks, &self.index);
         // After a failure nothing new is begun, but what is in flight is waited for: the same documents will be
         // sent again, and two operations on one of them must not meet.
         let mut sending = stream::iter(chunks.take_while(|_| !failed.load(Ordering::Relaxed)))
@@ -131,6 +129,10 @@ impl Lane for ElasticLane {
 
     fn passed_over(&self) -> u64 {
         self.index.conflicts()
+    }
+
+    fn held_back(&self) -> Option<String> {
+        self.index.throttle().held_back()
     }
 
     async fn known(&self) -> Result<Known, Error> {

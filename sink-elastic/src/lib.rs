@@ -25,6 +25,7 @@ mod service;
 mod suspects;
 mod sweep;
 mod target;
+mod throttle;
 
 pub use config::{Config, ElasticConfig};
 pub use lane::{Elastic, ElasticLane};

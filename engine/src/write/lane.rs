@@ -232,6 +232,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
                 hold.open_at(start);
                 self.instance.changed.note(hold);
                 if let Some(ground) = self.ground.get() {
+                    self.account.ask(ground);
                     self.founding.begin(&self.instance, ground, &self.topic);
                 }
             }
