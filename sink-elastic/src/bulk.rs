@@ -178,6 +178,9 @@ impl Submission<'_> {
             StatusCode::NOT_FOUND => Err(failure::vanished(alias)),
             StatusCode::BAD_REQUEST => Ok(Response::Refused(reply.failure_kind())),
             status if status.is_success() => {
+                if let Some(outcome) = Outcome::of_all_done(chunk, target, &reply.body) {
+                    return Ok(Response::Settled(outcome));
+                }
                 let items = answer::items(alias, chunk.operations.len(), &reply.body)?;
                 if items.iter().any(Item::is_turned_away) {
                     *signal = Signal::Busy;
