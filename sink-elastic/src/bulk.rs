@@ -12,6 +12,7 @@ use tributary_runtime::{Error, Result, ResultExt};
 use crate::answer::{self, Item, Outcome, TurnedAway};
 use crate::chunk::{Chunk, Operation};
 use crate::client::{Client, Content, Reply};
+use crate::config::Compression;
 use crate::failure;
 use crate::index::Index;
 use crate::metric;
@@ -29,6 +30,7 @@ const INVALID: &str = "action_request_validation_exception";
 pub(crate) struct Bulk {
     client: Arc<Client>,
     timeout: String,
+    compression: Compression,
     /// How long operations that a busy engine has turned away are sent again here, before the loop's own
     /// back-off takes over.
     patience: Duration,
@@ -56,9 +58,10 @@ enum Response {
 }
 
 impl Bulk {
-    pub(crate) fn new(client: Arc<Client>, patience: Duration) -> Self {
+    pub(crate) fn new(client: Arc<Client>, compression: Compression, patience: Duration) -> Self {
         Self {
             timeout: client.engine_timeout(),
+            compression,
             client,
             patience,
         }
@@ -86,6 +89,7 @@ impl Bulk {
     }
 
     async fn send(&self, alias: &str, chunk: &Chunk) -> (Result<Reply>, Signal) {
+        let (content, bytes) = Content::lines(chunk.body(), self.compression);
         let started = Instant::now();
         let (reply, signal) = self
             .client
@@ -98,12 +102,12 @@ impl Bulk {
                     ("timeout", &self.timeout),
                     ("filter_path", answer::FILTER),
                 ],
-                Content::Lines(chunk.body()),
+                content,
             )
             .await;
         if reply.is_ok() {
             metrics::counter!(metric::REQUESTS).increment(1);
-            metrics::counter!(metric::BYTES).increment(chunk.body().len() as u64);
+            metrics::counter!(metric::BYTES).increment(bytes as u64);
             metrics::histogram!(metric::SECONDS).record(started.elapsed());
         }
         let reply = reply.doing(|| format!("write to '{alias}'"));
@@ -190,7 +194,22 @@ impl Submission<'_> {
                 }
                 Outcome::of(alias, chunk, items).map(Response::Settled)
             }
-            status => Err(refusal(alias, status, &reply.failure_kind())),
+            status => Err(self.refusal(status, &reply.failure_kind())),
+        }
+    }
+
+    /// Of the engine's words only the type is told: they may quote keys.
+    fn refusal(&self, status: StatusCode, kind: &str) -> Error {
+        let alias = self.index.alias();
+        let error = Error::stop_msg(format_args!(
+            "the engine refuses a bulk request to '{alias}' with {status} ({kind})"
+        ));
+        match self.bulk.compression {
+            Compression::None => error,
+            // Who answers may be a proxy that knows no compressed requests, or takes their header away.
+            Compression::Gzip => error.remedy(
+                "set elasticsearch.compression = \"none\", or have what stands in front of the engine pass requests with Content-Encoding: gzip as they are",
+            ),
         }
     }
 
@@ -302,7 +321,7 @@ impl Submission<'_> {
             return Ok(halves(part));
         };
         let Some((partition, offset)) = only.place else {
-            return Err(refusal(self.index.alias(), StatusCode::BAD_REQUEST, &kind));
+            return Err(self.refusal(StatusCode::BAD_REQUEST, &kind));
         };
         let reason = format!("the engine refuses a request with it alone (400 {kind})");
         self.refused_alone.push((
@@ -325,7 +344,7 @@ impl Submission<'_> {
         let has_passed = self.index.suspects().confirmed() > self.confirmed_before;
         match self.refused_alone.first() {
             Some((_, kind)) if !has_passed && kind != INVALID => {
-                Err(refusal(self.index.alias(), StatusCode::BAD_REQUEST, kind))
+                Err(self.refusal(StatusCode::BAD_REQUEST, kind))
             }
             _ => Ok(()),
         }
@@ -339,13 +358,6 @@ impl Submission<'_> {
             .extend(refused.map(|(rejection, _)| rejection));
         Ok(self.rejections)
     }
-}
-
-/// Of the engine's words only the type is told: they may quote keys.
-fn refusal(alias: &str, status: StatusCode, kind: &str) -> Error {
-    Error::stop_msg(format_args!(
-        "the engine refuses a bulk request to '{alias}' with {status} ({kind})"
-    ))
 }
 
 fn halves(chunk: &Chunk) -> Vec<Chunk> {

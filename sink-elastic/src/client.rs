@@ -1,17 +1,20 @@
 //! HTTP to the engine: a few endpoints that OpenSearch and Elasticsearch share.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::CONTENT_TYPE;
+use flate2::Compression as GzLevel;
+use flate2::write::GzEncoder;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tributary_runtime::health::Health;
 use tributary_runtime::{Error, Result};
 use url::Url;
 
-use crate::config::ElasticConfig;
+use crate::config::{Compression, ElasticConfig};
 use crate::credentials::Credentials;
 use crate::failure::{self, Failure};
 use crate::nodes::{Node, Nodes, Work};
@@ -37,6 +40,8 @@ pub(crate) enum Content {
     Json(Value),
     /// The lines of a `_bulk` request.
     Lines(Bytes),
+    /// The same, compressed with gzip.
+    Compressed(Bytes),
 }
 
 /// A response that says something about the request itself: 2xx, or what the caller has to judge.
@@ -46,6 +51,31 @@ pub(crate) struct Reply {
     pub(crate) body: Bytes,
     /// Whose it is: host and port.
     pub(crate) host: Arc<str>,
+}
+
+impl Content {
+    /// The lines of a `_bulk` request, compressed if that is asked for; and how many bytes that are.
+    pub(crate) fn lines(lines: Bytes, compression: Compression) -> (Self, usize) {
+        match compression {
+            Compression::None => {
+                let bytes = lines.len();
+                (Self::Lines(lines), bytes)
+            }
+            Compression::Gzip => {
+                let compressed = gzip(&lines);
+                let bytes = compressed.len();
+                (Self::Compressed(compressed), bytes)
+            }
+        }
+    }
+}
+
+/// With the level that costs least time: see docs/adr/0010-compression.md.
+fn gzip(lines: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(lines.len() / 4), GzLevel::fast());
+    // Writing to a Vec cannot fail.
+    let _ = encoder.write_all(lines);
+    encoder.finish().unwrap_or_default().into()
 }
 
 impl Reply {
@@ -149,7 +179,7 @@ impl Client {
         content: Content,
     ) -> (Result<Reply>, Signal) {
         let work = match content {
-            Content::Lines(_) => Work::Bulk,
+            Content::Lines(_) | Content::Compressed(_) => Work::Bulk,
             Content::Nothing | Content::Json(_) => Work::Other,
         };
         let mut turn = self.nodes.turn(work);
@@ -224,6 +254,10 @@ impl Client {
                 .body(value.to_string()),
             Content::Lines(lines) => request
                 .header(CONTENT_TYPE, "application/x-ndjson")
+                .body(lines),
+            Content::Compressed(lines) => request
+                .header(CONTENT_TYPE, "application/x-ndjson")
+                .header(CONTENT_ENCODING, "gzip")
                 .body(lines),
         };
         let response = request.send().await?;

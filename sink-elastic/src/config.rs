@@ -42,6 +42,9 @@ pub struct ElasticConfig {
     /// Requests to `_bulk` of one index that are under way together, at most: fewer while the engine is busy.
     #[serde(default = "default_in_flight")]
     pub in_flight: u32,
+    /// How the bodies of requests to `_bulk` are compressed.
+    #[serde(default)]
+    pub compression: Compression,
     /// How long a request may take, in milliseconds.
     #[serde(default = "default_request_timeout_ms")]
     pub request_timeout_ms: u64,
@@ -54,6 +57,17 @@ pub struct ElasticConfig {
     /// `index.refresh_interval` of new indices, `1s`; the engine's default where unset.
     #[serde(default)]
     pub refresh_interval: Option<String>,
+}
+
+/// How a request's body is compressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// It is sent as it is.
+    #[default]
+    None,
+    /// `Content-Encoding: gzip`, of the level that costs least time.
+    Gzip,
 }
 
 const fn default_bulk_bytes() -> usize {
@@ -192,7 +206,7 @@ fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Stri
 
 #[cfg(test)]
 mod tests {
-    use super::Config;
+    use super::{Compression, Config};
 
     const SMALLEST: &str = r#"
         name = "search"
@@ -214,6 +228,7 @@ mod tests {
         assert_eq!(config.validate(), []);
         assert_eq!(config.elasticsearch.url, ["http://search:9200"]);
         assert_eq!(config.elasticsearch.bulk_bytes, 5 * 1024 * 1024);
+        assert_eq!(config.elasticsearch.compression, Compression::None);
         assert_eq!(config.engine().name, "search");
     }
 

@@ -54,7 +54,7 @@ impl Elastic {
     pub(crate) fn with_patience(config: ElasticConfig, patience: Duration) -> Result<Self> {
         let client = Arc::new(Client::new(&config)?);
         Ok(Self {
-            bulk: Arc::new(Bulk::new(Arc::clone(&client), patience)),
+            bulk: Arc::new(Bulk::new(Arc::clone(&client), config.compression, patience)),
             client,
             config,
         })

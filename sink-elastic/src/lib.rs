@@ -27,7 +27,7 @@ mod sweep;
 mod target;
 mod throttle;
 
-pub use config::{Config, ElasticConfig};
+pub use config::{Compression, Config, ElasticConfig};
 pub use lane::{Elastic, ElasticLane};
 pub use service::ElasticSink;
 

@@ -2,6 +2,7 @@
 //! made to answer.
 
 mod busy;
+mod compressed;
 mod conforming;
 mod engine;
 mod faults;
