@@ -18,7 +18,7 @@ use crate::mark::{Known, Mark, Note};
 use crate::sample::{
     Deed, KEY_ID, KEY_SCHEMA, TRUNCATE_ID, TRUNCATE_SCHEMA, VALUE_ID, VALUE_SCHEMA, message,
 };
-use crate::target::{Lane, Stand, Target, WriteError, Written};
+use crate::target::{Lane, Stand, Swept, Target, WriteError, Written};
 use crate::topics::{TopicPartition, table_of};
 
 /// A target that is checked.
@@ -123,6 +123,7 @@ async fn write(lane: &impl Lane, batches: &[Batch]) {
         match result {
             Ok(Written::Durable) => return,
             Ok(Written::Accepted) => return lane.settle().await.unwrap(),
+            Ok(Written::Unswept) => return sweep(lane, batches).await,
             Err(WriteError::Target(error)) if error.policy() == Policy::Retry => {
                 result = lane.write(batches).await;
             }
@@ -130,6 +131,21 @@ async fn write(lane: &impl Lane, batches: &[Batch]) {
         }
     }
     panic!("{result:?}, again and again");
+}
+
+/// Sweeps to the end what the batches ask for.
+async fn sweep(lane: &impl Lane, batches: &[Batch]) {
+    let Some(below) = batches.iter().filter_map(Batch::below).max() else {
+        return;
+    };
+    for _ in 0..100 {
+        match lane.sweep(below).await {
+            Ok(Swept::All) => return,
+            Ok(Swept::Some) => {}
+            Err(error) => assert_eq!(error.policy(), Policy::Retry, "{error}"),
+        }
+    }
+    panic!("a sweep has no end");
 }
 
 async fn generation(lane: &impl Lane) -> Option<String> {
@@ -200,11 +216,20 @@ async fn keeps_the_newest<S: Subject>(subject: &S, lane: &impl Lane, writes: &Wr
     assert_eq!(subject.rows().await, expected, "after older records");
 }
 
-/// What is below is gone, in all partitions; what comes with it is there.
+/// What is below is gone, in all partitions; what comes with it is there. An older write that comes late brings nothing back: neither a
+/// row that was there, nor one that was read together with the boundary and so never was.
 async fn sweeps<S: Subject>(subject: &S, lane: &impl Lane, writes: &Writes<'_>) {
-    let records = [(31, Deed::Below(30), ""), upsert(32, 4, 4)];
-    write(lane, &[writes.batch(0, 6, &records)]).await;
+    let below = (31, Deed::Below(30), "");
+    let records = [upsert(29, 9, 9), below, upsert(32, 4, 4)];
+    write(lane, &[writes.batch(0, 5, &records)]).await;
     assert_eq!(subject.rows().await, rows([(4, 4)]));
+    let late = [(2, 1, upsert(22, 1, 22)), (5, 9, upsert(29, 9, 9))];
+    for (offset, id, record) in late {
+        write(lane, &[writes.batch(0, offset, &[record])]).await;
+        assert_eq!(subject.rows().await, rows([(4, 4)]), "after row {id} again");
+    }
+    write(lane, &[writes.batch(0, 5, &records)]).await;
+    assert_eq!(subject.rows().await, rows([(4, 4)]), "after the same again");
 }
 
 /// All that is refused is named, and the rest is written without it.

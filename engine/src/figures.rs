@@ -46,6 +46,7 @@ struct State {
     writes: usize,
     /// Since when a write is under way and none has ended.
     writing_since: Option<Instant>,
+    sweeping_since: Option<Instant>,
 }
 
 /// A write that is under way until this is dropped.
@@ -111,6 +112,18 @@ impl Figures {
             histogram.record(seconds);
             recent.add(seconds);
         }
+    }
+
+    /// Whether rows below a boundary are being deleted.
+    pub(crate) fn sweeps(&self, is_sweeping: bool) {
+        let mut state = self.state();
+        let since = state.sweeping_since;
+        state.sweeping_since = is_sweeping.then(|| since.unwrap_or_else(Instant::now));
+    }
+
+    /// How long they are by now.
+    pub(crate) fn sweeping_for(&self) -> Option<Duration> {
+        self.state().sweeping_since.map(|since| since.elapsed())
     }
 
     /// How long a write is under way by now and none has ended.

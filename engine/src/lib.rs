@@ -42,6 +42,6 @@ pub use outlook::{Foresight, Intent, Needs, Outlook};
 pub use plan::{PLAN, plan, plan_command};
 pub use report::details_text;
 pub use run::run;
-pub use target::{Lane, Rejection, Stand, Target, WriteError, Written};
+pub use target::{Lane, Rejection, Stand, Swept, Target, WriteError, Written};
 pub use topics::{TableName, TopicPartition};
 pub use write::dead_letter;

@@ -49,6 +49,8 @@ pub(crate) mod given {
         Reorder,
         /// The budget admits everything.
         NoBudget,
+        /// What is still to be swept counts as durable.
+        Unswept,
     }
 
     thread_local! {

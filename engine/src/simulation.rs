@@ -128,6 +128,7 @@ fn planted_faults_are_found() {
         (Planted::LostRecord, "durable"),
         (Planted::Engine(Flaw::Reorder), "two writes of"),
         (Planted::Engine(Flaw::NoBudget), "are allowed"),
+        (Planted::Engine(Flaw::Unswept), "for durable up to"),
     ] {
         let found = first_found(0..200, Some(planted)).and_then(|ran| ran.found);
         let found = found.unwrap_or_else(|| panic!("{planted:?} is not found"));

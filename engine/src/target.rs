@@ -39,6 +39,11 @@ pub trait Lane: Send + Sync + 'static {
         0
     }
 
+    /// Why less is asked of the target than might be, while that is so. For `status`.
+    fn held_back(&self) -> Option<String> {
+        None
+    }
+
     /// What the target knows of itself, asked anew.
     ///
     /// # Errors
@@ -92,6 +97,17 @@ pub trait Lane: Send + Sync + 'static {
     /// [`WriteError`]; nothing of the batches counts as accepted then.
     fn write(&self, batches: &[Batch]) -> impl Future<Output = Result<Written, WriteError>> + Send;
 
+    /// Deletes rows with a `seq` below `below`: some of them, as one bounded request would, since other writes of the lane go on
+    /// meanwhile. Called again until it says [`Swept::All`]; what comes after that, or after an error, is another sweep, which finds all
+    /// rows that were written before it began. Only one at a time, and only where writes are [`Written::Unswept`].
+    ///
+    /// # Errors
+    /// By policy.
+    fn sweep(&self, below: u64) -> impl Future<Output = Result<Swept, Error>> + Send {
+        let _ = below;
+        std::future::ready(Ok(Swept::All))
+    }
+
     /// Makes all that was accepted durable. Called before a partition is let go, at shutdown, and when accepted records have
     /// waited for the configured time; never while a write is under way.
     ///
@@ -118,6 +134,18 @@ pub enum Written {
     Durable,
     /// Taken over, but lost if the target or the sink dies before [`Lane::settle`].
     Accepted,
+    /// The changes are in the target for good. The rows below the batches' boundaries ([`Batch::below`]) are not looked at yet: that
+    /// is [`Lane::sweep`]'s, beside later writes. A lane that says this never says [`Written::Accepted`].
+    Unswept,
+}
+
+/// How far a sweep has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Swept {
+    /// There may be more rows below the boundary.
+    Some,
+    /// There were none left when this sweep began.
+    All,
 }
 
 /// Why batches were not written.

@@ -63,6 +63,12 @@ impl TurnedAway {
 }
 
 impl Item<'_> {
+    /// Whether the engine was too busy for it.
+    pub(crate) fn is_turned_away(&self) -> bool {
+        let error = self.error.as_ref().filter(|_| self.status == 429);
+        error.is_some_and(|error| error.kind != "cluster_block_exception")
+    }
+
     /// Whether the engine has done it, or had done it before.
     pub(crate) fn is_confirmed(&self) -> bool {
         self.error.is_none() || self.status == 409
@@ -102,6 +108,36 @@ pub(crate) fn elsewhere(items: &[Item<'_>], alias: &str, target: &str) -> Option
 }
 
 impl Outcome {
+    /// What became of the operations of `chunk` where the engine has done them all, in the index `target`; `None` where it says anything
+    /// else, or in another form. Such an answer has one form, and a hundred times as long is taken to read it as JSON.
+    pub(crate) fn of_all_done(chunk: &Chunk, target: &str, body: &[u8]) -> Option<Self> {
+        let mut outcome = Self::default();
+        let done = format!("\":{{\"_index\":\"{target}\",\"status\":");
+        let mut rest = body.strip_prefix(b"{\"items\":[")?;
+        for (number, operation) in chunk.operations.iter().enumerate() {
+            if number > 0 {
+                rest = rest.strip_prefix(b",")?;
+            }
+            let (name, count): (&[u8], _) = if operation.is_delete {
+                (b"{\"delete", &mut outcome.deleted)
+            } else {
+                (b"{\"index", &mut outcome.indexed)
+            };
+            rest = rest.strip_prefix(name)?.strip_prefix(done.as_bytes())?;
+            let (status, after) = rest.split_at_checked(3)?;
+            let is_done = matches!(
+                (status, operation.is_delete),
+                (b"200", _) | (b"201", false) | (b"404", true)
+            );
+            if !is_done {
+                return None;
+            }
+            *count += 1;
+            rest = after.strip_prefix(b"}}")?;
+        }
+        (rest == b"]}").then_some(outcome)
+    }
+
     /// Tells what became of each operation of `chunk`.
     ///
     /// # Errors
@@ -166,5 +202,66 @@ impl Outcome {
         metrics::counter!(metric::CONFLICTS).increment(self.conflicts);
         metrics::counter!(metric::RETRIED).increment(self.again.len() as u64);
         metrics::counter!(metric::REJECTED).increment(self.rejections.len() as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Outcome, elsewhere, items};
+    use crate::chunk::{Chunk, Draft};
+
+    fn deletes(count: usize) -> Chunk {
+        let mut draft = Draft::default();
+        for _ in 0..count {
+            draft.push_sweep(b"\"a\"", 1);
+        }
+        draft.finish()
+    }
+
+    fn answer(items: &[&str]) -> String {
+        format!("{{\"items\":[{}]}}", items.join(","))
+    }
+
+    #[test]
+    fn an_answer_that_says_that_all_is_done_is_read_as_json_says() {
+        let done = r#"{"delete":{"_index":"t-1","status":200}}"#;
+        let gone = r#"{"delete":{"_index":"t-1","status":404}}"#;
+        for told in [vec![], vec![done], vec![done, gone, done]] {
+            let (chunk, body) = (deletes(told.len()), answer(&told));
+            let compared = Outcome::of_all_done(&chunk, "t-1", body.as_bytes()).unwrap();
+            let items = items("t", told.len(), body.as_bytes()).unwrap();
+            assert_eq!(elsewhere(&items, "t", "t-1"), None);
+            let read = Outcome::of("t", &chunk, items).unwrap();
+            assert_eq!(compared.deleted, read.deleted);
+            assert_eq!(compared.indexed, read.indexed);
+        }
+    }
+
+    #[test]
+    fn any_other_answer_is_left_to_who_reads_it() {
+        let done = r#"{"delete":{"_index":"t-1","status":200}}"#;
+        for other in [
+            r#"{"delete":{"_index":"t-2","status":200}}"#,
+            r#"{"index":{"_index":"t-1","status":200}}"#,
+            r#"{"delete":{"_index":"t-1","status":201}}"#,
+            r#"{"delete":{"_index":"t-1","status":429}}"#,
+            r#"{"delete":{"_index":"t-1","status":2000}}"#,
+            r#"{"delete":{"_index":"t-1","status":404,"error":{"type":"x"}}}"#,
+            r#"{"delete": {"_index":"t-1","status":200}}"#,
+        ] {
+            let body = answer(&[done, other]);
+            let outcome = Outcome::of_all_done(&deletes(2), "t-1", body.as_bytes());
+            assert!(outcome.is_none(), "{other}");
+        }
+        let chunk = deletes(2);
+        for body in [
+            answer(&[done]),
+            answer(&[done; 3]),
+            answer(&[done, done]) + " ",
+            String::new(),
+        ] {
+            let outcome = Outcome::of_all_done(&chunk, "t-1", body.as_bytes());
+            assert!(outcome.is_none(), "{body}");
+        }
     }
 }

@@ -9,12 +9,14 @@ use tributary_engine::Rejection;
 use tributary_runtime::retry::Backoff;
 use tributary_runtime::{Error, Result, ResultExt};
 
-use crate::answer::{self, Outcome, TurnedAway};
+use crate::answer::{self, Item, Outcome, TurnedAway};
 use crate::chunk::{Chunk, Operation};
 use crate::client::{Client, Content, Reply};
+use crate::config::Compression;
 use crate::failure;
 use crate::index::Index;
 use crate::metric;
+use crate::throttle::Signal;
 
 /// How often the alias may move while one request is settled.
 const MOVES: usize = 5;
@@ -28,6 +30,7 @@ const INVALID: &str = "action_request_validation_exception";
 pub(crate) struct Bulk {
     client: Arc<Client>,
     timeout: String,
+    compression: Compression,
     /// How long operations that a busy engine has turned away are sent again here, before the loop's own
     /// back-off takes over.
     patience: Duration,
@@ -55,9 +58,10 @@ enum Response {
 }
 
 impl Bulk {
-    pub(crate) fn new(client: Arc<Client>, patience: Duration) -> Self {
+    pub(crate) fn new(client: Arc<Client>, compression: Compression, patience: Duration) -> Self {
         Self {
             timeout: client.engine_timeout(),
+            compression,
             client,
             patience,
         }
@@ -84,11 +88,12 @@ impl Bulk {
         submission.finish()
     }
 
-    async fn send(&self, alias: &str, chunk: &Chunk) -> Result<Reply> {
+    async fn send(&self, alias: &str, chunk: &Chunk) -> (Result<Reply>, Signal) {
+        let (content, bytes) = Content::lines(chunk.body(), self.compression);
         let started = Instant::now();
-        let reply = self
+        let (reply, signal) = self
             .client
-            .send(
+            .sound(
                 Method::POST,
                 &[alias, "_bulk"],
                 // Without require_alias an engine would make an index of the alias' name once that is gone.
@@ -97,14 +102,16 @@ impl Bulk {
                     ("timeout", &self.timeout),
                     ("filter_path", answer::FILTER),
                 ],
-                Content::Lines(chunk.body()),
+                content,
             )
-            .await
-            .doing(|| format!("write to '{alias}'"))?;
-        metrics::counter!(metric::REQUESTS).increment(1);
-        metrics::counter!(metric::BYTES).increment(chunk.body().len() as u64);
-        metrics::histogram!(metric::SECONDS).record(started.elapsed());
-        Ok(reply)
+            .await;
+        if reply.is_ok() {
+            metrics::counter!(metric::REQUESTS).increment(1);
+            metrics::counter!(metric::BYTES).increment(bytes as u64);
+            metrics::histogram!(metric::SECONDS).record(started.elapsed());
+        }
+        let reply = reply.doing(|| format!("write to '{alias}'"));
+        (reply, signal)
     }
 }
 
@@ -148,20 +155,61 @@ impl Submission<'_> {
     }
 
     async fn request(&self, chunk: &Chunk, target: &str) -> Result<Response> {
+        let place = self.index.throttle().place().await;
+        let (reply, mut signal) = self.bulk.send(self.index.alias(), chunk).await;
+        let response = reply.and_then(|reply| self.read(chunk, target, &reply, &mut signal));
+        place.ended(signal);
+        response
+    }
+
+    /// Reads the answer to a request, and what it says of the load beyond its status.
+    fn read(
+        &self,
+        chunk: &Chunk,
+        target: &str,
+        reply: &Reply,
+        signal: &mut Signal,
+    ) -> Result<Response> {
         let alias = self.index.alias();
-        let reply = self.bulk.send(alias, chunk).await?;
         match reply.status {
-            StatusCode::PAYLOAD_TOO_LARGE => Ok(Response::TooLarge),
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                if chunk.operations.len() == 1 {
+                    // A document that is too large by itself says nothing of requests.
+                    *signal = Signal::Fine;
+                }
+                Ok(Response::TooLarge)
+            }
             StatusCode::NOT_FOUND => Err(failure::vanished(alias)),
             StatusCode::BAD_REQUEST => Ok(Response::Refused(reply.failure_kind())),
             status if status.is_success() => {
+                if let Some(outcome) = Outcome::of_all_done(chunk, target, &reply.body) {
+                    return Ok(Response::Settled(outcome));
+                }
                 let items = answer::items(alias, chunk.operations.len(), &reply.body)?;
+                if items.iter().any(Item::is_turned_away) {
+                    *signal = Signal::Busy;
+                }
                 if let Some(to) = answer::elsewhere(&items, alias, target) {
                     return Ok(Response::Moved(to));
                 }
                 Outcome::of(alias, chunk, items).map(Response::Settled)
             }
-            status => Err(refusal(alias, status, &reply.failure_kind())),
+            status => Err(self.refusal(status, &reply.failure_kind())),
+        }
+    }
+
+    /// Of the engine's words only the type is told: they may quote keys.
+    fn refusal(&self, status: StatusCode, kind: &str) -> Error {
+        let alias = self.index.alias();
+        let error = Error::stop_msg(format_args!(
+            "the engine refuses a bulk request to '{alias}' with {status} ({kind})"
+        ));
+        match self.bulk.compression {
+            Compression::None => error,
+            // Who answers may be a proxy that knows no compressed requests, or takes their header away.
+            Compression::Gzip => error.remedy(
+                "set elasticsearch.compression = \"none\", or have what stands in front of the engine pass requests with Content-Encoding: gzip as they are",
+            ),
         }
     }
 
@@ -216,7 +264,10 @@ impl Submission<'_> {
         let alias = self.index.alias();
         let operations: Vec<_> = suspected.iter().map(|one| one.operation.clone()).collect();
         let probed = part.probed(&operations);
-        let reply = self.bulk.send(alias, &probed).await?;
+        let place = self.index.throttle().place().await;
+        let (reply, signal) = self.bulk.send(alias, &probed).await;
+        place.ended(signal);
+        let reply = reply?;
         if !reply.status.is_success() {
             return Ok(suspected);
         }
@@ -270,7 +321,7 @@ impl Submission<'_> {
             return Ok(halves(part));
         };
         let Some((partition, offset)) = only.place else {
-            return Err(refusal(self.index.alias(), StatusCode::BAD_REQUEST, &kind));
+            return Err(self.refusal(StatusCode::BAD_REQUEST, &kind));
         };
         let reason = format!("the engine refuses a request with it alone (400 {kind})");
         self.refused_alone.push((
@@ -293,7 +344,7 @@ impl Submission<'_> {
         let has_passed = self.index.suspects().confirmed() > self.confirmed_before;
         match self.refused_alone.first() {
             Some((_, kind)) if !has_passed && kind != INVALID => {
-                Err(refusal(self.index.alias(), StatusCode::BAD_REQUEST, kind))
+                Err(self.refusal(StatusCode::BAD_REQUEST, kind))
             }
             _ => Ok(()),
         }
@@ -307,13 +358,6 @@ impl Submission<'_> {
             .extend(refused.map(|(rejection, _)| rejection));
         Ok(self.rejections)
     }
-}
-
-/// Of the engine's words only the type is told: they may quote keys.
-fn refusal(alias: &str, status: StatusCode, kind: &str) -> Error {
-    Error::stop_msg(format_args!(
-        "the engine refuses a bulk request to '{alias}' with {status} ({kind})"
-    ))
 }
 
 fn halves(chunk: &Chunk) -> Vec<Chunk> {

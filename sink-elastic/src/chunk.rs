@@ -184,11 +184,19 @@ impl Draft {
     }
 }
 
-/// Cuts changes into chunks of about `bytes`, one at a time as they are asked for.
+/// What is to be done with a document.
+#[derive(Debug)]
+pub(crate) enum Task<'a> {
+    /// A record's change.
+    Apply(Change<'a>),
+    /// A delete that keeps out what comes late at its version or an older one; of no record that could be put aside.
+    KeepOut(Change<'a>),
+}
+
+/// Cuts tasks into chunks as large as the index's engine bears, one at a time as they are asked for.
 pub(crate) struct Chunks<'a, 'i> {
-    changes: Box<dyn Iterator<Item = Change<'a>> + Send + 'a>,
+    tasks: Box<dyn Iterator<Item = Task<'a>> + Send + 'a>,
     index: &'i Index,
-    bytes: usize,
     /// The plan used last, with the row type that it was found for.
     last: Option<(&'a RecordType, Arc<DocumentPlan>)>,
     id: String,
@@ -196,22 +204,29 @@ pub(crate) struct Chunks<'a, 'i> {
 }
 
 impl<'a, 'i> Chunks<'a, 'i> {
-    pub(crate) fn new(
-        changes: impl Iterator<Item = Change<'a>> + Send + 'a,
-        index: &'i Index,
-        bytes: usize,
-    ) -> Self {
+    pub(crate) fn new(tasks: impl Iterator<Item = Task<'a>> + Send + 'a, index: &'i Index) -> Self {
         Self {
-            changes: Box::new(changes),
+            tasks: Box::new(tasks),
             index,
-            bytes,
             last: None,
             id: String::new(),
             id_json: Vec::new(),
         }
     }
 
-    fn push(&mut self, change: &Change<'a>, chunk: &mut Draft) {
+    fn push(&mut self, task: &Task<'a>, chunk: &mut Draft) {
+        match task {
+            Task::Apply(change) => self.push_change(change, chunk),
+            // A key without a form is in no document.
+            Task::KeepOut(change) => {
+                if self.encode_id(change).is_ok() {
+                    chunk.push_sweep(&self.id_json, change.seq);
+                }
+            }
+        }
+    }
+
+    fn push_change(&mut self, change: &Change<'a>, chunk: &mut Draft) {
         if let Err(error) = self.encode_id(change) {
             return chunk.reject(change, format!("the key: {error}"));
         }
@@ -256,13 +271,14 @@ impl Iterator for Chunks<'_, '_> {
     type Item = Chunk;
 
     fn next(&mut self) -> Option<Chunk> {
-        let first = self.changes.next()?;
-        let mut chunk = Draft::with_capacity(self.bytes.min(FIRST_BYTES));
+        let first = self.tasks.next()?;
+        let bytes = self.index.throttle().bytes();
+        let mut chunk = Draft::with_capacity(bytes.min(FIRST_BYTES));
         self.push(&first, &mut chunk);
-        while chunk.body.len() < self.bytes
-            && let Some(change) = self.changes.next()
+        while chunk.body.len() < bytes
+            && let Some(task) = self.tasks.next()
         {
-            self.push(&change, &mut chunk);
+            self.push(&task, &mut chunk);
         }
         Some(chunk.finish())
     }

@@ -1,20 +1,24 @@
 //! HTTP to the engine: a few endpoints that OpenSearch and Elasticsearch share.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::CONTENT_TYPE;
+use flate2::Compression as GzLevel;
+use flate2::write::GzEncoder;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tributary_runtime::health::Health;
 use tributary_runtime::{Error, Result};
 use url::Url;
 
-use crate::config::ElasticConfig;
+use crate::config::{Compression, ElasticConfig};
 use crate::credentials::Credentials;
 use crate::failure::{self, Failure};
 use crate::nodes::{Node, Nodes, Work};
+use crate::throttle::Signal;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Close idle connections before the engines or a load balancer do.
@@ -36,6 +40,8 @@ pub(crate) enum Content {
     Json(Value),
     /// The lines of a `_bulk` request.
     Lines(Bytes),
+    /// The same, compressed with gzip.
+    Compressed(Bytes),
 }
 
 /// A response that says something about the request itself: 2xx, or what the caller has to judge.
@@ -45,6 +51,31 @@ pub(crate) struct Reply {
     pub(crate) body: Bytes,
     /// Whose it is: host and port.
     pub(crate) host: Arc<str>,
+}
+
+impl Content {
+    /// The lines of a `_bulk` request, compressed if that is asked for; and how many bytes that are.
+    pub(crate) fn lines(lines: Bytes, compression: Compression) -> (Self, usize) {
+        match compression {
+            Compression::None => {
+                let bytes = lines.len();
+                (Self::Lines(lines), bytes)
+            }
+            Compression::Gzip => {
+                let compressed = gzip(&lines);
+                let bytes = compressed.len();
+                (Self::Compressed(compressed), bytes)
+            }
+        }
+    }
+}
+
+/// With the level that costs least time: see docs/adr/0010-compression.md.
+fn gzip(lines: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(lines.len() / 4), GzLevel::fast());
+    // Writing to a Vec cannot fail.
+    let _ = encoder.write_all(lines);
+    encoder.finish().unwrap_or_default().into()
 }
 
 impl Reply {
@@ -136,12 +167,26 @@ impl Client {
         query: &[(&str, &str)],
         content: Content,
     ) -> Result<Reply> {
+        self.sound(method, path, query, content).await.0
+    }
+
+    /// The same, with what the answer says of the load.
+    pub(crate) async fn sound(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        content: Content,
+    ) -> (Result<Reply>, Signal) {
         let work = match content {
-            Content::Lines(_) => Work::Bulk,
+            Content::Lines(_) | Content::Compressed(_) => Work::Bulk,
             Content::Nothing | Content::Json(_) => Work::Other,
         };
         let mut turn = self.nodes.turn(work);
-        let mut last = Error::stop_msg("elasticsearch.url is empty");
+        let mut last = (
+            Err(Error::stop_msg("elasticsearch.url is empty")),
+            Signal::Fine,
+        );
         while let Some(attempt) = turn.next() {
             let node = attempt.node;
             let sent = self.send_to(node, method.clone(), path, query, content.clone());
@@ -149,14 +194,16 @@ impl Client {
                 Ok(reply) => match fault_of_node(&reply) {
                     None => {
                         attempt.worked();
-                        return judge(reply, path);
+                        let signal = match reply.status {
+                            StatusCode::PAYLOAD_TOO_LARGE => Signal::TooLarge,
+                            _ => Signal::Fine,
+                        };
+                        return (judge(reply, path), signal);
                     }
                     Some(fault) => {
                         attempt.failed(&format!("answers {}", reply.status.as_u16()));
-                        last = match judge(reply, path) {
-                            Ok(reply) => return Ok(reply),
-                            Err(error) => error,
-                        };
+                        let signal = fault.signal(reply.status);
+                        last = (judge(reply, path), signal);
                         fault == Fault::Settled
                     }
                 },
@@ -167,7 +214,12 @@ impl Client {
                     } else {
                         "does not answer"
                     });
-                    last = transport_error(error, node);
+                    let signal = if error.is_timeout() && !is_away {
+                        Signal::Busy
+                    } else {
+                        Signal::Away
+                    };
+                    last = (Err(transport_error(error, node)), signal);
                     is_away
                 }
             };
@@ -176,7 +228,7 @@ impl Client {
                 break;
             }
         }
-        Err(last)
+        last
     }
 
     async fn send_to(
@@ -203,6 +255,10 @@ impl Client {
             Content::Lines(lines) => request
                 .header(CONTENT_TYPE, "application/x-ndjson")
                 .body(lines),
+            Content::Compressed(lines) => request
+                .header(CONTENT_TYPE, "application/x-ndjson")
+                .header(CONTENT_ENCODING, "gzip")
+                .body(lines),
         };
         let response = request.send().await?;
         let status = response.status();
@@ -222,6 +278,18 @@ enum Fault {
     Settled,
     /// Some server behind it may still be at work.
     Unsettled,
+}
+
+impl Fault {
+    /// What it says of the load, where no other node does better.
+    fn signal(self, status: StatusCode) -> Signal {
+        match (self, status) {
+            (Self::Unsettled, _) | (_, StatusCode::TOO_MANY_REQUESTS) => Signal::Busy,
+            // Something in the engine has failed, which may be a document.
+            (_, StatusCode::INTERNAL_SERVER_ERROR) => Signal::Fine,
+            _ => Signal::Away,
+        }
+    }
 }
 
 /// Whether another node could have answered better. An engine that is overloaded or away as a whole says the same:

@@ -39,6 +39,12 @@ pub struct ElasticConfig {
     /// Bytes of one `_bulk` request, about (one document may be larger).
     #[serde(default = "default_bulk_bytes")]
     pub bulk_bytes: usize,
+    /// Requests to `_bulk` of one index that are under way together, at most: fewer while the engine is busy.
+    #[serde(default = "default_in_flight")]
+    pub in_flight: u32,
+    /// How the bodies of requests to `_bulk` are compressed.
+    #[serde(default)]
+    pub compression: Compression,
     /// How long a request may take, in milliseconds.
     #[serde(default = "default_request_timeout_ms")]
     pub request_timeout_ms: u64,
@@ -53,8 +59,24 @@ pub struct ElasticConfig {
     pub refresh_interval: Option<String>,
 }
 
+/// How a request's body is compressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// It is sent as it is.
+    #[default]
+    None,
+    /// `Content-Encoding: gzip`, of the level that costs least time.
+    Gzip,
+}
+
 const fn default_bulk_bytes() -> usize {
     5 * 1024 * 1024
+}
+
+/// Two for each of the writes that `batch.in_flight` lets go on together.
+const fn default_in_flight() -> u32 {
+    8
 }
 
 const fn default_request_timeout_ms() -> u64 {
@@ -106,6 +128,7 @@ impl ElasticConfig {
                 1024,
                 100 * 1024 * 1024,
             ),
+            ("in_flight", u64::from(self.in_flight), 1, 64),
             (
                 "request_timeout_ms",
                 self.request_timeout_ms,
@@ -183,7 +206,7 @@ fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Stri
 
 #[cfg(test)]
 mod tests {
-    use super::Config;
+    use super::{Compression, Config};
 
     const SMALLEST: &str = r#"
         name = "search"
@@ -205,6 +228,7 @@ mod tests {
         assert_eq!(config.validate(), []);
         assert_eq!(config.elasticsearch.url, ["http://search:9200"]);
         assert_eq!(config.elasticsearch.bulk_bytes, 5 * 1024 * 1024);
+        assert_eq!(config.elasticsearch.compression, Compression::None);
         assert_eq!(config.engine().name, "search");
     }
 
@@ -228,13 +252,14 @@ mod tests {
             api_key = "hush"
             index_prefix = "Eu"
             bulk_bytes = 0
+            in_flight = 0
             request_timeout_ms = 3600000
             number_of_shards = 0
             "#,
         );
         config.elasticsearch.url = vec!["http://me:hush@search:9200".to_owned()];
         let problems: Vec<_> = config.validate().iter().map(ToString::to_string).collect();
-        assert_eq!(problems.len(), 6, "{problems:?}");
+        assert_eq!(problems.len(), 7, "{problems:?}");
         assert!(
             !format!("{problems:?} {config:?}")
                 .replace("me:hush@", "")

@@ -1,7 +1,7 @@
 //! The `_id` of a row's document.
 
 use tributary_engine::KeyRow;
-use tributary_schemas::record::{Datum, Field};
+use tributary_schemas::record::{Datum, Field, FieldType};
 use tributary_schemas::render::{self, RenderError};
 
 use crate::naming;
@@ -27,11 +27,24 @@ pub(crate) fn of_key(key: &KeyRow<'_>, out: &mut String) -> Result<(), RenderErr
             out.push_str("~0");
             return Ok(());
         }
+        // The usual keys, without a copy.
+        ([_], [Datum::Str(text)]) => {
+            push_bounded(text, out);
+            return Ok(());
+        }
+        ([field], [Datum::Int(number)]) if is_integer(&field.field_type) => {
+            out.push_str(itoa::Buffer::new().format(*number));
+            return Ok(());
+        }
         ([field], [datum]) => push_text(field, datum, &mut text)?,
         (fields, row) => push_joined(fields, row, &mut text)?,
     }
     push_bounded(&text, out);
     Ok(())
+}
+
+const fn is_integer(field_type: &FieldType) -> bool {
+    matches!(field_type, FieldType::Int32 | FieldType::Int64)
 }
 
 /// Writes the `_id` of a row without a key: where it stands in the log.

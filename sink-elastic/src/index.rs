@@ -21,6 +21,7 @@ use crate::naming;
 use crate::requests::{self, Request};
 use crate::suspects::Suspects;
 use crate::target::WriteTarget;
+use crate::throttle::Throttle;
 
 /// How many row types are kept compiled: old and new ones alternate only while a change of schema passes.
 const PLANS: usize = 8;
@@ -38,6 +39,7 @@ pub(crate) struct Index {
     /// Where writes go, once that was seen to be an index of ours.
     target: WriteTarget,
     suspects: Suspects,
+    throttle: Throttle,
     /// How many operations were passed over because it had their version or a newer one.
     conflicts: AtomicU64,
     plans: StdMutex<Vec<Arc<DocumentPlan>>>,
@@ -45,9 +47,11 @@ pub(crate) struct Index {
 
 impl Index {
     pub(crate) fn new(client: Arc<Client>, config: &ElasticConfig, topic: &str) -> Self {
+        let alias = naming::alias(&config.index_prefix, topic);
         Self {
             client,
-            alias: naming::alias(&config.index_prefix, topic),
+            throttle: Throttle::new(&alias, config.in_flight, config.bulk_bytes),
+            alias,
             topic: topic.to_owned(),
             settings: requests::settings(config),
             live: Mutex::new(None),
@@ -66,6 +70,11 @@ impl Index {
     /// The operations that the engine fails at.
     pub(crate) const fn suspects(&self) -> &Suspects {
         &self.suspects
+    }
+
+    /// How many requests may be under way.
+    pub(crate) const fn throttle(&self) -> &Throttle {
+        &self.throttle
     }
 
     /// The index had the versions of so many operations, or newer ones.

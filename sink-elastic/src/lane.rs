@@ -1,23 +1,23 @@
 //! The engine as the target of the sink.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use tributary_engine::{
-    Batch, Change, Known, Lane, Mark, Note, Rejection, RowForm, Stand, TableName, Target,
+    Batch, Known, Lane, Mark, Note, Rejection, RowForm, Stand, Swept, TableName, Target,
     WriteError, Written,
 };
 use tributary_runtime::health::Health;
 use tributary_runtime::{Error, Result};
 
 use crate::bulk::Bulk;
-use crate::chunk::{Chunk, Chunks};
+use crate::chunk::{Chunk, Chunks, Task};
 use crate::client::Client;
 use crate::config::ElasticConfig;
 use crate::index::Index;
-use crate::sweep;
+use crate::sweep::Sweep;
 
 /// Requests of one write that are in flight together: their documents differ, or their versions do, so their order does not matter.
 const IN_FLIGHT: usize = 2;
@@ -38,7 +38,8 @@ pub struct ElasticLane {
     client: Arc<Client>,
     bulk: Arc<Bulk>,
     index: Index,
-    bulk_bytes: usize,
+    /// What is being swept.
+    sweep: Mutex<Option<Sweep>>,
 }
 
 impl Elastic {
@@ -53,7 +54,7 @@ impl Elastic {
     pub(crate) fn with_patience(config: ElasticConfig, patience: Duration) -> Result<Self> {
         let client = Arc::new(Client::new(&config)?);
         Ok(Self {
-            bulk: Arc::new(Bulk::new(Arc::clone(&client), patience)),
+            bulk: Arc::new(Bulk::new(Arc::clone(&client), config.compression, patience)),
             client,
             config,
         })
@@ -78,27 +79,27 @@ impl Target for Elastic {
             client: Arc::clone(&self.client),
             bulk: Arc::clone(&self.bulk),
             index: self.index(topic),
-            bulk_bytes: self.config.bulk_bytes,
+            sweep: Mutex::default(),
         })
     }
 }
 
 impl ElasticLane {
+    fn sweeping(&self) -> MutexGuard<'_, Option<Sweep>> {
+        self.sweep.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn send(&self, chunk: Chunk) -> Result<Vec<Rejection>> {
         self.bulk.submit(&self.index, chunk).await
     }
 
-    /// Writes changes, after the sweep that comes first.
+    /// Brings documents up to date.
     pub(crate) async fn apply<'a>(
         &self,
-        below: Option<u64>,
-        changes: impl Iterator<Item = Change<'a>> + Send + 'a,
+        tasks: impl Iterator<Item = Task<'a>> + Send + 'a,
     ) -> Result<(), WriteError> {
-        if let Some(below) = below {
-            sweep::run(&self.client, &self.bulk, &self.index, below).await?;
-        }
         let failed = AtomicBool::new(false);
-        let chunks = Chunks::new(changes, &self.index, self.bulk_bytes);
+        let chunks = Chunks::new(tasks, &self.index);
         // After a failure nothing new is begun, but what is in flight is waited for: the same documents will be
         // sent again, and two operations on one of them must not meet.
         let mut sending = stream::iter(chunks.take_while(|_| !failed.load(Ordering::Relaxed)))
@@ -135,6 +136,10 @@ impl Lane for ElasticLane {
         self.index.conflicts()
     }
 
+    fn held_back(&self) -> Option<String> {
+        self.index.throttle().held_back()
+    }
+
     async fn known(&self) -> Result<Known, Error> {
         self.index.known().await
     }
@@ -159,12 +164,28 @@ impl Lane for ElasticLane {
         Ok(Stand::AsTheGroup)
     }
 
-    /// An engine confirms what it has in its translog.
+    /// An engine confirms what it has in its translog. Versions make the order of a sweep and of what is written no matter.
     async fn write(&self, batches: &[Batch]) -> Result<Written, WriteError> {
-        let below = batches.iter().filter_map(Batch::below).max();
-        self.apply(below, batches.iter().flat_map(Batch::changes))
-            .await?;
-        Ok(Written::Durable)
+        let gone = batches.iter().flat_map(Batch::gone).map(Task::KeepOut);
+        let changes = batches.iter().flat_map(Batch::changes).map(Task::Apply);
+        self.apply(gone.chain(changes)).await?;
+        Ok(Written::Unswept)
+    }
+
+    async fn sweep(&self, below: u64) -> Result<Swept, Error> {
+        let known = self.sweeping().take().filter(|sweep| sweep.is_below(below));
+        let sweep = match known {
+            Some(sweep) => Some(sweep),
+            None => Sweep::begin(&self.client, &self.index, below).await?,
+        };
+        let Some(mut sweep) = sweep else {
+            return Ok(Swept::All);
+        };
+        if !sweep.go_on(&self.client, &self.bulk, &self.index).await? {
+            return Ok(Swept::All);
+        }
+        *self.sweeping() = Some(sweep);
+        Ok(Swept::Some)
     }
 
     async fn settle(&self) -> Result<(), Error> {

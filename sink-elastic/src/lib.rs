@@ -27,8 +27,9 @@ mod service;
 mod suspects;
 mod sweep;
 mod target;
+mod throttle;
 
-pub use config::{Config, ElasticConfig};
+pub use config::{Compression, Config, ElasticConfig};
 pub use lane::{Elastic, ElasticLane};
 pub use service::ElasticSink;
 

@@ -11,6 +11,7 @@ pub(crate) const SWEPT: &str = "tributary_sink_elastic_swept_documents_total";
 pub(crate) const REQUESTS: &str = "tributary_sink_elastic_bulk_requests_total";
 pub(crate) const BYTES: &str = "tributary_sink_elastic_bulk_bytes_total";
 pub(crate) const SECONDS: &str = "tributary_sink_elastic_bulk_seconds";
+pub(crate) const IN_FLIGHT_LIMIT: &str = "tributary_sink_elastic_bulk_in_flight_limit";
 pub(crate) const NODE_FAILURES: &str = "tributary_sink_elastic_node_failures_total";
 
 /// All of them.
@@ -36,6 +37,10 @@ pub(crate) const ALL: &[Metric] = &[
     Metric::counter(REQUESTS, "Requests to _bulk."),
     Metric::counter(BYTES, "Bytes sent to _bulk."),
     Metric::histogram(SECONDS, "How long a request to _bulk takes."),
+    Metric::gauge(
+        IN_FLIGHT_LIMIT,
+        "Requests to _bulk of an index that may be under way together: fewer than `elasticsearch.in_flight` while the engine is busy.",
+    ),
     Metric::counter(
         NODE_FAILURES,
         "Requests that a node failed at: it could not be reached, or answered 408, 429 or 5xx.",

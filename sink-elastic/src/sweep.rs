@@ -39,55 +39,103 @@ struct Hit<'a> {
     id: &'a RawValue,
 }
 
-/// Deletes every row of the index with a version below `below`, at the last version below it: a row at `below` or a newer
-/// one stays, also if it comes later, and an older one that comes late is refused. Safe to repeat.
+/// A sweep of an index, a page of rows at a time.
 ///
-/// # Errors
-/// As [`Client::send`] and [`Bulk::submit`]; retry where not every shard has answered.
-pub(crate) async fn run(client: &Client, bulk: &Bulk, index: &Index, below: u64) -> Result<()> {
-    let Some(last) = below.checked_sub(1) else {
-        return Ok(());
-    };
-    let Some(write_index) = index.find().await? else {
-        return Ok(());
-    };
-    let doing = || format!("delete the rows of '{write_index}' below {below}");
-    // A search sees only what was refreshed.
-    let refreshed = client
-        .send(
-            Method::POST,
-            &[&write_index, "_refresh"],
-            &[],
-            Content::Nothing,
-        )
-        .await
-        .doing(doing)?;
-    complete(&refreshed.json(&doing())?).doing(doing)?;
+/// What it finds is fixed when it begins. Nothing of it is kept by the sink but the engine's name for the search: after an error, or
+/// by who comes next, it is begun again, and finds what is left.
+#[derive(Debug)]
+pub(crate) struct Sweep {
+    write_index: String,
+    below: u64,
+    /// The last version below: a row at `below` or a newer one stays, also if it comes later, and an older one that comes late is
+    /// refused.
+    last: u64,
+    scroll_id: Option<String>,
+}
 
-    let mut reply = search(client, &write_index, below).await.doing(doing)?;
-    loop {
+impl Sweep {
+    /// Begins a sweep of the rows with a version below `below`; `None` where there can be none.
+    ///
+    /// # Errors
+    /// As [`Client::send`]; retry where not every shard has answered.
+    pub(crate) async fn begin(client: &Client, index: &Index, below: u64) -> Result<Option<Self>> {
+        let Some(last) = below.checked_sub(1) else {
+            return Ok(None);
+        };
+        let Some(write_index) = index.find().await? else {
+            return Ok(None);
+        };
+        let sweep = Self {
+            write_index,
+            below,
+            last,
+            scroll_id: None,
+        };
+        // A search sees only what was refreshed.
+        let path = [&*sweep.write_index, "_refresh"];
+        let refreshed = client.send(Method::POST, &path, &[], Content::Nothing);
+        let refreshed = refreshed.await.doing(|| sweep.doing())?;
+        complete(&refreshed.json(&sweep.doing())?).doing(|| sweep.doing())?;
+        Ok(Some(sweep))
+    }
+
+    /// Deletes the next page of rows; whether there was one. Not to be gone on with after an error.
+    ///
+    /// # Errors
+    /// As [`Client::send`] and [`Bulk::submit`]; retry where not every shard has answered.
+    pub(crate) async fn go_on(
+        &mut self,
+        client: &Client,
+        bulk: &Bulk,
+        index: &Index,
+    ) -> Result<bool> {
+        let reply = match &self.scroll_id {
+            None => search(client, &self.write_index, self.below).await,
+            Some(scroll_id) => next(client, scroll_id).await,
+        };
+        let reply = reply.doing(|| self.doing())?;
         if reply.status == StatusCode::NOT_FOUND {
             // The engine has restarted, or the page took too long: from the beginning, with what is left.
-            return Err(Error::retry_msg("the search is gone").context(doing()));
+            return Err(Error::retry_msg("the search is gone").context(self.doing()));
         }
-        let checked = reply.json(&doing())?;
-        complete(&checked).doing(doing)?;
+        let checked = reply.json(&self.doing())?;
+        complete(&checked).doing(|| self.doing())?;
         let page: Page<'_> = serde_json::from_slice(&reply.body)
-            .map_err(|error| Error::retry(error).context(doing()))?;
+            .map_err(|error| Error::retry(error).context(self.doing()))?;
         if page.hits.hits.is_empty() {
-            return close(client, &page.scroll_id).await.doing(doing);
+            close(client, &page.scroll_id)
+                .await
+                .doing(|| self.doing())?;
+            return Ok(false);
         }
         let mut chunk = Draft::default();
         for hit in &page.hits.hits {
-            chunk.push_sweep(hit.id.get().as_bytes(), last);
+            chunk.push_sweep(hit.id.get().as_bytes(), self.last);
         }
-        bulk.submit(index, chunk.finish()).await.doing(doing)?;
-        if index.target_name().is_some_and(|now| *now != *write_index) {
+        let deleted = bulk.submit(index, chunk.finish()).await;
+        deleted.doing(|| self.doing())?;
+        if index
+            .target_name()
+            .is_some_and(|now| *now != *self.write_index)
+        {
             // What the search found is another index' rows.
-            return Err(Error::retry_msg("the alias was moved meanwhile").context(doing()));
+            return Err(Error::retry_msg("the alias was moved meanwhile").context(self.doing()));
         }
         metrics::counter!(metric::SWEPT).increment(page.hits.hits.len() as u64);
-        reply = next(client, &page.scroll_id).await.doing(doing)?;
+        self.scroll_id = Some(page.scroll_id);
+        Ok(true)
+    }
+
+    /// Whether it deletes what is below `below`.
+    pub(crate) const fn is_below(&self, below: u64) -> bool {
+        self.below == below
+    }
+
+    fn doing(&self) -> String {
+        format!(
+            "delete the rows of '{}' below {}",
+            self.write_index, self.below
+        )
     }
 }
 

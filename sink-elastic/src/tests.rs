@@ -1,6 +1,8 @@
 //! Against the real engine at `TRIBUTARY_SEARCH`, and against a server that answers what a real one cannot be
 //! made to answer.
 
+mod busy;
+mod compressed;
 mod conforming;
 mod engine;
 mod faults;
@@ -9,4 +11,5 @@ mod indices;
 mod moved;
 mod nodes;
 mod proxy;
+mod sweeps;
 mod values;

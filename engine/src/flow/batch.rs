@@ -20,6 +20,8 @@ pub struct Batch {
     /// In offset order.
     pub(crate) entries: Vec<Entry>,
     pub(crate) below: Option<u64>,
+    /// Changes that are below it themselves, newest per key.
+    pub(crate) gone: Vec<Entry>,
     pub(crate) next_offset: i64,
     pub(crate) is_replay: bool,
 }
@@ -97,6 +99,27 @@ impl Batch {
     /// The changes, decoded one by one. May be called again.
     pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
         self.entries.iter().filter_map(|entry| self.change(entry))
+    }
+
+    /// Deletes, just below the boundary, of the rows whose changes in the batch are below it themselves and so in none of the
+    /// [`Batch::changes`]. A target that goes by versions alone needs them: an earlier holder's write of such a row may still come, and
+    /// a sweep does not find what is not there yet.
+    pub fn gone(&self) -> impl Iterator<Item = Change<'_>> {
+        let last = self.below.unwrap_or_default().saturating_sub(1);
+        self.gone.iter().filter_map(move |entry| {
+            let record = self.records.get(entry.record)?;
+            let key = match &entry.key {
+                Some(plan) => Some(key_row(plan, record)?),
+                None => None,
+            };
+            Some(Change {
+                partition: self.source.partition.partition,
+                offset: record.offset,
+                seq: last,
+                key,
+                action: Action::Delete,
+            })
+        })
     }
 
     /// Whether it has a change of the record at this offset.

@@ -94,6 +94,7 @@ pub(crate) fn coalesce(
         records,
         entries: found.entries,
         below: found.below,
+        gone: found.gone,
         next_offset,
         is_replay: false,
     };
@@ -105,6 +106,7 @@ pub(crate) fn coalesce(
 struct Found {
     entries: Vec<Entry>,
     below: Option<u64>,
+    gone: Vec<Entry>,
     faults: Vec<RecordFault>,
 }
 
@@ -160,10 +162,12 @@ fn gather(
             Err(fault) => faults.push(fault),
         }
     }
-    let (entries, below) = newest.finish();
+    let below = newest.below;
+    let (entries, gone) = newest.finish();
     Ok(Some(Found {
         entries,
         below,
+        gone,
         faults,
     }))
 }
@@ -297,11 +301,11 @@ impl<'a> Newest<'a> {
         self.below = self.below.max(Some(below));
     }
 
-    fn finish(self) -> (Vec<Entry>, Option<u64>) {
+    /// What is not below the boundary, and what is.
+    fn finish(self) -> (Vec<Entry>, Vec<Entry>) {
         let below = self.below;
         let entries = self.entries.into_iter().flatten();
-        let kept = entries.filter(|entry| below.is_none_or(|below| entry.seq >= below));
-        (kept.collect(), below)
+        entries.partition(|entry| below.is_none_or(|below| entry.seq >= below))
     }
 }
 

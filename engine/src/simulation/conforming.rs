@@ -33,11 +33,13 @@ impl Subject for Calm {
 #[tokio::test(start_paused = true)]
 async fn the_simulated_target_conforms() {
     for keeps in [Keeps::Versions, Keeps::Offsets] {
-        for is_durable in [true, keeps == Keeps::Offsets] {
+        let is_kept = keeps == Keeps::Offsets;
+        for (is_durable, sweeps_apart) in [(true, false), (is_kept, false), (true, !is_kept)] {
             let mut world = schedule::world(&mut Dice::new(1), None);
             world.faults.are_over = true;
             world.stores[0].keeps = keeps;
             world.plan.topics[0].is_durable = is_durable;
+            world.plan.topics[0].sweeps_apart = sweeps_apart;
             check(&Calm(Scene::new(world)), "sim.s.t0").await;
         }
     }

@@ -26,6 +26,8 @@ pub(super) struct TopicPlan {
     pub(super) keeps: Keeps,
     /// What is written is durable at once, not with the next `settle`.
     pub(super) is_durable: bool,
+    /// What is below a boundary is deleted beside later writes; only where versions are kept, and what is written is durable at once.
+    pub(super) sweeps_apart: bool,
     /// Records without a version of their own.
     pub(super) is_foreign: bool,
     pub(super) ids: u64,
@@ -63,11 +65,13 @@ pub(super) struct Plan {
 impl TopicPlan {
     fn draw(dice: &mut Dice, has_letters: bool) -> Self {
         let keeps = dice.pick(&[Keeps::Versions, Keeps::Offsets]);
+        // Offsets are kept in the transaction of the rows.
+        let is_durable = keeps == Keeps::Offsets || dice.chance(600);
         Self {
             partitions: dice.pick(&[1, 1, 2, 3, 4]),
             keeps,
-            // Offsets are kept in the transaction of the rows.
-            is_durable: keeps == Keeps::Offsets || dice.chance(400),
+            is_durable,
+            sweeps_apart: keeps == Keeps::Versions && is_durable && dice.chance(700),
             is_foreign: dice.chance(250),
             ids: dice.pick(&[2, 8, 30]),
             refuses: dice.pick(if has_letters { &[0, 7, 3] } else { &[0] }),

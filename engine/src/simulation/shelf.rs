@@ -9,13 +9,13 @@ use tributary_schemas::record::{Datum, Row};
 
 use crate::flow::batch::{Action, Batch};
 use crate::mark::{Known, Mark, Note};
-use crate::target::{Lane, Rejection, Stand, Target, WriteError, Written};
+use crate::target::{Lane, Rejection, Stand, Swept, Target, WriteError, Written};
 use crate::topics::TableName;
 
 use super::log::topic_number;
 use super::plan::Keeps;
 use super::scene::{Planted, Scene, Server, World};
-use super::store::{FencedOff, Request, Sent};
+use super::store::{FencedOff, Request, Sent, Sweep};
 use super::trace::Step;
 
 /// The targets of all topics, as one instance has them.
@@ -41,6 +41,7 @@ struct LaneState {
     partitions: BTreeMap<i32, KnownPartition>,
     /// Accepted, and not durable.
     pending: Vec<Request>,
+    sweep: Option<Sweep>,
 }
 
 /// Of a partition.
@@ -99,6 +100,10 @@ impl Drop for WriteUnderWay<'_> {
 }
 
 impl ShelfLane {
+    fn sweeps_apart(&self) -> bool {
+        self.scene.world().plan.topics[self.topic].sweeps_apart
+    }
+
     fn state(&self) -> MutexGuard<'_, LaneState> {
         self.state.lock().unwrap()
     }
@@ -147,7 +152,10 @@ impl ShelfLane {
 
     fn request(&self, batch: &Batch) -> Request {
         let partition = batch.partition().partition;
-        let changes = batch.changes().map(|change| Sent {
+        let sweeps_apart = self.sweeps_apart();
+        // Who sweeps first needs no others.
+        let gone = batch.gone().filter(|_| sweeps_apart);
+        let changes = batch.changes().chain(gone).map(|change| Sent {
             offset: change.offset,
             id: change
                 .key
@@ -167,6 +175,7 @@ impl ShelfLane {
             offsets: batch.records.iter().map(|record| record.offset).collect(),
             next: batch.next_offset(),
             below: batch.below(),
+            sweeps_apart,
             changes: changes.collect(),
         }
     }
@@ -363,6 +372,32 @@ impl Lane for ShelfLane {
         outcome
     }
 
+    async fn sweep(&self, below: u64) -> Result<Swept, Error> {
+        // Another one begins after an error.
+        let known = self.state().sweep.take();
+        self.way().await?;
+        let (sweep, is_done) = {
+            let mut world = self.scene.world();
+            let (who, topic) = (self.who, self.topic);
+            let store = &mut world.stores[topic];
+            let mut sweep = known.unwrap_or_else(|| store.find_below(below));
+            let is_done = store.go_on(&mut sweep, 1);
+            let is_done = is_done.ok_or_else(|| Error::retry_msg("injected: another target"))?;
+            world.step(Step::Swept {
+                who,
+                topic,
+                is_done,
+            });
+            (sweep, is_done)
+        };
+        self.way().await?;
+        if is_done {
+            return Ok(Swept::All);
+        }
+        self.state().sweep = Some(sweep);
+        Ok(Swept::Some)
+    }
+
     async fn settle(&self) -> Result<(), Error> {
         self.way().await?;
         let pending = self.state().pending.clone();
@@ -406,7 +441,9 @@ impl ShelfLane {
         self.way().await?;
         self.acknowledge(writing, &ends);
         let is_early = self.scene.world().planted == Some(Planted::EarlyDurable);
-        Ok(if is_durable || is_early {
+        Ok(if self.sweeps_apart() {
+            Written::Unswept
+        } else if is_durable || is_early {
             Written::Durable
         } else {
             Written::Accepted

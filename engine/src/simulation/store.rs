@@ -17,6 +17,8 @@ pub(super) struct Request {
     pub(super) offsets: Vec<i64>,
     pub(super) next: i64,
     pub(super) below: Option<u64>,
+    /// What is below is deleted by a sweep, and not before the changes.
+    pub(super) sweeps_apart: bool,
     pub(super) changes: Vec<Sent>,
 }
 
@@ -57,6 +59,19 @@ struct PartitionShare {
     beyond: BTreeSet<i64>,
     /// Records that are kept elsewhere.
     aside: BTreeSet<i64>,
+    /// Those that are once a sweep has ended that begins from now on.
+    unswept: BTreeSet<i64>,
+}
+
+/// A sweep under way.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    generation: Option<String>,
+    below: u64,
+    /// The rows that were below when it began.
+    ids: Vec<i64>,
+    /// The records that are in the target for good when it ends.
+    records: Vec<(i32, BTreeSet<i64>)>,
 }
 
 impl Store {
@@ -94,7 +109,7 @@ impl Store {
             }
             share.stands_at = Some(request.next);
         }
-        if let Some(below) = request.below {
+        if let Some(below) = request.below.filter(|_| !request.sweeps_apart) {
             share.below = share.below.max(below);
             self.rows.retain(|_, (seq, _)| *seq >= below);
         }
@@ -104,12 +119,56 @@ impl Store {
             .filter(|sent| sent.seq >= share.below)
         {
             let row = self.rows.entry(sent.id).or_default();
-            if sent.seq >= row.0 {
+            // What is gone at a version does not come back at the same one: a sweep's boundary may be one above a row's.
+            let is_back = row.0 == sent.seq && row.1.is_none() && sent.number.is_some();
+            if sent.seq >= row.0 && !is_back {
                 *row = (sent.seq, sent.number);
             }
         }
-        share.beyond.extend(&request.offsets);
+        if request.below.is_some() && request.sweeps_apart {
+            share.unswept.extend(&request.offsets);
+        } else {
+            share.beyond.extend(&request.offsets);
+        }
         Ok(())
+    }
+
+    /// Begins a sweep: finds what is below.
+    pub(super) fn find_below(&self, below: u64) -> Sweep {
+        let rows = self.rows.iter();
+        let ids = rows.filter(|(_, (seq, number))| *seq < below && number.is_some());
+        let shares = self.shares.iter();
+        Sweep {
+            generation: self.generation().cloned(),
+            below,
+            ids: ids.map(|(&id, _)| id).collect(),
+            records: shares
+                .map(|(&partition, share)| (partition, share.unswept.clone()))
+                .collect(),
+        }
+    }
+
+    /// Deletes some of what was found, at the last version below; whether that was all. `None` where it is another target by now.
+    pub(super) fn go_on(&mut self, sweep: &mut Sweep, some: usize) -> Option<bool> {
+        if self.generation() != sweep.generation.as_ref() {
+            return None;
+        }
+        let left = sweep.ids.len().saturating_sub(some);
+        for id in sweep.ids.split_off(left) {
+            let row = self.rows.entry(id).or_default();
+            if row.0 < sweep.below {
+                *row = (sweep.below - 1, None);
+            }
+        }
+        if !sweep.ids.is_empty() {
+            return Some(false);
+        }
+        for (partition, records) in &sweep.records {
+            let share = self.shares.entry(*partition).or_default();
+            share.unswept.retain(|offset| !records.contains(offset));
+            share.beyond.extend(records);
+        }
+        Some(true)
     }
 
     /// All that it holds is gone, if it is there; what was put aside is kept elsewhere. Who had a partition is fenced off.

@@ -77,6 +77,11 @@ pub(super) enum Step {
         at: Spot,
         offset: i64,
     },
+    Swept {
+        who: usize,
+        topic: usize,
+        is_done: bool,
+    },
     Paused {
         seat: u32,
         at: Spot,

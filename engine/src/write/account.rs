@@ -1,6 +1,7 @@
 //! What each topic does, for `status`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use crate::figures::Figures;
 use crate::lock::lock;
 use crate::outside::now_ms;
 use crate::status::{On, Status};
+use crate::target::Lane;
+use crate::write::ground::Ground;
 use crate::write::hold::Hold;
 use crate::write::pauses::Pauses;
 
@@ -25,6 +28,16 @@ pub(crate) struct Accounts(Mutex<BTreeMap<String, Arc<Account>>>);
 pub(crate) struct Account {
     pub(crate) figures: Arc<Figures>,
     holds: Mutex<BTreeMap<i32, Arc<Hold>>>,
+    lane: Mutex<Option<Asked>>,
+}
+
+/// Asks the lane that writes the topic why less is asked of its target than might be.
+struct Asked(Box<dyn Fn() -> Option<String> + Send + Sync>);
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Asked")
+    }
 }
 
 impl Accounts {
@@ -60,6 +73,13 @@ impl Account {
         self.holds().insert(number, Arc::clone(hold));
     }
 
+    /// The topic is written by the lane that stands on this.
+    pub(crate) fn ask<L: Lane>(&self, ground: &Arc<Ground<L>>) {
+        let ground = Arc::downgrade(ground);
+        let asked = Asked(Box::new(move || ground.upgrade()?.lane.held_back()));
+        *lock(&self.lane) = Some(asked);
+    }
+
     /// The partition is let go.
     pub(crate) fn let_go(&self, hold: &Arc<Hold>) {
         let number = hold.partition().partition;
@@ -85,7 +105,7 @@ impl Account {
             (Some("paused"), self.pausing_reason())
         } else {
             let unopened = holds.iter().filter(|hold| hold.start().is_none());
-            self.waits_for(topic, unopened.count(), status)
+            self.waits_for(topic, unopened.count(), behind != Some(0), status)
         };
         let mut report = json!({
             "topic": topic,
@@ -118,6 +138,7 @@ impl Account {
         &self,
         topic: &str,
         unopened: usize,
+        is_behind: bool,
         status: &Status,
     ) -> (Option<&'static str>, Option<String>) {
         if let Some(obstacle) = status.obstacle_of(topic) {
@@ -128,7 +149,20 @@ impl Account {
             .writing_for()
             .filter(|&time| time >= LONG_WRITE)
         {
-            let reason = format!("a write is under way for {} s", time.as_secs());
+            let mut reason = format!("a write is under way for {} s", time.as_secs());
+            if let Some(why) = self.held_back() {
+                reason = format!("{reason}; {why}");
+            }
+            return (Some(On::Target.name()), Some(reason));
+        }
+        if let Some(why) = self.held_back().filter(|_| is_behind) {
+            return (Some(On::Target.name()), Some(why));
+        }
+        if let Some(time) = self.figures.sweeping_for() {
+            let reason = format!(
+                "rows that a truncate or a re-snapshot has left behind are deleted since {} s; what comes is written meanwhile",
+                time.as_secs()
+            );
             return (Some(On::Target.name()), Some(reason));
         }
         if unopened > 0 {
@@ -136,6 +170,10 @@ impl Account {
             return (Some(On::Opening.name()), Some(reason));
         }
         (None, None)
+    }
+
+    fn held_back(&self) -> Option<String> {
+        lock(&self.lane).as_ref()?.0()
     }
 
     fn holds(&self) -> MutexGuard<'_, BTreeMap<i32, Arc<Hold>>> {

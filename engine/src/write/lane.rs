@@ -9,6 +9,7 @@ mod keeping;
 mod opening;
 mod replaying;
 mod settling;
+mod sweeping;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use tributary_runtime::{Error, Policy, Result};
 use crate::cluster::Cluster;
 use crate::flow::inbox::{Inbox, Taken};
 use crate::flow::plans::Plans;
-use crate::target::{Lane as _, Target};
+use crate::target::{Lane as _, Swept, Target};
 use crate::write::account::Account;
 use crate::write::ground::{Ground, is_another};
 use crate::write::hold::Hold;
@@ -37,6 +38,7 @@ use held::Held;
 use keeping::Keeping;
 use opening::Opening;
 use replaying::Replaying;
+use sweeping::Sweeping;
 
 /// What the poll thread asks of a lane.
 #[derive(Debug)]
@@ -64,6 +66,7 @@ struct LaneTask<T: Target, C> {
     /// Set by the first partition that is opened.
     ground: Arc<OnceCell<Arc<Ground<T::Lane>>>>,
     keeping: Keeping,
+    sweeping: Sweeping,
     founding: Founding,
     /// Told of writes that have failed.
     failed: Arc<Notify>,
@@ -90,6 +93,7 @@ enum Event {
     Opened(std::result::Result<(Arc<Hold>, Result<i64>), JoinError>),
     Ended(std::result::Result<Ended, JoinError>),
     Kept(Result<bool>),
+    Swept(std::result::Result<Result<Swept>, JoinError>),
     Failed,
     Due,
     Filled(Taken),
@@ -114,6 +118,7 @@ impl LaneHandle {
             inbox: Arc::clone(&inbox),
             ground: Arc::default(),
             keeping: Keeping::new(),
+            sweeping: Sweeping::new(),
             founding: Founding::default(),
             failed: Arc::default(),
             held: BTreeMap::new(),
@@ -150,6 +155,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
             self.begin_unwritten();
             self.settle_if_due().await;
             self.let_go();
+            self.sweep();
             let caught_up = self.held.iter();
             let caught_up =
                 caught_up.filter_map(|(&at, held)| Some((at, held.hold.caught_up_ms()?)));
@@ -162,9 +168,10 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
                     return;
                 }
                 Event::Kept(answer) => self.kept(answer),
+                Event::Swept(Ok(piece)) => self.swept(piece),
                 Event::Opened(Ok((hold, opened))) => self.opened(&hold, opened),
                 Event::Ended(Ok(ended)) => self.ended(ended),
-                Event::Opened(Err(error)) | Event::Ended(Err(error)) => {
+                Event::Opened(Err(error)) | Event::Ended(Err(error)) | Event::Swept(Err(error)) => {
                     self.fail(Error::stop(error));
                 }
                 Event::Failed => self.keeping.look_soon(),
@@ -195,6 +202,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
             Some(opened) = self.opening.join_next() => Event::Opened(opened),
             Some(ended) = self.jobs.join_next() => Event::Ended(ended),
             Some(answer) = self.keeping.answer() => Event::Kept(answer),
+            Some(piece) = self.sweeping.ended() => Event::Swept(piece),
             () = self.failed.notified() => Event::Failed,
             () = sleep_until(self.settle_at), if self.jobs.is_empty() => Event::Due,
             () = tokio::time::sleep_until(look_at), if !is_asking => Event::Due,
@@ -242,6 +250,7 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
                 hold.open_at(start);
                 self.instance.changed.note(hold);
                 if let Some(ground) = self.ground.get() {
+                    self.account.ask(ground);
                     self.founding.begin(&self.instance, ground, &self.topic);
                 }
             }
@@ -260,16 +269,16 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
         if let Some(job) = self.busy.get(&partition) {
             job.cancel();
         }
-        if held.durable < held.accepted {
+        if !self.sweeping.is_settled(held) {
             self.settle_at = Some(Instant::now());
         }
     }
 
     /// Lets go of the partitions with which nothing is under way any more.
     fn let_go(&mut self) {
-        let busy = &self.busy;
+        let (busy, sweeping) = (&self.busy, &self.sweeping);
         let gone = self.held.extract_if(.., |partition, held| {
-            held.is_leaving && held.durable == held.accepted && !busy.contains_key(partition)
+            held.is_leaving && sweeping.is_settled(held) && !busy.contains_key(partition)
         });
         for (_, held) in gone {
             self.account.let_go(&held.hold);

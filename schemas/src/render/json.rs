@@ -160,8 +160,11 @@ pub(super) fn string(text: &str, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
     out.reserve(bytes.len() + 2);
     out.push(b'"');
+    // Most texts have nothing to escape.
+    let strides = bytes.chunks(STRIDE).take_while(|stride| is_plain(stride));
+    let plain = strides.map(<[u8]>::len).sum();
     let mut copied = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
+    for (at, &byte) in bytes.iter().enumerate().skip(plain) {
         // U+2028 and U+2029 are E2 80 A8 and E2 80 A9.
         let separator = byte == 0xE2 && matches!(bytes[at..], [_, 0x80, 0xA8 | 0xA9, ..]);
         if byte >= 0x20 && byte != b'"' && byte != b'\\' && !separator {
@@ -184,6 +187,17 @@ pub(super) fn string(text: &str, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(&bytes[copied..]);
     out.push(b'"');
+}
+
+/// So many bytes are looked at together: without a branch for each, the processor compares them at once.
+const STRIDE: usize = 32;
+
+/// Whether none of the bytes is, or begins, what is to be escaped.
+fn is_plain(bytes: &[u8]) -> bool {
+    let marks = bytes
+        .iter()
+        .map(|&byte| (byte < 0x20) | (byte == b'"') | (byte == b'\\') | (byte == 0xE2));
+    !marks.fold(false, |any, mark| any | mark)
 }
 
 /// RFC 4648, section 4, with padding, in quotes.

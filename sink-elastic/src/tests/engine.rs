@@ -11,12 +11,12 @@ use super::fixture::{
     upsert,
 };
 
-fn row_type() -> RecordType {
+pub(super) fn row_type() -> RecordType {
     record_type(&[("id", FieldType::String), ("n", FieldType::Int64)])
 }
 
 /// Writes the row (`id`, `n`) at `seq`; the offset is the same number.
-async fn put(fixture: &Fixture, id: &str, n: i64, seq: u64) {
+pub(super) async fn put(fixture: &Fixture, id: &str, n: i64, seq: u64) {
     let (key, row) = (text_key(), row_type());
     let id = Datum::Str(id);
     let change = upsert(
@@ -28,7 +28,7 @@ async fn put(fixture: &Fixture, id: &str, n: i64, seq: u64) {
     fixture
         .writer()
         .await
-        .apply(None, [change].into_iter())
+        .put([change].into_iter())
         .await
         .unwrap();
 }
@@ -39,7 +39,7 @@ async fn remove(fixture: &Fixture, id: &str, seq: u64) {
     fixture
         .writer()
         .await
-        .apply(None, [change].into_iter())
+        .put([change].into_iter())
         .await
         .unwrap();
 }
@@ -65,7 +65,7 @@ async fn an_older_row_never_replaces_a_newer_one() {
     let values = [id.clone(), Datum::Int(1)];
     let older = upsert(39, 39, (&key, id), (&row, &values));
     let writer = fixture.writer().await;
-    writer.apply(None, [older].into_iter()).await.unwrap();
+    writer.put([older].into_iter()).await.unwrap();
     assert_eq!(writer.passed_over(), 1);
     fixture.finish().await;
 }
@@ -99,7 +99,7 @@ async fn a_batch_is_split_into_requests_and_may_be_repeated() {
                 (&row, &[id, Datum::Int(n as i64)]),
             )
         });
-        writer.apply(None, changes).await.unwrap();
+        writer.put(changes).await.unwrap();
     }
     assert_eq!(fixture.ids().await, ids);
     fixture.finish().await;
@@ -125,11 +125,11 @@ async fn rows_without_a_key_are_told_apart_by_partition_and_offset() {
         ..change(2)
     };
     writer
-        .apply(None, [change(1), change(2)].into_iter())
+        .put([change(1), change(2)].into_iter())
         .await
         .unwrap();
-    writer.apply(None, [change(2)].into_iter()).await.unwrap();
-    writer.apply(None, [elsewhere].into_iter()).await.unwrap();
+    writer.put([change(2)].into_iter()).await.unwrap();
+    writer.put([elsewhere].into_iter()).await.unwrap();
     let mut ids = fixture.ids().await;
     ids.sort();
     assert_eq!(ids, ["0-1", "0-2", "1-2"]);
@@ -149,7 +149,7 @@ async fn a_refused_document_is_named_by_its_offset_and_the_others_are_written() 
         (&key, Datum::Str("a")),
         (&before, &[Datum::Bool(true)]),
     );
-    writer.apply(None, [first].into_iter()).await.unwrap();
+    writer.put([first].into_iter()).await.unwrap();
 
     let text = |offset: i64, id, flag| {
         upsert(
@@ -166,7 +166,7 @@ async fn a_refused_document_is_named_by_its_offset_and_the_others_are_written() 
         text(4, "d-secret", "secret"),
         mismatch,
     ];
-    let rejected = rejections(writer.apply(None, changes.into_iter()).await);
+    let rejected = rejections(writer.put(changes.into_iter()).await);
     assert_eq!(
         rejected
             .iter()
@@ -204,7 +204,7 @@ async fn a_block_on_writes_is_waited_out() {
             .into_iter()
         };
         let writer = fixture.writer().await;
-        let error = target_error(writer.apply(None, change()).await);
+        let error = target_error(writer.put(change()).await);
         assert_eq!(error.policy(), Policy::Retry);
         let text = error.to_string();
         assert!(
@@ -213,76 +213,10 @@ async fn a_block_on_writes_is_waited_out() {
         );
 
         fixture.put(&settings, json!({block: Value::Null})).await;
-        writer.apply(None, change()).await.unwrap();
+        writer.put(change()).await.unwrap();
         assert_eq!(fixture.ids().await, ["a", "b"]);
         fixture.finish().await;
     }
-}
-
-#[tokio::test]
-async fn rows_below_are_gone_and_stay_gone() {
-    let fixture = Fixture::new();
-    let (key, row) = (text_key(), row_type());
-    let ids: Vec<_> = (0..12_000).map(|n| format!("{n}")).collect();
-    let writer = fixture.writer().await;
-    let changes = ids.iter().enumerate().map(|(n, id)| {
-        upsert(
-            n as i64,
-            10,
-            (&key, Datum::Str(id)),
-            (&row, &[Datum::Null, Datum::Int(n as i64)]),
-        )
-    });
-    writer.apply(None, changes).await.unwrap();
-    put(&fixture, "newer", 1, 21).await;
-    put(&fixture, "equal", 1, 20).await;
-
-    let id = Datum::Str("5");
-    let again = upsert(12_001, 22, (&key, id.clone()), (&row, &[id, Datum::Int(0)]));
-    writer.apply(Some(20), [again].into_iter()).await.unwrap();
-    assert_eq!(fixture.ids().await, ["equal", "newer", "5"]);
-    put(&fixture, "7", 1, 10).await;
-    writer.apply(Some(20), std::iter::empty()).await.unwrap();
-    assert_eq!(fixture.ids().await, ["equal", "newer", "5"]);
-    fixture.finish().await;
-}
-
-#[tokio::test]
-async fn sweep_boundary_equals_a_rows_version() {
-    let fixture = Fixture::new();
-    for id in ["0", "1"] {
-        put(&fixture, id, 1, 100).await;
-    }
-    put(&fixture, "last", 1, 199).await;
-    let writer = fixture.writer().await;
-    writer.apply(Some(200), std::iter::empty()).await.unwrap();
-    assert_eq!(fixture.ids().await, [""; 0]);
-
-    put(&fixture, "0", 2, 200).await;
-    for (id, seq) in [("1", 100), ("1", 199), ("last", 199)] {
-        put(&fixture, id, 3, seq).await;
-    }
-    let row = json!({"id": "0", "n": 2, "_tributary_seq": 200});
-    assert_eq!(fixture.documents().await, [("0".to_owned(), row)]);
-
-    writer.apply(Some(200), std::iter::empty()).await.unwrap();
-    assert_eq!(fixture.ids().await, ["0"]);
-    fixture.finish().await;
-}
-
-#[tokio::test]
-async fn a_sweep_of_a_topic_without_an_index_does_nothing() {
-    let fixture = Fixture::new();
-    fixture
-        .lane()
-        .await
-        .apply(Some(9), std::iter::empty())
-        .await
-        .unwrap();
-    let (status, _) = fixture
-        .call(Method::GET, &format!("/{}", fixture.alias()), None)
-        .await;
-    assert_eq!(status, 404);
 }
 
 #[tokio::test]
@@ -302,15 +236,11 @@ async fn an_index_that_goes_away_is_not_made_again_in_silence() {
         (&key, id.clone()),
         (&row, &[id.clone(), Datum::Int(2)]),
     );
-    let error = target_error(writer.apply(None, [change].into_iter()).await);
+    let error = target_error(writer.put([change].into_iter()).await);
     assert_eq!(error.policy(), Policy::Retry);
     assert!(error.to_string().contains("is gone"), "{error}");
     // OpenSearch makes an index for a delete; Elasticsearch does not.
-    let error = target_error(
-        writer
-            .apply(None, [delete(3, 3, (&key, id))].into_iter())
-            .await,
-    );
+    let error = target_error(writer.put([delete(3, 3, (&key, id))].into_iter()).await);
     assert_eq!(error.policy(), Policy::Retry);
     assert!(error.to_string().contains("is gone"), "{error}");
     fixture.finish().await;
@@ -348,7 +278,7 @@ async fn any_key_is_an_id_of_its_own() {
         )
     });
     let writer = fixture.writer().await;
-    writer.apply(None, changes).await.unwrap();
+    writer.put(changes).await.unwrap();
     let stored: Vec<_> = fixture
         .documents()
         .await
@@ -361,7 +291,7 @@ async fn any_key_is_an_id_of_its_own() {
         .iter()
         .enumerate()
         .map(|(n, id)| delete(50 + n as i64, 50, (&key, Datum::Str(id))));
-    writer.apply(None, deletes).await.unwrap();
+    writer.put(deletes).await.unwrap();
     assert_eq!(fixture.ids().await, [""; 0]);
     fixture.finish().await;
 }
@@ -406,7 +336,7 @@ async fn no_id_over_512_bytes_is_sent() {
             change.key.as_mut().unwrap().row.clone_from(key);
             change
         });
-        writer.apply(None, changes).await.unwrap();
+        writer.put(changes).await.unwrap();
         let ids = fixture.ids().await;
         assert_eq!(ids.len(), left);
         assert!(ids.iter().all(|id| (1..=512).contains(&id.len())));
@@ -427,7 +357,7 @@ async fn no_request_fails_as_a_whole_for_one_record() {
         upsert(n as i64, seq, (&key, Datum::Str(id)), (&row, &row_of))
     });
     let writer = fixture.writer().await;
-    let rejected = rejections(writer.apply(None, changes).await);
+    let rejected = rejections(writer.put(changes).await);
     assert_eq!(rejected.len(), 1, "{rejected:?}");
     assert_eq!(rejected[0].offset, 2);
     assert!(rejected[0].reason.contains("400"), "{rejected:?}");
@@ -463,9 +393,7 @@ async fn a_deterministic_5xx_of_one_item_is_bounded() {
             let row_of = [Datum::Str(id), Datum::Int(n)];
             upsert(offset, 2, (&key, Datum::Str(id)), (&row, &row_of))
         });
-        writer
-            .apply(None, changes.collect::<Vec<_>>().into_iter())
-            .await
+        writer.put(changes.collect::<Vec<_>>().into_iter()).await
     };
     let rows = [("a", 1, 5), ("b", 13, 6), ("c", 2, 7)];
     let (rejected, _) = until_rejected(async || write(&rows).await).await;

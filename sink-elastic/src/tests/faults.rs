@@ -104,7 +104,7 @@ impl Server {
                 )
             })
             .collect();
-        lane.apply(None, changes.into_iter()).await
+        lane.put(changes.into_iter()).await
     }
 
     fn requests(&self) -> Vec<Vec<String>> {

@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use reqwest::Method;
 use serde_json::Value;
 use tributary_engine::{
-    Action, Change, KeyRow, Known, Lane as _, Mark, Rejection, TableName, Target as _, ValueRow,
-    WriteError,
+    Action, Change, KeyRow, Known, Lane as _, Mark, Rejection, Swept, TableName, Target as _,
+    ValueRow, WriteError,
 };
 use tributary_runtime::Error;
 use tributary_schemas::record::{Datum, Field, FieldType, RecordType};
 
+use crate::chunk::Task;
 use crate::config::ElasticConfig;
 use crate::lane::{Elastic, ElasticLane};
 
@@ -264,5 +265,25 @@ pub(super) fn mark(generation: &str) -> Mark {
         versions_are_offsets: false,
         key_schemas: std::collections::BTreeSet::new(),
         caught_up_ms: std::collections::BTreeMap::new(),
+    }
+}
+
+/// What the engine of the sink does with a lane, for tests without batches.
+impl ElasticLane {
+    /// Writes changes.
+    pub(super) async fn put<'a>(
+        &self,
+        changes: impl Iterator<Item = Change<'a>> + Send + 'a,
+    ) -> Result<(), WriteError> {
+        self.apply(changes.map(Task::Apply)).await
+    }
+
+    /// Sweeps to the end; how many pieces that took.
+    pub(super) async fn sweep_all(&self, below: u64) -> Result<usize, Error> {
+        let mut pieces = 1;
+        while self.sweep(below).await? == Swept::Some {
+            pieces += 1;
+        }
+        Ok(pieces)
     }
 }

@@ -18,7 +18,7 @@ async fn the_first_row_makes_the_index_with_its_alias_settings_and_mapping() {
     let (key, row) = (text_key(), record_type(&[("n", FieldType::Int32)]));
     let change = upsert(0, 1, (&key, Datum::Str("a")), (&row, &[Datum::Int(1)]));
     let writer = fixture.writer().await;
-    writer.apply(None, [change].into_iter()).await.unwrap();
+    writer.put([change].into_iter()).await.unwrap();
 
     let path = format!("/{}?flat_settings=true", fixture.alias());
     let (_, answer) = fixture.call(Method::GET, &path, None).await;
@@ -88,7 +88,7 @@ async fn an_index_is_made_with_its_fields_before_its_first_row() {
 
     let (key, row) = (text_key(), &narrow.row_type);
     let change = upsert(0, 1, (&key, Datum::Str("a")), (row, &[Datum::Int(1)]));
-    lanes[2].apply(None, [change].into_iter()).await.unwrap();
+    lanes[2].put([change].into_iter()).await.unwrap();
     assert_eq!(fixture.ids().await, ["a"]);
     fixture.finish().await;
 }
@@ -203,13 +203,7 @@ async fn writers_that_make_the_index_at_the_same_time_agree() {
             (&key, id.clone()),
             (row, &[id, Datum::Int(n as i64)]),
         );
-        async move {
-            instance
-                .writer()
-                .await
-                .apply(None, [change].into_iter())
-                .await
-        }
+        async move { instance.writer().await.put([change].into_iter()).await }
     });
     for written in futures::future::join_all(writes).await {
         written.unwrap();
@@ -238,7 +232,7 @@ async fn a_new_column_becomes_a_field_and_a_changed_one_stays_readable() {
             (&new, &[Datum::Int(1 << 40), Datum::Str("Anna Blume")]),
         ),
     ];
-    writer.apply(None, changes.into_iter()).await.unwrap();
+    writer.put(changes.into_iter()).await.unwrap();
     let found = fixture.search(json!({"match": {"name": "blume"}})).await;
     assert_eq!(found.len(), 1);
     assert_eq!(found[0]["_source"]["n"], json!(1_i64 << 40));
@@ -267,7 +261,7 @@ async fn a_wide_table_raises_the_limit_of_fields() {
     for (seq, row) in [(1, &half), (2, &whole)] {
         let values = vec![Datum::Str("x"); row.fields.len()];
         let change = upsert(0, seq, (&key, Datum::Str("a")), (row, &values));
-        writer.apply(None, [change].into_iter()).await.unwrap();
+        writer.put([change].into_iter()).await.unwrap();
     }
     assert_eq!(
         fixture.search(json!({"match": {"c1599": "x"}})).await.len(),
@@ -333,7 +327,7 @@ async fn an_index_of_ours_behind_another_name_is_used_and_set_right() {
     let (key, row) = (text_key(), record_type(&[("n", FieldType::Int32)]));
     let writer = fixture.writer().await;
     let change = upsert(0, 1, (&key, Datum::Str("a")), (&row, &[Datum::Int(1)]));
-    writer.apply(None, [change].into_iter()).await.unwrap();
+    writer.put([change].into_iter()).await.unwrap();
     assert_eq!(fixture.search(json!({"term": {"n": 1}})).await.len(), 1);
     let (_, answer) = fixture
         .call(Method::GET, &format!("{index}?flat_settings=true"), None)

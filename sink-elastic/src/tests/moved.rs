@@ -30,9 +30,7 @@ async fn put(
         let values = values.get(..row.fields.len()).unwrap();
         upsert(n as i64, seq, (&key, Datum::Str(id)), (&row, values))
     });
-    writer
-        .apply(None, changes.collect::<Vec<_>>().into_iter())
-        .await
+    writer.put(changes.collect::<Vec<_>>().into_iter()).await
 }
 
 impl Fixture {
@@ -132,7 +130,7 @@ async fn rows_that_reach_the_new_index_before_it_is_ready_are_found_by_its_field
     put(&writer, &["c", "d"], 3, true).await.unwrap();
     let key = text_key();
     let gone = delete(9, 4, (&key, Datum::Str("d")));
-    writer.apply(None, [gone].into_iter()).await.unwrap();
+    writer.put([gone].into_iter()).await.unwrap();
     // What was copied before the field was mapped is the copier's.
     assert_eq!(fixture.found_by_added().await, ["c"]);
     fixture.finish().await;
@@ -184,7 +182,7 @@ async fn a_sweep_whose_alias_is_moved_begins_again() {
     put(&writer, &["a", "b"], 1, false).await.unwrap();
     fixture.copy(fixture.mappings().await).await;
     fixture.move_alias().await;
-    writer.apply(Some(2), std::iter::empty()).await.unwrap();
+    writer.sweep_all(2).await.unwrap();
     assert_eq!(fixture.ids().await, [""; 0]);
     fixture.finish().await;
 }

@@ -30,7 +30,7 @@ async fn put(writer: &ElasticLane, number: usize) -> Result<(), tributary_engine
         (&key, Datum::Str(&id)),
         (&row, &[Datum::Int(1)]),
     );
-    writer.apply(None, [change].into_iter()).await
+    writer.put([change].into_iter()).await
 }
 
 /// Writes some rows while the first of two nodes fails; no write may fail, and the first is hardly asked.

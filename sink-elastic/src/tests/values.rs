@@ -27,7 +27,7 @@ async fn stored(field_type: FieldType, values: &[Datum<'_>]) -> (Vec<Value>, usi
     fixture
         .writer()
         .await
-        .apply(None, changes.into_iter())
+        .put(changes.into_iter())
         .await
         .unwrap();
     let hits = fixture.search(json!({"match_all": {}})).await;
@@ -124,7 +124,7 @@ async fn decimals_of_any_size_keep_their_digits() {
     fixture
         .writer()
         .await
-        .apply(None, changes.into_iter())
+        .put(changes.into_iter())
         .await
         .unwrap();
 
@@ -222,7 +222,7 @@ async fn dates_are_searchable_also_beyond_four_digits() {
     fixture
         .writer()
         .await
-        .apply(None, changes.into_iter())
+        .put(changes.into_iter())
         .await
         .unwrap();
     for name in ["d", "t", "z"] {
@@ -366,7 +366,7 @@ async fn columns_of_any_name_are_stored() {
     fixture
         .writer()
         .await
-        .apply(None, [change].into_iter())
+        .put([change].into_iter())
         .await
         .unwrap();
     for (n, name) in names.iter().enumerate() {

@@ -17,6 +17,8 @@ pub(super) struct Held {
     pub(super) freshness: Freshness,
     pub(super) accepted: i64,
     pub(super) durable: i64,
+    /// When one of the newest records that are in the target was written to the log, as long as it is not durable.
+    logged_ms: Option<i64>,
 }
 
 impl Held {
@@ -30,14 +32,24 @@ impl Held {
             freshness: Freshness::default(),
             accepted: 0,
             durable: 0,
+            logged_ms: None,
         }
     }
 
-    pub(super) fn set_durable(&mut self, figures: &Figures) {
-        self.durable = self.accepted;
+    /// All changes that were accepted are in the target for good, whatever else there is still to be done of them.
+    pub(super) fn note_written(&mut self, figures: &Figures) {
+        if self.is_open {
+            let logged_ms = self.freshness.durable(self.accepted, figures);
+            self.logged_ms = logged_ms.max(self.logged_ms);
+        }
+    }
+
+    /// Everything below `offset` is durable; all else was noted as written.
+    pub(super) fn advance(&mut self, offset: i64) {
+        self.durable = self.durable.max(offset);
         if self.is_open {
             self.hold.advance(self.durable);
-            if let Some(logged_ms) = self.freshness.durable(self.durable, figures) {
+            if let Some(logged_ms) = self.logged_ms.take_if(|_| self.durable == self.accepted) {
                 self.hold.note_durable(logged_ms);
             }
         }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use tributary_runtime::Policy;
+use tributary_runtime::{Policy, Result};
 
 use super::LaneTask;
 use crate::cluster::Cluster;
 use crate::metrics::RETRIES;
 use crate::outside;
 use crate::status::On;
-use crate::target::{Lane as _, Target, Written};
+use crate::target::{Lane as _, Swept, Target, Written};
 use crate::write::job::Work;
 
 impl<T: Target, C: Cluster> LaneTask<T, C> {
@@ -28,10 +28,22 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
             is_foreign |= history.versions_are_offsets();
             records += batch.records.len();
             held.history = history;
+            let before = held.accepted;
             held.accepted = held.accepted.max(batch.next_offset());
             held.freshness.accepted(&batch, figures);
-            if written == Written::Durable && held.accepted == batch.next_offset() {
-                held.set_durable(figures);
+            let is_written = match written {
+                Written::Durable => held.accepted == batch.next_offset(),
+                Written::Unswept => {
+                    if let Some(below) = batch.below() {
+                        self.sweeping.add(&held.hold, below, before);
+                    }
+                    true
+                }
+                Written::Accepted => false,
+            };
+            if is_written {
+                held.note_written(figures);
+                self.sweeping.advance(held);
                 self.instance.changed.note(&held.hold);
             }
         }
@@ -42,7 +54,8 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
         if let Some(ground) = self.ground.get().filter(|_| is_foreign) {
             self.keeping.note_versions_are_offsets(ground);
         }
-        if self.held.values().all(|held| held.durable == held.accepted) {
+        let sweeping = &self.sweeping;
+        if self.held.values().all(|held| sweeping.is_settled(held)) {
             self.settle_at = None;
         } else {
             let due = Instant::now() + self.instance.config.batch.flush_after();
@@ -68,7 +81,8 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
                 self.backoff.reset();
                 self.instance.status.clear(&self.topic);
                 for held in self.held.values_mut() {
-                    held.set_durable(&self.account.figures);
+                    held.note_written(&self.account.figures);
+                    self.sweeping.advance(held);
                     self.instance.changed.note(&held.hold);
                 }
             }
@@ -83,6 +97,33 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
                 self.settle_at = Some(Instant::now() + delay);
                 self.give_up_leaving();
             }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Goes on with what is to be swept.
+    pub(super) fn sweep(&mut self) {
+        if let Some(ground) = self.ground.get().filter(|_| !self.has_failed) {
+            let (figures, failed) = (&self.account.figures, &self.failed);
+            self.sweeping
+                .go_on(&self.instance, ground, &self.topic, figures, failed);
+        }
+    }
+
+    /// A piece of a sweep has ended.
+    pub(super) fn swept(&mut self, piece: Result<Swept>) {
+        match piece {
+            Ok(Swept::Some) => {}
+            Ok(Swept::All) => {
+                self.sweeping.finish();
+                for held in self.held.values_mut() {
+                    if held.durable < held.accepted {
+                        self.sweeping.advance(held);
+                        self.instance.changed.note(&held.hold);
+                    }
+                }
+            }
+            Err(error) if error.is_interrupted() => {}
             Err(error) => self.fail(error),
         }
     }
