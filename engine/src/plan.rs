@@ -1,5 +1,7 @@
 //! `plan`: what `run` would make and change in the target, by the topics and the registry as they are now.
 
+use std::collections::BTreeMap;
+
 use clap::Command;
 use serde_json::{Value, json};
 use tributary_runtime::cli::{Answer, exit};
@@ -56,7 +58,8 @@ pub async fn plan<T: Foresight>(config: SinkConfig, target: &T) -> Result<Answer
     for topic in names {
         if subscription.matching(topic).is_some() {
             let prospect = planner.topic(topic).await;
-            plan.add(topic, prospect.doing(|| format!("plan topic {topic}"))?);
+            let prospect = prospect.doing(|| format!("plan topic {topic}"))?;
+            plan.add(topic, prospect);
         }
     }
     Ok(plan.answer())
@@ -171,6 +174,8 @@ struct Summary {
     problems: Vec<Problem>,
     /// What one topic's target makes is there for the next one: a schema.
     known: Vec<Intent>,
+    /// Whose each target is.
+    targets: BTreeMap<String, String>,
 }
 
 impl Summary {
@@ -185,7 +190,26 @@ impl Summary {
         }
     }
 
-    fn add(&mut self, topic: &str, prospect: Prospect) {
+    /// One target has one topic. Of two that have not begun, none has it yet.
+    fn claim(&mut self, topic: &str, prospect: &mut Prospect) {
+        let target = &prospect.target;
+        if target.is_empty() {
+            return;
+        }
+        if let Some(first) = self.targets.get(target) {
+            let two = Problem::new(format_args!(
+                "{target} would be kept from two topics, '{first}' and '{topic}'"
+            ));
+            let two = two.remedy("leave one of the two topics to another service");
+            prospect.problem.get_or_insert(two);
+            prospect.needs = Needs::default();
+        } else {
+            self.targets.insert(target.clone(), topic.to_owned());
+        }
+    }
+
+    fn add(&mut self, topic: &str, mut prospect: Prospect) {
+        self.claim(topic, &mut prospect);
         let Needs {
             mut steps,
             mut notes,

@@ -369,3 +369,22 @@ async fn a_topic_that_is_missing_and_one_without_schemas_are_said() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_topics_for_one_table_are_said() {
+    let scene = Scene::new("plan_two").await;
+    let topics = ["a.t", "b.t"].map(|table| scene.pipeline.topic(table));
+    for topic in &topics {
+        scene.pipeline.create_topic(topic, 1).await.unwrap();
+    }
+    let group = scene.pipeline.group(Kind::SinkRedshift);
+    let config = scene.pipeline.redshift_config(&group, Some("one"));
+    let sink = scene.pipeline.service(Kind::SinkRedshift, "one", &config);
+    let (code, plan) = scene.plan(&sink.unwrap()).await;
+    let problem = plan["problems"][0]["what"].as_str().unwrap();
+    let two = format!(
+        "\"one\".\"t\" would be kept from two topics, '{}' and '{}'",
+        topics[0], topics[1]
+    );
+    assert_eq!((code, problem), (PROBLEMS, two.as_str()), "{plan}");
+}
