@@ -85,7 +85,7 @@ impl Account {
             (Some("paused"), self.pausing_reason())
         } else {
             let unopened = holds.iter().filter(|hold| hold.start().is_none());
-            self.waits_for(topic, unopened.count(), status)
+            self.waits_for(topic, &unopened.collect::<Vec<_>>(), status)
         };
         let mut report = json!({
             "topic": topic,
@@ -117,7 +117,7 @@ impl Account {
     fn waits_for(
         &self,
         topic: &str,
-        unopened: usize,
+        unopened: &[&Arc<Hold>],
         status: &Status,
     ) -> (Option<&'static str>, Option<String>) {
         if let Some(obstacle) = status.obstacle_of(topic) {
@@ -131,8 +131,11 @@ impl Account {
             let reason = format!("a write is under way for {} s", time.as_secs());
             return (Some(On::Target.name()), Some(reason));
         }
-        if unopened > 0 {
-            let reason = format!("{unopened} partitions are being opened");
+        if !unopened.is_empty() {
+            let reason = match unopened.iter().find(|hold| hold.is_for_replay) {
+                Some(hold) => format!("letters of {} are replayed", hold.partition()),
+                None => format!("{} partitions are being opened", unopened.len()),
+            };
             return (Some(On::Opening.name()), Some(reason));
         }
         (None, None)
