@@ -65,6 +65,7 @@ pub async fn check<S: Subject>(subject: &S, topic: &str) {
     keeps_the_newest(subject, &one, &writes).await;
     sweeps(subject, &one, &writes).await;
     names_what_it_refuses(subject, &one, &writes).await;
+    replays(subject, &one, &writes).await;
     is_taken_over(subject, &one, &other, &writes).await;
     discards_its_own_generation(subject, &other).await;
 }
@@ -258,6 +259,16 @@ async fn names_what_it_refuses<S: Subject>(subject: &S, lane: &impl Lane, writes
     }
     write(lane, &batch).await;
     assert_eq!(subject.rows().await, rows([(4, 4), (5, 5)]));
+}
+
+/// What is read again from below its place is written, where it is newer than the row; the place stays, as whoever takes over sees.
+async fn replays<S: Subject>(subject: &S, lane: &impl Lane, writes: &Writes<'_>) {
+    let mut expected = subject.rows().await;
+    let mut again = writes.batch(0, 3, &[upsert(45, 4, 44), upsert(39, 5, 1)]);
+    again.is_replay = true;
+    write(lane, &[again]).await;
+    expected.insert(4, 44);
+    assert_eq!(subject.rows().await, expected);
 }
 
 /// A target that keeps offsets knows where it stands, and takes no more from who had the partition before.

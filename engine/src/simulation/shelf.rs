@@ -174,6 +174,7 @@ impl ShelfLane {
             epoch: state.partitions.get(&partition).map_or(0, |of| of.epoch),
             offsets: batch.records.iter().map(|record| record.offset).collect(),
             next: batch.next_offset(),
+            is_replay: batch.is_replay(),
             below: batch.below(),
             sweeps_apart,
             changes: changes.collect(),

@@ -16,6 +16,8 @@ pub(super) struct Request {
     /// The offsets of all records, those that are not to be applied included.
     pub(super) offsets: Vec<i64>,
     pub(super) next: i64,
+    /// They stand below where the target stands, which does not change.
+    pub(super) is_replay: bool,
     pub(super) below: Option<u64>,
     /// What is below is deleted by a sweep, and not before the changes.
     pub(super) sweeps_apart: bool,
@@ -104,10 +106,11 @@ impl Store {
         }
         let share = self.shares.entry(request.partition).or_default();
         if self.keeps == Keeps::Offsets {
-            if share.stands_at.is_some_and(|at| request.next <= at) {
+            let is_there = share.stands_at.is_some_and(|at| request.next <= at);
+            if is_there && !request.is_replay {
                 return Ok(());
             }
-            share.stands_at = Some(request.next);
+            share.stands_at = share.stands_at.max(Some(request.next));
         }
         if let Some(below) = request.below.filter(|_| !request.sweeps_apart) {
             share.below = share.below.max(below);

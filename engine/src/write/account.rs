@@ -28,15 +28,15 @@ pub(crate) struct Accounts(Mutex<BTreeMap<String, Arc<Account>>>);
 pub(crate) struct Account {
     pub(crate) figures: Arc<Figures>,
     holds: Mutex<BTreeMap<i32, Arc<Hold>>>,
-    lane: Mutex<Option<Asked>>,
+    lane: Mutex<Option<HeldBack>>,
 }
 
 /// Asks the lane that writes the topic why less is asked of its target than might be.
-struct Asked(Box<dyn Fn() -> Option<String> + Send + Sync>);
+struct HeldBack(Box<dyn Fn() -> Option<String> + Send + Sync>);
 
-impl fmt::Debug for Asked {
+impl fmt::Debug for HeldBack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Asked")
+        f.write_str("HeldBack")
     }
 }
 
@@ -76,7 +76,7 @@ impl Account {
     /// The topic is written by the lane that stands on this.
     pub(crate) fn ask<L: Lane>(&self, ground: &Arc<Ground<L>>) {
         let ground = Arc::downgrade(ground);
-        let asked = Asked(Box::new(move || ground.upgrade()?.lane.held_back()));
+        let asked = HeldBack(Box::new(move || ground.upgrade()?.lane.held_back()));
         *lock(&self.lane) = Some(asked);
     }
 
@@ -105,7 +105,12 @@ impl Account {
             (Some("paused"), self.pausing_reason())
         } else {
             let unopened = holds.iter().filter(|hold| hold.start().is_none());
-            self.waits_for(topic, unopened.count(), behind != Some(0), status)
+            self.waits_for(
+                topic,
+                &unopened.collect::<Vec<_>>(),
+                behind != Some(0),
+                status,
+            )
         };
         let mut report = json!({
             "topic": topic,
@@ -137,7 +142,7 @@ impl Account {
     fn waits_for(
         &self,
         topic: &str,
-        unopened: usize,
+        unopened: &[&Arc<Hold>],
         is_behind: bool,
         status: &Status,
     ) -> (Option<&'static str>, Option<String>) {
@@ -165,8 +170,11 @@ impl Account {
             );
             return (Some(On::Target.name()), Some(reason));
         }
-        if unopened > 0 {
-            let reason = format!("{unopened} partitions are being opened");
+        if !unopened.is_empty() {
+            let reason = match unopened.iter().find(|hold| hold.is_for_replay) {
+                Some(hold) => format!("letters of {} are replayed", hold.partition()),
+                None => format!("{} partitions are being opened", unopened.len()),
+            };
             return (Some(On::Opening.name()), Some(reason));
         }
         (None, None)
