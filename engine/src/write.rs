@@ -15,3 +15,4 @@ pub(crate) mod pauses;
 pub(crate) mod replay;
 pub(crate) mod scan;
 pub(crate) mod stamp;
+mod work;

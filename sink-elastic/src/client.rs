@@ -70,7 +70,7 @@ impl Content {
     }
 }
 
-/// With the level that costs least time: see docs/adr/0010-compression.md.
+/// With the level that costs least time: see docs/adr/0011-compression.md.
 fn gzip(lines: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::with_capacity(lines.len() / 4), GzLevel::fast());
     // Writing to a Vec cannot fail.

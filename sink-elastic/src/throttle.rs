@@ -1,7 +1,7 @@
 //! How many requests to an index are under way together, and how large they are: as much as the engine bears.
 //!
 //! Each index has its own: one whose shards are away must not take the places of others, and where the engine as a whole is
-//! overloaded, each index hears of it by itself (docs/adr/0009-adaptive-bulk.md).
+//! overloaded, each index hears of it by itself (docs/adr/0010-adaptive-bulk.md).
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

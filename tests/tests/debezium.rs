@@ -26,7 +26,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio_postgres::Client;
 use tributary_tests::debezium::{
-    Connect, Connector, Decoded, Difference, Side, compare_records, compare_schemas, complete,
+    Connect, Connector, Decoded, Difference, Jvm, Side, compare_records, compare_schemas, complete,
     decode,
 };
 use tributary_tests::pipeline::Pipeline;
@@ -168,7 +168,13 @@ async fn publish_by_both(stack: &Stack, pipeline: &Pipeline, client: &Client, pe
         prefix: peer,
         settings: &SETTINGS,
     };
-    let mut connect = Connect::start(stack, &pipeline.dir().join("connect"), &connector).unwrap();
+    let mut connect = Connect::start(
+        stack,
+        &pipeline.dir().join("connect"),
+        Jvm::Brief,
+        &connector,
+    )
+    .unwrap();
     let mut source = pipeline
         .service(Kind::Source, "source", &pipeline.source_config())
         .unwrap();

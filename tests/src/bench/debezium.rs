@@ -11,7 +11,7 @@ use super::backlog::{Backlog, TABLES};
 use super::drain::{Drain, Peer, count};
 use super::setting::Bench;
 use super::topics::{self, Offsets};
-use crate::debezium::{Connect, Connector};
+use crate::debezium::{Connect, Connector, Jvm};
 use crate::stack::Watch;
 use crate::usage;
 
@@ -43,7 +43,7 @@ impl Debezium {
             prefix: PREFIX,
             settings: &SETTINGS,
         };
-        let connect = Connect::start(bench.stack, &self.dir, &connector)?;
+        let connect = Connect::start(bench.stack, &self.dir, Jvm::Shipped, &connector)?;
         let watch = bench.stack.watch(&[connect.pid()])?;
         Ok((connect, watch))
     }

@@ -35,7 +35,7 @@ impl Connect {
     ///
     /// # Errors
     /// Debezium is not installed, or a file cannot be written.
-    pub fn start(stack: &Stack, dir: &Path, connector: &Connector<'_>) -> Result<Self> {
+    pub fn start(stack: &Stack, dir: &Path, jvm: Jvm, connector: &Connector<'_>) -> Result<Self> {
         let database = Database::parse(connector.database)?;
         let prefix = connector.prefix;
         let mut settings = vec![
@@ -59,7 +59,7 @@ impl Connect {
         ];
         settings.extend(connector.settings);
         Ok(Self {
-            worker: Worker::start(stack, dir, Jvm::Brief, &[plugins()?], &settings)?,
+            worker: Worker::start(stack, dir, jvm, &[plugins()?], &settings)?,
             slot: prefix.to_owned(),
         })
     }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use tokio_postgres::Client;
-use tributary_tests::debezium::{Connect, Connector};
+use tributary_tests::debezium::{Connect, Connector, Jvm};
 use tributary_tests::pipeline::Pipeline;
 use tributary_tests::service::{Kind, Service};
 use tributary_tests::stack::Stack;
@@ -61,7 +61,7 @@ impl Scene {
             settings: &all,
         };
         let dir = pipeline.dir().join("debezium");
-        let mut connect = Connect::start(&self.stack, &dir, &connector).unwrap();
+        let mut connect = Connect::start(&self.stack, &dir, Jvm::Brief, &connector).unwrap();
         let waiting = connect.wait_streaming(&self.client, PATIENCE).await;
         waiting.unwrap();
         connect

@@ -22,9 +22,10 @@ use crate::write::dead_letter::Search;
 use crate::write::ground::{Ground, is_another};
 use crate::write::hold::Hold;
 use crate::write::instance::Instance;
-use crate::write::job::{Job, Share, Turn, Turns, Work};
+use crate::write::job::{Job, Turn, Turns};
 use crate::write::lettered::Pass;
 use crate::write::replay::{Counts, Fate, Ticket};
+use crate::write::work::{Share, Work};
 
 /// A replay may hold this part of what all lanes may hold together, and no more than a batch.
 const SHARE: usize = 4;

@@ -11,7 +11,7 @@ use crate::metrics::RETRIES;
 use crate::outside;
 use crate::status::On;
 use crate::target::{Lane as _, Swept, Target, Written};
-use crate::write::job::Work;
+use crate::write::work::Work;
 
 impl<T: Target, C: Cluster> LaneTask<T, C> {
     /// Notes what was written.
