@@ -230,6 +230,7 @@ impl State {
             self.below.push(below);
             self.rows.retain(|_, (seq, _)| *seq >= below);
         }
+        let gone_below = self.below.iter().max().copied().unwrap_or_default();
         for change in batch.changes() {
             let number = match &change.action {
                 Action::Delete => None,
@@ -243,6 +244,8 @@ impl State {
                 id,
                 number,
             });
+            // What a sweep has not found because it came late.
+            let id = id.filter(|_| change.seq >= gone_below);
             if let Some(id) = id {
                 let newest = self.rows.entry(id).or_default();
                 if change.seq >= newest.0 {
