@@ -63,6 +63,8 @@ pub fn consumer_config(kafka: &KafkaConfig, group: &str) -> ClientConfig {
         .set("auto.offset.reset", "error")
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
+        // What was damaged on a disk may still decompress and decode, to other values.
+        .set("check.crcs", "true")
         // The default of a second stalls the consumer whenever its queue was full (measured).
         .set("fetch.queue.backoff.ms", "5")
         .set("fetch.wait.max.ms", "500")

@@ -54,8 +54,8 @@ async fn topic_compressed_with_zstd_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn records_that_do_not_decompress_stop_the_sink() {
-    let stage = Stage::new("damaged").await.compressing("gzip");
+async fn damaged_records_stop_the_sink() {
+    let stage = Stage::new("damaged").await;
     let topic = stage.topic("t");
     stage.create(&topic, 1).await;
     let records = (0..20).map(|n| stage.change('c', n, n, 10));
@@ -66,7 +66,7 @@ async fn records_that_do_not_decompress_stop_the_sink() {
     let message = error.to_string();
     assert!(
         message.starts_with(&format!(
-            "read the topics, {topic}[0] at offset 0: Decompression"
+            "read the topics, {topic}[0] at offset 0: MessageSet"
         )) && message.contains("; to do: the records are damaged where the broker keeps them"),
         "{message}"
     );
@@ -89,11 +89,11 @@ fn segment_of(topic: &str) -> PathBuf {
     panic!("{topic} is not in the stack's folder")
 }
 
-/// Turns bits of the compressed records; what describes them (61 bytes, of which the broker looks at some) stays.
+/// Turns a bit of a record's value; what describes the records (61 bytes, of which the broker looks at some) stays.
 fn damage(segment: &Path) {
     let mut bytes = fs::read(segment).unwrap();
     assert!(bytes.len() > 120, "{} bytes", bytes.len());
-    bytes[90..110].iter_mut().for_each(|byte| *byte ^= 0x55);
+    bytes[100] ^= 1;
     // In place: the broker has the file open.
     let mut file = fs::OpenOptions::new().write(true).open(segment).unwrap();
     std::io::Write::write_all(&mut file, &bytes).unwrap();
