@@ -112,6 +112,8 @@ async fn another_key_schema_id_says_what_happened() {
     let client = other.source().await.unwrap();
     client.batch_execute(TABLE).await.unwrap();
     let mut source = start_source(&other, "source", "");
+    // The rows that are there are in the log.
+    source.wait_ready(PATIENCE).unwrap();
     other.wait_source(&mut source, PATIENCE).await.unwrap();
     assert!(source.stop(PATIENCE).unwrap().success());
     let ours = registry.register(&subject, &text).await;

@@ -10,7 +10,6 @@ use tributary_tests::oracle::TopicReader;
 use tributary_tests::pipeline::Pipeline;
 use tributary_tests::service::Service;
 use tributary_tests::stack::Stack;
-use tributary_tests::usage::cpu_seconds;
 
 use super::{ALONE, MANY, PATIENCE, SOME, source, start, tables, three_tables, world};
 
@@ -18,6 +17,9 @@ use super::{ALONE, MANY, PATIENCE, SOME, source, start, tables, three_tables, wo
 const IDLE_SHARE: f64 = 0.01;
 const IDLE: Duration = Duration::from_secs(20);
 const REST: Duration = Duration::from_secs(5);
+/// What a query that does nothing, asked after a pause, may take of the server where the limits above hold: some machines take ten
+/// times as long to wake up.
+const WAKING: f64 = 0.0002;
 /// One-row transactions a second, and the bytes of progress that they may write in a minute.
 const TRANSACTIONS_PER_SECOND: u32 = 50;
 const PROGRESS_BYTES_PER_MINUTE: f64 = 2e6;
@@ -45,7 +47,26 @@ async fn query_seconds(pipeline: &Pipeline, client: &Client) -> f64 {
     let pids = backends
         .iter()
         .map(|row| row.get::<_, i32>(0).unsigned_abs());
-    pids.map(|pid| cpu_seconds(pid).unwrap()).sum()
+    pids.map(on_cpu).sum()
+}
+
+/// The seconds that a process of one thread was on a CPU. Ticks count a process that wakes with them tenfold, or not at all.
+fn on_cpu(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    let nanoseconds: u64 = stat.split(' ').next().unwrap().parse().unwrap();
+    Duration::from_nanos(nanoseconds).as_secs_f64()
+}
+
+/// How many times as long as elsewhere this machine takes for a query that does nothing; at least 1.
+async fn slowness(client: &Client) -> f64 {
+    let row = client.query_one("SELECT pg_backend_pid()", &[]);
+    let pid = row.await.unwrap().get::<_, i32>(0).unsigned_abs();
+    let (before, times) = (on_cpu(pid), 20);
+    for _ in 0..times {
+        tokio::time::sleep(REST / times).await;
+        client.simple_query("SELECT 1").await.unwrap();
+    }
+    ((on_cpu(pid) - before) / f64::from(times) / WAKING).max(1.0)
 }
 
 #[allow(clippy::print_stdout, reason = "a measurement is for people")]
@@ -54,10 +75,11 @@ async fn watch_costs_nothing(name: &str, count: u32) {
     let (_stack, pipeline, client, source) = running(name, &tables(count)).await;
     // The first look at the catalog is part of the start.
     let deadline = Instant::now() + PATIENCE;
+    let limit = IDLE_SHARE * slowness(&client).await;
     let mut looked = 0.0;
     loop {
         let now = query_seconds(&pipeline, &client).await;
-        if now - looked <= IDLE_SHARE * REST.as_secs_f64() {
+        if now - looked <= limit * REST.as_secs_f64() {
             break;
         }
         assert!(Instant::now() < deadline, "the source's queries never rest");
@@ -77,11 +99,12 @@ async fn watch_costs_nothing(name: &str, count: u32) {
     let share = |seconds: f64| seconds / IDLE.as_secs_f64();
     let (queries, own) = (share(after.0 - before.0), share(after.1 - before.1));
     println!(
-        "{count} tables, idle: queries {:.2} % of a core, the source {:.2} %",
+        "{count} tables, idle: queries {:.2} % of a core (limit here {:.2}), the source {:.2} %",
         queries * 100.0,
+        limit * 100.0,
         own * 100.0
     );
-    assert!(queries <= IDLE_SHARE, "queries take {queries} of a core");
+    assert!(queries <= limit, "queries take {queries} of a core");
     // A debug build takes several times what the release build does: of it that would say nothing.
     let is_release = source
         .binary()
