@@ -13,17 +13,15 @@ use crate::config::SinkConfig;
 const NAME: &str = "dead-letters";
 
 /// For the command line.
-pub fn commands() -> Vec<Command> {
-    vec![
-        Command::new(NAME)
-            .about("Looks at the records that were put aside (on_error = \"dead-letter\"), and replays them")
-            .subcommand_required(true)
-            .subcommand(list::definition())
-            .subcommand(replay::definition()),
-    ]
+pub(crate) fn definition() -> Command {
+    Command::new(NAME)
+        .about("Looks at the records that were put aside (on_error = \"dead-letter\"), and replays them")
+        .subcommand_required(true)
+        .subcommand(list::definition())
+        .subcommand(replay::definition())
 }
 
-/// Does one of [`commands`]; `running` is the sink that runs.
+/// Does what [`definition`] says; `running` is the sink that runs.
 ///
 /// # Errors
 /// Kafka or the running sink does not answer, or refuses; the dead-letter topic has no name.

@@ -6,6 +6,7 @@
 
 mod check;
 mod cluster;
+mod commands;
 pub mod config;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -32,14 +33,15 @@ mod topics;
 mod write;
 
 pub use check::check;
+pub use commands::commands;
 pub use config::{BatchConfig, OnError, OnUnfitTarget, SinkConfig};
 pub use control::{request, request_text, requests};
 pub use flow::batch::{Action, Batch, Change, KeyRow, ValueRow};
 pub use flow::form::RowForm;
-pub use letters::{command, commands};
+pub use letters::command;
 pub use mark::{Known, Mark, Note};
 pub use outlook::{Foresight, Intent, Needs, Outlook};
-pub use plan::{PLAN, plan, plan_command};
+pub use plan::{PLAN, plan};
 pub use report::details_text;
 pub use run::run;
 pub use target::{Lane, Rejection, Stand, Swept, Target, WriteError, Written};

@@ -29,7 +29,7 @@ const UNKNOWN_FORM: &str = "the registry has no schema of a table's changes for 
 const NEW_GENERATION: &str = "(a new one)";
 
 /// For the command line.
-pub fn plan_command() -> Command {
+pub(crate) fn definition() -> Command {
     Command::new(PLAN).about(
         "Prints what `run` would make and change in the target, topic by topic; changes nothing",
     )

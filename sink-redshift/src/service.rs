@@ -48,9 +48,7 @@ impl Service for RedshiftSink {
     }
 
     fn commands() -> Vec<Command> {
-        let mut commands = tributary_engine::commands();
-        commands.push(tributary_engine::plan_command());
-        commands
+        tributary_engine::commands()
     }
 
     async fn command(

@@ -141,7 +141,16 @@ impl Pipeline {
         )
     }
 
-    fn sink_config(&self, group: &str) -> String {
+    /// The usual configuration of a sink, with its usual group.
+    pub fn sink_config(&self, kind: Kind) -> String {
+        let group = self.group(kind);
+        match kind {
+            Kind::SinkElastic => self.elastic_config(&group, ""),
+            _ => self.redshift_config(&group, None),
+        }
+    }
+
+    fn config_of_group(&self, group: &str) -> String {
         format!(
             "name = \"{group}\"\ntopics = [\"{}.*\"]\n[kafka]\nbrokers = [\"{}\"]\nregistry = \"{}\"\n",
             self.name, self.kafka, self.registry
@@ -152,7 +161,7 @@ impl Pipeline {
     pub fn elastic_config(&self, group: &str, index_prefix: &str) -> String {
         format!(
             "{}[elasticsearch]\nurl = \"{}\"\nindex_prefix = \"{index_prefix}\"\nnumber_of_replicas = 0\n",
-            self.sink_config(group),
+            self.config_of_group(group),
             self.search
         )
     }
@@ -164,7 +173,7 @@ impl Pipeline {
             .unwrap_or_default();
         format!(
             "{}[warehouse]\nurl = \"{}\"\ndialect = \"postgres\"\n{schema}",
-            self.sink_config(group),
+            self.config_of_group(group),
             self.warehouse_url
         )
     }
@@ -192,12 +201,12 @@ impl Pipeline {
             self.service(
                 Kind::SinkElastic,
                 "elastic",
-                &self.elastic_config(&self.group(Kind::SinkElastic), ""),
+                &self.sink_config(Kind::SinkElastic),
             )?,
             self.service(
                 Kind::SinkRedshift,
                 "redshift",
-                &self.redshift_config(&self.group(Kind::SinkRedshift), None),
+                &self.sink_config(Kind::SinkRedshift),
             )?,
         ])
     }

@@ -344,11 +344,7 @@ async fn sinks_refuse(
         .unwrap();
     pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
     for kind in [Kind::SinkElastic, Kind::SinkRedshift] {
-        let group = pipeline.group(kind);
-        let config = match kind {
-            Kind::SinkElastic => pipeline.elastic_config(&group, ""),
-            _ => pipeline.redshift_config(&group, None),
-        };
+        let config = pipeline.sink_config(kind);
         let (code, line) = stops(&pipeline, kind, &format!("{kind}-stop"), &config);
         assert_eq!(code, Some(1));
         assert_eq!(

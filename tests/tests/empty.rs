@@ -45,11 +45,7 @@ impl Scene {
         );
         let source = pipeline.service(Kind::Source, "source", &config).unwrap();
         let sinks = SINKS.map(|kind| {
-            let group = pipeline.group(kind);
-            let config = match kind {
-                Kind::SinkElastic => pipeline.elastic_config(&group, ""),
-                _ => pipeline.redshift_config(&group, None),
-            };
+            let config = pipeline.sink_config(kind);
             pipeline.service(kind, &kind.to_string(), &config).unwrap()
         });
         Self {

@@ -23,11 +23,7 @@ async fn pipeline(name: &str) -> (Stack, Pipeline) {
 }
 
 fn config(pipeline: &Pipeline, kind: Kind) -> String {
-    let group = pipeline.group(kind);
-    match kind {
-        Kind::SinkElastic => pipeline.elastic_config(&group, ""),
-        _ => pipeline.redshift_config(&group, None),
-    }
+    pipeline.sink_config(kind)
 }
 
 /// A sink that puts aside what it cannot use.

@@ -28,26 +28,16 @@ struct Stage {
 impl Stage {
     async fn set(name: &str, kind: Kind) -> Self {
         let stack = Stack::from_env().unwrap();
-        let pipeline = Pipeline::new(&stack, name).await.unwrap();
+        let mut pipeline = Pipeline::new(&stack, name).await.unwrap();
+        pipeline.tables = vec!["s.*".to_owned()];
         let client = pipeline.source().await.unwrap();
         client.batch_execute(TABLES).await.unwrap();
         let config = pipeline.source_config();
-        let tables = config
-            .lines()
-            .find(|line| line.starts_with("tables"))
-            .unwrap()
-            .to_owned();
-        let config = config
-            .replace("partitions = 3", "partitions = 10")
-            .replace(&tables, "tables = [\"s.*\"]");
+        let config = config.replace("partitions = 3", "partitions = 10");
         let mut source = pipeline.service(Kind::Source, "source", &config).unwrap();
         source.start().unwrap();
         source.wait_ready(PATIENCE).unwrap();
-        let group = pipeline.group(kind);
-        let config = match kind {
-            Kind::SinkElastic => pipeline.elastic_config(&group, ""),
-            _ => pipeline.redshift_config(&group, None),
-        };
+        let config = pipeline.sink_config(kind);
         let sink = pipeline.service(kind, "sink", &config).unwrap();
         Self {
             pipeline,

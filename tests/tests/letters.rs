@@ -25,20 +25,15 @@ struct Stage {
 
 impl Stage {
     async fn set(stack: &Stack, name: &str, kind: Kind) -> Self {
-        let pipeline = Pipeline::new(stack, name).await.unwrap();
+        let mut pipeline = Pipeline::new(stack, name).await.unwrap();
+        pipeline.tables = vec!["s.*".to_owned()];
         let client = pipeline.source().await.unwrap();
         client.batch_execute(TABLE).await.unwrap();
         let config = pipeline.source_config();
-        let tables = config.lines().find(|line| line.starts_with("tables"));
-        let config = config.replace(tables.unwrap(), "tables = [\"s.*\"]");
         let mut source = pipeline.service(Kind::Source, "source", &config).unwrap();
         source.start().unwrap();
         source.wait_ready(PATIENCE).unwrap();
-        let group = pipeline.group(kind);
-        let config = match kind {
-            Kind::SinkElastic => pipeline.elastic_config(&group, ""),
-            _ => pipeline.redshift_config(&group, None),
-        };
+        let config = pipeline.sink_config(kind);
         let config = format!("on_error = \"dead-letter\"\n{config}");
         let mut sink = pipeline.service(kind, "sink", &config).unwrap();
         sink.start().unwrap();

@@ -61,11 +61,7 @@ impl Scene {
     }
 
     fn sink(&self, kind: Kind, head: &str) -> Service {
-        let group = self.pipeline.group(kind);
-        let config = match kind {
-            Kind::SinkElastic => self.pipeline.elastic_config(&group, ""),
-            _ => self.pipeline.redshift_config(&group, None),
-        };
+        let config = self.pipeline.sink_config(kind);
         let config = format!("{head}{config}");
         self.pipeline
             .service(kind, &kind.to_string(), &config)
@@ -344,11 +340,7 @@ async fn a_topic_that_is_missing_and_one_without_schemas_are_said() {
     let topic = scene.pipeline.topic("s.unknown");
     scene.pipeline.create_topic(&topic, 1).await.unwrap();
     for kind in [Kind::SinkElastic, Kind::SinkRedshift] {
-        let group = scene.pipeline.group(kind);
-        let config = match kind {
-            Kind::SinkElastic => scene.pipeline.elastic_config(&group, ""),
-            _ => scene.pipeline.redshift_config(&group, None),
-        };
+        let config = scene.pipeline.sink_config(kind);
         let all = format!("[\"{}.*\"]", scene.pipeline.prefix());
         let two = format!("[\"{topic}\", \"{topic}.no\"]");
         let config = config.replacen(&all, &two, 1);

@@ -116,11 +116,7 @@ impl Scene {
 
     /// A sink with the usual names; `head` begins its configuration.
     fn sink(&self, kind: Kind, instance: &str, head: &str) -> Service {
-        let group = self.pipeline.group(kind);
-        let config = match kind {
-            Kind::SinkElastic => self.pipeline.elastic_config(&group, ""),
-            _ => self.pipeline.redshift_config(&group, None),
-        };
+        let config = self.pipeline.sink_config(kind);
         self.configured(kind, instance, &format!("{head}{config}"))
     }
 

@@ -149,11 +149,7 @@ async fn wait(running: &Running, run: &Value) -> Result<Vec<Verdict>> {
 fn answer(topic: &str, verdicts: &[Verdict]) -> Answer {
     let mut topics: BTreeMap<&str, Counts> = BTreeMap::new();
     for verdict in verdicts {
-        let all = topics.entry(&verdict.topic).or_default();
-        all.applied += verdict.counts.applied;
-        all.superseded += verdict.counts.superseded;
-        all.put_aside += verdict.counts.put_aside;
-        all.gone += verdict.counts.gone;
+        *topics.entry(&verdict.topic).or_default() += verdict.counts;
     }
     let mut text = String::new();
     for (topic, counts) in &topics {

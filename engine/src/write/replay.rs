@@ -35,6 +35,15 @@ pub(crate) struct Counts {
     pub(crate) gone: u64,
 }
 
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, more: Self) {
+        self.applied += more.applied;
+        self.superseded += more.superseded;
+        self.put_aside += more.put_aside;
+        self.gone += more.gone;
+    }
+}
+
 /// How the replay of a partition's letters has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -87,10 +87,7 @@ impl Every {
 
     fn sinks(&self) -> [Service; 2] {
         let pipeline = &self.stage.pipeline;
-        let config = |kind| match kind {
-            Kind::SinkElastic => pipeline.elastic_config(&pipeline.group(kind), ""),
-            _ => pipeline.redshift_config(&pipeline.group(kind), None),
-        };
+        let config = |kind| pipeline.sink_config(kind);
         [Kind::SinkElastic, Kind::SinkRedshift].map(|kind| {
             let sink = pipeline.service(kind, kind.binary(), &config(kind));
             let mut sink = sink.unwrap();

@@ -160,11 +160,7 @@ struct Crew<'p> {
 impl<'p> Crew<'p> {
     /// With one instance.
     fn begin(pipeline: &'p Pipeline, kind: Kind, size: usize) -> Self {
-        let group = pipeline.group(kind);
-        let config = match kind {
-            Kind::SinkElastic => pipeline.elastic_config(&group, ""),
-            _ => pipeline.redshift_config(&group, None),
-        };
+        let config = pipeline.sink_config(kind);
         let mut crew = Self {
             pipeline,
             kind,

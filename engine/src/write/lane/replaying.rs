@@ -157,11 +157,7 @@ impl<T: Target, C: Cluster> Desk<'_, T, C> {
             };
             self.run(share, &are_letters, &mut pass.counts).await?;
         }
-        let (all, of_pass) = (&mut self.counts, pass.counts);
-        all.applied += of_pass.applied;
-        all.superseded += of_pass.superseded;
-        all.put_aside += of_pass.put_aside;
-        all.gone += of_pass.gone;
+        self.counts += pass.counts;
         Ok(())
     }
 
