@@ -21,7 +21,7 @@ pub(crate) fn definition() -> Command {
         .subcommand(replay::definition())
 }
 
-/// Does what [`definition`] says; `running` is the sink that runs.
+/// Does what the `dead-letters` command asks for; `running` is the sink that runs.
 ///
 /// # Errors
 /// Kafka or the running sink does not answer, or refuses; the dead-letter topic has no name.
