@@ -1,8 +1,12 @@
 //! What loading a target took.
 
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
 use serde::Serialize;
 
 use super::drain::{count, median};
+use crate::usage::Machine;
 
 /// The table that is loaded.
 pub(super) const TABLE: &str = "s.t";
@@ -30,6 +34,50 @@ pub struct Load {
     pub cpu_seconds_per_million: Vec<f64>,
     /// The peak resident size of the process.
     pub peak_resident_bytes: Vec<u64>,
+    /// CPU seconds of the whole machine for a million rows, servers included; of raw loads and of ours.
+    pub machine_seconds_per_million: Vec<f64>,
+    /// The share of the machine's processors that had nothing to do meanwhile, from 0 to 1.
+    pub idle: Vec<f64>,
+}
+
+/// Times a load, and sees what the machine does meanwhile.
+#[derive(Debug)]
+pub(super) struct Meter {
+    began: Instant,
+    machine: Machine,
+}
+
+/// What a [`Meter`] saw.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub(super) seconds: f64,
+    /// CPU seconds of the whole machine.
+    busy: f64,
+    idle: f64,
+}
+
+impl Meter {
+    pub(super) fn start() -> Result<Self> {
+        let machine = Machine::now()?;
+        let began = Instant::now();
+        Ok(Self { began, machine })
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    pub(super) fn stop(&self) -> Result<Measured> {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let now = Machine::now()?;
+        let busy = now.busy - self.machine.busy;
+        let idle = now.idle - self.machine.idle;
+        Ok(Measured {
+            seconds,
+            busy,
+            idle: idle / (busy + idle),
+        })
+    }
 }
 
 impl Load {
@@ -41,6 +89,8 @@ impl Load {
             seconds: Vec::new(),
             cpu_seconds_per_million: Vec::new(),
             peak_resident_bytes: Vec::new(),
+            machine_seconds_per_million: Vec::new(),
+            idle: Vec::new(),
         }
     }
 
@@ -49,9 +99,22 @@ impl Load {
         count(self.rows) / median(&self.seconds)
     }
 
+    /// Notes how long one run took, and what the machine did meanwhile.
+    pub(super) fn measured(&mut self, measured: &Measured) {
+        self.seconds.push(measured.seconds);
+        self.machine_seconds_per_million
+            .push(measured.busy / count(self.rows) * 1e6);
+        self.idle.push(measured.idle);
+    }
+
     /// Notes what one run took: its time, and of the process CPU seconds and peak size.
     pub(super) fn add(&mut self, seconds: f64, cpu_seconds: f64, peak: u64) {
         self.seconds.push(seconds);
+        self.used(cpu_seconds, peak);
+    }
+
+    /// Notes what the process of one run used: CPU seconds and peak size.
+    pub(super) fn used(&mut self, cpu_seconds: f64, peak: u64) {
         self.cpu_seconds_per_million
             .push(cpu_seconds / count(self.rows) * 1e6);
         self.peak_resident_bytes.push(peak);

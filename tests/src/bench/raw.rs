@@ -1,7 +1,6 @@
 //! The raw loads that a target can take: no log, no registry, all rows at hand.
 
 use std::io::Write as _;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -9,7 +8,7 @@ use futures::{SinkExt, StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
-use super::load::{COLUMNS, TABLE};
+use super::load::{COLUMNS, Measured, Meter, TABLE};
 use crate::http;
 use crate::pipeline::Pipeline;
 use crate::stack::Stack;
@@ -25,13 +24,13 @@ pub(super) async fn copy_out(client: &Client) -> Result<Vec<Bytes>> {
 }
 
 /// One COPY into a temporary table, and one MERGE of that, in one transaction.
-pub(super) async fn merge(pipeline: &Pipeline, rows: &[Bytes], number: u64) -> Result<f64> {
+pub(super) async fn merge(pipeline: &Pipeline, rows: &[Bytes], number: u64) -> Result<Measured> {
     let client = pipeline.warehouse().await?;
     let begin = format!(
         "CREATE TABLE raw ({COLUMNS}); BEGIN; CREATE TEMPORARY TABLE stage (LIKE raw) ON COMMIT DROP"
     );
     client.batch_execute(&begin).await?;
-    let began = Instant::now();
+    let meter = Meter::start()?;
     let sink = client.copy_in::<_, Bytes>("COPY stage FROM STDIN").await?;
     let mut sink = std::pin::pin!(sink);
     for row in rows {
@@ -43,9 +42,9 @@ pub(super) async fn merge(pipeline: &Pipeline, rows: &[Bytes], number: u64) -> R
         WHEN MATCHED THEN UPDATE SET bid = s.bid, balance = s.balance, filler = s.filler
         WHEN NOT MATCHED THEN INSERT VALUES (s.id, s.bid, s.balance, s.filler); COMMIT";
     client.batch_execute(end).await?;
-    let seconds = began.elapsed().as_secs_f64();
+    let measured = meter.stop()?;
     client.batch_execute("DROP TABLE raw").await?;
-    Ok(seconds)
+    Ok(measured)
 }
 
 /// Ready-made bodies of `_bulk`, with a version for each document, as a sink has it.
@@ -74,10 +73,10 @@ pub(super) async fn bodies(client: &Client) -> Result<Vec<Bytes>> {
 }
 
 /// Sends the bodies to an index like ours.
-pub(super) async fn bulk(stack: &Stack, bodies: &[Bytes], number: u64) -> Result<f64> {
+pub(super) async fn bulk(stack: &Stack, bodies: &[Bytes], number: u64) -> Result<Measured> {
     let (client, index) = (http::client(), format!("{}/raw", stack.search_url()));
     create_index(&index).await?;
-    let began = Instant::now();
+    let meter = Meter::start()?;
     let send = |body: &Bytes| {
         let request = client.post(format!("{index}/_bulk?filter_path=errors"));
         let request = request
@@ -91,10 +90,10 @@ pub(super) async fn bulk(stack: &Stack, bodies: &[Bytes], number: u64) -> Result
     };
     let sent = stream::iter(bodies).map(send).buffer_unordered(BULKS);
     sent.try_collect::<()>().await?;
-    let seconds = began.elapsed().as_secs_f64();
+    let measured = meter.stop()?;
     ensure!(documents(&index).await? == number, "documents are missing");
     client.delete(&index).send().await?.error_for_status()?;
-    Ok(seconds)
+    Ok(measured)
 }
 
 /// An index like ours.

@@ -203,6 +203,19 @@ impl Report {
                 load.seconds,
             );
         }
+        for load in &self.loads {
+            if load.idle.is_empty() {
+                continue;
+            }
+            let _ = writeln!(
+                table,
+                "{:>15} {:<17} the whole machine worked {:.1} CPU seconds per million, and was idle for {:.0} %",
+                format!("to {}", load.target),
+                load.peer,
+                median(&load.machine_seconds_per_million),
+                median(&load.idle) * 100.0,
+            );
+        }
         for (ours, load) in self.rivals() {
             let times = ours.rate() / load.rate();
             let cpu = ours.cpu().zip(load.cpu()).map(|(ours, its)| ours / its);

@@ -1,14 +1,14 @@
 //! How fast a topic's rows come into the warehouse and into search, beside the raw loads that each of the two can take
 //! and the sinks that Kafka Connect has.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio_postgres::Client;
 
 use super::connect;
 use super::drain::count;
-use super::load::{COLUMNS, Load, OURS, SEARCH, TABLE, WAREHOUSE};
+use super::load::{COLUMNS, Load, Meter, OURS, SEARCH, TABLE, WAREHOUSE};
 use super::raw::{bodies, bulk, copy_out, documents, merge};
 use super::setting::{Size, progress};
 use super::tributary::{BEFORE, Build};
@@ -74,10 +74,8 @@ pub(super) async fn measure(stack: &Stack, builds: &[Build], size: Size) -> Resu
             ));
         };
         say("the raw loads", "both");
-        raw[0]
-            .seconds
-            .push(merge(&pipeline, &rows, size.rows).await?);
-        raw[1].seconds.push(bulk(stack, &bodies, size.rows).await?);
+        raw[0].measured(&merge(&pipeline, &rows, size.rows).await?);
+        raw[1].measured(&bulk(stack, &bodies, size.rows).await?);
         for sink in &mut sinks {
             say(sink.load.peer, sink.load.target);
             run(stack, &pipeline, sink, round).await?;
@@ -125,14 +123,14 @@ async fn run(stack: &Stack, pipeline: &Pipeline, sink: &mut Sink<'_>, round: u32
     let config = config.replace(".*\"]", ".s.*\"]");
     let mut service = pipeline.service(sink.kind, &group, &config)?;
     service.use_build(sink.build.dir.clone());
-    let began = Instant::now();
+    let meter = Meter::start()?;
     service.start()?;
     let pid = service.pid().context("the sink has no process")?;
     let watch = stack.watch(&[pid])?;
-    wait(&mut service, began, rows).await?;
-    let seconds = began.elapsed().as_secs_f64();
-    let (cpu, peak) = (service.cpu_seconds()?, service.peak_resident_bytes()?);
-    sink.load.add(seconds, cpu, peak);
+    wait(&mut service, &meter, rows).await?;
+    sink.load.measured(&meter.stop()?);
+    sink.load
+        .used(service.cpu_seconds()?, service.peak_resident_bytes()?);
     ensure!(service.stop(LIMIT)?.success(), "{}", service.log_tail());
     drop(watch);
     let found = if sink.kind == Kind::SinkElastic {
@@ -163,9 +161,9 @@ async fn run(stack: &Stack, pipeline: &Pipeline, sink: &mut Sink<'_>, round: u32
     Ok(())
 }
 
-async fn wait(service: &mut Service, began: Instant, rows: u64) -> Result<()> {
+async fn wait(service: &mut Service, meter: &Meter, rows: u64) -> Result<()> {
     while service.metric(WRITTEN).unwrap_or_default() < count(rows) {
-        if !service.is_running()? || began.elapsed() > LIMIT {
+        if !service.is_running()? || meter.elapsed() > LIMIT {
             bail!(
                 "it does not write all rows; its log ends:\n{}",
                 service.log_tail()
