@@ -110,7 +110,9 @@ async fn records_of_slow_targets_wait_for_each_other() {
     stage.create(&topic, 2).await;
     for partition in 0..2 {
         let base = i64::from(partition) * 1_000;
-        let created = (0..100).map(|n| stage.change('c', base + n, n, 10));
+        // Written in two seconds: a broker under load may send a partition later than the other, by the time that an empty fetch
+        // waits.
+        let created = (0..400).map(|n| stage.change('c', base + n, n, 10));
         stage.send_all(&topic, partition, created).await;
     }
     let target = Target::new();
@@ -120,7 +122,7 @@ async fn records_of_slow_targets_wait_for_each_other() {
     config.batch.in_flight = 1;
     let sink = start(config, target.clone());
     target
-        .until("all rows", |state| state.rows.len() == 200)
+        .until("all rows", |state| state.rows.len() == 800)
         .await;
     assert_eq!(target.state().overlaps, 0);
     // With one write at a time, partitions take turns: neither is done before the other begins.
