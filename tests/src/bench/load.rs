@@ -50,9 +50,10 @@ pub(super) struct Meter {
 /// What a [`Meter`] saw.
 #[derive(Debug)]
 pub(super) struct Measured {
-    pub(super) seconds: f64,
+    seconds: f64,
     /// CPU seconds of the whole machine.
     busy: f64,
+    /// The share of the processors that had nothing to do.
     idle: f64,
 }
 

@@ -203,10 +203,7 @@ impl Report {
                 load.seconds,
             );
         }
-        for load in &self.loads {
-            if load.idle.is_empty() {
-                continue;
-            }
+        for load in self.loads.iter().filter(|load| !load.idle.is_empty()) {
             let _ = writeln!(
                 table,
                 "{:>15} {:<17} the whole machine worked {:.1} CPU seconds per million, and was idle for {:.0} %",
