@@ -13,7 +13,6 @@ use crate::cluster::{Cluster, TopicFacts};
 use crate::config::{OnUnfitTarget, SinkConfig};
 use crate::flow::form;
 use crate::flow::plans::SchemaCache;
-use crate::group::membership::Membership;
 use crate::group::queries::Queries;
 use crate::mark::{Known, Mark};
 use crate::outlook::{Foresight, Intent, Needs, Outlook};
@@ -42,8 +41,7 @@ pub(crate) fn definition() -> Command {
 pub async fn plan<T: Foresight>(config: SinkConfig, target: &T) -> Result<Answer> {
     let subscription =
         Subscription::new(&config.topics).map_err(|_| Error::stop_msg("`topics`"))?;
-    let client = Membership::apart(&config)?;
-    let queries = Queries::new(&config, &client)?;
+    let queries = Queries::new(&config)?;
     let existing = queries.topics().await?;
     let names: Vec<&str> = existing.iter().map(String::as_str).collect();
     let mut plan = Summary::default();

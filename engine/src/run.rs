@@ -69,8 +69,10 @@ async fn live<T: Target>(instance: &Arc<Instance<T>>, subscription: &Subscriptio
     // A caller that drops this future ends the thread as well.
     let stop = instance.failure.stop.clone();
     let _end_with_the_future = stop.clone().drop_guard();
-    let member = Membership::join(&instance.config, subscription)?;
-    let queries = Queries::new(&instance.config, &member)?;
+    let queries = Queries::new(&instance.config)?;
+    let partitions = queries.count_partitions(subscription).await;
+    let member = Membership::join(&instance.config, subscription, partitions)?;
+    let queries = queries.of(&member);
     let watching = topic_watch::watch(Arc::clone(instance), queries.clone());
     let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
     let asking = log_ends::watch(Arc::clone(instance), queries.clone());

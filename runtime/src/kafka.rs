@@ -67,7 +67,6 @@ pub fn consumer_config(kafka: &KafkaConfig, group: &str) -> ClientConfig {
         .set("check.crcs", "true")
         // The default of a second stalls the consumer whenever its queue was full (measured).
         .set("fetch.queue.backoff.ms", "5")
-        .set("fetch.wait.max.ms", "500")
         .set("queued.max.messages.kbytes", FETCH_AHEAD_KIB.to_string())
         .set("fetch.max.bytes", FETCH_BYTES.to_string())
         .set(

@@ -15,7 +15,7 @@ use crate::write::instance::Instance;
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// So many partitions are asked for at a time: librdkafka looks each answer up in a list.
-const AT_ONCE: usize = 200;
+const AT_ONCE: usize = 100;
 
 /// Who is in the way while Kafka does not answer.
 const BROKERS: &str = "Kafka's brokers";

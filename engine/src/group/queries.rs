@@ -14,8 +14,8 @@ use tributary_runtime::{Error, Result, ResultExt, kafka};
 use crate::cluster::{Cluster, Committed, TopicFacts};
 use crate::config::SinkConfig;
 use crate::group::member::Reached;
-use crate::group::membership::{Consuming, Membership, commits, list_of};
-use crate::topics::TopicPartition;
+use crate::group::membership::{self, Consuming, Membership, commits, list_of};
+use crate::topics::{Subscription, TopicPartition};
 
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -32,10 +32,14 @@ const UNREADABLE: Settings = Settings {
     tombstones_live: Duration::from_secs(86_400),
 };
 
-/// Asks about topics and partitions, as long as the member is there.
+/// Asks about topics and partitions.
 #[derive(Clone)]
 pub(crate) struct Queries {
-    client: Weak<Consuming>,
+    /// A broker answers one request of a connection after the other, and keeps a fetch that finds nothing for as long as it may: on the
+    /// member's connections a question takes half a second (measured). So questions have their own.
+    client: Arc<Consuming>,
+    /// Who may commit.
+    member: Weak<Consuming>,
     admin: Arc<AdminClient<LogContext>>,
 }
 
@@ -47,13 +51,22 @@ struct Settings {
 }
 
 impl Queries {
+    /// Asks for nobody yet: nothing can be committed.
+    ///
     /// # Errors
     /// Stop: librdkafka refuses the settings.
-    pub(crate) fn new(config: &SinkConfig, member: &Membership) -> Result<Self> {
+    pub(crate) fn new(config: &SinkConfig) -> Result<Self> {
         Ok(Self {
-            client: member.client(),
+            client: membership::apart(config)?,
+            member: Weak::new(),
             admin: Arc::new(kafka::admin(&config.kafka, &config.name)?),
         })
+    }
+
+    /// Asks for this member, as long as it is there.
+    pub(crate) fn of(self, member: &Membership) -> Self {
+        let member = member.client();
+        Self { member, ..self }
     }
 
     /// librdkafka's calls block.
@@ -61,10 +74,30 @@ impl Queries {
         &self,
         question: impl FnOnce(&Consuming) -> Result<A> + Send + 'static,
     ) -> Result<A> {
-        let client = self.client.upgrade();
-        let client = client.ok_or_else(|| Error::interrupted("ask Kafka about a partition"))?;
-        let asking = tokio::task::spawn_blocking(move || question(&client));
+        let client = Arc::clone(&self.client);
+        let asking = tokio::task::spawn_blocking(move || {
+            // What librdkafka tells of its connections would pile up.
+            while client.poll(Duration::ZERO).is_some() {}
+            question(&client)
+        });
         asking.await.unwrap_or_else(|error| Err(Error::stop(error)))
+    }
+
+    /// How many partitions the topics have that are subscribed; none while Kafka does not answer.
+    pub(crate) async fn count_partitions(&self, subscription: &Subscription) -> usize {
+        let subscription = subscription.clone();
+        let counting = self.ask(move |client| {
+            let metadata = client
+                .fetch_metadata(None, ENDS_TIMEOUT)
+                .map_err(|error| classify(&error))?;
+            let topics = metadata.topics().iter();
+            let read = topics.filter(|topic| subscription.matching(topic.name()).is_some());
+            Ok(read.map(|topic| topic.partitions().len()).sum())
+        });
+        let counted = counting.await.inspect_err(|error| {
+            tracing::info!(%error, "could not count the partitions: takes them for few");
+        });
+        counted.unwrap_or_default()
     }
 
     /// All topics that Kafka has, by name.
@@ -199,13 +232,16 @@ impl Cluster for Queries {
 
     async fn commit(&self, partition: &TopicPartition, offset: i64) -> Result<()> {
         let asked = partition.clone();
-        let asking = self.ask(move |client| {
+        let member = self.member.upgrade();
+        let member =
+            member.ok_or_else(|| Error::interrupted("commit a partition's first offset"))?;
+        let asking = self.ask(move |_| {
             let list = commits(&[Reached {
                 partition: &asked,
                 offset,
                 generation: None,
             }]);
-            list.and_then(|list| client.commit(&list, CommitMode::Sync))
+            list.and_then(|list| member.commit(&list, CommitMode::Sync))
                 .map_err(|error| classify(&error))
         });
         asking
