@@ -49,7 +49,7 @@ pub(crate) struct Index {
     conflicts: AtomicU64,
     plans: StdMutex<Vec<Arc<DocumentPlan>>>,
     /// Which reindex was seen to hand over, and since when.
-    handing_over: StdMutex<Option<(String, Instant)>>,
+    handing_over: Mutex<Option<(String, Instant)>>,
     /// It is built by a reindex, which makes it.
     is_given: bool,
 }
@@ -69,7 +69,7 @@ impl Index {
             suspects: Suspects::default(),
             conflicts: AtomicU64::new(0),
             plans: StdMutex::new(Vec::new()),
-            handing_over: StdMutex::new(None),
+            handing_over: Mutex::new(None),
             is_given: false,
         }
     }

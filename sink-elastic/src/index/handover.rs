@@ -1,6 +1,5 @@
 //! A reindex puts another index in the place of this one: it blocks writes for a moment, which go to the other one behind it.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use serde_json::json;
@@ -27,28 +26,27 @@ impl Index {
     /// # Errors
     /// `why`, where it lasts, or where it is somebody else's block. Otherwise as [`Index::find`].
     pub(crate) async fn wait_out(&self, before: &str, why: Error) -> Result<()> {
-        let begun = Instant::now();
+        let (begun, mut has_waited) = (Instant::now(), false);
         loop {
+            // One of all writes that wait looks at a time.
+            let mut seen = self.handing_over.lock().await;
             let found = self.read().await?;
             let found = found.ok_or_else(|| failure::vanished(&self.alias))?;
-            if *found.write_index != *before {
-                self.forget_handover();
-                return Ok(());
-            }
-            let Some(handover) = found.handover else {
-                return Err(why);
+            let is_waited_for = *found.write_index == *before && found.is_blocked;
+            let Some(handover) = found.handover.filter(|_| is_waited_for) else {
+                *seen = None;
+                let is_over = *found.write_index != *before || has_waited;
+                return if is_over { Ok(()) } else { Err(why) };
             };
-            if !found.is_blocked {
-                self.forget_handover();
-                // It may be another block.
-                tokio::time::sleep(LOOK).await;
-                return Ok(());
+            has_waited = true;
+            let since = match seen.take() {
+                Some((claim, since)) if claim == handover.claim => since,
+                _ => Instant::now(),
+            };
+            if since.elapsed() >= LIFTED_AFTER {
+                return self.lift(before, &handover).await;
             }
-            if self.seen_for(&handover) >= LIFTED_AFTER {
-                self.lift(before, &handover).await?;
-                self.forget_handover();
-                return Ok(());
-            }
+            *seen = Some((handover.claim, since));
             if begun.elapsed() >= WAIT {
                 return Err(why.context("a reindex hands over"));
             }
@@ -76,24 +74,5 @@ impl Index {
             "a reindex has blocked writes to the index, to put another one in its place, and has died: the block is lifted; run `reindex` again, which goes on, or `reindex --abandon`"
         );
         Ok(())
-    }
-
-    /// For how long this process has seen this reindex hand over.
-    fn seen_for(&self, handover: &Handover) -> Duration {
-        let mut seen = self
-            .handing_over
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let same = seen.as_ref().filter(|(claim, _)| *claim == handover.claim);
-        let since = same.map_or_else(Instant::now, |&(_, since)| since);
-        *seen = Some((handover.claim.clone(), since));
-        since.elapsed()
-    }
-
-    fn forget_handover(&self) {
-        *self
-            .handing_over
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

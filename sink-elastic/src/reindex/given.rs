@@ -91,18 +91,18 @@ mod tests {
 
     use super::{check, merged};
 
-    fn object(value: Value) -> Map<String, Value> {
+    fn object(value: &Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
     }
 
     #[test]
     fn a_field_with_a_type_replaces_ours_and_one_without_adds_to_it() {
-        let ours = object(json!({
+        let ours = object(&json!({
             "name": {"type": "text", "fields": {"keyword": {"type": "keyword"}}},
             "place": {"properties": {"x": {"type": "double"}}},
             "n": {"type": "long"},
         }));
-        let given = object(json!({"dynamic": "strict", "properties": {
+        let given = object(&json!({"dynamic": "strict", "properties": {
             "name": {"copy_to": "all", "fields": {"plain": {"type": "text", "analyzer": "simple"}}},
             "place": {"type": "geo_point"},
             "all": {"type": "text"},

@@ -5,12 +5,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tributary_engine::Log;
-use tributary_runtime::{Error, Result, failpoint};
+use tributary_runtime::{Error, Policy, Result, failpoint};
 
-use super::building::Succession;
+use super::building::{Succession, take_back};
 use super::reading::{Reading, interrupted};
 use super::site::Site;
 use super::standing::Standing;
@@ -24,8 +24,10 @@ use crate::succession::{Build, Handover};
 
 /// As long as it takes.
 const NO_LIMIT: Duration = Duration::MAX;
-/// How long writes may wait for the rest to be read: a running service takes a block for left behind after a multiple of this.
-const WINDOW: Duration = Duration::from_secs(5);
+/// How long writes may wait until the new index is where the old one stands, and then for the alias to be moved: both together far less
+/// than a running service takes for the sign of a reindex that has died.
+const WINDOW: Duration = Duration::from_secs(8);
+const MOVE_WAIT: Duration = Duration::from_secs(5);
 /// How often handing over is tried, and how long is waited in between.
 const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_secs(3);
@@ -142,7 +144,7 @@ impl Stage<'_> {
                     "run the command again while less is written; it goes on with what is there",
                 ));
             }
-            say("the rest was not read in time: writes go on, tries again");
+            say("the new index was not up to date in time: writes go on, tries again");
             tokio::time::sleep(PAUSE).await;
         };
         failpoint::hit(SWAPPED);
@@ -231,7 +233,8 @@ impl Stage<'_> {
         site.note(&old.name, &old.notes.clone().with_handover(Some(&handover)))
             .await?;
         // As little as possible is left to be made visible behind the block.
-        site.refresh(&task.new).await?;
+        let (first, second) = tokio::join!(site.refresh(&old.name), site.refresh(&task.new));
+        first.and(second)?;
         let begun = Instant::now();
         let moved = self.within_window(reading, &old, &handover).await;
         let window = begun.elapsed();
@@ -246,7 +249,7 @@ impl Stage<'_> {
         }))
     }
 
-    /// What happens while writes wait; `None` where the rest was not read in time.
+    /// What happens while writes wait; `None` where it was not done in time.
     async fn within_window(
         &self,
         reading: &mut Reading<'_>,
@@ -254,34 +257,40 @@ impl Stage<'_> {
         handover: &Handover,
     ) -> Result<Option<Counts>> {
         let (site, new) = (self.site, self.task.new.as_str());
+        let settling = timeout(WINDOW, self.settle(reading, old));
+        let Some(counts) = settling.await.unwrap_or(Ok(None))? else {
+            return Ok(None);
+        };
+        let mut actions = old.hand_over_aliases(new, &site.alias);
+        actions.push(written_by(new, &handover.claim));
+        let moving = timeout(MOVE_WAIT, site.move_aliases(&actions));
+        let moved = moving.await.map(|moved| moved.map(|()| Some(counts)));
+        moved.unwrap_or(Ok(None))
+    }
+
+    /// Blocks writes to the old index, and brings the new one to where it stands; `None` where somebody lifts the block.
+    async fn settle(&self, reading: &mut Reading<'_>, old: &Standing) -> Result<Option<Counts>> {
+        let site = self.site;
         site.block(&old.name).await?;
         failpoint::hit(BLOCKED);
         let ends = self.log.ends().await?;
-        let generation = old.mark.as_ref().map_or("", |mark| &mark.generation);
-        let (reached, count, unread) = tokio::join!(
-            reading.until(&ends, None, WINDOW),
-            site.count(&old.name),
-            self.log.unread(generation, &ends),
-        );
-        if !reached? {
-            return Ok(None);
-        }
+        let reached = reading.until(&ends, None, NO_LIMIT);
+        let (reached, count) = tokio::join!(reached, site.count(&old.name));
+        reached?;
         let counts = Counts {
             old: count?,
-            new: site.count(new).await?,
+            new: site.count(&self.task.new).await?,
         };
         if self.wanted.verify_counts {
-            verify(&old.name, new, counts, unread?)?;
+            // Reading goes on: the new index may be ahead by now, but not of what is asked for behind its count.
+            let ends = self.log.ends().await?;
+            let generation = old.mark.as_ref().map_or("", |mark| &mark.generation);
+            let unread = self.log.unread(generation, &ends).await?;
+            verify(&old.name, &self.task.new, counts, unread)?;
         }
         // Somebody may have lifted the block; the claim says so too, and for good.
         let now = site.index(&old.name).await?;
-        if !now.is_some_and(|now| now.is_blocked()) {
-            return Ok(None);
-        }
-        let mut actions = old.hand_over_aliases(new, &site.alias);
-        actions.push(written_by(new, &handover.claim));
-        site.move_aliases(&actions).await?;
-        Ok(Some(counts))
+        Ok(now.is_some_and(|now| now.is_blocked()).then_some(counts))
     }
 
     /// The alias was not moved, as far as is known: the old index is written to again.
@@ -292,16 +301,26 @@ impl Stage<'_> {
         window: Duration,
     ) -> Result<Option<Swapped>> {
         let site = self.site;
+        let taken_back = match site.index(&old.name).await? {
+            Some(now) => take_back(site, &now).await,
+            None => Ok(()),
+        };
         if site.look().await?.current.name == self.task.new {
-            // It was done, and the answer was lost.
+            // It was done, and the answer was late: so nothing could be taken back.
             return Ok(Some(Swapped {
                 window,
                 counts: None,
                 searches: site.searches().await?,
             }));
         }
-        super::building::take_back(site, &in_use(site, &old.name).await?).await?;
-        undone.map(|_| None)
+        taken_back?;
+        match undone {
+            Err(error) if error.policy() == Policy::Retry => {
+                say(&format!("{error}"));
+                Ok(None)
+            }
+            undone => undone.map(|_| None),
+        }
     }
 }
 
@@ -316,7 +335,7 @@ fn verify(old: &str, new: &str, counts: Counts, unread: u64) -> Result<()> {
         return Ok(());
     }
     Err(Error::stop_msg(format_args!(
-        "'{new}' has {} documents and '{old}' has {}, and no more than {unread} records lie between what the two have read: the alias is not moved",
+        "'{new}' has {} documents and '{old}' has {}, and no more than {unread} records lie between what the service has read and the end of the log: the alias is not moved",
         counts.new, counts.old
     ))
     .remedy(
