@@ -44,7 +44,7 @@ pub use mark::{Known, Mark, Note};
 pub use outlook::{Foresight, Intent, Needs, Outlook};
 pub use plan::{PLAN, plan};
 pub use rebuild::log::{Ends, Log};
-pub use rebuild::{Advance, Rebuild};
+pub use rebuild::{Advance, Rebuild, is_unfit};
 pub use report::details_text;
 pub use run::run;
 pub use target::{Lane, Rejection, Stand, Swept, Target, WriteError, Written};

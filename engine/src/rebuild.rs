@@ -21,6 +21,7 @@ use crate::target::Target;
 use crate::topics::Subscription;
 use crate::write::hold::Hold;
 use crate::write::instance::{Instance, Lasting, letters_of};
+use crate::write::judge::REBUILD;
 use log::Ends;
 
 /// How soon is noticed that nothing is left but control records: whoever waits for the end of the log waits for that.
@@ -45,6 +46,11 @@ pub struct Advance {
     pub left: Option<u64>,
     /// What is in the way.
     pub waits_for: Option<String>,
+}
+
+/// Whether an error says that a target does not fit its log, and has to be built anew.
+pub fn is_unfit(error: &Error) -> bool {
+    error.remedy_text() == Some(REBUILD)
 }
 
 impl Rebuild {

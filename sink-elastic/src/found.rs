@@ -13,7 +13,7 @@ use crate::succession::{self, Build, Handover};
 const GC_DELETES_SECONDS: f64 = 3600.0;
 
 /// What follows where a field has another type than its column.
-const OTHER_TYPE: &str = "the column's type changed, the field's cannot: values that do not fit it are kept but not searchable; start with another `name` and `index_prefix` to build a new index";
+const OTHER_TYPE: &str = "the column's type changed, the field's cannot: values that do not fit it are kept but not searchable; run `reindex` to build the index again with the new type";
 
 /// The index that writes to an alias go to.
 #[derive(Debug)]

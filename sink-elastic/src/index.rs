@@ -204,7 +204,7 @@ impl Index {
                 alias = self.alias,
                 before,
                 now = found.write_index,
-                "the alias was moved by somebody else, to another index of ours: rows go there from now on. Rows that were written to the one before after they had been copied are only there: if that may be, start with another `name` and `index_prefix`"
+                "the alias was moved by somebody else, to another index of ours: rows go there from now on. Rows that were written to the one before after they had been copied are only there: if that may be, run `reindex`"
             );
         }
         self.target.set(&found.write_index);

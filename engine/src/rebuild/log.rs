@@ -11,8 +11,10 @@ use crate::flow::form::{self, RowForm};
 use crate::flow::plans::SchemaCache;
 use crate::group::membership::Membership;
 use crate::group::queries::Queries;
+use crate::mark::Mark;
 use crate::outside::now_ms;
 use crate::topics::{Subscription, TopicPartition};
+use crate::write::judge::{self, Case, Judgement};
 
 /// A topic, and the consumer groups that read it.
 pub struct Log {
@@ -80,6 +82,31 @@ impl Log {
             schemas: SchemaCache::new(Registry::new(&config.kafka.registry)?),
             _client: client,
         })
+    }
+
+    /// Whether a target with this mark, which is read to its end now, fits the log.
+    ///
+    /// # Errors
+    /// Stop: it does not ([`is_unfit`](crate::is_unfit)), or building it again would not help. Otherwise Kafka's.
+    pub async fn check(&self, mark: &Mark) -> Result<()> {
+        let facts = self.queries.topic(&self.topic).await?;
+        for number in 0..facts.partitions {
+            let partition = self.at(number);
+            let case = Case {
+                partition: &partition,
+                facts: &facts,
+                mark,
+                // All that was missed counts.
+                stands_at: Some(0),
+                low: 0,
+                high: 1,
+                now_ms: now_ms(),
+            };
+            if let Judgement::Unfit(reason) = case.judge()? {
+                return Err(judge::unfit(reason));
+            }
+        }
+        Ok(())
     }
 
     /// The form of the topic's rows by the newest schemas; `None` where the registry has none of a table's changes.

@@ -182,6 +182,9 @@ async fn create(
         ))
         .remedy("start the service once with on_unfit_target = \"rebuild\""));
     };
+    let mut mark = mark.clone();
+    mark.caught_up_ms.clear();
+    log.check(&mark).await?;
     take_back(site, old).await?;
     let names = view
         .others
@@ -206,7 +209,7 @@ async fn create(
     let fields = form.map_or_else(Map::new, |form| mapping::properties(&form.row_type));
     // What was given for the one before holds until something else is.
     let given = wanted.mapping.clone().or_else(|| old.given_mapping());
-    let content = content(config, old, mark, &build, (fields, given), &site.topic);
+    let content = content(config, old, &mark, &build, (fields, given), &site.topic);
     if !site.create(&new, content).await? {
         return Err(
             Error::stop_msg(format_args!("the index '{new}' is there already"))

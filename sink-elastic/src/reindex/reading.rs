@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tributary_engine::{Ends, Rebuild};
+use tributary_engine::{Ends, Rebuild, is_unfit};
 use tributary_runtime::{Error, Result, ResultExt, failpoint};
 
 use super::READING;
@@ -68,7 +68,7 @@ impl<'a> Reading<'a> {
                 biased;
                 () = self.stop.cancelled() => return Err(interrupted(self.new)),
                 error = self.rebuild.failed() => {
-                    return Err(error).doing(|| format!("read the topic into '{}'", self.new));
+                    return Err(begun_anew(error)).doing(|| format!("read the topic into '{}'", self.new));
                 }
                 () = tokio::time::sleep(LOOK) => {}
             }
@@ -86,6 +86,16 @@ impl<'a> Reading<'a> {
     pub(super) async fn end(self) -> Result<()> {
         self.rebuild.end().await
     }
+}
+
+/// What the service would be told to do about an index that does not fit the log is not to be done about one that nobody uses yet.
+pub(super) fn begun_anew(error: Error) -> Error {
+    if is_unfit(&error) {
+        return error.remedy(
+            "run `reindex` with --abandon --yes, and again without; where reading takes longer than the topic's delete.retention.ms, raise that before",
+        );
+    }
+    error
 }
 
 /// Somebody wants the command to end.

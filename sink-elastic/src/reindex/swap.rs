@@ -11,7 +11,7 @@ use tributary_engine::Log;
 use tributary_runtime::{Error, Policy, Result, failpoint};
 
 use super::building::{Succession, take_back};
-use super::reading::{Reading, interrupted};
+use super::reading::{Reading, begun_anew, interrupted};
 use super::site::Site;
 use super::standing::Standing;
 use super::voice::{Teller, say};
@@ -125,6 +125,10 @@ impl Stage<'_> {
         let mut teller = Teller::new(&site.alias);
         reading.until(&ends, Some(&mut teller), NO_LIMIT).await?;
         drop(teller);
+        // Of a deletion whose tombstone is gone before it is read nothing is known.
+        if let Some(mark) = in_use(site, new).await?.mark {
+            self.log.check(&mark).await.map_err(begun_anew)?;
+        }
         let old = self.old().await?;
         site.set(new, old.settings_to_serve()).await?;
         site.refresh(new).await?;
