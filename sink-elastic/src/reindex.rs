@@ -6,6 +6,7 @@ mod abandon;
 mod building;
 mod finish;
 mod given;
+mod moments;
 mod reading;
 mod site;
 mod standing;
@@ -23,21 +24,10 @@ use tributary_runtime::{Error, Result};
 
 use crate::config::Config;
 use crate::naming;
-use building::Task;
+use building::Due;
 use site::Site;
 use swap::Swapped;
 use wanted::Wanted;
-
-/// The new index is made, and nothing is read.
-const CREATED: &str = "reindex-created";
-/// Something is read.
-const READING: &str = "reindex-reading";
-/// Writes to the old index are blocked.
-const BLOCKED: &str = "reindex-blocked";
-/// The alias is moved, and nothing else is done.
-const SWAPPED: &str = "reindex-swapped";
-/// The old index is deleted, and nothing says that all is over.
-const DELETED: &str = "reindex-deleted";
 
 /// The command's name.
 pub(crate) const NAME: &str = "reindex";
@@ -63,11 +53,11 @@ pub(crate) async fn command(config: Config, arguments: &ArgMatches) -> Result<An
     // That the engine tells of its tasks is known before anything is begun.
     site.searches().await?;
     let (task, swapped) = match building::begin(&site, &log, &config, &wanted).await? {
-        Task::Build(task) => {
+        Due::Build(task) => {
             let swapped = swap::build_and_swap(&site, &log, &config, &wanted, &task, &stop).await?;
             (task, Some(swapped))
         }
-        Task::Finish(task) => (task, None),
+        Due::Finish(task) => (task, None),
     };
     let is_old_there = finish::finish(
         &site,

@@ -8,11 +8,12 @@ use tributary_engine::{Log, Mark, Note};
 use tributary_runtime::kafka::SESSION_TIMEOUT_MS;
 use tributary_runtime::{Error, Result, failpoint};
 
+use super::given;
+use super::moments::CREATED;
 use super::site::{Site, View};
 use super::standing::Standing;
 use super::voice::say;
 use super::wanted::Wanted;
-use super::{CREATED, given};
 use crate::config::Config;
 use crate::succession::Build;
 use crate::{mapping, mark, naming, requests};
@@ -30,7 +31,7 @@ pub(super) struct Succession {
 
 /// What is left to do.
 #[derive(Debug)]
-pub(super) enum Task {
+pub(super) enum Due {
     /// The index is to be built, and put in the place of the other one.
     Build(Succession),
     /// It has taken the place: what is left is to clear up.
@@ -41,12 +42,7 @@ pub(super) enum Task {
 ///
 /// # Errors
 /// Stop: another reindex is under way, or one was begun that does not fit. Otherwise the engine's and Kafka's.
-pub(super) async fn begin(
-    site: &Site,
-    log: &Log,
-    config: &Config,
-    wanted: &Wanted,
-) -> Result<Task> {
+pub(super) async fn begin(site: &Site, log: &Log, config: &Config, wanted: &Wanted) -> Result<Due> {
     let view = site.look().await?;
     if let Some(build) = view.current.build() {
         alone(site, log, &build.group).await?;
@@ -55,7 +51,7 @@ pub(super) async fn begin(
             "'{new}' has taken the place of '{}': clears up",
             build.of
         ));
-        return Ok(Task::Finish(Succession { new, build }));
+        return Ok(Due::Finish(Succession { new, build }));
     }
     if view.current.is_blocked() && view.current.handover().is_none() {
         let old = &view.current.name;
@@ -73,7 +69,7 @@ pub(super) async fn begin(
         Some((index, build)) => resume(site, log, wanted, &view, (index, build)).await?,
         None => create(site, log, config, wanted, &view).await?,
     };
-    Ok(Task::Build(succession))
+    Ok(Due::Build(succession))
 }
 
 /// Waits until nobody is in the group of a reindex: one that has died is missed after a while.

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tributary_engine::Log;
 use tributary_runtime::{Error, Policy, Result, failpoint};
 
-use super::DELETED;
 use super::building::Succession;
+use super::moments::DELETED;
 use super::reading::Reading;
 use super::site::Site;
 use super::standing::Standing;

@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 use tributary_engine::{Ends, Rebuild, is_unfit};
 use tributary_runtime::{Error, Result, ResultExt, failpoint};
 
-use super::READING;
 use super::building::Succession;
+use super::moments::READING;
 use super::site::Site;
 use super::voice::Teller;
 use crate::config::Config;

@@ -11,12 +11,12 @@ use tributary_engine::Log;
 use tributary_runtime::{Error, Policy, Result, failpoint};
 
 use super::building::{Succession, take_back};
+use super::moments::{BLOCKED, SWAPPED};
 use super::reading::{Reading, begun_anew, interrupted};
 use super::site::Site;
 use super::standing::Standing;
 use super::voice::{Teller, say};
 use super::wanted::Wanted;
-use super::{BLOCKED, SWAPPED};
 use crate::config::Config;
 use crate::naming;
 use crate::requests::written_by;
