@@ -24,9 +24,9 @@ use stage::Stage;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn searches_and_changes_go_on_while_an_index_is_built_again() {
     let stack = Stack::from_env().unwrap();
-    let stage = Arc::new(Stage::set(&stack, "reindex", &["s.a"], 3_000).await);
+    let stage = Arc::new(Stage::set(&stack, "reindex", &["s.a"], 1_500).await);
     let changes = stage.begin_changes("s.a");
-    let searchers = Searchers::begin(&stage, "s.a", 3);
+    let searchers = Searchers::begin(&stage, "s.a", 2);
     searchers.until_more(100).await;
 
     let done = stage.reindex("s.a", &[]).await;
@@ -74,6 +74,10 @@ async fn a_mapping_is_given_and_the_old_index_is_kept() {
         .await;
     assert_eq!(done.code, 0, "{}", done.errors);
     assert_eq!(done.json["documents"], 50);
+    println!(
+        "nothing changes: writes would have waited {} ms",
+        done.json["window_ms"]
+    );
     let index = stage.get(&format!("/{new}?flat_settings=true")).await[&new].clone();
     assert_eq!(index["mappings"]["properties"]["name"]["type"], "keyword");
     assert_eq!(index["settings"]["index.max_result_window"], "20000");
