@@ -21,6 +21,7 @@ mod metrics;
 mod outlook;
 mod outside;
 mod plan;
+mod rebuild;
 mod report;
 mod run;
 #[cfg(any(test, feature = "conformance"))]
@@ -42,6 +43,8 @@ pub use letters::command;
 pub use mark::{Known, Mark, Note};
 pub use outlook::{Foresight, Intent, Needs, Outlook};
 pub use plan::{PLAN, plan};
+pub use rebuild::log::{Ends, Log};
+pub use rebuild::{Advance, Rebuild, is_unfit};
 pub use report::details_text;
 pub use run::run;
 pub use target::{Lane, Rejection, Stand, Swept, Target, WriteError, Written};

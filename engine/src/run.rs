@@ -65,7 +65,13 @@ pub async fn run<T: Target>(config: SinkConfig, target: T, context: &Context) ->
 }
 
 /// One membership in the group, from joining to leaving.
-async fn live<T: Target>(instance: &Arc<Instance<T>>, subscription: &Subscription) -> Result<()> {
+///
+/// # Errors
+/// What has stopped the instance.
+pub(crate) async fn live<T: Target>(
+    instance: &Arc<Instance<T>>,
+    subscription: &Subscription,
+) -> Result<()> {
     // A caller that drops this future ends the thread as well.
     let stop = instance.failure.stop.clone();
     let _end_with_the_future = stop.clone().drop_guard();

@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod failpoint;
 pub mod health;
 pub mod heap;
 pub mod http;

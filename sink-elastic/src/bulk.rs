@@ -18,7 +18,7 @@ use crate::index::Index;
 use crate::metric;
 use crate::throttle::Signal;
 
-/// How often the alias may move while one request is settled.
+/// How often the alias may move, or a reindex hand over, while one request is settled.
 const MOVES: usize = 5;
 /// How many operations are put to the proof by one request.
 const PROVED: usize = 100;
@@ -124,7 +124,15 @@ impl Submission<'_> {
         let mut moves = 0;
         while !part.operations.is_empty() {
             let target = self.index.prepare(&part.plans).await?;
-            let outcome = match self.request(&part, &target).await? {
+            let response = match self.request(&part, &target).await {
+                Err(error) if failure::is_blocked(&error) && moves < MOVES => {
+                    moves += 1;
+                    self.index.wait_out(&target, error).await?;
+                    continue;
+                }
+                response => response?,
+            };
+            let outcome = match response {
                 Response::Settled(outcome) => outcome,
                 Response::Moved(to) => {
                     moves += 1;

@@ -1,5 +1,7 @@
 //! What an engine says about a failure, and how much of it may be told: its texts quote values and keys.
 
+use std::fmt;
+
 use serde::Deserialize;
 use tributary_runtime::Error;
 
@@ -123,17 +125,42 @@ impl Failure {
     }
 }
 
-/// Writes are blocked: by somebody, or by the engine when a disk is nearly full.
+/// That writes are blocked.
+#[derive(Debug)]
+struct Blocked(String);
+
+impl fmt::Display for Blocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Blocked {}
+
+/// Writes are blocked: by somebody, by a reindex that hands over, or by the engine when a disk is nearly full.
 pub(crate) fn blocked(alias: &str, what: &str) -> Error {
-    Error::retry_msg(format_args!("writes to '{alias}' are blocked ({what})")).remedy(format!(
+    Error::retry(Blocked(format!("writes to '{alias}' are blocked ({what})"))).remedy(format!(
         "free disk space if the disk is full; else lift the block: PUT /{alias}/_settings {{\"index.blocks.write\": null, \"index.blocks.read_only\": null, \"index.blocks.read_only_allow_delete\": null}}"
     ))
+}
+
+/// Whether an error says that writes are blocked.
+pub(crate) fn is_blocked(error: &Error) -> bool {
+    error.cause().downcast_ref::<Blocked>().is_some()
 }
 
 /// The alias is gone while the service runs. New rows alone would make an index that lacks all older ones: it is built again from the
 /// beginning of the topic, once the engine of the sink has seen that it is gone.
 pub(crate) fn vanished(alias: &str) -> Error {
     Error::retry_msg(format_args!("the alias '{alias}' is gone, or its index"))
+}
+
+/// The index that a reindex builds is gone.
+pub(crate) fn unbuilt(alias: &str) -> Error {
+    Error::stop_msg(format_args!(
+        "the index behind '{alias}', which the reindex builds, is gone"
+    ))
+    .remedy("run `reindex` again: it begins anew")
 }
 
 /// The alias leads to `target`, and still what is written to it ends up in `other`.

@@ -7,12 +7,13 @@ use tributary_engine::{Known, Mark};
 use tributary_runtime::{Error, Result};
 
 use crate::mark::{self, FORMAT};
+use crate::succession::{self, Build, Handover};
 
 /// `index.gc_deletes` below this is raised.
 const GC_DELETES_SECONDS: f64 = 3600.0;
 
 /// What follows where a field has another type than its column.
-const OTHER_TYPE: &str = "the column's type changed, the field's cannot: values that do not fit it are kept but not searchable; start with another `name` and `index_prefix` to build a new index";
+const OTHER_TYPE: &str = "the column's type changed, the field's cannot: values that do not fit it are kept but not searchable; run `reindex` to build the index again with the new type";
 
 /// The index that writes to an alias go to.
 #[derive(Debug)]
@@ -26,6 +27,14 @@ pub(crate) struct Found {
     pub(crate) remembers_deletes: bool,
     /// Whether confirmed writes may still be lost.
     pub(crate) async_translog: bool,
+    /// Whether writes to it are blocked.
+    pub(crate) is_blocked: bool,
+    /// The reindex that has built it.
+    pub(crate) build: Option<Build>,
+    /// The reindex that hands over to another index.
+    pub(crate) handover: Option<Handover>,
+    /// The fields of which somebody has said how they are mapped.
+    given_fields: Vec<String>,
 }
 
 impl Found {
@@ -41,6 +50,10 @@ impl Found {
             properties,
             remembers_deletes: true,
             async_translog: false,
+            is_blocked: false,
+            build: None,
+            handover: None,
+            given_fields: Vec::new(),
         }
     }
 
@@ -56,6 +69,8 @@ impl Found {
         }
         let (write_index, index) = write_index(indices, alias)?;
         let ours = owner(index, write_index, alias, topic)?;
+        let build = succession::build(ours);
+        check_succession(index, write_index, alias, build.as_ref())?;
         let mut properties = index
             .pointer("/mappings/properties")
             .and_then(Value::as_object)
@@ -73,6 +88,10 @@ impl Found {
                 .is_some_and(|seconds| seconds >= GC_DELETES_SECONDS),
             async_translog: setting("index.translog.durability")
                 .is_some_and(|durability| durability.eq_ignore_ascii_case("async")),
+            is_blocked: setting(succession::BLOCK) == Some("true"),
+            build,
+            handover: succession::handover(ours),
+            given_fields: succession::given_fields(ours),
         })
     }
 
@@ -126,7 +145,7 @@ impl Found {
         properties.iter().filter_map(|(field, wanted)| {
             let mapped = type_of(self.properties.get(field)?);
             let wanted = type_of(wanted);
-            (mapped != wanted).then_some(OtherType {
+            (mapped != wanted && !self.given_fields.contains(field)).then_some(OtherType {
                 field,
                 mapped,
                 wanted,
@@ -248,6 +267,20 @@ fn owner<'a>(index: &'a Value, name: &str, alias: &str, topic: &str) -> Result<&
         ))
         .remedy("run the version that made the index, or delete it: it is built again then")),
     }
+}
+
+/// Refuses an index that lacks rows which the group has committed: one that a reindex has not finished, or has replaced.
+fn check_succession(index: &Value, name: &str, alias: &str, build: Option<&Build>) -> Result<()> {
+    let unfinished = build.filter(|build| !build.may_serve(index, alias));
+    let (what, other) = match (succession::replaced_by(index), unfinished) {
+        (Some(by), _) => ("has replaced: what was written since is not in it", by),
+        (None, Some(build)) => ("has not finished: it lacks rows", build.of.as_str()),
+        (None, None) => return Ok(()),
+    };
+    let error = format!("'{alias}' leads to the index '{name}', which a reindex {what}");
+    Err(Error::stop_msg(error).remedy(format!(
+        "move it back, and start the service again: POST /_aliases {{\"actions\": [{{\"remove\": {{\"index\": \"{name}\", \"alias\": \"{alias}\"}}}}, {{\"add\": {{\"index\": \"{other}\", \"alias\": \"{alias}\", \"is_write_index\": true}}}}]}}"
+    )))
 }
 
 fn foreign(alias: &str, what: &str) -> Error {

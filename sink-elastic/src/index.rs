@@ -1,13 +1,17 @@
 //! A topic's index behind its alias: found, made, and kept in step with the row types.
 
+mod handover;
+mod needs;
+
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tributary_engine::{Known, Mark, Note};
-use tributary_runtime::{Policy, Result, ResultExt};
+use tributary_runtime::{Error, Policy, Result, ResultExt};
 use tributary_schemas::record::RecordType;
 
 use crate::client::{Client, Content, Reply};
@@ -19,6 +23,7 @@ use crate::mapping;
 use crate::mark;
 use crate::naming;
 use crate::requests::{self, Request};
+use crate::succession;
 use crate::suspects::Suspects;
 use crate::target::WriteTarget;
 use crate::throttle::Throttle;
@@ -43,6 +48,10 @@ pub(crate) struct Index {
     /// How many operations were passed over because it had their version or a newer one.
     conflicts: AtomicU64,
     plans: StdMutex<Vec<Arc<DocumentPlan>>>,
+    /// Which reindex was seen to hand over, and since when.
+    handing_over: Mutex<Option<(String, Instant)>>,
+    /// It is built by a reindex, which makes it.
+    is_given: bool,
 }
 
 impl Index {
@@ -60,6 +69,18 @@ impl Index {
             suspects: Suspects::default(),
             conflicts: AtomicU64::new(0),
             plans: StdMutex::new(Vec::new()),
+            handing_over: Mutex::new(None),
+            is_given: false,
+        }
+    }
+
+    /// The index behind an alias of its own, which is there.
+    pub(crate) fn given(self, alias: &str, config: &ElasticConfig) -> Self {
+        Self {
+            throttle: Throttle::new(alias, config.in_flight, config.bulk_bytes),
+            alias: alias.to_owned(),
+            is_given: true,
+            ..self
         }
     }
 
@@ -168,12 +189,22 @@ impl Index {
             Err(error) => return Err(error),
         };
         let known = self.target_name();
-        if known.is_none_or(|known| *known != *found.write_index) {
+        if known.is_some_and(|known| *known == *found.write_index) {
+            // Another write was faster.
+        } else if found.build.as_ref().is_some_and(|build| build.of == before) {
+            let now = found.write_index.as_str();
+            tracing::info!(
+                alias = self.alias,
+                before,
+                now,
+                "a reindex has put another index in the place of this one"
+            );
+        } else {
             tracing::warn!(
                 alias = self.alias,
                 before,
                 now = found.write_index,
-                "the alias was moved by somebody else, to another index of ours: rows go there from now on. Rows that were written to the one before after they had been copied are only there: if that may be, start with another `name` and `index_prefix`"
+                "the alias was moved by somebody else, to another index of ours: rows go there from now on. Rows that were written to the one before after they had been copied are only there: if that may be, run `reindex`"
             );
         }
         self.target.set(&found.write_index);
@@ -335,15 +366,18 @@ impl Index {
     }
 
     async fn create(&self, mark: &Mark, fields: Map<String, Value>) -> Result<Found> {
+        if self.is_given {
+            return Err(failure::unbuilt(&self.alias));
+        }
         let number = self.last_number.load(Ordering::Relaxed) + 1;
         let index = naming::index(&self.alias, number);
         let reply = self.send(&self.creation(&index, mark, &fields)).await?;
         let doing = format!("create the index '{index}'");
         if reply.failure_kind() == "resource_already_exists_exception" {
-            return self
-                .look_up()
-                .await?
-                .ok_or_else(|| found::without_alias(&index, &self.alias).context(doing));
+            if let Some(found) = self.look_up().await? {
+                return Ok(found);
+            }
+            return Err(self.taken(&index, number).await?.context(doing));
         }
         if reply.failure_kind() == "invalid_index_name_exception"
             && let Some(found) = self.look_up().await?
@@ -359,6 +393,21 @@ impl Index {
             "created an index"
         );
         Ok(Found::created(index, Some(mark.clone()), fields))
+    }
+
+    /// Why an index of this name cannot be made: another one has it, and is not behind the alias.
+    async fn taken(&self, index: &str, number: u32) -> Result<Error> {
+        let reply = self
+            .request(Method::GET, &[index], &[], Content::Nothing)
+            .await?;
+        let answer = reply.json(&format!("look at the index '{index}'"))?;
+        if !answer.get(index).is_some_and(succession::is_beside) {
+            return Ok(found::without_alias(index, &self.alias));
+        }
+        self.last_number.fetch_max(number, Ordering::Relaxed);
+        Ok(Error::retry_msg(format_args!(
+            "'{index}' is a reindex', the next number is free"
+        )))
     }
 
     async fn add_fields(&self, found: &mut Found, missing: Map<String, Value>) -> Result<()> {
@@ -392,63 +441,6 @@ impl Index {
     fn creation(&self, index: &str, mark: &Mark, fields: &Map<String, Value>) -> Request {
         let names = (index, self.alias.as_str(), self.topic.as_str());
         requests::creation(names, &self.settings, mark, fields)
-    }
-
-    /// What the index behind the alias lacks for rows of this type, as the requests that give it that, and what is to be said of
-    /// its fields. One that is to be built again (`is_rebuilt`) is deleted first. Changes nothing.
-    ///
-    /// # Errors
-    /// As [`Index::find`].
-    pub(crate) async fn needs(
-        &self,
-        mark: &Mark,
-        row_type: Option<&RecordType>,
-        is_rebuilt: bool,
-    ) -> Result<(Vec<Request>, Vec<String>)> {
-        let fields = row_type.map(mapping::properties);
-        let found = self.read().await?;
-        let mut requests = Vec::new();
-        let Some(found) = found.as_ref().filter(|_| !is_rebuilt) else {
-            let before = found.as_ref().map(|found| found.write_index.as_str());
-            requests.extend(before.map(Request::deletion));
-            // Whoever builds a target again begins as if it had just started: it has seen no number.
-            let index = naming::index(&self.alias, 1);
-            if before != Some(&index) {
-                self.check_free(&index).await?;
-            }
-            requests.extend(fields.map(|fields| self.creation(&index, mark, &fields)));
-            return Ok((requests, Vec::new()));
-        };
-        requests.extend(requests::remembering(found));
-        let fields = fields.unwrap_or_default();
-        let missing = found.missing(&fields);
-        if !missing.is_empty() {
-            requests.extend(requests::additions(found, &missing));
-        }
-        let others = found.other_types(&fields);
-        Ok((requests, others.map(|other| other.to_string()).collect()))
-    }
-
-    /// What there is behind the alias; changes nothing.
-    ///
-    /// # Errors
-    /// As [`Index::find`].
-    pub(crate) async fn foreseen(&self) -> Result<Known> {
-        let found = self.read().await?;
-        Ok(found.map_or(Known::Nothing, |found| found.known()))
-    }
-
-    /// Refuses a name that an index has which is not behind the alias.
-    async fn check_free(&self, index: &str) -> Result<()> {
-        let query = [("flat_settings", "true")];
-        let reply = self
-            .request(Method::GET, &[index], &query, Content::Nothing)
-            .await?;
-        if reply.status == StatusCode::NOT_FOUND {
-            return Ok(());
-        }
-        reply.json(&format!("look for the index '{index}'"))?;
-        Err(found::without_alias(index, &self.alias))
     }
 
     async fn send(&self, request: &Request) -> Result<Reply> {

@@ -30,6 +30,8 @@ pub struct Elastic {
     client: Arc<Client>,
     bulk: Arc<Bulk>,
     config: ElasticConfig,
+    /// The alias of the one index that is written, where that is not the topic's own.
+    given: Option<String>,
 }
 
 /// Writes the rows of one topic into its index.
@@ -57,12 +59,25 @@ impl Elastic {
             bulk: Arc::new(Bulk::new(Arc::clone(&client), config.compression, patience)),
             client,
             config,
+            given: None,
         })
+    }
+
+    /// The same, which writes the one index behind this alias.
+    pub(crate) fn onto(self, alias: &str) -> Self {
+        Self {
+            given: Some(alias.to_owned()),
+            ..self
+        }
     }
 
     /// The index of a topic, not looked for yet.
     pub(crate) fn index(&self, topic: &str) -> Index {
-        Index::new(Arc::clone(&self.client), &self.config, topic)
+        let index = Index::new(Arc::clone(&self.client), &self.config, topic);
+        match &self.given {
+            Some(alias) => index.given(alias, &self.config),
+            None => index,
+        }
     }
 
     /// Says from now on in the service's status which nodes fail.

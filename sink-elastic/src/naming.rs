@@ -48,6 +48,16 @@ pub(crate) fn number(alias: &str, index: &str) -> u32 {
     number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
+/// The name of an alias that serves `purpose` for a while, beside the alias `alias`. No topic's alias has such a name.
+pub(crate) fn beside(alias: &str, purpose: &str) -> String {
+    let mut name = alias.to_owned();
+    name.truncate(name.floor_char_boundary(READABLE_BYTES));
+    name.push_str("~~");
+    // A topic's name has no line break.
+    push_sha256(format!("{alias}\n{purpose}").as_bytes(), &mut name);
+    name
+}
+
 /// What is wrong with an `index_prefix`, if anything.
 pub(crate) fn prefix_problem(prefix: &str) -> Option<&'static str> {
     if prefix.starts_with(['-', '_', '.']) {

@@ -11,7 +11,7 @@ use crate::{mapping, mark};
 
 /// The engines' default for `index.mapping.total_fields.limit`.
 const DEFAULT_FIELDS: usize = 1000;
-const FIELD_LIMIT: &str = "index.mapping.total_fields.limit";
+pub(crate) const FIELD_LIMIT: &str = "index.mapping.total_fields.limit";
 /// How long the version of a deleted document is remembered: far above every deadline of a request.
 pub(crate) const GC_DELETES: &str = "1h";
 
@@ -24,12 +24,26 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    fn put(path: &[&str], content: Value) -> Self {
+    pub(crate) fn put(path: &[&str], content: Value) -> Self {
         Self {
             method: Method::PUT,
             path: path.iter().map(|&part| part.to_owned()).collect(),
             content: Some(content),
         }
+    }
+
+    /// Changes aliases, all at once.
+    pub(crate) fn aliases(actions: &[Value]) -> Self {
+        Self {
+            method: Method::POST,
+            path: vec!["_aliases".to_owned()],
+            content: Some(json!({ "actions": actions })),
+        }
+    }
+
+    /// Makes this index the write index of an alias. The engines refuse it where another one is that.
+    pub(crate) fn claim(index: &str, alias: &str) -> Self {
+        Self::aliases(&[written_by(index, alias)])
     }
 
     /// Deletes an index.
@@ -40,6 +54,11 @@ impl Request {
             content: None,
         }
     }
+}
+
+/// The action that makes this index the write index of an alias.
+pub(crate) fn written_by(index: &str, alias: &str) -> Value {
+    json!({"add": {"index": index, "alias": alias, "is_write_index": true}})
 }
 
 /// Makes an index with this mark and these fields, and its alias with it.
@@ -103,7 +122,7 @@ pub(crate) fn settings(config: &ElasticConfig) -> Map<String, Value> {
 }
 
 /// The limit to set where the default would refuse the mapping, with a note for each partition: twice what is needed.
-fn field_limit(partitions: i32, properties: &Map<String, Value>) -> Option<usize> {
+pub(crate) fn field_limit(partitions: i32, properties: &Map<String, Value>) -> Option<usize> {
     let notes = usize::try_from(partitions).unwrap_or_default() + 1;
     let count = mapping::field_count(properties) + notes;
     (count > DEFAULT_FIELDS * 9 / 10).then_some(count * 2)

@@ -7,7 +7,7 @@ use tributary_runtime::{Error, Problem, Result, telemetry};
 
 use crate::config::Config;
 use crate::lane::Elastic;
-use crate::{check, metric};
+use crate::{check, metric, reindex};
 
 /// `tributary-sink-elastic`.
 #[derive(Debug)]
@@ -30,7 +30,9 @@ impl Service for ElasticSink {
     }
 
     fn commands() -> Vec<Command> {
-        tributary_engine::commands()
+        let mut commands = tributary_engine::commands();
+        commands.push(reindex::definition());
+        commands
     }
 
     async fn command(
@@ -42,6 +44,9 @@ impl Service for ElasticSink {
         if name == tributary_engine::PLAN {
             let elastic = Elastic::new(config.elasticsearch.clone())?;
             return tributary_engine::plan(config.engine(), &elastic).await;
+        }
+        if name == reindex::NAME {
+            return reindex::command(config, arguments).await;
         }
         tributary_engine::command(config.engine(), name, arguments, running).await
     }

@@ -7,6 +7,7 @@ mod conforming;
 mod engine;
 mod faults;
 mod fixture;
+mod handover;
 mod indices;
 mod moved;
 mod nodes;

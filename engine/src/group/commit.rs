@@ -12,9 +12,6 @@ use crate::topics::TopicPartition;
 /// How often durable offsets are committed.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often all partitions are looked at: for control records that have moved reading, and for the lag.
-const SURVEY_INTERVAL: Duration = Duration::from_secs(5);
-
 /// What is to be committed. A commit costs what has moved, however many partitions there are.
 #[derive(Debug)]
 pub(crate) struct Commits {
@@ -23,15 +20,18 @@ pub(crate) struct Commits {
     has_moved: bool,
     committed_at: Instant,
     surveyed_at: Instant,
+    survey_interval: Duration,
 }
 
 impl Commits {
-    pub(crate) fn new() -> Self {
+    /// All partitions are looked at so often.
+    pub(crate) fn new(survey_interval: Duration) -> Self {
         Self {
             moved: BTreeSet::new(),
             has_moved: false,
             committed_at: Instant::now(),
             surveyed_at: Instant::now(),
+            survey_interval,
         }
     }
 
@@ -43,20 +43,24 @@ impl Commits {
 
     /// Commits in the background what is durable, from time to time; whether it did look.
     pub(crate) fn work(&mut self, member: &impl Member, holdings: &mut Holdings) -> bool {
-        if self.committed_at.elapsed() < COMMIT_INTERVAL {
+        let is_due = self.committed_at.elapsed() >= COMMIT_INTERVAL;
+        if !is_due && self.survey_interval >= COMMIT_INTERVAL {
             return false;
         }
-        self.committed_at = Instant::now();
-        if member.take_commit_failed() {
+        if is_due && member.take_commit_failed() {
             for holding in holdings.iter_mut() {
                 holding.committed = None;
                 self.moved.insert(holding.partition().clone());
             }
         }
-        if self.surveyed_at.elapsed() >= SURVEY_INTERVAL {
+        if self.surveyed_at.elapsed() >= self.survey_interval {
             self.surveyed_at = Instant::now();
             self.survey(member, holdings);
         }
+        if !is_due {
+            return false;
+        }
+        self.committed_at = Instant::now();
         self.begin_commit(member, holdings);
         true
     }

@@ -73,13 +73,13 @@ struct Revocation {
 impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
     pub(crate) fn new(instance: Arc<Instance<T>>, member: M, cluster: C, runtime: Handle) -> Self {
         Self {
+            commits: Commits::new(instance.survey_interval),
             instance,
             member,
             cluster,
             runtime,
             holdings: Holdings::default(),
             fetching: Fetching::default(),
-            commits: Commits::new(),
             revocation: None,
             drains_until: None,
             pausing: Pausing::default(),

@@ -117,6 +117,50 @@ impl Queries {
         Ok(names)
     }
 
+    /// Who is in a group: the hosts of its members.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses.
+    pub(crate) async fn members(&self, group: &str) -> Result<Vec<String>> {
+        let asked = group.to_owned();
+        let asking = self.ask(move |client| {
+            let groups = client
+                .fetch_group_list(Some(&asked), QUERY_TIMEOUT)
+                .map_err(|error| classify(&error))?;
+            let members = groups.groups().iter().flat_map(|group| group.members());
+            let hosts = members.map(|member| member.client_host().trim_start_matches('/'));
+            Ok(hosts.map(str::to_owned).collect())
+        });
+        asking
+            .await
+            .doing(|| format!("ask who is in the consumer group '{group}'"))
+    }
+
+    /// Deletes a group of which nobody is a member, and what it has committed.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses; retry where the group still has a member.
+    pub(crate) async fn forget(&self, group: &str) -> Result<()> {
+        let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
+        let answers = self.admin.delete_groups(&[group], &options).await;
+        let answers = answers.map_err(|error| classify(&error));
+        for answer in answers.doing(|| format!("delete the consumer group '{group}'"))? {
+            match answer {
+                Ok(_) | Err((_, RDKafkaErrorCode::GroupIdNotFound)) => {}
+                Err((_, RDKafkaErrorCode::NonEmptyGroup)) => {
+                    return Err(Error::retry_msg(format_args!(
+                        "the consumer group '{group}' still has a member"
+                    )));
+                }
+                Err((_, code)) => {
+                    let error = classify(&KafkaError::AdminOp(code));
+                    return Err(error.context(format!("delete the consumer group '{group}'")));
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn settings(&self, topic: &str) -> Result<Settings> {
         let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
         let resource = ResourceSpecifier::Topic(topic);

@@ -117,12 +117,17 @@ impl Hold {
         self.end.store(UNKNOWN, Ordering::Release);
     }
 
+    /// Everything below is in the target for good, or nothing that has to be.
+    pub(crate) fn done(&self) -> Option<i64> {
+        let reached = self.reached.load(Ordering::Relaxed);
+        Some(self.durable()?.max(reached))
+    }
+
     /// How many offsets lie between the log's end and what is in the target; unknown while Kafka does not say where the log
     /// ends.
     pub(crate) fn behind(&self) -> Option<i64> {
         let end = known(self.end.load(Ordering::Acquire))?;
-        let reached = self.reached.load(Ordering::Relaxed);
-        Some((end - self.durable()?.max(reached)).max(0))
+        Some((end - self.done()?).max(0))
     }
 
     /// How long ago everything was in the log that is in the target, in milliseconds; `None` where nobody can tell.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -30,6 +31,9 @@ pub(crate) const GROUP: &str = "consumer group";
 /// So many targets of topics without rows are asked for and made at once; those with rows do not wait for them.
 const FOUNDING_AT_ONCE: usize = 16;
 
+/// How often all partitions are looked at: for control records that have moved reading, and for the lag.
+const SURVEY_INTERVAL: Duration = Duration::from_secs(5);
+
 /// What all partitions of an instance share.
 #[derive(Debug)]
 pub(crate) struct Instance<T> {
@@ -47,6 +51,8 @@ pub(crate) struct Instance<T> {
     pub(crate) changed: Changed,
     /// Whose turn it is to make the target of a topic without rows.
     pub(crate) founding: Semaphore,
+    /// How often all partitions are looked at.
+    pub(crate) survey_interval: Duration,
     pub(crate) failure: Failure,
 }
 
@@ -79,12 +85,7 @@ impl<T> Instance<T> {
         lasting: Lasting,
         context: &Context,
     ) -> Result<Self> {
-        let letters = match config.on_error {
-            OnError::Stop => None,
-            OnError::DeadLetter => config
-                .dead_letter_topic()
-                .map(|topic| Box::new(DeadLetters::new(&config, topic)) as Box<dyn Letters>),
-        };
+        let letters = letters_of(&config);
         let registry = Registry::new(&config.kafka.registry)?;
         Ok(Self::with(
             config, target, lasting, context, registry, letters,
@@ -110,6 +111,7 @@ impl<T> Instance<T> {
             changed: Changed::default(),
             topics: Mutex::default(),
             founding: Semaphore::new(FOUNDING_AT_ONCE),
+            survey_interval: SURVEY_INTERVAL,
             failure: Failure {
                 first: Mutex::default(),
                 starts_over: AtomicBool::new(false),
@@ -160,6 +162,15 @@ impl<T> Instance<T> {
             None => topics.remove(topic),
         };
     }
+}
+
+/// Where a service with this configuration puts records aside, if it does.
+pub(crate) fn letters_of(config: &SinkConfig) -> Option<Box<dyn Letters>> {
+    let topic = match config.on_error {
+        OnError::Stop => None,
+        OnError::DeadLetter => config.dead_letter_topic(),
+    };
+    Some(Box::new(DeadLetters::new(config, topic?)))
 }
 
 impl Failure {

@@ -1,0 +1,179 @@
+//! What whoever rebuilds a target asks of the topic and of the groups that read it.
+
+use std::fmt;
+
+use tributary_runtime::registry::Registry;
+use tributary_runtime::{Error, Result, ResultExt};
+
+use crate::cluster::Cluster;
+use crate::config::SinkConfig;
+use crate::flow::form::{self, RowForm};
+use crate::flow::plans::SchemaCache;
+use crate::group::membership::Membership;
+use crate::group::queries::Queries;
+use crate::mark::Mark;
+use crate::outside::now_ms;
+use crate::topics::{Subscription, TopicPartition};
+use crate::write::judge::{self, Case, Judgement};
+
+/// A topic, and the consumer groups that read it.
+pub struct Log {
+    topic: String,
+    queries: Queries,
+    schemas: SchemaCache,
+    _client: Membership,
+}
+
+/// Where each partition of a topic ends for whoever reads committed records, at one time: what an open transaction holds is not
+/// below.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ends {
+    /// By partition.
+    offsets: Vec<i64>,
+    /// Before they were asked for: milliseconds since 1970.
+    at_ms: i64,
+}
+
+impl Ends {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (i32, i64)> {
+        (0..).zip(self.offsets.iter().copied())
+    }
+
+    /// When they were asked for, in milliseconds since 1970: everything that was in the log then is below.
+    pub const fn at_ms(&self) -> i64 {
+        self.at_ms
+    }
+
+    /// How many partitions the topic has.
+    pub const fn partitions(&self) -> usize {
+        self.offsets.len()
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("topic", &self.topic).finish()
+    }
+}
+
+impl Log {
+    /// The topics that a service with this configuration reads.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses.
+    pub async fn topics(config: &SinkConfig) -> Result<Vec<String>> {
+        let subscription =
+            Subscription::new(&config.topics).map_err(|_| Error::stop_msg("`topics`"))?;
+        let client = Membership::apart(config)?;
+        let mut topics = Queries::new(config, &client)?.topics().await?;
+        topics.retain(|topic| subscription.matching(topic).is_some());
+        Ok(topics)
+    }
+
+    /// A topic that the service with this configuration reads. Joins no group.
+    ///
+    /// # Errors
+    /// Stop: the configuration is not valid.
+    pub fn of(config: &SinkConfig, topic: &str) -> Result<Self> {
+        let client = Membership::apart(config)?;
+        Ok(Self {
+            topic: topic.to_owned(),
+            queries: Queries::new(config, &client)?,
+            schemas: SchemaCache::new(Registry::new(&config.kafka.registry)?),
+            _client: client,
+        })
+    }
+
+    /// Whether a target with this mark, which is read to its end now, fits the log.
+    ///
+    /// # Errors
+    /// Stop: it does not ([`is_unfit`](crate::is_unfit)), or building it again would not help. Otherwise Kafka's.
+    pub async fn check(&self, mark: &Mark) -> Result<()> {
+        let facts = self.queries.topic(&self.topic).await?;
+        for number in 0..facts.partitions {
+            let partition = self.at(number);
+            let case = Case {
+                partition: &partition,
+                facts: &facts,
+                mark,
+                // All that was missed counts.
+                stands_at: Some(0),
+                low: 0,
+                high: 1,
+                now_ms: now_ms(),
+            };
+            if let Judgement::Unfit(reason) = case.judge()? {
+                return Err(judge::unfit(reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// The form of the topic's rows by the newest schemas; `None` where the registry has none of a table's changes.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub async fn form(&self) -> Result<Option<RowForm>> {
+        form::of_topic(&self.schemas, &self.topic).await
+    }
+
+    /// Where the partitions end now.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses.
+    pub async fn ends(&self) -> Result<Ends> {
+        let doing = || format!("ask where topic '{}' ends", self.topic);
+        let facts = self.queries.topic(&self.topic).await.doing(doing)?;
+        let at_ms = now_ms();
+        let partitions: Vec<_> = (0..facts.partitions)
+            .map(|number| self.at(number))
+            .collect();
+        let ends = self.queries.ends(&partitions).await.doing(doing)?;
+        let offsets: Option<Vec<i64>> = ends.into_iter().collect();
+        let offsets = offsets
+            .ok_or_else(|| Error::retry_msg("Kafka does not answer for all partitions"))
+            .doing(doing)?;
+        Ok(Ends { offsets, at_ms })
+    }
+
+    /// How many offsets lie between what the service's group has committed for this generation of its target, and these ends.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses.
+    pub async fn unread(&self, generation: &str, ends: &Ends) -> Result<u64> {
+        let mut unread = 0;
+        for (number, end) in ends.iter() {
+            let partition = self.at(number);
+            let committed = self.queries.committed(&partition).await?;
+            let from = match committed.and_then(|committed| committed.of(generation)) {
+                Some(offset) => offset,
+                None => self.queries.log_of(&partition).await?.0,
+            };
+            unread += (end - from).max(0).cast_unsigned();
+        }
+        Ok(unread)
+    }
+
+    /// Who is in a group: the hosts of its members.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses.
+    pub async fn members(&self, group: &str) -> Result<Vec<String>> {
+        self.queries.members(group).await
+    }
+
+    /// Deletes a group of which nobody is a member, and what it has committed; one that is gone is fine.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses; retry where the group still has a member.
+    pub async fn forget(&self, group: &str) -> Result<()> {
+        self.queries.forget(group).await
+    }
+
+    fn at(&self, partition: i32) -> TopicPartition {
+        TopicPartition {
+            topic: self.topic.clone(),
+            partition,
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The index that is to take the place of the one in use: made, or found where an earlier reindex has left it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+use tributary_engine::{Log, Mark, Note};
+use tributary_runtime::kafka::SESSION_TIMEOUT_MS;
+use tributary_runtime::{Error, Result, failpoint};
+
+use super::given;
+use super::moments::CREATED;
+use super::site::{Site, View};
+use super::standing::Standing;
+use super::voice::say;
+use super::wanted::Wanted;
+use crate::config::Config;
+use crate::succession::Build;
+use crate::{mapping, mark, naming, requests};
+
+/// A member of a group that has died is one for so long.
+const DEAD_AFTER: Duration = Duration::from_millis(SESSION_TIMEOUT_MS as u64 + 5_000);
+const LOOK: Duration = Duration::from_millis(500);
+
+/// An index that is to take the place of another one.
+#[derive(Debug, Clone)]
+pub(super) struct Succession {
+    pub(super) new: String,
+    pub(super) build: Build,
+}
+
+/// What is left to do.
+#[derive(Debug)]
+pub(super) enum Due {
+    /// The index is to be built, and put in the place of the other one.
+    Build(Succession),
+    /// It has taken the place: what is left is to clear up.
+    Finish(Succession),
+}
+
+/// Finds what is to be done, and begins it where nothing is begun.
+///
+/// # Errors
+/// Stop: another reindex is under way, or one was begun that does not fit. Otherwise the engine's and Kafka's.
+pub(super) async fn begin(site: &Site, log: &Log, config: &Config, wanted: &Wanted) -> Result<Due> {
+    let view = site.look().await?;
+    if let Some(build) = view.current.build() {
+        alone(site, log, &build.group).await?;
+        let new = view.current.name;
+        say(&format!(
+            "'{new}' has taken the place of '{}': clears up",
+            build.of
+        ));
+        return Ok(Due::Finish(Succession { new, build }));
+    }
+    if view.current.is_blocked() && view.current.handover().is_none() {
+        let old = &view.current.name;
+        return Err(
+            Error::stop_msg(format_args!("writes to '{old}' are blocked")).remedy(format!(
+                "lift the block first: PUT /{old}/_settings {{\"index.blocks.write\": null}}"
+            )),
+        );
+    }
+    let begun = view
+        .others
+        .iter()
+        .find_map(|index| Some((index, index.build()?)));
+    let succession = match begun {
+        Some((index, build)) => resume(site, log, wanted, &view, (index, build)).await?,
+        None => create(site, log, config, wanted, &view).await?,
+    };
+    Ok(Due::Build(succession))
+}
+
+/// Waits until nobody is in the group of a reindex: one that has died is missed after a while.
+///
+/// # Errors
+/// Stop: somebody stays in it.
+pub(super) async fn alone(site: &Site, log: &Log, group: &str) -> Result<()> {
+    let until = Instant::now() + DEAD_AFTER;
+    let mut has_said = false;
+    loop {
+        let members = log.members(group).await?;
+        if members.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            return Err(Error::stop_msg(format_args!(
+                "another reindex of '{}' is under way, on {}: it is in the consumer group '{group}'",
+                site.alias,
+                members.join(", ")
+            ))
+            .remedy("let it end; or end its process, and run the command again, which goes on"));
+        }
+        if !has_said {
+            has_said = true;
+            say(&format!(
+                "a reindex of '{}' was begun before: looks for {} s whether it still runs",
+                site.alias,
+                DEAD_AFTER.as_secs()
+            ));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Takes back that a reindex, which has ended in the middle, was about to hand over from this index.
+///
+/// # Errors
+/// As [`crate::client::Client::send`].
+pub(super) async fn take_back(site: &Site, old: &Standing) -> Result<()> {
+    let Some(handover) = old.handover() else {
+        return Ok(());
+    };
+    // Before the block goes: whatever that reindex still sends, it cannot take the place any more.
+    site.change_aliases(&[requests::written_by(&old.name, &handover.claim)])
+        .await?;
+    site.unblock(&old.name).await?;
+    site.note(&old.name, &old.notes.clone().with_handover(None))
+        .await
+}
+
+async fn resume(
+    site: &Site,
+    log: &Log,
+    wanted: &Wanted,
+    view: &View,
+    (index, build): (&Standing, Build),
+) -> Result<Succession> {
+    let (new, abandon) = (
+        index.name.clone(),
+        format!("reindex --index {} --abandon --yes", site.alias),
+    );
+    if build.of != view.current.name {
+        return Err(Error::stop_msg(format_args!(
+            "'{new}' was begun by a reindex to take the place of '{}', and '{}' leads to '{}'",
+            build.of, site.alias, view.current.name
+        ))
+        .remedy(format!(
+            "run `{abandon}`, which deletes '{new}', and `reindex` again"
+        )));
+    }
+    if wanted.mapping.is_some() && wanted.mapping != index.given_mapping() {
+        return Err(Error::stop_msg(format_args!(
+            "'{new}' was begun by a reindex with another --mapping"
+        ))
+        .remedy(format!(
+            "leave --mapping out, to go on with it; or run `{abandon}` first"
+        )));
+    }
+    alone(site, log, &build.group).await?;
+    take_back(site, &view.current).await?;
+    let build = Build {
+        runner: runner(),
+        claim: None,
+        ..build
+    };
+    site.note(&new, &index.notes.clone().with_build(Some(&build)))
+        .await?;
+    say(&format!(
+        "goes on with '{new}', which an earlier reindex has begun"
+    ));
+    Ok(Succession { new, build })
+}
+
+async fn create(
+    site: &Site,
+    log: &Log,
+    config: &Config,
+    wanted: &Wanted,
+    view: &View,
+) -> Result<Succession> {
+    let old = &view.current;
+    let Some(mark) = &old.mark else {
+        return Err(Error::stop_msg(format_args!(
+            "the index '{}' was made by an older version, which did not note what it was made from",
+            old.name
+        ))
+        .remedy("start the service once with on_unfit_target = \"rebuild\""));
+    };
+    let mut mark = mark.clone();
+    mark.caught_up_ms.clear();
+    log.check(&mark).await?;
+    take_back(site, old).await?;
+    let names = view
+        .others
+        .iter()
+        .map(|index| &index.name)
+        .chain([&old.name]);
+    let last = names
+        .map(|name| naming::number(&site.alias, name))
+        .max()
+        .unwrap_or(0);
+    let new = naming::index(&site.alias, last + 1);
+    let runner = runner();
+    let build = Build {
+        of: old.name.clone(),
+        group: format!("{}.reindex.{runner}", config.name),
+        alias: naming::beside(&site.alias, &format!("{new} {runner}")),
+        runner,
+        claim: None,
+        is_over: false,
+    };
+    let form = log.form().await?;
+    let fields = form.map_or_else(Map::new, |form| mapping::properties(&form.row_type));
+    // What was given for the one before holds until something else is.
+    let given = wanted.mapping.clone().or_else(|| old.given_mapping());
+    let content = content(config, old, &mark, &build, (fields, given), &site.topic);
+    if !site.create(&new, content).await? {
+        return Err(
+            Error::stop_msg(format_args!("the index '{new}' is there already"))
+                .remedy("if another reindex has just begun, let it end; else delete the index"),
+        );
+    }
+    say(&format!(
+        "builds '{new}', to take the place of '{}'",
+        old.name
+    ));
+    failpoint::hit(CREATED);
+    Ok(Succession { new, build })
+}
+
+/// The index goes on in the line of the one before: the group's offsets say of both what they hold. So it has the mark of that one, with
+/// no partition begun.
+fn content(
+    config: &Config,
+    old: &Standing,
+    mark: &Mark,
+    build: &Build,
+    (fields, given): (Map<String, Value>, Option<Map<String, Value>>),
+    topic: &str,
+) -> Value {
+    let mut mapping = given::merged(fields, given.as_ref());
+    let meta = json!({"mappings": {"_meta": mark::meta(topic, mark)}});
+    let notes = crate::succession::Notes::of(&meta)
+        .with_build(Some(build))
+        .with_mapping(given.as_ref());
+    if let Value::Object(meta) = notes.mapping() {
+        mapping.extend(meta);
+    }
+    let mut known: Vec<_> = mark
+        .key_schemas
+        .iter()
+        .map(|&id| Note::KeySchema(id))
+        .collect();
+    if mark.versions_are_offsets {
+        known.push(Note::VersionsAreOffsets);
+    }
+    let mut limit = old.field_limit();
+    if let Some(Value::Object(fields)) = mapping.get_mut("properties") {
+        limit = limit.max(requests::field_limit(mark.partitions, fields));
+        fields.extend(mark::properties(&known));
+    }
+    let mut settings = old.settings_to_build(&config.elasticsearch);
+    if let Some(limit) = limit {
+        settings.insert(requests::FIELD_LIMIT.to_owned(), limit.into());
+    }
+    json!({
+        "aliases": {(build.alias.clone()): {"is_write_index": true}},
+        "settings": settings,
+        "mappings": mapping,
+    })
+}
+
+/// Which process this is: no two have the same.
+fn runner() -> String {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    format!("{:x}-{:x}", now.as_nanos(), std::process::id())
+}

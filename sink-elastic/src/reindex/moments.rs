@@ -1,0 +1,12 @@
+//! The failpoints of a reindex: one between any two of its steps.
+
+/// The new index is made, and nothing is read.
+pub(super) const CREATED: &str = "reindex-created";
+/// Something is read.
+pub(super) const READING: &str = "reindex-reading";
+/// Writes to the old index are blocked.
+pub(super) const BLOCKED: &str = "reindex-blocked";
+/// The alias is moved, and nothing else is done.
+pub(super) const SWAPPED: &str = "reindex-swapped";
+/// The old index is deleted, and nothing says that all is over.
+pub(super) const DELETED: &str = "reindex-deleted";

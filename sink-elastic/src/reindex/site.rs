@@ -1,0 +1,310 @@
+//! The engine, as a reindex of one topic uses it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tributary_engine::Note;
+use tributary_runtime::retry::Backoff;
+use tributary_runtime::{Error, Policy, Result, ResultExt};
+
+use super::standing::Standing;
+use crate::client::{Client, Content, Reply};
+use crate::config::Config;
+use crate::found::Found;
+use crate::requests::Request;
+use crate::succession::{BLOCK, Notes};
+use crate::{mark, naming};
+
+/// How often a request is tried that meets an engine which is away or busy.
+const TRIES: usize = 12;
+/// What a search is called among the engine's tasks.
+const SEARCHES: &str = "indices:data/read/search*";
+
+/// A topic's alias, and the engine that has it.
+#[derive(Debug)]
+pub(super) struct Site {
+    client: Client,
+    pub(super) alias: String,
+    pub(super) topic: String,
+}
+
+/// The indices of the topic.
+#[derive(Debug)]
+pub(super) struct View {
+    /// The one that rows are written to by the alias.
+    pub(super) current: Standing,
+    /// All others.
+    pub(super) others: Vec<Standing>,
+}
+
+impl Site {
+    /// # Errors
+    /// Stop: an address or the credentials are malformed.
+    pub(super) fn new(config: &Config, topic: &str) -> Result<Self> {
+        Ok(Self {
+            client: Client::new(&config.elasticsearch)?,
+            alias: naming::alias(&config.elasticsearch.index_prefix, topic),
+            topic: topic.to_owned(),
+        })
+    }
+
+    /// What there is now.
+    ///
+    /// # Errors
+    /// Stop: the alias is not there, is an index, or leads to one that is not ours.
+    pub(super) async fn look(&self) -> Result<View> {
+        let alias = self.alias.as_str();
+        let doing = format!("read the index behind '{alias}'");
+        let reply = self.get(&[alias], &[("flat_settings", "true")]).await?;
+        if reply.status == StatusCode::NOT_FOUND {
+            return Err(Error::stop_msg(format_args!("there is no alias '{alias}'"))
+                .remedy("start the service, which builds the index of a topic that has none"));
+        }
+        let answer = reply.json(&doing)?;
+        if answer.get(alias).is_some() {
+            return Err(Error::stop_msg(format_args!("'{alias}' is an index, not an alias")).remedy(format!(
+                "an alias cannot take the place of an index without a moment in which the name leads nowhere: set elasticsearch.index_prefix, \
+                 let the service build '<index_prefix>{alias}', and move the searches there"
+            )));
+        }
+        let found = Found::read(&answer, alias, &self.topic)?;
+        let current = answer.get(&found.write_index);
+        let current =
+            current.and_then(|index| Standing::of(&found.write_index, index, &self.topic));
+        let current =
+            current.ok_or_else(|| Error::retry_msg(format_args!("'{alias}' leads nowhere")))?;
+        let mut others = self.list().await?;
+        others.retain(|standing| standing.name != current.name);
+        Ok(View { current, others })
+    }
+
+    /// The indices of the topic that have the names of its alias'.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub(super) async fn list(&self) -> Result<Vec<Standing>> {
+        let all = format!("{}-*", self.alias);
+        let query = [("flat_settings", "true"), ("expand_wildcards", "all")];
+        let reply = self.get(&[&all], &query).await?;
+        let listed = reply.json(&format!("read the indices '{all}'"))?;
+        let indices = listed.as_object().into_iter().flatten();
+        let of_topic = indices.filter_map(|(name, index)| Standing::of(name, index, &self.topic));
+        Ok(of_topic.collect())
+    }
+
+    /// An index, as it is now; `None` where it is gone.
+    pub(super) async fn index(&self, name: &str) -> Result<Option<Standing>> {
+        let reply = self.get(&[name], &[("flat_settings", "true")]).await?;
+        if reply.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let answer = reply.json(&format!("read the index '{name}'"))?;
+        let index = answer.get(name);
+        Ok(index.and_then(|index| Standing::of(name, index, &self.topic)))
+    }
+
+    /// Makes an index; whether there was none of the name.
+    pub(super) async fn create(&self, name: &str, content: Value) -> Result<bool> {
+        let reply = self.send(&Request::put(&[name], content)).await?;
+        if reply.failure_kind() == "resource_already_exists_exception" {
+            return Ok(false);
+        }
+        reply.json(&format!("create the index '{name}'"))?;
+        Ok(true)
+    }
+
+    pub(super) async fn note(&self, index: &str, notes: &Notes) -> Result<()> {
+        let request = Request::put(&[index, "_mapping"], notes.mapping());
+        self.done(
+            &request,
+            &format!("note in '{index}' how far the reindex is"),
+        )
+        .await
+    }
+
+    /// Says that these partitions are read to their ends.
+    pub(super) async fn note_caught_up(
+        &self,
+        index: &str,
+        partitions: i32,
+        at_ms: i64,
+    ) -> Result<()> {
+        let notes: Vec<_> = (0..partitions)
+            .map(|partition| Note::CaughtUp { partition, at_ms })
+            .collect();
+        let content = json!({"properties": mark::properties(&notes)});
+        let request = Request::put(&[index, "_mapping"], content);
+        self.done(&request, &format!("note in '{index}' how far it has come"))
+            .await
+    }
+
+    pub(super) async fn set(&self, index: &str, settings: Value) -> Result<()> {
+        let request = Request::put(&[index, "_settings"], settings);
+        self.done(&request, &format!("set up the index '{index}'"))
+            .await
+    }
+
+    pub(super) async fn unblock(&self, index: &str) -> Result<()> {
+        self.set(index, json!({ (BLOCK): null })).await
+    }
+
+    pub(super) async fn change_aliases(&self, actions: &[Value]) -> Result<()> {
+        self.done(
+            &Request::aliases(actions),
+            &format!("change aliases of '{}'", self.alias),
+        )
+        .await
+    }
+
+    /// Deletes an index; one that is gone is fine.
+    pub(super) async fn delete(&self, index: &str) -> Result<()> {
+        let reply = self.send(&Request::deletion(index)).await?;
+        if reply.status == StatusCode::NOT_FOUND {
+            return Ok(());
+        }
+        reply.json(&format!("delete the index '{index}'")).map(drop)
+    }
+
+    /// Has no write go to an index any more; those under way are finished. Tried once: the caller is in a hurry.
+    pub(super) async fn block(&self, index: &str) -> Result<()> {
+        let reply = self
+            .client
+            .send(
+                Method::PUT,
+                &[index, "_block", "write"],
+                &[],
+                Content::Nothing,
+            )
+            .await?;
+        let doing = format!("block writes to '{index}'");
+        let answer = reply.json(&doing)?;
+        // Not of all shards it was said that their writes are over.
+        if answer.get("shards_acknowledged") == Some(&Value::Bool(false)) {
+            return Err(Error::retry_msg("not all shards have confirmed it").context(doing));
+        }
+        Ok(())
+    }
+
+    /// Moves aliases. Tried once: whoever does not get an answer looks whether it was done.
+    pub(super) async fn move_aliases(&self, actions: &[Value]) -> Result<()> {
+        let request = Request::aliases(actions);
+        let reply = self.once(&request).await?;
+        reply.json(&format!("move '{}'", self.alias)).map(drop)
+    }
+
+    /// Makes what is written visible to searches, on all shards, and counts the documents.
+    pub(super) async fn count(&self, index: &str) -> Result<u64> {
+        self.refresh(index).await?;
+        let doing = format!("count the documents of '{index}'");
+        let reply = self
+            .client
+            .send(Method::GET, &[index, "_count"], &[], Content::Nothing)
+            .await
+            .doing(|| doing.clone())?;
+        let answer = whole(reply.json(&doing)?, &doing)?;
+        let count = answer.get("count").and_then(Value::as_u64);
+        count.ok_or_else(|| Error::retry_msg("no count").context(doing))
+    }
+
+    pub(super) async fn refresh(&self, index: &str) -> Result<()> {
+        let doing = format!("refresh the index '{index}'");
+        let reply = self
+            .client
+            .send(Method::POST, &[index, "_refresh"], &[], Content::Nothing)
+            .await
+            .doing(|| doing.clone())?;
+        whole(reply.json(&doing)?, &doing).map(drop)
+    }
+
+    /// Of an index: its health, and how many of its shards are being set up.
+    pub(super) async fn health(&self, index: &str) -> Result<(String, u64)> {
+        let doing = format!("ask for the health of '{index}'");
+        let reply = self.get(&["_cluster", "health", index], &[]).await?;
+        let answer = reply.json(&doing)?;
+        let status = answer.get("status").and_then(Value::as_str);
+        let initializing = answer.get("initializing_shards").and_then(Value::as_u64);
+        Ok((
+            status.unwrap_or("red").to_owned(),
+            initializing.unwrap_or(0),
+        ))
+    }
+
+    /// The searches that the engine is at.
+    pub(super) async fn searches(&self) -> Result<BTreeSet<String>> {
+        let doing = "ask the engine for its searches".to_owned();
+        let reply = self.get(&["_tasks"], &[("actions", SEARCHES)]).await?;
+        let answer = reply.json(&doing)?;
+        let nodes = answer.get("nodes").and_then(Value::as_object);
+        let tasks = nodes.into_iter().flat_map(|nodes| nodes.values());
+        let tasks = tasks.filter_map(|node| node.get("tasks")?.as_object());
+        Ok(tasks.flat_map(|tasks| tasks.keys().cloned()).collect())
+    }
+
+    /// How many searches an index has begun that are not over, scrolls included; 0 of one that is gone.
+    pub(super) async fn open_contexts(&self, index: &str) -> Result<u64> {
+        let reply = self.get(&[index, "_stats", "search"], &[]).await?;
+        if reply.status == StatusCode::NOT_FOUND {
+            return Ok(0);
+        }
+        let answer = reply.json(&format!("ask for the searches of '{index}'"))?;
+        let open = answer.pointer("/_all/total/search/open_contexts");
+        Ok(open.and_then(Value::as_u64).unwrap_or(0))
+    }
+
+    async fn done(&self, request: &Request, doing: &str) -> Result<()> {
+        self.send(request).await?.json(doing).map(drop)
+    }
+
+    async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Reply> {
+        let mut backoff = Backoff::default();
+        let mut tries = 1;
+        loop {
+            match self
+                .client
+                .send(Method::GET, path, query, Content::Nothing)
+                .await
+            {
+                Err(error) if error.policy() == Policy::Retry && tries < TRIES => {}
+                reply => return reply,
+            }
+            tries += 1;
+            tokio::time::sleep(backoff.next_delay()).await;
+        }
+    }
+
+    /// For requests that may be repeated.
+    async fn send(&self, request: &Request) -> Result<Reply> {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10), 2.0);
+        let mut tries = 1;
+        loop {
+            match self.once(request).await {
+                Err(error) if error.policy() == Policy::Retry && tries < TRIES => {}
+                reply => return reply,
+            }
+            tries += 1;
+            tokio::time::sleep(backoff.next_delay()).await;
+        }
+    }
+
+    async fn once(&self, request: &Request) -> Result<Reply> {
+        let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
+        let content = request.content.clone();
+        let content = content.map_or(Content::Nothing, Content::Json);
+        self.client
+            .send(request.method.clone(), &path, &[], content)
+            .await
+    }
+}
+
+/// The answer, where all shards have given theirs.
+fn whole(answer: Value, doing: &str) -> Result<Value> {
+    match answer.pointer("/_shards/failed").and_then(Value::as_u64) {
+        None | Some(0) => Ok(answer),
+        Some(failed) => {
+            let error = Error::retry_msg(format_args!("{failed} shards do not answer"));
+            Err(error.context(doing.to_owned()))
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The indices of a topic, as they stand: which one is in use, what reindexes have made, and what of an index the next one takes over.
+
+use serde_json::{Map, Value, json};
+use tributary_engine::Mark;
+
+use crate::config::ElasticConfig;
+use crate::requests;
+use crate::succession::{self, BLOCK, Build, Handover, Notes};
+
+/// What is set while an index is built, and as the index that it replaces has it behind that.
+const RESTORED: [&str; 3] = [
+    "index.refresh_interval",
+    "index.number_of_replicas",
+    "index.auto_expand_replicas",
+];
+/// Settings that are of one index only, or the engine's own; the shards are the configuration's.
+const NOT_TAKEN_OVER: [&str; 12] = [
+    "index.blocks.",
+    "index.creation_date",
+    "index.history.",
+    "index.mapping.total_fields.limit",
+    "index.number_of_routing_shards",
+    "index.number_of_shards",
+    "index.provided_name",
+    "index.resize.",
+    "index.routing.allocation.initial_recovery.",
+    "index.uuid",
+    "index.verified_before_close",
+    "index.version.",
+];
+
+/// An index of the topic.
+#[derive(Debug, Clone)]
+pub(super) struct Standing {
+    pub(super) name: String,
+    pub(super) notes: Notes,
+    pub(super) aliases: Map<String, Value>,
+    pub(super) mark: Option<Mark>,
+    settings: Map<String, Value>,
+}
+
+impl Standing {
+    /// As the engine describes it; `None` for an index of another topic.
+    pub(super) fn of(name: &str, index: &Value, topic: &str) -> Option<Self> {
+        let notes = Notes::of(index);
+        let ours = notes.ours();
+        if ours.get("topic").and_then(Value::as_str) != Some(topic) {
+            return None;
+        }
+        let object = |path: &str| index.pointer(path).and_then(Value::as_object).cloned();
+        let properties = object("/mappings/properties").unwrap_or_default();
+        Some(Self {
+            name: name.to_owned(),
+            mark: crate::mark::read(&ours, &properties),
+            notes,
+            aliases: object("/aliases").unwrap_or_default(),
+            settings: object("/settings").unwrap_or_default(),
+        })
+    }
+
+    pub(super) fn build(&self) -> Option<Build> {
+        succession::build(&self.notes.ours())
+    }
+
+    pub(super) fn handover(&self) -> Option<Handover> {
+        succession::handover(&self.notes.ours())
+    }
+
+    pub(super) fn given_mapping(&self) -> Option<Map<String, Value>> {
+        succession::given_mapping(&self.notes.ours()).cloned()
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.settings.get(BLOCK).and_then(Value::as_str) == Some("true")
+    }
+
+    /// The settings of an index that is built in the place of this one.
+    pub(super) fn settings_to_build(&self, config: &ElasticConfig) -> Map<String, Value> {
+        let is_taken_over = |name: &str| {
+            !RESTORED.contains(&name) && !NOT_TAKEN_OVER.iter().any(|not| name.starts_with(not))
+        };
+        let mut settings: Map<String, Value> = self
+            .settings
+            .iter()
+            .filter(|(name, _)| is_taken_over(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        settings.extend(requests::settings(config));
+        settings.insert("index.refresh_interval".to_owned(), "-1".into());
+        settings.insert("index.number_of_replicas".to_owned(), 0.into());
+        settings
+    }
+
+    /// The limit of fields, where somebody has set one.
+    pub(super) fn field_limit(&self) -> Option<usize> {
+        let limit = self.settings.get(requests::FIELD_LIMIT)?.as_str()?;
+        limit.parse().ok()
+    }
+
+    /// What is set behind that, as this one has it.
+    pub(super) fn settings_to_serve(&self) -> Value {
+        let of = |name: &str| {
+            let value = self.settings.get(name).cloned();
+            (name.to_owned(), value.unwrap_or_default())
+        };
+        Value::Object(RESTORED.into_iter().map(of).collect())
+    }
+
+    /// Whether searches find copies of this one elsewhere.
+    pub(super) fn has_replicas(&self) -> bool {
+        let set = |name: &str| self.settings.get(name).and_then(Value::as_str);
+        set("index.number_of_replicas").is_some_and(|replicas| replicas != "0")
+            || set("index.auto_expand_replicas").is_some_and(|expand| expand != "false")
+    }
+
+    /// The actions that give `to` all aliases of this one, `alias` with the writes.
+    pub(super) fn hand_over_aliases(&self, to: &str, alias: &str) -> Vec<Value> {
+        let mut actions = vec![
+            requests::written_by(to, alias),
+            json!({"remove": {"index": self.name, "alias": alias}}),
+        ];
+        let others = self
+            .aliases
+            .iter()
+            .filter(|(name, _)| *name != alias && !name.contains("~~"));
+        for (name, properties) in others {
+            let mut added = properties.as_object().cloned().unwrap_or_default();
+            added.insert("index".to_owned(), to.into());
+            added.insert("alias".to_owned(), name.as_str().into());
+            actions.push(json!({ "add": added }));
+            actions.push(json!({"remove": {"index": self.name, "alias": name}}));
+        }
+        actions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::Standing;
+
+    fn standing() -> Standing {
+        let index = json!({
+            "aliases": {"t": {"is_write_index": true}, "mine": {"filter": {"term": {"a": 1}}}, "t~~0": {}},
+            "mappings": {"_meta": {"tributary": {"topic": "T"}}},
+            "settings": {
+                "index.uuid": "u", "index.version.created": "1", "index.number_of_shards": "1", "index.blocks.write": "true",
+                "index.max_result_window": "50000", "index.number_of_replicas": "2",
+            },
+        });
+        Standing::of("t-000001", &index, "T").unwrap()
+    }
+
+    #[test]
+    fn settings_of_somebody_are_taken_over_and_those_of_one_index_are_not() {
+        let config = toml::from_str("url = \"http://s:1\"\nnumber_of_shards = 3").unwrap();
+        let built = Value::Object(standing().settings_to_build(&config));
+        assert_eq!(
+            built,
+            json!({
+                "index.max_result_window": "50000", "index.number_of_shards": 3, "index.gc_deletes": "1h",
+                "index.refresh_interval": "-1", "index.number_of_replicas": 0,
+            })
+        );
+        assert_eq!(
+            standing().settings_to_serve(),
+            json!({"index.refresh_interval": null, "index.number_of_replicas": "2", "index.auto_expand_replicas": null})
+        );
+        assert!(standing().has_replicas() && standing().is_blocked());
+    }
+
+    #[test]
+    fn all_aliases_are_handed_over_but_those_of_reindexes() {
+        assert_eq!(
+            standing().hand_over_aliases("t-000002", "t"),
+            [
+                json!({"add": {"index": "t-000002", "alias": "t", "is_write_index": true}}),
+                json!({"remove": {"index": "t-000001", "alias": "t"}}),
+                json!({"add": {"index": "t-000002", "alias": "mine", "filter": {"term": {"a": 1}}}}),
+                json!({"remove": {"index": "t-000001", "alias": "mine"}}),
+            ]
+        );
+    }
+}

@@ -1,0 +1,368 @@
+//! The new index takes the place of the one in use. For that writes to the old one are blocked for a moment, by the engine itself: what
+//! the service has written by then is in the log, so the new index has all of it once it is read to where the log ends then, and
+//! no search sees a row as it was before.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tributary_engine::Log;
+use tributary_runtime::{Error, Policy, Result, failpoint};
+
+use super::building::{Succession, take_back};
+use super::moments::{BLOCKED, SWAPPED};
+use super::reading::{Reading, begun_anew, interrupted};
+use super::site::Site;
+use super::standing::Standing;
+use super::voice::{Teller, say};
+use super::wanted::Wanted;
+use crate::config::Config;
+use crate::naming;
+use crate::requests::written_by;
+use crate::succession::{Build, Handover};
+
+/// As long as it takes.
+const NO_LIMIT: Duration = Duration::MAX;
+/// How long writes may wait until the new index is where the old one stands, and then for the alias to be moved: both together far less
+/// than a running service takes for the sign of a reindex that has died.
+const WINDOW: Duration = Duration::from_secs(8);
+const MOVE_WAIT: Duration = Duration::from_secs(5);
+/// How often handing over is tried, and how long is waited in between.
+const TRIES: usize = 10;
+const PAUSE: Duration = Duration::from_secs(3);
+/// How long shards may take to get copies where none is being set up.
+const HEALTH_WAIT: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The new index is in use.
+#[derive(Debug)]
+pub(super) struct Swapped {
+    /// How long writes waited.
+    pub(super) window: Duration,
+    pub(super) counts: Option<Counts>,
+    /// The searches that ran when it had happened.
+    pub(super) searches: BTreeSet<String>,
+}
+
+/// Documents of the old index and of the new one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counts {
+    pub(super) old: u64,
+    pub(super) new: u64,
+}
+
+/// What of a reindex stays the same.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stage<'a> {
+    site: &'a Site,
+    log: &'a Log,
+    wanted: &'a Wanted,
+    task: &'a Succession,
+    stop: &'a CancellationToken,
+}
+
+/// Reads the topic into the new index, puts it in the place of the old one, and reads on to where the log ends then.
+///
+/// # Errors
+/// What is in the way. The old index is in use then, and written to, unless the error says otherwise.
+pub(super) async fn build_and_swap(
+    site: &Site,
+    log: &Log,
+    config: &Config,
+    wanted: &Wanted,
+    task: &Succession,
+    stop: &CancellationToken,
+) -> Result<Swapped> {
+    let mut reading = Reading::begin(config, site, task, stop)?;
+    let stage = Stage {
+        site,
+        log,
+        wanted,
+        task,
+        stop,
+    };
+    let swapped = stage.carry_out(&mut reading).await;
+    let ended = reading.end().await;
+    let swapped = swapped?;
+    ended.map(|()| swapped)
+}
+
+/// Reads to where the log ends now: what the service has written to the old index up to the last moment is below.
+///
+/// # Errors
+/// What stops the reading; that the command is interrupted.
+pub(super) async fn read_on(
+    site: &Site,
+    log: &Log,
+    task: &Succession,
+    reading: &mut Reading<'_>,
+) -> Result<()> {
+    let ends = log.ends().await?;
+    reading.until(&ends, None, NO_LIMIT).await?;
+    let new = in_use(site, &task.new).await?;
+    let build = new.build().unwrap_or_else(|| task.build.clone());
+    let over = Build {
+        is_over: true,
+        ..build
+    };
+    site.note(&task.new, &new.notes.with_build(Some(&over)))
+        .await
+}
+
+async fn in_use(site: &Site, name: &str) -> Result<Standing> {
+    let found = site.index(name).await?;
+    found.ok_or_else(|| {
+        Error::stop_msg(format_args!("the index '{name}' is gone"))
+            .remedy("run `reindex` again: it begins anew")
+    })
+}
+
+impl Stage<'_> {
+    async fn carry_out(&self, reading: &mut Reading<'_>) -> Result<Swapped> {
+        let (site, new) = (self.site, self.task.new.as_str());
+        let ends = self.log.ends().await?;
+        let mut teller = Teller::new(&site.alias);
+        reading.until(&ends, Some(&mut teller), NO_LIMIT).await?;
+        drop(teller);
+        // Of a deletion whose tombstone is gone before it is read nothing is known.
+        if let Some(mark) = in_use(site, new).await?.mark {
+            self.log.check(&mark).await.map_err(begun_anew)?;
+        }
+        let old = self.old().await?;
+        site.set(new, old.settings_to_serve()).await?;
+        site.refresh(new).await?;
+        self.wait_for_copies(old.has_replicas()).await?;
+        let mut tries = 0;
+        let swapped = loop {
+            tries += 1;
+            if let Some(swapped) = self.hand_over(reading, tries).await? {
+                break swapped;
+            }
+            if tries == TRIES {
+                return Err(Error::stop_msg(format_args!(
+                    "'{new}' was {TRIES} times not up to date within {} s while writes waited",
+                    WINDOW.as_secs()
+                ))
+                .remedy(
+                    "run the command again while less is written; it goes on with what is there",
+                ));
+            }
+            say("the new index was not up to date in time: writes go on, tries again");
+            tokio::time::sleep(PAUSE).await;
+        };
+        failpoint::hit(SWAPPED);
+        read_on(site, self.log, self.task, reading).await?;
+        Ok(swapped)
+    }
+
+    /// The index in use, which must be the one that is to be replaced.
+    async fn old(&self) -> Result<Standing> {
+        let current = self.site.look().await?.current;
+        let of = &self.task.build.of;
+        if current.name == *of {
+            return Ok(current);
+        }
+        let alias = &self.site.alias;
+        Err(Error::stop_msg(format_args!(
+            "'{alias}' led to '{of}' when the reindex began, and leads to '{}' now",
+            current.name
+        ))
+        .remedy(format!(
+            "run `reindex --index {alias} --abandon --yes`, and `reindex` again"
+        )))
+    }
+
+    /// Waits until all shards can be searched, and have their copies where that is to be had.
+    async fn wait_for_copies(&self, has_replicas: bool) -> Result<()> {
+        let new = self.task.new.as_str();
+        let mut since = Instant::now();
+        loop {
+            let (status, initializing) = self.site.health(new).await?;
+            if status == "green" || (status == "yellow" && !has_replicas) {
+                return Ok(());
+            }
+            if initializing > 0 {
+                since = Instant::now();
+            }
+            if since.elapsed() >= HEALTH_WAIT && status == "yellow" {
+                say(&format!(
+                    "'{new}' is yellow, and no copy of its shards is being set up: goes on"
+                ));
+                return Ok(());
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return Err(interrupted(new)),
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    /// One attempt; `None` where the rest was not read in time.
+    async fn hand_over(
+        &self,
+        reading: &mut Reading<'_>,
+        attempt: usize,
+    ) -> Result<Option<Swapped>> {
+        let (site, task) = (self.site, self.task);
+        let ends = self.log.ends().await?;
+        reading.until(&ends, None, NO_LIMIT).await?;
+        // Also of a partition that has never had a record: it is not to be begun again.
+        let partitions = i32::try_from(ends.partitions()).unwrap_or(i32::MAX);
+        site.note_caught_up(&task.new, partitions, ends.at_ms())
+            .await?;
+        let purpose = format!("{} {attempt}", task.build.runner);
+        let claim = naming::beside(&site.alias, &purpose);
+        let (old, new) = (self.old().await?, in_use(site, &task.new).await?);
+        let build = new
+            .build()
+            .filter(|build| build.runner == task.build.runner);
+        let Some(build) = build else {
+            return Err(Error::stop_msg(format_args!(
+                "another reindex goes on with '{}'",
+                task.new
+            ))
+            .remedy("let that one end"));
+        };
+        let build = Build {
+            claim: Some(claim.clone()),
+            ..build
+        };
+        site.note(&task.new, &new.notes.with_build(Some(&build)))
+            .await?;
+        let handover = Handover {
+            to: task.new.clone(),
+            claim,
+        };
+        site.note(&old.name, &old.notes.clone().with_handover(Some(&handover)))
+            .await?;
+        // As little as possible is left to be made visible behind the block.
+        let (first, second) = tokio::join!(site.refresh(&old.name), site.refresh(&task.new));
+        first.and(second)?;
+        let begun = Instant::now();
+        let moved = self.within_window(reading, &old, &handover).await;
+        let window = begun.elapsed();
+        let counts = match moved {
+            Ok(Some(counts)) => counts,
+            undone => return self.undo(&old, undone, window).await,
+        };
+        Ok(Some(Swapped {
+            window,
+            counts: Some(counts),
+            searches: site.searches().await?,
+        }))
+    }
+
+    /// What happens while writes wait; `None` where it was not done in time.
+    async fn within_window(
+        &self,
+        reading: &mut Reading<'_>,
+        old: &Standing,
+        handover: &Handover,
+    ) -> Result<Option<Counts>> {
+        let (site, new) = (self.site, self.task.new.as_str());
+        let settling = timeout(WINDOW, self.settle(reading, old));
+        let Some(counts) = settling.await.unwrap_or(Ok(None))? else {
+            return Ok(None);
+        };
+        let mut actions = old.hand_over_aliases(new, &site.alias);
+        actions.push(written_by(new, &handover.claim));
+        let moving = timeout(MOVE_WAIT, site.move_aliases(&actions));
+        let moved = moving.await.map(|moved| moved.map(|()| Some(counts)));
+        moved.unwrap_or(Ok(None))
+    }
+
+    /// Blocks writes to the old index, and brings the new one to where it stands; `None` where somebody lifts the block.
+    async fn settle(&self, reading: &mut Reading<'_>, old: &Standing) -> Result<Option<Counts>> {
+        let site = self.site;
+        site.block(&old.name).await?;
+        failpoint::hit(BLOCKED);
+        let ends = self.log.ends().await?;
+        let reached = reading.until(&ends, None, NO_LIMIT);
+        let (reached, count) = tokio::join!(reached, site.count(&old.name));
+        reached?;
+        let counts = Counts {
+            old: count?,
+            new: site.count(&self.task.new).await?,
+        };
+        if self.wanted.verify_counts {
+            // Reading goes on: the new index may be ahead by now, but not of what is asked for behind its count.
+            let ends = self.log.ends().await?;
+            let generation = old.mark.as_ref().map_or("", |mark| &mark.generation);
+            let unread = self.log.unread(generation, &ends).await?;
+            verify(&old.name, &self.task.new, counts, unread)?;
+        }
+        // Somebody may have lifted the block; the claim says so too, and for good.
+        let now = site.index(&old.name).await?;
+        Ok(now.is_some_and(|now| now.is_blocked()).then_some(counts))
+    }
+
+    /// The alias was not moved, as far as is known: the old index is written to again.
+    async fn undo(
+        &self,
+        old: &Standing,
+        undone: Result<Option<Counts>>,
+        window: Duration,
+    ) -> Result<Option<Swapped>> {
+        let site = self.site;
+        let taken_back = match site.index(&old.name).await? {
+            Some(now) => take_back(site, &now).await,
+            None => Ok(()),
+        };
+        if site.look().await?.current.name == self.task.new {
+            // It was done, and the answer was late: so nothing could be taken back.
+            return Ok(Some(Swapped {
+                window,
+                counts: None,
+                searches: site.searches().await?,
+            }));
+        }
+        taken_back?;
+        match undone {
+            Err(error) if error.policy() == Policy::Retry => {
+                say(&format!("{error}"));
+                Ok(None)
+            }
+            undone => undone.map(|_| None),
+        }
+    }
+}
+
+/// Rows that only one index has because the service had not read as far as the new one are no more than the records in between.
+fn verify(old: &str, new: &str, counts: Counts, unread: u64) -> Result<()> {
+    let missing = counts.old.saturating_sub(counts.new);
+    if missing <= unread {
+        let more = counts.new.saturating_sub(counts.old);
+        if more > unread {
+            say(&format!("'{old}' lacks {more} documents that '{new}' has"));
+        }
+        return Ok(());
+    }
+    Err(Error::stop_msg(format_args!(
+        "'{new}' has {} documents and '{old}' has {}, and no more than {unread} records lie between what the service has read and the end of the log: the alias is not moved",
+        counts.new, counts.old
+    ))
+    .remedy(
+        "compare them with the table; where it is the old index that has rows which the table has no more, run the command again with --verify-counts false",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Counts, verify};
+
+    #[test]
+    fn fewer_documents_than_the_records_in_between_explain_stop_the_move() {
+        let counts = |old, new| Counts { old, new };
+        assert!(verify("a", "b", counts(10, 10), 0).is_ok());
+        assert!(verify("a", "b", counts(10, 8), 2).is_ok());
+        assert!(verify("a", "b", counts(10, 99), 2).is_ok());
+        let error = verify("a", "b", counts(10, 7), 2).unwrap_err();
+        assert!(
+            error
+                .remedy_text()
+                .unwrap()
+                .contains("--verify-counts false")
+        );
+    }
+}

@@ -1,0 +1,69 @@
+//! What the command line asks for.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
+use serde_json::{Map, Value};
+use tributary_runtime::Result;
+use tributary_runtime::cli::yes;
+
+use super::given;
+
+/// What a reindex is to do.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) topic: Option<String>,
+    pub(super) alias: Option<String>,
+    /// What stands before the mapping that follows from the columns.
+    pub(super) mapping: Option<Map<String, Value>>,
+    pub(super) keep_old: bool,
+    pub(super) verify_counts: bool,
+    pub(super) abandon: bool,
+    pub(super) yes: bool,
+}
+
+pub(super) fn definition(name: &'static str) -> Command {
+    let text = |id: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(id).long(id).value_name(value).help(help)
+    };
+    let flag = |id: &'static str, help: &'static str| {
+        Arg::new(id).long(id).action(ArgAction::SetTrue).help(help)
+    };
+    Command::new(name)
+        .about(
+            "Builds a topic's index again from the beginning of the log, beside the running service, and moves the alias to it; run \
+             again after an interruption it goes on",
+        )
+        .args([
+            text("topic", "TOPIC", "The topic whose index is built again"),
+            text("index", "ALIAS", "The same, by its alias"),
+            text("mapping", "FILE", "A mapping in JSON, {\"properties\": {…}}, that stands before what follows from the columns")
+                .value_parser(value_parser!(PathBuf)),
+            flag("keep-old", "Keep the index that was replaced; without this it is deleted once no search uses it"),
+            text("verify-counts", "BOOL", "Compare the numbers of documents before the alias is moved, and do not move it where the new index has fewer")
+                .value_parser(value_parser!(bool))
+                .default_value("true"),
+            flag("abandon", "Delete what an unfinished reindex has made, and do nothing else; wants --yes")
+                .conflicts_with_all(["mapping", "keep-old"]),
+            yes().requires("abandon"),
+        ])
+        .group(ArgGroup::new("what").args(["topic", "index"]).required(true))
+}
+
+impl Wanted {
+    /// # Errors
+    /// Stop: the mapping's file cannot be read, or is none.
+    pub(super) fn read(arguments: &ArgMatches) -> Result<Self> {
+        let text = |id: &str| arguments.get_one::<String>(id).cloned();
+        let mapping = arguments.get_one::<PathBuf>("mapping");
+        Ok(Self {
+            topic: text("topic"),
+            alias: text("index"),
+            mapping: mapping.map(|file| given::read(file)).transpose()?,
+            keep_old: arguments.get_flag("keep-old"),
+            verify_counts: arguments.get_one::<bool>("verify-counts") != Some(&false),
+            abandon: arguments.get_flag("abandon"),
+            yes: arguments.get_flag("yes"),
+        })
+    }
+}
