@@ -1,6 +1,6 @@
 //! Questions about topics and partitions, by the member's connections and an admin client.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use rdkafka::Offset;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use tributary_runtime::kafka::LogContext;
 use tributary_runtime::{Error, Result, ResultExt, kafka};
 
@@ -216,9 +217,13 @@ impl Cluster for Queries {
             partition: number,
         } = partition.clone();
         let asking = self.ask(move |client| {
-            client
-                .fetch_watermarks(&topic, number, QUERY_TIMEOUT)
-                .map_err(|error| classify(&error))
+            let log = client.fetch_watermarks(&topic, number, QUERY_TIMEOUT);
+            log.map_err(|error| {
+                if kafka::is_unknown_topic(&error) {
+                    hear_of_anew(client, &topic);
+                }
+                classify(&error)
+            })
         });
         asking
             .await
@@ -236,16 +241,22 @@ impl Cluster for Queries {
             list.set_all_offsets(Offset::End)
                 .map_err(|error| classify(&error))?;
             // With this in the place of a time, Kafka answers with the last stable offset.
-            let list = client
-                .offsets_for_times(list, ENDS_TIMEOUT)
-                .map_err(|error| classify(&error))?;
+            let answered = client.offsets_for_times(list, ENDS_TIMEOUT);
             // The list keeps its order.
-            let ends = list.elements();
-            let ends = ends.iter().map(|element| match element.offset() {
-                Offset::Offset(end) if element.error().is_ok() => Some(end),
-                _ => None,
-            });
-            Ok(ends.collect())
+            let ends: Vec<_> = match &answered {
+                Ok(list) => list.elements().iter().map(end_of).collect(),
+                Err(error) if kafka::is_unknown_topic(error) => vec![None; partitions.len()],
+                Err(error) => return Err(classify(error)),
+            };
+            let unanswered = partitions
+                .iter()
+                .zip(&ends)
+                .filter(|(_, end)| end.is_none());
+            let topics: BTreeSet<_> = unanswered.map(|(partition, _)| &partition.topic).collect();
+            for topic in topics {
+                hear_of_anew(client, topic);
+            }
+            answered.map(|_| ends).map_err(|error| classify(&error))
         })
         .await
     }
@@ -291,6 +302,20 @@ impl Cluster for Queries {
         asking
             .await
             .doing(|| format!("commit the first offset of {partition}"))
+    }
+}
+
+fn end_of(element: &TopicPartitionListElem<'_>) -> Option<i64> {
+    match element.offset() {
+        Offset::Offset(end) if element.error().is_ok() => Some(end),
+        _ => None,
+    }
+}
+
+/// A client that has subscribed to nothing goes by what it has heard once of a topic: of its new partitions it hears by this.
+fn hear_of_anew(client: &Consuming, topic: &str) {
+    if let Err(error) = client.fetch_metadata(Some(topic), ENDS_TIMEOUT) {
+        tracing::debug!(%error, topic, "could not ask about the topic");
     }
 }
 

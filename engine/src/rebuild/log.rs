@@ -9,7 +9,6 @@ use crate::cluster::Cluster;
 use crate::config::SinkConfig;
 use crate::flow::form::{self, RowForm};
 use crate::flow::plans::SchemaCache;
-use crate::group::membership::Membership;
 use crate::group::queries::Queries;
 use crate::mark::Mark;
 use crate::outside::now_ms;
@@ -21,7 +20,6 @@ pub struct Log {
     topic: String,
     queries: Queries,
     schemas: SchemaCache,
-    _client: Membership,
 }
 
 /// Where each partition of a topic ends for whoever reads committed records, at one time: what an open transaction holds is not
@@ -64,8 +62,7 @@ impl Log {
     pub async fn topics(config: &SinkConfig) -> Result<Vec<String>> {
         let subscription =
             Subscription::new(&config.topics).map_err(|_| Error::stop_msg("`topics`"))?;
-        let client = Membership::apart(config)?;
-        let mut topics = Queries::new(config, &client)?.topics().await?;
+        let mut topics = Queries::new(config)?.topics().await?;
         topics.retain(|topic| subscription.matching(topic).is_some());
         Ok(topics)
     }
@@ -75,12 +72,10 @@ impl Log {
     /// # Errors
     /// Stop: the configuration is not valid.
     pub fn of(config: &SinkConfig, topic: &str) -> Result<Self> {
-        let client = Membership::apart(config)?;
         Ok(Self {
             topic: topic.to_owned(),
-            queries: Queries::new(config, &client)?,
+            queries: Queries::new(config)?,
             schemas: SchemaCache::new(Registry::new(&config.kafka.registry)?),
-            _client: client,
         })
     }
 

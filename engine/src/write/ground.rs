@@ -18,8 +18,9 @@ use crate::write::judge;
 /// the first record of a table, for a topic that a pattern matches may carry none.
 pub(crate) struct Ground<L> {
     pub(crate) lane: L,
-    /// What it begins with, where it is not there.
-    planned: Mark,
+    /// The topic's, as the mark has them.
+    topic_id: Option<String>,
+    partitions: i32,
     /// Which one it is, once it is there. Whoever commits offsets knows it by this, too.
     generation: Arc<OnceLock<String>>,
     /// The partitions of which it says that they were begun.
@@ -34,7 +35,8 @@ impl<L: Lane> Ground<L> {
     pub(crate) fn new(lane: L, facts: &TopicFacts) -> Self {
         Self {
             lane,
-            planned: Mark::new(facts.id.clone(), facts.partitions),
+            topic_id: facts.id.clone(),
+            partitions: facts.partitions,
             generation: Arc::default(),
             begun: Mutex::default(),
             key_schemas: Mutex::default(),
@@ -45,6 +47,12 @@ impl<L: Lane> Ground<L> {
     /// Which generation the target is, set once it is there.
     pub(crate) const fn generation(&self) -> &Arc<OnceLock<String>> {
         &self.generation
+    }
+
+    /// What the target begins with, where it is not there: another generation with each attempt. One of which no answer has come may
+    /// have begun a target, which others have written and somebody has dropped: what they say of that is not true of the next one.
+    fn plan(&self) -> Mark {
+        Mark::new(self.topic_id.clone(), self.partitions)
     }
 
     /// The target's mark, read anew; of one that is not there, what it will begin with.
@@ -66,7 +74,7 @@ impl<L: Lane> Ground<L> {
                 }
             }
             Known::Nothing if was_there => Err(Lost::IsAnother),
-            Known::Nothing => Ok(self.planned.clone()),
+            Known::Nothing => Ok(self.plan()),
             Known::Unfit { generation, reason } => Err(Lost::Unfit { generation, reason }),
         })
     }
@@ -77,7 +85,7 @@ impl<L: Lane> Ground<L> {
     /// # Errors
     /// The target's.
     pub(crate) async fn found(&self, form: &RowForm) -> Result<()> {
-        self.lane.found(&self.planned, form).await?;
+        self.lane.found(&self.plan(), form).await?;
         self.mark().await.map(drop)
     }
 
@@ -104,7 +112,7 @@ impl<L: Lane> Ground<L> {
             return Ok(true);
         }
         if self.generation.get().is_none() {
-            self.lane.begin(&self.planned).await?;
+            self.lane.begin(&self.plan()).await?;
         }
         let Ok(mark) = self.mark().await? else {
             return Ok(false);
@@ -133,7 +141,7 @@ impl<L: Lane> Ground<L> {
     /// # Errors
     /// Stop: they have more. Otherwise the target's.
     pub(crate) async fn admit_keys(&self, topic: &str, ids: &BTreeSet<u32>) -> Result<bool> {
-        if self.planned.partitions <= 1 || ids.is_subset(&lock(&self.key_schemas)) {
+        if self.partitions <= 1 || ids.is_subset(&lock(&self.key_schemas)) {
             return Ok(true);
         }
         let mut all = lock(&self.key_schemas).clone();
@@ -271,6 +279,17 @@ mod tests {
         assert!(ground.begin(&[0]).await.unwrap());
         let mark = ground.mark().await.unwrap().unwrap();
         assert!(mark.caught_up_ms.contains_key(&0));
+    }
+
+    /// An attempt whose answer was lost, and a target that somebody else has written and somebody has dropped.
+    #[tokio::test]
+    async fn each_attempt_begins_another_generation() {
+        let ground = ground();
+        ground.lane.begin(&ground.plan()).await.unwrap();
+        let first = ground.lane.mark.lock().unwrap().take().unwrap();
+        assert!(ground.begin(&[0]).await.unwrap());
+        let second = ground.mark().await.unwrap().unwrap();
+        assert_ne!(first.generation, second.generation);
     }
 
     /// Its partitions have rows, whoever writes them: no form is asked for.
