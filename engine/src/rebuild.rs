@@ -101,7 +101,11 @@ impl Rebuild {
     pub fn has_reached(&self, ends: &Ends) -> bool {
         let holds = self.holds();
         ends.iter().all(|(partition, end)| {
-            let done = holds.get(&partition).and_then(|hold| hold.done());
+            let done = holds.get(&partition).and_then(|hold| {
+                // Control records before it are looked for only where it is known.
+                hold.raise_end(end, ends.at_ms());
+                hold.done()
+            });
             done.is_some_and(|done| done >= end)
         })
     }

@@ -112,6 +112,13 @@ impl Hold {
         self.end_asked_ms.store(asked_ms, Ordering::Release);
     }
 
+    /// The log ends there at least, as was heard at this time.
+    pub(crate) fn raise_end(&self, end: i64, asked_ms: i64) {
+        if known(self.end.load(Ordering::Acquire)).is_none_or(|had| had < end) {
+            self.set_end(end, asked_ms);
+        }
+    }
+
     /// Kafka does not say any more where the log ends.
     pub(crate) fn forget_end(&self) {
         self.end.store(UNKNOWN, Ordering::Release);

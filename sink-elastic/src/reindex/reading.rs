@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tributary_engine::{Ends, Rebuild, is_unfit};
 use tributary_runtime::{Error, Result, ResultExt, failpoint};
@@ -42,7 +41,7 @@ impl<'a> Reading<'a> {
         })
     }
 
-    /// Waits until everything below these ends is in the index; whether it was in time.
+    /// Waits until everything below these ends is in the index.
     ///
     /// # Errors
     /// What stops the reading; that the command is interrupted.
@@ -50,9 +49,7 @@ impl<'a> Reading<'a> {
         &mut self,
         ends: &Ends,
         mut teller: Option<&mut Teller>,
-        patience: Duration,
-    ) -> Result<bool> {
-        let begun = Instant::now();
+    ) -> Result<()> {
         while !self.rebuild.has_reached(ends) {
             let advance = self.rebuild.advance(ends);
             if advance.done > 0 {
@@ -60,9 +57,6 @@ impl<'a> Reading<'a> {
             }
             if let Some(teller) = &mut teller {
                 teller.tell(&advance);
-            }
-            if begun.elapsed() >= patience {
-                return Ok(false);
             }
             tokio::select! {
                 biased;
@@ -76,7 +70,7 @@ impl<'a> Reading<'a> {
         if let Some(teller) = teller {
             teller.tell(&self.rebuild.advance(ends));
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Commits, and leaves the group.

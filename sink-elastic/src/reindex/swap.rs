@@ -22,8 +22,6 @@ use crate::naming;
 use crate::requests::written_by;
 use crate::succession::{Build, Handover};
 
-/// As long as it takes.
-const NO_LIMIT: Duration = Duration::MAX;
 /// How long writes may wait until the new index is where the old one stands, and then for the alias to be moved: both together far less
 /// than a running service takes for the sign of a reindex that has died.
 const WINDOW: Duration = Duration::from_secs(8);
@@ -99,7 +97,7 @@ pub(super) async fn read_on(
     reading: &mut Reading<'_>,
 ) -> Result<()> {
     let ends = log.ends().await?;
-    reading.until(&ends, None, NO_LIMIT).await?;
+    reading.until(&ends, None).await?;
     let new = in_use(site, &task.new).await?;
     let build = new.build().unwrap_or_else(|| task.build.clone());
     let over = Build {
@@ -123,7 +121,7 @@ impl Stage<'_> {
         let (site, new) = (self.site, self.task.new.as_str());
         let ends = self.log.ends().await?;
         let mut teller = Teller::new(&site.alias);
-        reading.until(&ends, Some(&mut teller), NO_LIMIT).await?;
+        reading.until(&ends, Some(&mut teller)).await?;
         drop(teller);
         // Of a deletion whose tombstone is gone before it is read nothing is known.
         if let Some(mark) = in_use(site, new).await?.mark {
@@ -206,7 +204,7 @@ impl Stage<'_> {
     ) -> Result<Option<Swapped>> {
         let (site, task) = (self.site, self.task);
         let ends = self.log.ends().await?;
-        reading.until(&ends, None, NO_LIMIT).await?;
+        reading.until(&ends, None).await?;
         // Also of a partition that has never had a record: it is not to be begun again.
         let partitions = i32::try_from(ends.partitions()).unwrap_or(i32::MAX);
         site.note_caught_up(&task.new, partitions, ends.at_ms())
@@ -278,7 +276,7 @@ impl Stage<'_> {
         site.block(&old.name).await?;
         failpoint::hit(BLOCKED);
         let ends = self.log.ends().await?;
-        let reached = reading.until(&ends, None, NO_LIMIT);
+        let reached = reading.until(&ends, None);
         let (reached, count) = tokio::join!(reached, site.count(&old.name));
         reached?;
         let counts = Counts {
