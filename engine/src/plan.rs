@@ -42,8 +42,8 @@ pub async fn plan<T: Foresight>(config: SinkConfig, target: &T) -> Result<Answer
     let subscription =
         Subscription::new(&config.topics).map_err(|_| Error::stop_msg("`topics`"))?;
     let queries = Queries::new(&config)?;
-    let existing = queries.topics().await?;
-    let names: Vec<&str> = existing.iter().map(String::as_str).collect();
+    let topics = queries.topics(&subscription).await?;
+    let names: Vec<&str> = topics.keys().map(String::as_str).collect();
     let mut plan = Summary::default();
     plan.problems.extend(missing_topics(&subscription, &names));
     plan.common(target.common().await?);
@@ -54,11 +54,9 @@ pub async fn plan<T: Foresight>(config: SinkConfig, target: &T) -> Result<Answer
         target,
     };
     for topic in names {
-        if subscription.matching(topic).is_some() {
-            let prospect = planner.topic(topic).await;
-            let prospect = prospect.doing(|| format!("plan topic {topic}"))?;
-            plan.add(topic, prospect);
-        }
+        let prospect = planner.topic(topic).await;
+        let prospect = prospect.doing(|| format!("plan topic {topic}"))?;
+        plan.add(topic, prospect);
     }
     Ok(plan.answer())
 }

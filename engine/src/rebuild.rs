@@ -100,12 +100,14 @@ impl Rebuild {
     /// Whether everything below these ends is in the target for good.
     pub fn has_reached(&self, ends: &Ends) -> bool {
         let holds = self.holds();
-        ends.iter().all(|(partition, end)| {
-            let done = holds.get(&partition).and_then(|hold| {
-                // Control records before it are looked for only where it is known.
+        // Control records before an end are looked for only where it is known: each hears of its own at once.
+        for (partition, end) in ends.iter() {
+            if let Some(hold) = holds.get(&partition) {
                 hold.raise_end(end, ends.at_ms());
-                hold.done()
-            });
+            }
+        }
+        ends.iter().all(|(partition, end)| {
+            let done = holds.get(&partition).and_then(|hold| hold.done());
             done.is_some_and(|done| done >= end)
         })
     }

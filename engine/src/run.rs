@@ -76,7 +76,11 @@ pub(crate) async fn live<T: Target>(
     let stop = instance.failure.stop.clone();
     let _end_with_the_future = stop.clone().drop_guard();
     let queries = Queries::new(&instance.config)?;
-    let partitions = queries.count_partitions(subscription).await;
+    let topics = queries.topics(subscription).await;
+    let topics = topics.inspect_err(|error| {
+        tracing::info!(%error, "could not count the partitions: takes them for few");
+    });
+    let partitions = topics.unwrap_or_default().values().sum();
     let member = Membership::join(&instance.config, subscription, partitions)?;
     let queries = queries.of(&member);
     let watching = topic_watch::watch(Arc::clone(instance), queries.clone());

@@ -26,7 +26,6 @@ pub(crate) type Consuming = BaseConsumer<Notes>;
 pub(crate) struct Membership(Arc<Consuming>);
 
 /// How often librdkafka does what costs it time for each partition of the cluster, with nothing to read.
-#[derive(Debug, PartialEq, Eq)]
 struct Pace {
     /// It asks for all topics, and matches each with the patterns: so soon a new one is found.
     metadata_ms: usize,

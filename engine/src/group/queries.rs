@@ -84,38 +84,26 @@ impl Queries {
         asking.await.unwrap_or_else(|error| Err(Error::stop(error)))
     }
 
-    /// How many partitions the topics have that are subscribed; none while Kafka does not answer.
-    pub(crate) async fn count_partitions(&self, subscription: &Subscription) -> usize {
-        let subscription = subscription.clone();
-        let counting = self.ask(move |client| {
-            let metadata = client
-                .fetch_metadata(None, ENDS_TIMEOUT)
-                .map_err(|error| classify(&error))?;
-            let topics = metadata.topics().iter();
-            let read = topics.filter(|topic| subscription.matching(topic.name()).is_some());
-            Ok(read.map(|topic| topic.partitions().len()).sum())
-        });
-        let counted = counting.await.inspect_err(|error| {
-            tracing::info!(%error, "could not count the partitions: takes them for few");
-        });
-        counted.unwrap_or_default()
-    }
-
-    /// All topics that Kafka has, by name.
+    /// The topics that are subscribed and exist, by name, and how many partitions each has.
     ///
     /// # Errors
     /// Kafka does not answer, or refuses.
-    pub(crate) async fn topics(&self) -> Result<Vec<String>> {
-        let asking = self.ask(|client| {
+    pub(crate) async fn topics(
+        &self,
+        subscription: &Subscription,
+    ) -> Result<BTreeMap<String, usize>> {
+        let subscription = subscription.clone();
+        let asking = self.ask(move |client| {
             let metadata = client
                 .fetch_metadata(None, QUERY_TIMEOUT)
                 .map_err(|error| classify(&error))?;
-            let names = metadata.topics().iter();
-            Ok(names.map(|topic| topic.name().to_owned()).collect())
+            let topics = metadata.topics().iter();
+            let read = topics.filter(|topic| subscription.matching(topic.name()).is_some());
+            Ok(read
+                .map(|topic| (topic.name().to_owned(), topic.partitions().len()))
+                .collect())
         });
-        let mut names: Vec<String> = asking.await.doing(|| "ask Kafka for its topics")?;
-        names.sort_unstable();
-        Ok(names)
+        asking.await.doing(|| "ask Kafka for its topics")
     }
 
     /// Who is in a group: the hosts of its members.

@@ -62,9 +62,8 @@ impl Log {
     pub async fn topics(config: &SinkConfig) -> Result<Vec<String>> {
         let subscription =
             Subscription::new(&config.topics).map_err(|_| Error::stop_msg("`topics`"))?;
-        let mut topics = Queries::new(config)?.topics().await?;
-        topics.retain(|topic| subscription.matching(topic).is_some());
-        Ok(topics)
+        let topics = Queries::new(config)?.topics(&subscription).await?;
+        Ok(topics.into_keys().collect())
     }
 
     /// A topic that the service with this configuration reads. Joins no group.
