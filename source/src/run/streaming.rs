@@ -33,6 +33,7 @@ use crate::log::outbox::Outbox;
 use crate::log::progress::{Position, ProgressLog};
 use crate::log::publisher::Transaction;
 use crate::log::publisher::{Committed, Publisher};
+use crate::run::pace;
 use crate::run::session::{Begun, STATUS_INTERVAL, Session, keep_alive, send_status};
 use crate::run::signals::Inbox;
 use crate::telemetry;
@@ -103,6 +104,7 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
         newest_commit_us: 0,
         spare: Outbox::default(),
         published_at: Instant::now(),
+        rest_until: Instant::now(),
     };
     context.health.set_phase("streaming");
     context.health.set_ready(true, "");
@@ -143,6 +145,8 @@ struct Streaming {
     newest_commit_us: i64,
     spare: Outbox,
     published_at: Instant,
+    /// Until then what comes is gathered, unless it fills a transaction.
+    rest_until: Instant,
 }
 
 /// A transaction that was handed over.
@@ -210,7 +214,10 @@ impl Streaming {
                     continue;
                 }
             }
-            self.hand_over().await?;
+            let resting = !full && self.rest_until > Instant::now();
+            if !resting {
+                self.hand_over().await?;
+            }
             if full && self.in_flight.is_none() {
                 continue;
             }
@@ -221,6 +228,7 @@ impl Streaming {
                 arrived = self.commands.arrived() => arrived?,
                 news = self.reader.next(), if self.chunks.listens() => self.progressed(news?)?,
                 () = tokio::task::yield_now(), if replaying => {}
+                () = tokio::time::sleep_until(self.rest_until.into()), if resting => {}
                 filled = self.stream.fill(), if reads && !replaying => filled.map_err(|e| self.session.database.explain_stream(e))?,
                 // The server may be past it already, or tell when it is.
                 () = self.tables.watch.arrived() => self.report().await?,
@@ -414,7 +422,9 @@ impl Streaming {
         if let Some(done) = self.in_flight.take() {
             let monitor = &self.session.monitor;
             monitor.committed(committed.position, done.signals_offset);
-            metrics::histogram!(telemetry::COMMIT_SECONDS).record(done.since.elapsed());
+            let took = done.since.elapsed();
+            metrics::histogram!(telemetry::COMMIT_SECONDS).record(took);
+            self.rest_until = Instant::now() + pace::rest_behind_commit(took);
             if done.newest_commit_us > 0 {
                 let age_us = now_ns() / 1000 - done.newest_commit_us;
                 #[expect(clippy::cast_precision_loss, reason = "a gauge")]
