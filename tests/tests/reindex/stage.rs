@@ -166,6 +166,16 @@ impl Stage {
         fs::read_to_string(&self.log).unwrap()
     }
 
+    /// Waits until the sink's log says this.
+    pub(crate) async fn until_said(&self, words: &str) {
+        let begun = Instant::now();
+        while !self.sink_log().contains(words) {
+            let log = self.sink_log();
+            assert!(begun.elapsed() < PATIENCE, "no '{words}' in:\n{log}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Rows up to [`Stage::rows`] change and are never gone; those above come and go.
     pub(crate) fn begin_changes(self: &Arc<Self>, table: &str) -> Changes {
         let ends = Arc::new(AtomicBool::new(false));
