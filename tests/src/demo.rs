@@ -7,6 +7,7 @@ mod freshness;
 mod live;
 mod package_index;
 mod questions;
+mod reindex;
 mod services;
 mod snapshot;
 mod verdict;
@@ -131,6 +132,7 @@ impl Demo {
         self.catch_up().await?;
         self.services.show_usage()?;
         self.search().await?;
+        self.reindex().await?;
         self.query_warehouse().await?;
         self.compare().await
     }

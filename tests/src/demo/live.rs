@@ -26,17 +26,8 @@ impl Demo {
     /// # Errors
     /// The workload fails, a service ends, or a marked row does not arrive.
     pub(super) async fn work_live(&mut self, products: i64) -> Result<()> {
-        let workload = Arc::new(Workload::default());
+        let (workload, mut tasks) = begin_workload(&self.pipeline.source_url, products);
         let freshness = Arc::new(Freshness::default());
-        let mut tasks = JoinSet::new();
-        for seed in 1..=RUNNERS {
-            let (workload, url) = (Arc::clone(&workload), self.pipeline.source_url.clone());
-            tasks.spawn(async move {
-                workload
-                    .run(&url, u64::from(seed), products, PER_SECOND)
-                    .await
-            });
-        }
         let (measured, pipeline, engine) = (
             Arc::clone(&freshness),
             Arc::clone(&self.pipeline),
@@ -97,6 +88,21 @@ impl Demo {
         }
         Ok(())
     }
+}
+
+/// The application's connections, at work until the workload is stopped.
+pub(super) fn begin_workload(url: &str, products: i64) -> (Arc<Workload>, JoinSet<Result<()>>) {
+    let workload = Arc::new(Workload::default());
+    let mut tasks = JoinSet::new();
+    for seed in 1..=RUNNERS {
+        let (workload, url) = (Arc::clone(&workload), url.to_owned());
+        tasks.spawn(async move {
+            workload
+                .run(&url, u64::from(seed), products, PER_SECOND)
+                .await
+        });
+    }
+    (workload, tasks)
 }
 
 const EVENTS: &str = "tributary_source_events_total";

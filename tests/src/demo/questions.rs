@@ -9,11 +9,11 @@ use super::Demo;
 use super::board::{detail, say};
 
 /// The word that is searched.
-const WORD: &str = "chess";
+pub(super) const WORD: &str = "chess";
 /// A package that says it about itself.
 const EXPECTED: &str = "gnuchess";
 /// The fields that are searched; a word in the name counts three times.
-const FIELDS: [&str; 2] = ["name^3", "description"];
+pub(super) const FIELDS: [&str; 2] = ["name^3", "description"];
 
 /// Stock and its value by region.
 const BY_REGION: &str = "SELECT s.region, count(*)::text, sum(s.quantity)::text, sum(s.quantity * p.price)::text
