@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use tributary_runtime::Result;
 use tributary_runtime::cli::yes;
 
-use super::given;
+use crate::given;
 
 /// What a reindex is to do.
 #[derive(Debug)]
