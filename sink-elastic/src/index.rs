@@ -280,7 +280,11 @@ impl Index {
         let Some(found) = &*live else {
             return Ok(Known::Nothing);
         };
+        let before = self.target_name();
         self.target.set(&found.write_index);
+        if before.is_some_and(|before| *before != *found.write_index) {
+            self.open().await?;
+        }
         self.last_number.fetch_max(
             naming::number(&self.alias, &found.write_index),
             Ordering::Relaxed,

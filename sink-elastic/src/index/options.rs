@@ -16,15 +16,16 @@ use crate::given;
 const PRIORITY: u32 = 2_000_000_000;
 
 impl Index {
-    /// Before the first row: whether the engine takes what the configuration says, and how the index differs from it.
+    /// Before the first row to an index: whether the engine takes what the configuration says, and how the index differs from it.
     ///
     /// # Errors
     /// Stop: the engine refuses it, with its reason. Otherwise as [`Index::find`].
     pub(crate) async fn open(&self) -> Result<()> {
-        if self.shape.is_usual() {
-            return Ok(());
-        }
-        let differences = self.differences_of(None).await?;
+        let differences = if self.shape.is_usual() {
+            Vec::new()
+        } else {
+            self.differences_of(None).await?
+        };
         self.announced.set(&self.alias, differences);
         Ok(())
     }
