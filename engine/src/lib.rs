@@ -48,5 +48,5 @@ pub use rebuild::{Advance, Rebuild, is_unfit};
 pub use report::details_text;
 pub use run::run;
 pub use target::{Lane, Rejection, Stand, Swept, Target, WriteError, Written};
-pub use topics::{TableName, TopicPartition};
+pub use topics::{TableName, TopicPartition, is_match, is_topic_pattern};
 pub use write::dead_letter;

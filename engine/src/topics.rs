@@ -142,12 +142,18 @@ fn is_internal(topic: &str) -> bool {
 }
 
 fn is_read(pattern: &str, topic: &str) -> bool {
-    !is_internal(topic) && matches(pattern.as_bytes(), topic.as_bytes())
+    !is_internal(topic) && is_match(pattern, topic)
+}
+
+/// Whether this is a topic's name, or a pattern of one.
+pub fn is_topic_pattern(topic: &str) -> bool {
+    let mut bytes = topic.bytes();
+    let is_legal = bytes.all(|byte| is_legal_byte(byte) || matches!(byte, b'*' | b'?'));
+    !topic.is_empty() && is_legal && topic.len() <= MAX_TOPIC_BYTES
 }
 
 fn problem(topic: &str) -> Option<Problem> {
-    let name: String = topic.chars().filter(|c| !matches!(c, '*' | '?')).collect();
-    if topic.is_empty() || !name.bytes().all(is_legal_byte) || topic.len() > MAX_TOPIC_BYTES {
+    if !is_topic_pattern(topic) {
         return Some(
             Problem::new(format!("`topics` has '{topic}', which is no topic name"))
                 .remedy("use letters, digits, '.', '_' and '-', and `*` or `?` for a pattern"),
@@ -175,17 +181,22 @@ fn expression(pattern: &str) -> String {
     out
 }
 
-/// Whether a name matches a pattern of `*` and `?`.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
+/// Whether a name matches a pattern, in which `*` is any characters and `?` one.
+pub fn is_match(pattern: &str, name: &str) -> bool {
+    let letters = |text: &str| text.chars().collect::<Vec<_>>();
+    matches(&letters(pattern), &letters(name))
+}
+
+fn matches(pattern: &[char], name: &[char]) -> bool {
     let (mut at, mut begin) = (0, 0);
     let mut star = None;
     while begin < name.len() {
         match pattern.get(at) {
-            Some(b'*') => {
+            Some('*') => {
                 star = Some((at, begin));
                 at += 1;
             }
-            Some(&byte) if byte == b'?' || byte == name[begin] => {
+            Some(&letter) if letter == '?' || letter == name[begin] => {
                 at += 1;
                 begin += 1;
             }
@@ -199,12 +210,12 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
             }
         }
     }
-    pattern[at..].iter().all(|&byte| byte == b'*')
+    pattern[at..].iter().all(|&letter| letter == '*')
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Subscription, is_internal, table_of};
+    use super::{Subscription, is_internal, is_match, table_of};
 
     fn subscription(topics: &[&str]) -> Subscription {
         let topics: Vec<_> = topics.iter().map(|&topic| topic.to_owned()).collect();
@@ -247,6 +258,11 @@ mod tests {
             let missing = subscription(&[pattern]).without_topic(&existing).len();
             assert_eq!(missing == 0, is_there, "{pattern}");
         }
+    }
+
+    #[test]
+    fn a_question_mark_is_one_letter_however_many_bytes_that_has() {
+        assert!(is_match("n?me", "näme") && !is_match("n?me", "nme"));
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! What `check` tries on the engine. It changes nothing.
 
+use std::sync::Arc;
+
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tributary_engine::Log;
 use tributary_runtime::{Error, Policy, Problem, Result, ResultExt};
 
 use crate::client::{Client, Content};
-use crate::config::Config;
+use crate::config::{Config, ElasticConfig};
 use crate::index::Index;
 
 /// The oldest versions whose answers are known: OpenSearch 2, Elasticsearch 8.
@@ -26,7 +29,7 @@ const INDEX_PRIVILEGES: [&str; 7] = [
 /// that are configured by their whole name.
 pub(crate) async fn engine(config: &Config) -> Vec<Problem> {
     let client = match Client::new(&config.elasticsearch) {
-        Ok(client) => std::sync::Arc::new(client),
+        Ok(client) => Arc::new(client),
         Err(error) => return vec![Problem::from(&error)],
     };
     let (mut problems, reached) = nodes(&client).await;
@@ -45,10 +48,63 @@ pub(crate) async fn engine(config: &Config) -> Vec<Problem> {
         .iter()
         .filter(|topic| !topic.contains(['*', '?']))
     {
-        let index = Index::new(std::sync::Arc::clone(&client), &config.elasticsearch, topic);
+        let index = Index::new(Arc::clone(&client), &config.elasticsearch, topic);
         keep(index.inspect().await.map(|()| None));
     }
+    let found = documents(config, &client).await;
+    let known = |problem: &Problem| problems.contains(problem);
+    let found: Vec<_> = found.into_iter().filter(|found| !known(found)).collect();
+    problems.extend(found);
     problems
+}
+
+/// What is to be said of `elasticsearch.documents`, by the topics and schemas that there are. What is wrong with Kafka and the
+/// registry the sink's engine says.
+async fn documents(config: &Config, client: &Arc<Client>) -> Vec<Problem> {
+    let elastic = &config.elasticsearch;
+    if elastic.documents.is_empty() {
+        return Vec::new();
+    }
+    let sink = config.engine();
+    let Ok(topics) = Log::topics(&sink).await else {
+        return Vec::new();
+    };
+    let mut problems = unused(elastic, &topics);
+    for topic in topics
+        .iter()
+        .filter(|topic| elastic.documents_of(topic).is_some())
+    {
+        let form = match Log::of(&sink, topic) {
+            Ok(log) => log.form().await.ok().flatten(),
+            Err(_) => None,
+        };
+        let index = Index::new(Arc::clone(client), elastic, topic);
+        match index.notes(form.as_ref().map(|form| &form.row_type)).await {
+            Ok(notes) => {
+                let notes = notes.into_iter();
+                problems
+                    .extend(notes.map(|note| Problem::note(format_args!("topic {topic}: {note}"))));
+            }
+            Err(error) => problems.push(Problem::from(&error)),
+        }
+    }
+    problems
+}
+
+/// The entries that say nothing of any topic.
+fn unused(config: &ElasticConfig, topics: &[String]) -> Vec<Problem> {
+    let entries = (1..).zip(&config.documents);
+    let unused = entries.filter(|(_, options)| {
+        let mut of = topics.iter().filter_map(|topic| config.documents_of(topic));
+        !of.any(|of| std::ptr::eq(of, *options))
+    });
+    let note = |(number, _)| {
+        Problem::note(format_args!(
+            "entry {number} of `elasticsearch.documents` is about no topic: there is none that its `topics` and the sink's match, or earlier entries have them"
+        ))
+        .remedy("correct its `topics`, or put it before the others")
+    };
+    unused.map(note).collect()
 }
 
 /// What is wrong with each node, and whether any answers. One that is away while another one works is worth a note:

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tributary_engine::{Action, Change, Rejection, ValueRow};
+use tributary_runtime::Result;
 use tributary_schemas::record::RecordType;
 use tributary_schemas::render::{self, RenderError};
 
@@ -21,9 +22,10 @@ const FIRST_BYTES: usize = 64 * 1024;
 const ACTION_END: &[u8] = b"\"}}\n";
 
 /// Which version a document may have for an operation to take effect.
-#[derive(Debug, Clone, Copy)]
-enum VersionType {
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum VersionType {
     /// An older one than the operation's.
+    #[default]
     External,
     /// An older one, or the operation's.
     ExternalGte,
@@ -84,12 +86,15 @@ pub(crate) struct Draft {
     operations: Vec<Operation>,
     plans: Vec<Arc<DocumentPlan>>,
     rejections: Vec<Rejection>,
+    /// Of changes.
+    version_type: VersionType,
 }
 
 impl Draft {
-    fn with_capacity(bytes: usize) -> Self {
+    fn new(bytes: usize, version_type: VersionType) -> Self {
         Self {
             body: Vec::with_capacity(bytes),
+            version_type,
             ..Self::default()
         }
     }
@@ -143,7 +148,7 @@ impl Draft {
         plan: &Arc<DocumentPlan>,
     ) {
         let start = self.body.len();
-        self.push_action("index", id_json, change.seq, VersionType::External);
+        self.push_action("index", id_json, change.seq, self.version_type);
         if let Err(reason) = plan.write(&row.row, change.seq, &mut self.body) {
             self.body.truncate(start);
             return self.reject(change, reason);
@@ -197,6 +202,7 @@ pub(crate) enum Task<'a> {
 pub(crate) struct Chunks<'a, 'i> {
     tasks: Box<dyn Iterator<Item = Task<'a>> + Send + 'a>,
     index: &'i Index,
+    version_type: VersionType,
     /// The plan used last, with the row type that it was found for.
     last: Option<(&'a RecordType, Arc<DocumentPlan>)>,
     id: String,
@@ -204,19 +210,24 @@ pub(crate) struct Chunks<'a, 'i> {
 }
 
 impl<'a, 'i> Chunks<'a, 'i> {
-    pub(crate) fn new(tasks: impl Iterator<Item = Task<'a>> + Send + 'a, index: &'i Index) -> Self {
+    pub(crate) fn new(
+        tasks: impl Iterator<Item = Task<'a>> + Send + 'a,
+        index: &'i Index,
+        version_type: VersionType,
+    ) -> Self {
         Self {
             tasks: Box::new(tasks),
             index,
+            version_type,
             last: None,
             id: String::new(),
             id_json: Vec::new(),
         }
     }
 
-    fn push(&mut self, task: &Task<'a>, chunk: &mut Draft) {
+    fn push(&mut self, task: &Task<'a>, chunk: &mut Draft) -> Result<()> {
         match task {
-            Task::Apply(change) => self.push_change(change, chunk),
+            Task::Apply(change) => self.push_change(change, chunk)?,
             // A key without a form is in no document.
             Task::KeepOut(change) => {
                 if self.encode_id(change).is_ok() {
@@ -224,27 +235,30 @@ impl<'a, 'i> Chunks<'a, 'i> {
                 }
             }
         }
+        Ok(())
     }
 
-    fn push_change(&mut self, change: &Change<'a>, chunk: &mut Draft) {
+    fn push_change(&mut self, change: &Change<'a>, chunk: &mut Draft) -> Result<()> {
         if let Err(error) = self.encode_id(change) {
-            return chunk.reject(change, format!("the key: {error}"));
+            chunk.reject(change, format!("the key: {error}"));
+            return Ok(());
         }
         match &change.action {
             Action::Delete => {
                 let place = Some((change.partition, change.offset));
-                chunk.push_delete(place, &self.id_json, change.seq, VersionType::External);
+                chunk.push_delete(place, &self.id_json, change.seq, self.version_type);
             }
             Action::Upsert(row) | Action::Append(row) => {
-                self.use_plan(row.row_type);
+                self.use_plan(row.row_type)?;
                 if let Some((_, plan)) = &self.last {
                     chunk.push_index(change, row, &self.id_json, plan);
                 }
             }
         }
+        Ok(())
     }
 
-    fn encode_id(&mut self, change: &Change<'a>) -> Result<(), RenderError> {
+    fn encode_id(&mut self, change: &Change<'a>) -> std::result::Result<(), RenderError> {
         self.id.clear();
         match &change.key {
             Some(key) => id::of_key(key, &mut self.id)?,
@@ -256,30 +270,37 @@ impl<'a, 'i> Chunks<'a, 'i> {
     }
 
     /// Sets [`Chunks::last`] for a row type.
-    fn use_plan(&mut self, row_type: &'a RecordType) {
+    fn use_plan(&mut self, row_type: &'a RecordType) -> Result<()> {
         let known = self
             .last
             .as_ref()
             .is_some_and(|(last, _)| std::ptr::eq(*last, row_type));
         if !known {
-            self.last = Some((row_type, self.index.plan(row_type)));
+            self.last = Some((row_type, self.index.plan(row_type)?));
         }
+        Ok(())
+    }
+
+    /// Fills a chunk, from the first task on.
+    fn fill(&mut self, first: &Task<'a>) -> Result<Chunk> {
+        let bytes = self.index.throttle().bytes();
+        let mut chunk = Draft::new(bytes.min(FIRST_BYTES), self.version_type);
+        self.push(first, &mut chunk)?;
+        while chunk.body.len() < bytes
+            && let Some(task) = self.tasks.next()
+        {
+            self.push(&task, &mut chunk)?;
+        }
+        Ok(chunk.finish())
     }
 }
 
 impl Iterator for Chunks<'_, '_> {
-    type Item = Chunk;
+    /// An error where rows cannot become documents at all: it stops the service.
+    type Item = Result<Chunk>;
 
-    fn next(&mut self) -> Option<Chunk> {
+    fn next(&mut self) -> Option<Result<Chunk>> {
         let first = self.tasks.next()?;
-        let bytes = self.index.throttle().bytes();
-        let mut chunk = Draft::with_capacity(bytes.min(FIRST_BYTES));
-        self.push(&first, &mut chunk);
-        while chunk.body.len() < bytes
-            && let Some(task) = self.tasks.next()
-        {
-            self.push(&task, &mut chunk);
-        }
-        Some(chunk.finish())
+        Some(self.fill(&first))
     }
 }

@@ -8,6 +8,7 @@ use tributary_runtime::Problem;
 use tributary_runtime::config::{Secret, http_url_problems};
 
 use crate::naming;
+use crate::options::DocumentOptions;
 
 tributary_engine::sink_config! {
     /// What `tributary-sink-elastic` reads from its file, beside what all services share.
@@ -57,6 +58,9 @@ pub struct ElasticConfig {
     /// `index.refresh_interval` of new indices, `1s`; the engine's default where unset.
     #[serde(default)]
     pub refresh_interval: Option<String>,
+    /// What the documents of some topics hold, and how they are mapped.
+    #[serde(default)]
+    pub documents: Vec<DocumentOptions>,
 }
 
 /// How a request's body is compressed.
@@ -150,7 +154,17 @@ impl ElasticConfig {
                 );
             }
         }
+        for (number, options) in (1..).zip(&self.documents) {
+            let place = format!("entry {number} of `elasticsearch.documents`");
+            problems.extend(options.validate(&place));
+        }
         problems
+    }
+
+    /// What is said of the documents of a topic.
+    pub(crate) fn documents_of(&self, topic: &str) -> Option<&DocumentOptions> {
+        let mut all = self.documents.iter();
+        all.find(|options| options.is_of(topic))
     }
 
     fn url_problems(&self) -> Vec<Problem> {

@@ -3,43 +3,87 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value};
-use tributary_schemas::record::{Datum, FieldType, RecordType};
-use tributary_schemas::render::{self, RenderError};
+use tributary_runtime::Result;
+use tributary_schemas::record::{Datum, RecordType};
+use tributary_schemas::render;
 
-use crate::mapping::{self, SEQ_FIELD};
+use crate::mapping::SEQ_FIELD;
+use crate::shape::{Member, Shape};
+use crate::value::Form;
 
-/// The engines' JSON parser refuses a number literal with more digits, and with it the document.
-const NUMBER_BYTES: usize = 1000;
-
-/// What is worked out once per row type: the field names as bytes, and the mapping.
+/// What is worked out once per row type: what a document holds, and the mapping.
 #[derive(Debug)]
 pub(crate) struct DocumentPlan {
     row_type: RecordType,
-    /// `"name":` of each column, quoted and escaped.
-    names: Vec<Vec<u8>>,
+    parts: Vec<Part>,
     properties: Map<String, Value>,
     /// The generation of the index that was seen to have all of [`DocumentPlan::properties`].
     mapped: AtomicU64,
 }
 
+/// A column in the document.
+#[derive(Debug)]
+struct Part {
+    member: Member,
+    /// `"field":`, quoted and escaped.
+    name: Vec<u8>,
+    form: Form,
+}
+
 impl DocumentPlan {
-    pub(crate) fn new(row_type: &RecordType) -> Self {
-        let names = row_type.fields.iter().map(|field| {
-            let mut name = Vec::new();
-            render::json_string(&mapping::field_name(&field.name), &mut name);
-            name.push(b':');
-            name
-        });
-        Self {
-            names: names.collect(),
-            properties: mapping::properties(row_type),
+    /// For documents of an index that maps fields as `mapped` says. What it lacks it will get.
+    ///
+    /// # Errors
+    /// Stop: two columns would be one field.
+    pub(crate) fn new(
+        row_type: &RecordType,
+        shape: &Shape,
+        mapped: &Map<String, Value>,
+    ) -> Result<Self> {
+        let mut plan = Self {
+            parts: Vec::new(),
+            properties: shape.properties(row_type)?,
             row_type: row_type.clone(),
             mapped: AtomicU64::new(0),
+        };
+        for member in shape.members(row_type)? {
+            let mut name = Vec::new();
+            render::json_string(&member.field, &mut name);
+            name.push(b':');
+            let form = plan.form(&member, mapped);
+            plan.parts.push(Part { member, name, form });
         }
+        Ok(plan)
+    }
+
+    /// How a column's values are written for an index that maps fields so.
+    fn form(&self, member: &Member, mapped: &Map<String, Value>) -> Form {
+        let column = self.row_type.fields.get(member.column);
+        let known = mapped.get(&member.field);
+        let mapping = known.or_else(|| self.properties.get(&member.field));
+        column
+            .zip(mapping)
+            .map_or(Form::Usual, |(column, mapping)| {
+                Form::of(&column.field_type, mapping)
+            })
+    }
+
+    /// Whether documents are written as an index wants them that maps fields so.
+    pub(crate) fn suits(&self, mapped: &Map<String, Value>) -> bool {
+        let mut parts = self.parts.iter();
+        parts.all(|part| part.form == self.form(&part.member, mapped))
     }
 
     pub(crate) const fn row_type(&self) -> &RecordType {
         &self.row_type
+    }
+
+    /// The columns in the document, each with its field.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.parts.iter().filter_map(|part| {
+            let column = self.row_type.fields.get(part.member.column)?;
+            Some((column.name.as_str(), part.member.field.as_str()))
+        })
     }
 
     /// The mapping of the columns and of [`SEQ_FIELD`].
@@ -56,7 +100,7 @@ impl DocumentPlan {
         self.mapped.store(generation, Ordering::Release);
     }
 
-    /// Appends the document: every column, nulls too, in column order, then [`SEQ_FIELD`].
+    /// Appends the document: the columns that it holds, nulls too, in column order, then [`SEQ_FIELD`].
     ///
     /// # Errors
     /// A column's value has no JSON form; says which column. `out` then ends in a part of the document.
@@ -65,11 +109,17 @@ impl DocumentPlan {
         row: &[Datum<'_>],
         seq: u64,
         out: &mut Vec<u8>,
-    ) -> Result<(), String> {
+    ) -> std::result::Result<(), String> {
         out.push(b'{');
-        for ((name, field), datum) in self.names.iter().zip(&self.row_type.fields).zip(row) {
-            out.extend_from_slice(name);
-            write_value(&field.field_type, datum, out)
+        for part in &self.parts {
+            let column = part.member.column;
+            let (Some(field), Some(datum)) = (self.row_type.fields.get(column), row.get(column))
+            else {
+                return Err("the row has fewer columns than its type".to_owned());
+            };
+            out.extend_from_slice(&part.name);
+            part.form
+                .write(&field.field_type, datum, out)
                 .map_err(|error| format!("column \"{}\": {error}", field.name))?;
             out.push(b',');
         }
@@ -82,84 +132,16 @@ impl DocumentPlan {
     }
 }
 
-fn write_value(
-    field_type: &FieldType,
-    datum: &Datum<'_>,
-    out: &mut Vec<u8>,
-) -> Result<(), RenderError> {
-    let start = out.len();
-    render::json(field_type, datum, out)?;
-    if out.len() - start > NUMBER_BYTES && may_hold_numbers(field_type) {
-        let quoted = quote_long_numbers(out.get(start..).unwrap_or_default());
-        out.truncate(start);
-        out.extend_from_slice(&quoted);
-    }
-    Ok(())
-}
-
-const fn may_hold_numbers(field_type: &FieldType) -> bool {
-    matches!(
-        field_type,
-        FieldType::Decimal { .. }
-            | FieldType::VariableDecimal
-            | FieldType::Array(_)
-            | FieldType::Map(_)
-            | FieldType::Struct(_)
-    )
-}
-
-/// `json` with every number literal beyond [`NUMBER_BYTES`] as a string: it then stays in `_source` digit by
-/// digit, and a field with `ignore_malformed` passes over it, as over any number beyond a double.
-fn quote_long_numbers(json: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(json.len() + 16);
-    let mut rest = json;
-    while let Some(&first) = rest.first() {
-        let length = match first {
-            b'"' => string_length(rest),
-            b'-' | b'0'..=b'9' => number_length(rest),
-            _ => 1,
-        };
-        let (token, after) = rest.split_at(length.min(rest.len()));
-        if first != b'"' && token.len() > NUMBER_BYTES {
-            out.push(b'"');
-            out.extend_from_slice(token);
-            out.push(b'"');
-        } else {
-            out.extend_from_slice(token);
-        }
-        rest = after;
-    }
-    out
-}
-
-fn number_length(json: &[u8]) -> usize {
-    json.iter()
-        .take_while(|byte| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9'))
-        .count()
-}
-
-fn string_length(json: &[u8]) -> usize {
-    let mut escaped = false;
-    for (index, byte) in json.iter().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return index + 1,
-            _ => {}
-        }
-    }
-    json.len()
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::Map;
     use tributary_schemas::record::{Datum, Field, FieldType, RecordType};
 
-    use super::{DocumentPlan, quote_long_numbers};
+    use super::DocumentPlan;
+    use crate::shape::Shape;
 
     fn plan(fields: Vec<(&str, FieldType)>) -> DocumentPlan {
-        DocumentPlan::new(&RecordType {
+        let row_type = RecordType {
             full_name: "t.Value".to_owned(),
             fields: fields
                 .into_iter()
@@ -169,7 +151,8 @@ mod tests {
                     nullable: true,
                 })
                 .collect(),
-        })
+        };
+        DocumentPlan::new(&row_type, &Shape::default(), &Map::new()).unwrap()
     }
 
     #[test]
@@ -192,19 +175,5 @@ mod tests {
             String::from_utf8(out).unwrap(),
             r#"{"id":7,"a \"b\"":"x\n\"y\"","_u005fid":false,"gone":null,"_tributary_seq":42}"#
         );
-    }
-
-    #[test]
-    fn numbers_that_the_parser_refuses_become_strings() {
-        let digits = "9".repeat(1001);
-        let json = format!(r#"[-1.5,{digits},"a \" {digits}",[{{"x":-{digits}.5}}]]"#);
-        let quoted: serde_json::Value =
-            serde_json::from_slice(&quote_long_numbers(json.as_bytes())).unwrap();
-        assert_eq!(
-            quoted,
-            json!([-1.5, digits, format!("a \" {digits}"), [{"x": format!("-{digits}.5")}]])
-        );
-        let short = format!("[{}]", "9".repeat(1000));
-        assert_eq!(quote_long_numbers(short.as_bytes()), short.as_bytes());
     }
 }

@@ -6,7 +6,6 @@ use serde::Deserialize;
 use tributary_runtime::Error;
 
 use crate::document::DocumentPlan;
-use crate::mapping;
 
 /// The `error` object of a response or of a bulk item.
 #[derive(Debug, Clone, Deserialize)]
@@ -52,6 +51,12 @@ impl Failure {
             Some(reason) => format!("{}: {reason}", self.kind),
             None => self.kind.clone(),
         }
+    }
+
+    /// The whole text with that of all causes, of such requests.
+    pub(crate) fn whole(&self) -> String {
+        let texts: Vec<String> = self.chain().map(Self::full).collect();
+        texts.join(", caused by ")
     }
 
     /// The types of the failure and of its causes: what can be told of any failure.
@@ -109,18 +114,13 @@ impl Failure {
     }
 
     fn column<'p>(&self, plan: &'p DocumentPlan) -> Option<&'p str> {
-        let columns = plan
-            .row_type()
-            .fields
-            .iter()
-            .map(|field| field.name.as_str());
         let mut reasons = self.chain().filter_map(|failure| failure.reason.as_deref());
         reasons.find_map(|reason| {
-            columns.clone().find(|column| {
-                let field = mapping::field_name(column);
+            let named = plan.columns().find(|(_, field)| {
                 reason.contains(&format!("field [{field}] of type"))
                     || reason.contains(&format!("object mapping for [{field}]"))
-            })
+            });
+            named.map(|(column, _)| column)
         })
     }
 }
@@ -155,6 +155,30 @@ pub(crate) fn vanished(alias: &str) -> Error {
     Error::retry_msg(format_args!("the alias '{alias}' is gone, or its index"))
 }
 
+/// That an index maps fields otherwise than documents were written for.
+#[derive(Debug)]
+struct OtherwiseMapped(String);
+
+impl fmt::Display for OtherwiseMapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for OtherwiseMapped {}
+
+/// Another index has taken the place of the one for which documents were written, and maps fields otherwise: they are to be written anew.
+pub(crate) fn otherwise_mapped(alias: &str, index: &str) -> Error {
+    Error::retry(OtherwiseMapped(format!(
+        "'{index}' behind '{alias}' maps fields otherwise than the index before it"
+    )))
+}
+
+/// Whether an error says that.
+pub(crate) fn is_otherwise_mapped(error: &Error) -> bool {
+    error.cause().downcast_ref::<OtherwiseMapped>().is_some()
+}
+
 /// The index that a reindex builds is gone.
 pub(crate) fn unbuilt(alias: &str) -> Error {
     Error::stop_msg(format_args!(
@@ -173,12 +197,13 @@ pub(crate) fn elsewhere(alias: &str, target: &str, other: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::{Map, Value, json};
     use tributary_runtime::Policy;
     use tributary_schemas::record::{Field, FieldType, RecordType};
 
     use super::{Failure, Verdict};
     use crate::document::DocumentPlan;
+    use crate::shape::Shape;
 
     fn failure(error: &Value) -> Failure {
         Failure::parse(json!({ "error": error }).to_string().as_bytes()).unwrap()
@@ -187,14 +212,15 @@ mod tests {
     /// As OpenSearch 3.8 and Elasticsearch 9.5 answer.
     #[test]
     fn a_refusal_names_the_column_and_no_value() {
-        let plan = DocumentPlan::new(&RecordType {
+        let row_type = RecordType {
             full_name: "t.Value".to_owned(),
             fields: vec![Field {
                 name: "a.b".to_owned(),
                 field_type: FieldType::Bool,
                 nullable: true,
             }],
-        });
+        };
+        let plan = DocumentPlan::new(&row_type, &Shape::default(), &Map::new()).unwrap();
         let refused = failure(&json!({
             "type": "mapper_parsing_exception",
             "reason": "failed to parse field [a_u002eb] of type [boolean] in document with id 'secret'. Preview of field's value: 'secret'",

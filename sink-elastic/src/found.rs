@@ -1,7 +1,5 @@
 //! What stands behind an alias, as the engine describes it.
 
-use std::fmt;
-
 use serde_json::{Map, Value};
 use tributary_engine::{Known, Mark};
 use tributary_runtime::{Error, Result};
@@ -11,9 +9,6 @@ use crate::succession::{self, Build, Handover};
 
 /// `index.gc_deletes` below this is raised.
 const GC_DELETES_SECONDS: f64 = 3600.0;
-
-/// What follows where a field has another type than its column.
-const OTHER_TYPE: &str = "the column's type changed, the field's cannot: values that do not fit it are kept but not searchable; run `reindex` to build the index again with the new type";
 
 /// The index that writes to an alias go to.
 #[derive(Debug)]
@@ -33,13 +28,17 @@ pub(crate) struct Found {
     pub(crate) build: Option<Build>,
     /// The reindex that hands over to another index.
     pub(crate) handover: Option<Handover>,
-    /// The fields of which somebody has said how they are mapped.
+    /// Its settings, as `index.…`.
+    pub(crate) settings: Map<String, Value>,
+    /// What it says of the documents in it.
+    pub(crate) documents: Option<Value>,
+    /// The fields of which somebody has said to a reindex how they are mapped.
     given_fields: Vec<String>,
 }
 
 impl Found {
     /// The index that was just made with all that it needs.
-    pub(crate) const fn created(
+    pub(crate) fn created(
         write_index: String,
         mark: Option<Mark>,
         properties: Map<String, Value>,
@@ -53,6 +52,8 @@ impl Found {
             is_blocked: false,
             build: None,
             handover: None,
+            settings: Map::new(),
+            documents: None,
             given_fields: Vec::new(),
         }
     }
@@ -91,6 +92,12 @@ impl Found {
             is_blocked: setting(succession::BLOCK) == Some("true"),
             build,
             handover: succession::handover(ours),
+            settings: index
+                .get("settings")
+                .and_then(Value::as_object)
+                .cloned()
+                .unwrap_or_default(),
+            documents: ours.get(mark::DOCUMENTS).cloned(),
             given_fields: succession::given_fields(ours),
         })
     }
@@ -137,54 +144,9 @@ impl Found {
         }
     }
 
-    /// The fields that are mapped in another way than `properties` asks for: an engine cannot change that.
-    pub(crate) fn other_types<'f>(
-        &'f self,
-        properties: &'f Map<String, Value>,
-    ) -> impl Iterator<Item = OtherType<'f>> {
-        properties.iter().filter_map(|(field, wanted)| {
-            let mapped = type_of(self.properties.get(field)?);
-            let wanted = type_of(wanted);
-            (mapped != wanted && !self.given_fields.contains(field)).then_some(OtherType {
-                field,
-                mapped,
-                wanted,
-            })
-        })
-    }
-
-    /// Says which those are.
-    pub(crate) fn warn_of_other_types(&self, alias: &str, properties: &Map<String, Value>) {
-        for OtherType {
-            field,
-            mapped,
-            wanted,
-        } in self.other_types(properties)
-        {
-            tracing::warn!(alias, field, mapped, wanted, "{OTHER_TYPE}");
-        }
-    }
-}
-
-/// A field whose column has got another type.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct OtherType<'f> {
-    field: &'f str,
-    mapped: &'f str,
-    wanted: &'f str,
-}
-
-impl fmt::Display for OtherType<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            field,
-            mapped,
-            wanted,
-        } = self;
-        write!(
-            f,
-            "field '{field}' is {mapped}, and {wanted} is asked for: {OTHER_TYPE}"
-        )
+    /// Whether somebody has said to a reindex how this field is mapped.
+    pub(crate) fn is_given(&self, field: &str) -> bool {
+        self.given_fields.iter().any(|given| given == field)
     }
 }
 
@@ -206,12 +168,6 @@ pub(crate) fn moved_and_unfit(alias: &str, before: &str, why: &Error) -> Error {
     ))
 }
 
-/// A mapping without a type is an object's.
-fn type_of(mapping: &Value) -> &str {
-    let name = mapping.get("type").and_then(Value::as_str);
-    name.unwrap_or("object")
-}
-
 /// The part of an object's mapping that is not there yet.
 fn missing_inside(mapped: &Value, wanted: &Value) -> Option<Value> {
     let wanted = wanted.get("properties")?.as_object()?;
@@ -221,7 +177,17 @@ fn missing_inside(mapped: &Value, wanted: &Value) -> Option<Value> {
         mapped.get("properties")?.as_object()?.clone(),
     );
     let missing = inner.missing(wanted);
-    (!missing.is_empty()).then(|| serde_json::json!({ "properties": missing }))
+    let mut inside = Map::new();
+    // A nested object stays one only if it is said again.
+    inside.extend(
+        mapped
+            .get("type")
+            .map(|kind| ("type".to_owned(), kind.clone())),
+    );
+    (!missing.is_empty()).then(|| {
+        inside.insert("properties".to_owned(), missing.into());
+        inside.into()
+    })
 }
 
 fn write_index<'a>(
@@ -315,7 +281,8 @@ mod tests {
         json!({
             "aliases": aliases,
             "mappings": {"_meta": {"tributary": {"format": 1, "topic": "T"}}, "properties": {
-                "id": {"type": "long"}, "p": {"properties": {"x": {"type": "double"}}}
+                "id": {"type": "long"}, "p": {"properties": {"x": {"type": "double"}}},
+                "n": {"type": "nested", "properties": {}}
             }},
             "settings": settings,
         })
@@ -376,10 +343,14 @@ mod tests {
         let wanted = json!({
             "id": {"type": "keyword"}, "new": {"type": "long"},
             "p": {"properties": {"x": {"type": "double"}, "y": {"type": "double"}}},
+            "n": {"type": "nested", "properties": {"z": {"type": "long"}}},
         });
         assert_eq!(
             Value::Object(found.missing(wanted.as_object().unwrap())),
-            json!({"new": {"type": "long"}, "p": {"properties": {"y": {"type": "double"}}}})
+            json!({
+                "new": {"type": "long"}, "p": {"properties": {"y": {"type": "double"}}},
+                "n": {"type": "nested", "properties": {"z": {"type": "long"}}},
+            })
         );
     }
 }

@@ -2,9 +2,11 @@
 
 mod handover;
 mod needs;
+mod options;
+mod plans;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Map, Value, json};
@@ -14,29 +16,28 @@ use tributary_engine::{Known, Mark, Note};
 use tributary_runtime::{Error, Policy, Result, ResultExt};
 use tributary_schemas::record::RecordType;
 
+use crate::announced::Announced;
 use crate::client::{Client, Content, Reply};
 use crate::config::ElasticConfig;
 use crate::document::DocumentPlan;
 use crate::failure;
 use crate::found::{self, Found};
-use crate::mapping;
 use crate::mark;
 use crate::naming;
 use crate::requests::{self, Request};
+use crate::shape::Shape;
 use crate::succession;
 use crate::suspects::Suspects;
 use crate::target::WriteTarget;
 use crate::throttle::Throttle;
-
-/// How many row types are kept compiled: old and new ones alternate only while a change of schema passes.
-const PLANS: usize = 8;
+use plans::Plans;
 
 /// A topic's index, shared by the writers of all its partitions.
 #[derive(Debug)]
 pub(crate) struct Index {
     client: Arc<Client>,
     alias: String,
-    topic: String,
+    shape: Shape,
     settings: Map<String, Value>,
     live: Mutex<Option<Found>>,
     /// The highest number of an index behind the alias that was seen.
@@ -47,7 +48,8 @@ pub(crate) struct Index {
     throttle: Throttle,
     /// How many operations were passed over because it had their version or a newer one.
     conflicts: AtomicU64,
-    plans: StdMutex<Vec<Arc<DocumentPlan>>>,
+    plans: Plans,
+    announced: Arc<Announced>,
     /// Which reindex was seen to hand over, and since when.
     handing_over: Mutex<Option<(String, Instant)>>,
     /// It is built by a reindex, which makes it.
@@ -57,21 +59,28 @@ pub(crate) struct Index {
 impl Index {
     pub(crate) fn new(client: Arc<Client>, config: &ElasticConfig, topic: &str) -> Self {
         let alias = naming::alias(&config.index_prefix, topic);
+        let shape = Shape::of(config, topic);
         Self {
             client,
             throttle: Throttle::new(&alias, config.in_flight, config.bulk_bytes),
             alias,
-            topic: topic.to_owned(),
-            settings: requests::settings(config),
+            settings: requests::settings(config, &shape),
+            shape,
             live: Mutex::new(None),
             last_number: AtomicU32::new(0),
             target: WriteTarget::default(),
             suspects: Suspects::default(),
             conflicts: AtomicU64::new(0),
-            plans: StdMutex::new(Vec::new()),
+            plans: Plans::default(),
+            announced: Arc::default(),
             handing_over: Mutex::new(None),
             is_given: false,
         }
+    }
+
+    /// The same, which says there how the index differs from what is asked for.
+    pub(crate) fn announcing_to(self, announced: Arc<Announced>) -> Self {
+        Self { announced, ..self }
     }
 
     /// The index behind an alias of its own, which is there.
@@ -114,17 +123,11 @@ impl Index {
     }
 
     /// The compiled form of a row type.
-    pub(crate) fn plan(&self, row_type: &RecordType) -> Arc<DocumentPlan> {
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plan) = plans.iter().find(|plan| plan.row_type() == row_type) {
-            return Arc::clone(plan);
-        }
-        if plans.len() == PLANS {
-            plans.remove(0);
-        }
-        let plan = Arc::new(DocumentPlan::new(row_type));
-        plans.push(Arc::clone(&plan));
-        plan
+    ///
+    /// # Errors
+    /// Stop: two columns would be one field.
+    pub(crate) fn plan(&self, row_type: &RecordType) -> Result<Arc<DocumentPlan>> {
+        self.plans.get(row_type, &self.shape)
     }
 
     /// Looks the index up anew, since the alias may have moved; the concrete index that writes go to, or `None` if there is none yet.
@@ -143,7 +146,7 @@ impl Index {
     /// Makes sure that the index behind the alias maps the columns of `plans`. Returns its name.
     ///
     /// # Errors
-    /// As [`Index::find`].
+    /// Retry: it maps fields otherwise than the documents were written for. Else as [`Index::find`].
     pub(crate) async fn prepare(&self, plans: &[Arc<DocumentPlan>]) -> Result<Arc<str>> {
         if let Some(target) = self.target.get()
             && plans.iter().all(|plan| plan.is_mapped(target.generation))
@@ -159,13 +162,14 @@ impl Index {
                 .filter(|plan| !plan.is_mapped(target.generation))
             {
                 let missing = found.missing(plan.properties());
-                if !missing.is_empty() {
-                    self.add_fields(found, missing).await?;
-                }
+                let refused = self.add_what_it_takes(found, missing).await?;
                 if *found.write_index != *target.name {
                     break;
                 }
-                found.warn_of_other_types(&self.alias, plan.properties());
+                if !plan.suits(&found.properties) {
+                    return Err(failure::otherwise_mapped(&self.alias, &target.name));
+                }
+                self.announce(found, plan.properties(), refused).await?;
                 plan.set_mapped(target.generation);
             }
             if *found.write_index == *target.name {
@@ -244,7 +248,7 @@ impl Index {
         if reply.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        Found::read(&reply.json(&doing)?, &self.alias, &self.topic).map(Some)
+        Found::read(&reply.json(&doing)?, &self.alias, self.shape.topic()).map(Some)
     }
 
     /// Reads what is there, and sets what an index of ours needs.
@@ -262,6 +266,7 @@ impl Index {
             let reply = self.send(&request).await?;
             reply.json(&format!("set index.gc_deletes of '{}'", found.write_index))?;
         }
+        self.plans.fit(&found.properties);
         Ok(Some(found))
     }
 
@@ -275,7 +280,11 @@ impl Index {
         let Some(found) = &*live else {
             return Ok(Known::Nothing);
         };
+        let before = self.target_name();
         self.target.set(&found.write_index);
+        if before.is_some_and(|before| *before != *found.write_index) {
+            self.open().await?;
+        }
         self.last_number.fetch_max(
             naming::number(&self.alias, &found.write_index),
             Ordering::Relaxed,
@@ -344,9 +353,10 @@ impl Index {
     /// The same, with the fields of rows of this type, which it has not.
     ///
     /// # Errors
-    /// As [`Index::find`].
+    /// Stop: two columns would be one field. Otherwise as [`Index::find`].
     pub(crate) async fn begin_empty(&self, mark: &Mark, row_type: &RecordType) -> Result<()> {
-        self.begin_with(mark, mapping::properties(row_type)).await
+        let fields = self.shape.properties(row_type)?;
+        self.begin_with(mark, fields).await
     }
 
     async fn begin_with(&self, mark: &Mark, fields: Map<String, Value>) -> Result<()> {
@@ -354,9 +364,7 @@ impl Index {
         let found = match self.look_up().await? {
             Some(mut found) => {
                 let missing = found.missing(&fields);
-                if !missing.is_empty() {
-                    self.add_fields(&mut found, missing).await?;
-                }
+                self.add_what_it_takes(&mut found, missing).await?;
                 found
             }
             None => self.create(mark, fields).await?,
@@ -386,13 +394,17 @@ impl Index {
         }
         reply.json(&doing)?;
         self.target.begin(&index);
+        self.plans.fit(&fields);
         tracing::info!(
             index,
             alias = self.alias,
-            topic = self.topic,
+            topic = self.shape.topic(),
             "created an index"
         );
-        Ok(Found::created(index, Some(mark.clone()), fields))
+        let mut found = Found::created(index, Some(mark.clone()), fields);
+        found.settings.clone_from(&self.settings);
+        found.documents = self.shape.note();
+        Ok(found)
     }
 
     /// Why an index of this name cannot be made: another one has it, and is not behind the alias.
@@ -439,8 +451,8 @@ impl Index {
 
     /// The request that makes the index of this name behind the alias.
     fn creation(&self, index: &str, mark: &Mark, fields: &Map<String, Value>) -> Request {
-        let names = (index, self.alias.as_str(), self.topic.as_str());
-        requests::creation(names, &self.settings, mark, fields)
+        let names = (index, self.alias.as_str());
+        requests::creation(names, &self.settings, (mark, &self.shape), fields)
     }
 
     async fn send(&self, request: &Request) -> Result<Reply> {

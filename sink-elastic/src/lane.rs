@@ -12,10 +12,12 @@ use tributary_engine::{
 use tributary_runtime::health::Health;
 use tributary_runtime::{Error, Result};
 
+use crate::announced::Announced;
 use crate::bulk::Bulk;
-use crate::chunk::{Chunk, Chunks, Task};
+use crate::chunk::{Chunk, Chunks, Task, VersionType};
 use crate::client::Client;
 use crate::config::ElasticConfig;
+use crate::failure;
 use crate::index::Index;
 use crate::sweep::Sweep;
 
@@ -30,6 +32,7 @@ pub struct Elastic {
     client: Arc<Client>,
     bulk: Arc<Bulk>,
     config: ElasticConfig,
+    announced: Arc<Announced>,
     /// The alias of the one index that is written, where that is not the topic's own.
     given: Option<String>,
 }
@@ -59,6 +62,7 @@ impl Elastic {
             bulk: Arc::new(Bulk::new(Arc::clone(&client), config.compression, patience)),
             client,
             config,
+            announced: Arc::default(),
             given: None,
         })
     }
@@ -73,15 +77,17 @@ impl Elastic {
 
     /// The index of a topic, not looked for yet.
     pub(crate) fn index(&self, topic: &str) -> Index {
-        let index = Index::new(Arc::clone(&self.client), &self.config, topic);
+        let index = Index::new(Arc::clone(&self.client), &self.config, topic)
+            .announcing_to(Arc::clone(&self.announced));
         match &self.given {
             Some(alias) => index.given(alias, &self.config),
             None => index,
         }
     }
 
-    /// Says from now on in the service's status which nodes fail.
+    /// Says from now on in the service's status which nodes fail, and how indices differ from what is asked for.
     pub(crate) fn report_to(&self, health: Health) {
+        self.announced.report_to(health.clone());
         self.client.report_to(health);
     }
 }
@@ -90,10 +96,12 @@ impl Target for Elastic {
     type Lane = ElasticLane;
 
     async fn lane(&self, topic: &str, _table: &TableName) -> Result<ElasticLane, Error> {
+        let index = self.index(topic);
+        index.open().await?;
         Ok(ElasticLane {
             client: Arc::clone(&self.client),
             bulk: Arc::clone(&self.bulk),
-            index: self.index(topic),
+            index,
             sweep: Mutex::default(),
         })
     }
@@ -104,17 +112,18 @@ impl ElasticLane {
         self.sweep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn send(&self, chunk: Chunk) -> Result<Vec<Rejection>> {
-        self.bulk.submit(&self.index, chunk).await
+    async fn send(&self, chunk: Result<Chunk>) -> Result<Vec<Rejection>> {
+        self.bulk.submit(&self.index, chunk?).await
     }
 
     /// Brings documents up to date.
     pub(crate) async fn apply<'a>(
         &self,
         tasks: impl Iterator<Item = Task<'a>> + Send + 'a,
+        version_type: VersionType,
     ) -> Result<(), WriteError> {
         let failed = AtomicBool::new(false);
-        let chunks = Chunks::new(tasks, &self.index);
+        let chunks = Chunks::new(tasks, &self.index, version_type);
         // After a failure nothing new is begun, but what is in flight is waited for: the same documents will be
         // sent again, and two operations on one of them must not meet.
         let mut sending = stream::iter(chunks.take_while(|_| !failed.load(Ordering::Relaxed)))
@@ -181,9 +190,18 @@ impl Lane for ElasticLane {
 
     /// An engine confirms what it has in its translog. Versions make the order of a sweep and of what is written no matter.
     async fn write(&self, batches: &[Batch]) -> Result<Written, WriteError> {
-        let gone = batches.iter().flat_map(Batch::gone).map(Task::KeepOut);
-        let changes = batches.iter().flat_map(Batch::changes).map(Task::Apply);
-        self.apply(gone.chain(changes)).await?;
+        let tasks = || {
+            let gone = batches.iter().flat_map(Batch::gone).map(Task::KeepOut);
+            let changes = batches.iter().flat_map(Batch::changes).map(Task::Apply);
+            gone.chain(changes)
+        };
+        match self.apply(tasks(), VersionType::External).await {
+            // What the other index has taken of it in the former one's form has these versions already.
+            Err(WriteError::Target(error)) if failure::is_otherwise_mapped(&error) => {
+                self.apply(tasks(), VersionType::ExternalGte).await?;
+            }
+            written => written?,
+        }
         Ok(Written::Unswept)
     }
 

@@ -3,6 +3,7 @@
 //! A row is a document whose `_id` follows from its key. Every write carries the row's `seq` as an external
 //! version, so writing again, or an older row after a newer one, changes nothing.
 
+mod announced;
 mod answer;
 mod bulk;
 mod check;
@@ -10,29 +11,37 @@ mod chunk;
 mod client;
 mod config;
 mod credentials;
+mod difference;
 mod document;
 mod failure;
 mod found;
+mod given;
 mod id;
 mod index;
+mod json_text;
 mod lane;
 mod mapping;
 mod mark;
 mod metric;
 mod naming;
 mod nodes;
+mod options;
 mod outlook;
 mod reindex;
 mod requests;
 mod service;
+mod shape;
 mod succession;
 mod suspects;
 mod sweep;
 mod target;
 mod throttle;
+mod value;
+mod wkb;
 
 pub use config::{Compression, Config, ElasticConfig};
 pub use lane::{Elastic, ElasticLane};
+pub use options::DocumentOptions;
 pub use service::ElasticSink;
 
 #[cfg(test)]

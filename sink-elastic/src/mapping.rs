@@ -52,20 +52,32 @@ fn is_escape(text: &str) -> bool {
     })
 }
 
-/// The mapping's `properties` for a table's columns, [`SEQ_FIELD`] included.
-pub(crate) fn properties(row_type: &RecordType) -> Map<String, Value> {
-    let mut properties: Map<_, _> = row_type
-        .fields
-        .iter()
-        .map(|field| {
-            (
-                field_name(&field.name).into_owned(),
-                property(&field.field_type),
-            )
-        })
+/// Whether this may be the name of a field that somebody chooses.
+pub(crate) fn is_legal(name: &str) -> bool {
+    matches!(field_name(name), Cow::Borrowed(_))
+}
+
+/// Whether a column's field may have this name, or one that somebody chooses.
+pub(crate) fn is_field(name: &str) -> bool {
+    is_legal(name) || (is_escape(name) && !name.contains('.'))
+}
+
+/// The mapping's `properties` for fields that hold these types, [`SEQ_FIELD`] included.
+pub(crate) fn properties<'t>(
+    fields: impl IntoIterator<Item = (String, &'t FieldType)>,
+) -> Map<String, Value> {
+    let mut properties: Map<_, _> = fields
+        .into_iter()
+        .map(|(field, field_type)| (field, property(field_type)))
         .collect();
     properties.insert(SEQ_FIELD.to_owned(), json!({"type": "long"}));
     properties
+}
+
+/// A mapping without a type is an object's.
+pub(crate) fn type_of(mapping: &Value) -> &str {
+    let name = mapping.get("type").and_then(Value::as_str);
+    name.unwrap_or("object")
 }
 
 /// How many fields `properties` has as the engines count them for `index.mapping.total_fields.limit`.
@@ -131,8 +143,7 @@ const fn is_vector(item: &Field) -> bool {
 
 /// An object with its fields; kept in `_source` alone if a name inside has a form that the engines refuse.
 fn object(record: &RecordType) -> Value {
-    let legal = |name: &str| matches!(field_name(name), Cow::Borrowed(_));
-    if !record.fields.iter().all(|field| legal(&field.name)) {
+    if !record.fields.iter().all(|field| is_legal(&field.name)) {
         return json!({"type": "object", "enabled": false});
     }
     let properties: Map<_, _> = record
@@ -235,7 +246,8 @@ mod tests {
                 FieldType::Struct(record(vec![("a.b", FieldType::Int32)])),
             ),
         ]);
-        let properties = properties(&table);
+        let fields = table.fields.iter();
+        let properties = properties(fields.map(|field| (field.name.clone(), &field.field_type)));
         assert_eq!(
             properties["points"],
             json!({"properties": {

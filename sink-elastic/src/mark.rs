@@ -14,15 +14,22 @@ const KEY_FIELD: &str = "_tributary_k";
 /// The field that says that versions are offsets.
 const OFFSETS_FIELD: &str = "_tributary_offsets";
 
-/// `_meta` of an index that begins with this mark.
-pub(crate) fn meta(topic: &str, mark: &Mark) -> Value {
-    json!({"tributary": {
+/// What an index says of the documents in it, in `_meta`.
+pub(crate) const DOCUMENTS: &str = "documents";
+
+/// `_meta` of an index that begins with this mark, and with documents of this shape.
+pub(crate) fn meta(topic: &str, mark: &Mark, documents: Option<Value>) -> Value {
+    let mut ours = json!({
         "format": FORMAT,
         "topic": topic,
         "generation": mark.generation,
         "topic_id": mark.topic_id,
         "partitions": mark.partitions,
-    }})
+    });
+    if let (Some(documents), Value::Object(ours)) = (documents, &mut ours) {
+        ours.insert(DOCUMENTS.to_owned(), documents);
+    }
+    json!({ "tributary": ours })
 }
 
 /// The mapping that carries these notes; nothing where there are none.
@@ -117,7 +124,7 @@ mod tests {
             key_schemas: BTreeSet::new(),
             caught_up_ms: BTreeMap::new(),
         };
-        let meta = meta("t", &mark);
+        let meta = meta("t", &mark, None);
         let ours = &meta["tributary"];
         assert_eq!(read(ours, &Map::new()).as_ref(), Some(&mark));
 

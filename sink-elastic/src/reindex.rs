@@ -5,7 +5,6 @@
 mod abandon;
 mod building;
 mod finish;
-mod given;
 mod moments;
 mod reading;
 mod site;

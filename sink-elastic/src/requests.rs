@@ -7,11 +7,18 @@ use tributary_engine::Mark;
 
 use crate::config::ElasticConfig;
 use crate::found::Found;
+use crate::shape::Shape;
 use crate::{mapping, mark};
 
 /// The engines' default for `index.mapping.total_fields.limit`.
 const DEFAULT_FIELDS: usize = 1000;
 pub(crate) const FIELD_LIMIT: &str = "index.mapping.total_fields.limit";
+/// Settings that an index has only once it serves, and that are its operator's from then on: a reindex takes them over.
+pub(crate) const OF_SERVICE: [&str; 3] = [
+    "index.refresh_interval",
+    "index.number_of_replicas",
+    "index.auto_expand_replicas",
+];
 /// How long the version of a deleted document is remembered: far above every deadline of a request.
 pub(crate) const GC_DELETES: &str = "1h";
 
@@ -63,19 +70,19 @@ pub(crate) fn written_by(index: &str, alias: &str) -> Value {
 
 /// Makes an index with this mark and these fields, and its alias with it.
 pub(crate) fn creation(
-    (index, alias, topic): (&str, &str, &str),
+    (index, alias): (&str, &str),
     settings: &Map<String, Value>,
-    mark: &Mark,
+    (mark, shape): (&Mark, &Shape),
     fields: &Map<String, Value>,
 ) -> Request {
     let mut settings = settings.clone();
     if let Some(limit) = field_limit(mark.partitions, fields) {
-        settings.insert(FIELD_LIMIT.to_owned(), limit.into());
+        settings.entry(FIELD_LIMIT).or_insert(limit.into());
     }
     let content = json!({
         "aliases": {(alias): {"is_write_index": true}},
         "settings": settings,
-        "mappings": {"dynamic": false, "_meta": mark::meta(topic, mark), "properties": fields},
+        "mappings": {"dynamic": false, "_meta": mark::meta(shape.topic(), mark, shape.note()), "properties": fields},
     });
     Request::put(&[index], content)
 }
@@ -101,8 +108,8 @@ pub(crate) fn remembering(found: &Found) -> Option<Request> {
     })
 }
 
-/// The settings of an index of ours.
-pub(crate) fn settings(config: &ElasticConfig) -> Map<String, Value> {
+/// The settings of an index of ours, with those that the configuration has for such documents.
+pub(crate) fn settings(config: &ElasticConfig, shape: &Shape) -> Map<String, Value> {
     let mut settings = Map::new();
     settings.insert("index.gc_deletes".to_owned(), GC_DELETES.into());
     settings.insert(
@@ -118,6 +125,7 @@ pub(crate) fn settings(config: &ElasticConfig) -> Map<String, Value> {
             interval.as_str().into(),
         );
     }
+    settings.extend(shape.settings());
     settings
 }
 

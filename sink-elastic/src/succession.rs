@@ -24,6 +24,9 @@ pub(crate) struct Build {
     pub(crate) alias: String,
     /// The process that does it.
     pub(crate) runner: String,
+    /// What the configuration says of the documents in it.
+    #[serde(default)]
+    pub(crate) documents: Option<Value>,
     /// The alias that this index has once it has taken the place, and only then.
     #[serde(default)]
     pub(crate) claim: Option<String>,
@@ -151,6 +154,7 @@ mod tests {
             group: "g".to_owned(),
             alias: "b".to_owned(),
             runner: "r".to_owned(),
+            documents: None,
             claim: None,
             is_over: false,
         };
@@ -184,6 +188,7 @@ mod tests {
             group: "g".to_owned(),
             alias: "b".to_owned(),
             runner: "r".to_owned(),
+            documents: None,
             claim: Some("c".to_owned()),
             is_over: false,
         };

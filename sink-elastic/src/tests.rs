@@ -4,6 +4,7 @@
 mod busy;
 mod compressed;
 mod conforming;
+mod documents;
 mod engine;
 mod faults;
 mod fixture;

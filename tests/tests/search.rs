@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "search/documents.rs"]
+mod documents;
 #[path = "search/sweeps.rs"]
 mod sweeps;
 

@@ -8,7 +8,6 @@ use tributary_schemas::record::RecordType;
 use super::Index;
 use crate::client::Content;
 use crate::found;
-use crate::mapping;
 use crate::naming;
 use crate::requests::{self, Request};
 
@@ -24,7 +23,9 @@ impl Index {
         row_type: Option<&RecordType>,
         is_rebuilt: bool,
     ) -> Result<(Vec<Request>, Vec<String>)> {
-        let fields = row_type.map(mapping::properties);
+        let fields = row_type.map(|row_type| self.shape.properties(row_type));
+        let fields = fields.transpose()?;
+        let notes = self.notes(row_type).await?;
         let found = self.read().await?;
         let mut requests = Vec::new();
         let Some(found) = found.as_ref().filter(|_| !is_rebuilt) else {
@@ -36,7 +37,7 @@ impl Index {
                 self.check_free(&index).await?;
             }
             requests.extend(fields.map(|fields| self.creation(&index, mark, &fields)));
-            return Ok((requests, Vec::new()));
+            return Ok((requests, notes));
         };
         requests.extend(requests::remembering(found));
         let fields = fields.unwrap_or_default();
@@ -44,8 +45,17 @@ impl Index {
         if !missing.is_empty() {
             requests.extend(requests::additions(found, &missing));
         }
-        let others = found.other_types(&fields);
-        Ok((requests, others.map(|other| other.to_string()).collect()))
+        Ok((requests, notes))
+    }
+
+    /// What is to be said of the index, and of what the configuration says of its documents. Changes nothing.
+    ///
+    /// # Errors
+    /// Stop: the engine refuses that. Otherwise as [`Index::find`].
+    pub(crate) async fn notes(&self, row_type: Option<&RecordType>) -> Result<Vec<String>> {
+        let mut notes = self.differences_of(row_type).await?;
+        notes.extend(row_type.and_then(|row_type| self.shape.unknown_columns(row_type)));
+        Ok(notes)
     }
 
     /// What there is behind the alias; changes nothing.

@@ -8,15 +8,15 @@ use tributary_engine::{Log, Mark, Note};
 use tributary_runtime::kafka::SESSION_TIMEOUT_MS;
 use tributary_runtime::{Error, Result, failpoint};
 
-use super::given;
 use super::moments::CREATED;
 use super::site::{Site, View};
 use super::standing::Standing;
 use super::voice::say;
 use super::wanted::Wanted;
 use crate::config::Config;
+use crate::shape::Shape;
 use crate::succession::Build;
-use crate::{mapping, mark, naming, requests};
+use crate::{given, mark, naming, requests};
 
 /// A member of a group that has died is one for so long.
 const DEAD_AFTER: Duration = Duration::from_millis(SESSION_TIMEOUT_MS as u64 + 5_000);
@@ -65,9 +65,13 @@ pub(super) async fn begin(site: &Site, log: &Log, config: &Config, wanted: &Want
         .others
         .iter()
         .find_map(|index| Some((index, index.build()?)));
+    let shape = Shape::of(&config.elasticsearch, &site.topic);
     let succession = match begun {
-        Some((index, build)) => resume(site, log, wanted, &view, (index, build)).await?,
-        None => create(site, log, config, wanted, &view).await?,
+        Some((index, build)) => {
+            check_same(site, wanted, &shape, &view, (index, &build))?;
+            resume(site, log, &view, (index, build)).await?
+        }
+        None => create(site, log, (config, &shape), wanted, &view).await?,
     };
     Ok(Due::Build(succession))
 }
@@ -120,15 +124,16 @@ pub(super) async fn take_back(site: &Site, old: &Standing) -> Result<()> {
         .await
 }
 
-async fn resume(
+/// Refuses to go on with an index that was begun for another one's place, or in another form.
+fn check_same(
     site: &Site,
-    log: &Log,
     wanted: &Wanted,
+    shape: &Shape,
     view: &View,
-    (index, build): (&Standing, Build),
-) -> Result<Succession> {
+    (index, build): (&Standing, &Build),
+) -> Result<()> {
     let (new, abandon) = (
-        index.name.clone(),
+        &index.name,
         format!("reindex --index {} --abandon --yes", site.alias),
     );
     if build.of != view.current.name {
@@ -148,6 +153,23 @@ async fn resume(
             "leave --mapping out, to go on with it; or run `{abandon}` first"
         )));
     }
+    if build.documents != shape.all() {
+        return Err(Error::stop_msg(format_args!(
+            "'{new}' was begun by a reindex with other `elasticsearch.documents` for topic {}",
+            site.topic
+        ))
+        .remedy(format!("run `{abandon}` first; or go on with those")));
+    }
+    Ok(())
+}
+
+async fn resume(
+    site: &Site,
+    log: &Log,
+    view: &View,
+    (index, build): (&Standing, Build),
+) -> Result<Succession> {
+    let new = index.name.clone();
     alone(site, log, &build.group).await?;
     take_back(site, &view.current).await?;
     let build = Build {
@@ -166,7 +188,7 @@ async fn resume(
 async fn create(
     site: &Site,
     log: &Log,
-    config: &Config,
+    (config, shape): (&Config, &Shape),
     wanted: &Wanted,
     view: &View,
 ) -> Result<Succession> {
@@ -198,14 +220,16 @@ async fn create(
         group: format!("{}.reindex.{runner}", config.name),
         alias: naming::beside(&site.alias, &format!("{new} {runner}")),
         runner,
+        documents: shape.all(),
         claim: None,
         is_over: false,
     };
     let form = log.form().await?;
-    let fields = form.map_or_else(Map::new, |form| mapping::properties(&form.row_type));
+    let fields = form.map(|form| shape.properties(&form.row_type));
+    let fields = fields.transpose()?.unwrap_or_default();
     // What was given for the one before holds until something else is.
     let given = wanted.mapping.clone().or_else(|| old.given_mapping());
-    let content = content(config, old, &mark, &build, (fields, given), &site.topic);
+    let content = content((config, shape), old, &mark, &build, (fields, given));
     if !site.create(&new, content).await? {
         return Err(
             Error::stop_msg(format_args!("the index '{new}' is there already"))
@@ -223,15 +247,14 @@ async fn create(
 /// The index goes on in the line of the one before: the group's offsets say of both what they hold. So it has the mark of that one, with
 /// no partition begun.
 fn content(
-    config: &Config,
+    (config, shape): (&Config, &Shape),
     old: &Standing,
     mark: &Mark,
     build: &Build,
     (fields, given): (Map<String, Value>, Option<Map<String, Value>>),
-    topic: &str,
 ) -> Value {
     let mut mapping = given::merged(fields, given.as_ref());
-    let meta = json!({"mappings": {"_meta": mark::meta(topic, mark)}});
+    let meta = json!({"mappings": {"_meta": mark::meta(shape.topic(), mark, shape.note())}});
     let notes = crate::succession::Notes::of(&meta)
         .with_build(Some(build))
         .with_mapping(given.as_ref());
@@ -251,7 +274,7 @@ fn content(
         limit = limit.max(requests::field_limit(mark.partitions, fields));
         fields.extend(mark::properties(&known));
     }
-    let mut settings = old.settings_to_build(&config.elasticsearch);
+    let mut settings = old.settings_to_build(&config.elasticsearch, shape);
     if let Some(limit) = limit {
         settings.insert(requests::FIELD_LIMIT.to_owned(), limit.into());
     }

@@ -4,15 +4,10 @@ use serde_json::{Map, Value, json};
 use tributary_engine::Mark;
 
 use crate::config::ElasticConfig;
-use crate::requests;
+use crate::requests::{self, OF_SERVICE};
+use crate::shape::Shape;
 use crate::succession::{self, BLOCK, Build, Handover, Notes};
 
-/// What is set while an index is built, and as the index that it replaces has it behind that.
-const RESTORED: [&str; 3] = [
-    "index.refresh_interval",
-    "index.number_of_replicas",
-    "index.auto_expand_replicas",
-];
 /// Settings that are of one index only, or the engine's own; the shards are the configuration's.
 const NOT_TAKEN_OVER: [&str; 12] = [
     "index.blocks.",
@@ -75,9 +70,18 @@ impl Standing {
     }
 
     /// The settings of an index that is built in the place of this one.
-    pub(super) fn settings_to_build(&self, config: &ElasticConfig) -> Map<String, Value> {
+    pub(super) fn settings_to_build(
+        &self,
+        config: &ElasticConfig,
+        shape: &Shape,
+    ) -> Map<String, Value> {
+        let set = requests::settings(config, shape);
+        // Of an analyzer that the configuration has, nothing is left of what it was.
+        let analyses: Vec<&str> = set.keys().filter_map(|name| analysis(name)).collect();
         let is_taken_over = |name: &str| {
-            !RESTORED.contains(&name) && !NOT_TAKEN_OVER.iter().any(|not| name.starts_with(not))
+            !OF_SERVICE.contains(&name)
+                && !NOT_TAKEN_OVER.iter().any(|not| name.starts_with(not))
+                && !analysis(name).is_some_and(|of| analyses.contains(&of))
         };
         let mut settings: Map<String, Value> = self
             .settings
@@ -85,7 +89,7 @@ impl Standing {
             .filter(|(name, _)| is_taken_over(name))
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
-        settings.extend(requests::settings(config));
+        settings.extend(set);
         settings.insert("index.refresh_interval".to_owned(), "-1".into());
         settings.insert("index.number_of_replicas".to_owned(), 0.into());
         settings
@@ -103,7 +107,7 @@ impl Standing {
             let value = self.settings.get(name).cloned();
             (name.to_owned(), value.unwrap_or_default())
         };
-        Value::Object(RESTORED.into_iter().map(of).collect())
+        Value::Object(OF_SERVICE.into_iter().map(of).collect())
     }
 
     /// Whether searches find copies of this one elsewhere.
@@ -134,11 +138,21 @@ impl Standing {
     }
 }
 
+/// Which analyzer, filter and the like a setting is of: `index.analysis.analyzer.name`.
+fn analysis(setting: &str) -> Option<&str> {
+    let inside = setting.strip_prefix("index.analysis.")?;
+    let (kind, rest) = inside.split_once('.')?;
+    let (name, _) = rest.split_once('.')?;
+    setting.get(..setting.len() - inside.len() + kind.len() + 1 + name.len())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::Standing;
+    use crate::config::ElasticConfig;
+    use crate::shape::Shape;
 
     fn standing() -> Standing {
         let index = json!({
@@ -147,6 +161,8 @@ mod tests {
             "settings": {
                 "index.uuid": "u", "index.version.created": "1", "index.number_of_shards": "1", "index.blocks.write": "true",
                 "index.max_result_window": "50000", "index.number_of_replicas": "2",
+                "index.analysis.analyzer.a.type": "custom", "index.analysis.analyzer.a.tokenizer": "standard",
+                "index.analysis.filter.a.type": "stop",
             },
         });
         Standing::of("t-000001", &index, "T").unwrap()
@@ -154,13 +170,18 @@ mod tests {
 
     #[test]
     fn settings_of_somebody_are_taken_over_and_those_of_one_index_are_not() {
-        let config = toml::from_str("url = \"http://s:1\"\nnumber_of_shards = 3").unwrap();
-        let built = Value::Object(standing().settings_to_build(&config));
+        let config: ElasticConfig = toml::from_str(
+            "url = \"http://s:1\"\nnumber_of_shards = 3\n[[documents]]\ntopics = [\"T\"]\nsettings.analysis.analyzer.a.type = \"simple\"",
+        )
+        .unwrap();
+        let shape = Shape::of(&config, "T");
+        let built = Value::Object(standing().settings_to_build(&config, &shape));
         assert_eq!(
             built,
             json!({
                 "index.max_result_window": "50000", "index.number_of_shards": 3, "index.gc_deletes": "1h",
                 "index.refresh_interval": "-1", "index.number_of_replicas": 0,
+                "index.analysis.analyzer.a.type": "simple", "index.analysis.filter.a.type": "stop",
             })
         );
         assert_eq!(

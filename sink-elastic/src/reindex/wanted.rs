@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use tributary_runtime::Result;
 use tributary_runtime::cli::yes;
 
-use super::given;
+use crate::given;
 
 /// What a reindex is to do.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(super) fn definition(name: &'static str) -> Command {
         .args([
             text("topic", "TOPIC", "The topic whose index is built again"),
             text("index", "ALIAS", "The same, by its alias"),
-            text("mapping", "FILE", "A mapping in JSON, {\"properties\": {…}}, that stands before what follows from the columns")
+            text("mapping", "FILE", "A mapping in JSON, {\"properties\": {…}}, that stands before what follows from the columns and from elasticsearch.documents")
                 .value_parser(value_parser!(PathBuf)),
             flag("keep-old", "Keep the index that was replaced; without this it is deleted once no search uses it"),
             text("verify-counts", "BOOL", "Compare the numbers of documents before the alias is moved, and do not move it where the new index has fewer")

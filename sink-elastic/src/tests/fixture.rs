@@ -12,7 +12,7 @@ use tributary_engine::{
 use tributary_runtime::Error;
 use tributary_schemas::record::{Datum, Field, FieldType, RecordType};
 
-use crate::chunk::Task;
+use crate::chunk::{Task, VersionType};
 use crate::config::ElasticConfig;
 use crate::lane::{Elastic, ElasticLane};
 
@@ -277,7 +277,8 @@ impl ElasticLane {
         &self,
         changes: impl Iterator<Item = Change<'a>> + Send + 'a,
     ) -> Result<(), WriteError> {
-        self.apply(changes.map(Task::Apply)).await
+        self.apply(changes.map(Task::Apply), VersionType::External)
+            .await
     }
 
     /// Sweeps to the end; how many pieces that took.

@@ -54,6 +54,7 @@ impl Fixture {
             group: "group".to_owned(),
             alias: format!("{}~~build", self.topic),
             runner: "runner".to_owned(),
+            documents: None,
             claim: Some(self.claim()),
             is_over: false,
         };

@@ -8,6 +8,8 @@ use tributary_schemas::record::{Datum, FieldType, RecordType};
 
 use super::fixture::{Fixture, delete, record_type, target_error, text_key, upsert};
 use crate::ElasticLane;
+use crate::chunk::{Task, VersionType};
+use crate::failure;
 
 fn old_row() -> RecordType {
     record_type(&[("id", FieldType::String)])
@@ -184,5 +186,31 @@ async fn a_sweep_whose_alias_is_moved_begins_again() {
     fixture.move_alias().await;
     writer.sweep_all(2).await.unwrap();
     assert_eq!(fixture.ids().await, [""; 0]);
+    fixture.finish().await;
+}
+
+#[tokio::test]
+async fn values_are_written_as_the_index_maps_them_that_the_alias_leads_to() {
+    let fixture = Fixture::new();
+    let (key, row) = (text_key(), record_type(&[("doc", FieldType::Json)]));
+    let values = [Datum::Str(r#"{"a": 1, "a": 2}"#)];
+    let change = |seq| upsert(0, seq, (&key, Datum::Str("a")), (&row, &values));
+    let writer = fixture.writer().await;
+    writer.put([change(1)].into_iter()).await.unwrap();
+    let document = fixture.documents().await.remove(0).1;
+    assert_eq!(document["doc"], r#"{"a": 1, "a": 2}"#);
+
+    // The other one takes a text as well: what it has taken is written again.
+    let mut mappings = fixture.mappings().await;
+    mappings["properties"]["doc"] = json!({"type": "object", "enabled": false});
+    fixture.copy(mappings).await;
+    fixture.move_alias().await;
+    let written = writer.put([change(2)].into_iter()).await;
+    assert!(failure::is_otherwise_mapped(&target_error(written)));
+    let again = [Task::Apply(change(2))].into_iter();
+    let written = writer.apply(again, VersionType::ExternalGte).await;
+    written.unwrap();
+    let document = fixture.documents().await.remove(0).1;
+    assert_eq!(document["doc"], json!({"a": 2}));
     fixture.finish().await;
 }

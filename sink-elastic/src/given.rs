@@ -14,7 +14,7 @@ const FORM: &str =
 ///
 /// # Errors
 /// Stop: it cannot be read, or is no mapping.
-pub(super) fn read(file: &Path) -> Result<Map<String, Value>> {
+pub(crate) fn read(file: &Path) -> Result<Map<String, Value>> {
     let doing = format!("read the mapping {}", file.display());
     let bytes = fs::read(file).map_err(|error| Error::stop(error).context(doing.clone()))?;
     let value: Value = serde_json::from_slice(&bytes)
@@ -51,8 +51,8 @@ fn check(value: Value) -> Result<Map<String, Value>> {
     }
 }
 
-/// The mapping with these fields, and what is given: a field with a type takes the place of ours, one without adds to it.
-pub(super) fn merged(
+/// The mapping with these fields, and what is given laid over them.
+pub(crate) fn merged(
     fields: Map<String, Value>,
     given: Option<&Map<String, Value>>,
 ) -> Map<String, Value> {
@@ -61,17 +61,31 @@ pub(super) fn merged(
     mapping.extend(given.cloned().unwrap_or_default());
     let mut properties = fields;
     if let Some(Value::Object(given)) = mapping.remove(PROPERTIES) {
-        for (name, field) in given {
-            match (properties.get_mut(&name), field) {
-                (Some(ours), field) if field.get("type").is_none() => add(ours, field),
-                (_, field) => {
-                    properties.insert(name, field);
-                }
-            }
-        }
+        lay_over(&mut properties, given);
     }
     mapping.insert(PROPERTIES.to_owned(), properties.into());
     mapping
+}
+
+/// Lays what is given over fields: one with a type takes the place of ours, and so does an object of what is none; any other adds to it.
+pub(crate) fn lay_over(fields: &mut Map<String, Value>, given: Map<String, Value>) {
+    for (name, field) in given {
+        match fields.get_mut(&name) {
+            Some(ours) if !replaces(&field, ours) => add(ours, field),
+            _ => {
+                fields.insert(name, field);
+            }
+        }
+    }
+}
+
+/// Whether this mapping is one by itself.
+pub(crate) fn is_whole(mapping: &Value) -> bool {
+    mapping.get("type").is_some() || mapping.get(PROPERTIES).is_some()
+}
+
+fn replaces(given: &Value, ours: &Value) -> bool {
+    given.get("type").is_some() || (is_whole(given) && ours.get("type").is_some())
 }
 
 fn add(ours: &mut Value, more: Value) {
@@ -101,11 +115,13 @@ mod tests {
             "name": {"type": "text", "fields": {"keyword": {"type": "keyword"}}},
             "place": {"properties": {"x": {"type": "double"}}},
             "n": {"type": "long"},
+            "doc": {"type": "text"},
         }));
         let given = object(&json!({"dynamic": "strict", "properties": {
             "name": {"copy_to": "all", "fields": {"plain": {"type": "text", "analyzer": "simple"}}},
             "place": {"type": "geo_point"},
             "all": {"type": "text"},
+            "doc": {"properties": {"a": {"type": "long"}}},
         }}));
         assert_eq!(
             Value::Object(merged(ours, Some(&given))),
@@ -116,6 +132,7 @@ mod tests {
                 "place": {"type": "geo_point"},
                 "n": {"type": "long"},
                 "all": {"type": "text"},
+                "doc": {"properties": {"a": {"type": "long"}}},
             }})
         );
     }

@@ -1,0 +1,237 @@
+//! How an index differs from what the configuration and the columns ask for. Nothing of that can be changed where it is: an engine
+//! keeps a field's mapping, and a change that it does take would hold for later documents alone.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+use tributary_runtime::Error;
+
+use crate::found::Found;
+use crate::mapping;
+use crate::requests::OF_SERVICE;
+use crate::shape::Shape;
+
+/// What follows where a field has another type than its column.
+const OTHER_TYPE: &str = "the column's type changed, the field's cannot: values that do not fit it are kept but not searchable; run `reindex` to build the index again with the new type";
+/// What follows where the configuration asks for something else.
+const OTHERWISE: &str = "what is there stays as it is, and rows are written to fit it";
+
+/// All differences, each with what to do. `normal` are those of the wanted fields that the configuration gives, as the engine tells
+/// them: what it leaves out there is its default.
+pub(crate) fn all(
+    found: &Found,
+    shape: &Shape,
+    wanted: &Map<String, Value>,
+    normal: Option<&Map<String, Value>>,
+) -> Vec<String> {
+    let mut all = Vec::new();
+    for (field, wanted) in wanted {
+        let Some(mapped) = found.properties.get(field) else {
+            continue;
+        };
+        if found.is_given(field) {
+            continue;
+        }
+        if shape.given_fields().contains_key(field) {
+            let normal = normal.and_then(|normal| normal.get(field));
+            if normal != Some(mapped) && !contains(mapped, wanted, normal.is_none()) {
+                all.push(format!(
+                    "field '{field}' is mapped as {mapped}, and `elasticsearch.documents` asks for {wanted}: {OTHERWISE}; {}",
+                    remedy(shape)
+                ));
+            }
+        } else if mapping::type_of(mapped) != mapping::type_of(wanted) {
+            let other = OtherType {
+                field,
+                mapped: mapping::type_of(mapped),
+                wanted: mapping::type_of(wanted),
+            };
+            all.push(other.to_string());
+        }
+    }
+    let others = other_settings(found, shape);
+    if !others.is_empty() {
+        all.push(format!(
+            "'{}' has not the settings that `elasticsearch.documents` has ({}): they are those of an index that is created; {}",
+            found.write_index,
+            others.join(", "),
+            remedy(shape)
+        ));
+    }
+    if found.documents != shape.note() {
+        all.push(format!(
+            "'{}' was made with other `include`, `exclude` or `rename` in `elasticsearch.documents`: documents that were written before have other fields; {}",
+            found.write_index,
+            remedy(shape)
+        ));
+    }
+    all
+}
+
+/// The settings of the configuration that the index has not.
+fn other_settings(found: &Found, shape: &Shape) -> Vec<String> {
+    let wanted = shape.settings().into_iter();
+    let others = wanted.filter(|(name, wanted)| {
+        let set = found.settings.get(name);
+        !OF_SERVICE.contains(&name.as_str()) && !set.is_some_and(|set| is_same(set, wanted))
+    });
+    others.map(|(name, _)| name).collect()
+}
+
+/// That an index does not take fields which the configuration gives.
+pub(crate) fn refused(shape: &Shape, why: &Error) -> String {
+    format!(
+        "the index does not take new fields as `elasticsearch.documents` gives them ({:#}): documents hold them, and they are not searchable; {}",
+        why.cause(),
+        remedy(shape)
+    )
+}
+
+fn remedy(shape: &Shape) -> String {
+    format!("run `reindex --topic {}`", shape.topic())
+}
+
+/// A field whose column has got another type.
+struct OtherType<'f> {
+    field: &'f str,
+    mapped: &'f str,
+    wanted: &'f str,
+}
+
+impl fmt::Display for OtherType<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            field,
+            mapped,
+            wanted,
+        } = self;
+        write!(
+            f,
+            "field '{field}' is {mapped}, and {wanted} is asked for: {OTHER_TYPE}"
+        )
+    }
+}
+
+/// Whether a mapping has all that is wanted. What it lacks may be a default: `lenient` takes it for one.
+fn contains(mapped: &Value, wanted: &Value, lenient: bool) -> bool {
+    match (mapped, wanted) {
+        (Value::Object(mapped), Value::Object(wanted)) => {
+            wanted.iter().all(|(name, wanted)| match mapped.get(name) {
+                Some(mapped) => contains(mapped, wanted, lenient),
+                None => lenient && name != "type",
+            })
+        }
+        (mapped, wanted) => is_same(mapped, wanted),
+    }
+}
+
+/// Whether two values say the same: the engines tell numbers and truth as texts, one item as a list.
+fn is_same(told: &Value, wanted: &Value) -> bool {
+    match (told, wanted) {
+        (Value::Array(told), Value::Array(wanted)) => {
+            told.len() == wanted.len()
+                && told
+                    .iter()
+                    .zip(wanted)
+                    .all(|(told, wanted)| is_same(told, wanted))
+        }
+        (Value::Array(told), wanted) => matches!(told.as_slice(), [told] if is_same(told, wanted)),
+        (told, Value::Array(wanted)) => {
+            matches!(wanted.as_slice(), [wanted] if is_same(told, wanted))
+        }
+        (told, wanted) => {
+            let text = |value: &Value| {
+                value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned)
+            };
+            let number = |value: &Value| text(value).parse::<f64>().ok();
+            text(told) == text(wanted)
+                || number(told).is_some_and(|told| Some(told) == number(wanted))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value, json};
+
+    use super::{all, contains, is_same};
+    use crate::config::ElasticConfig;
+    use crate::found::Found;
+    use crate::shape::Shape;
+
+    fn object(value: &Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    fn shape(options: &str) -> Shape {
+        let config = format!("url = \"http://s:1\"\n[[documents]]\ntopics = [\"t\"]\n{options}");
+        let config: ElasticConfig = toml::from_str(&config).unwrap();
+        Shape::of(&config, "t")
+    }
+
+    fn found(properties: &Value) -> Found {
+        Found::created("t-1".to_owned(), None, object(properties))
+    }
+
+    #[test]
+    fn what_the_engine_tells_otherwise_is_no_difference() {
+        let shape = shape(
+            "fields.n = { type = \"scaled_float\", scaling_factor = 100, index = true, copy_to = \"all\" }",
+        );
+        let wanted = shape.given_fields();
+        let mapped = json!({"type": "scaled_float", "scaling_factor": 100.0, "copy_to": ["all"]});
+        let found = found(&json!({"n": mapped}));
+        let normal = object(&json!({"n": mapped}));
+        assert_eq!(all(&found, &shape, wanted, Some(&normal)), [""; 0]);
+        // Without its word, what it does not tell may be a default.
+        assert_eq!(all(&found, &shape, wanted, None), [""; 0]);
+        let normal = object(&json!({"n": {"type": "scaled_float", "scaling_factor": 10.0}}));
+        assert_eq!(all(&found, &shape, wanted, Some(&normal)).len(), 1);
+    }
+
+    #[test]
+    fn each_kind_of_difference_is_told_with_what_to_do() {
+        let shape = shape(
+            "exclude = [\"x\"]\nfields.n.type = \"keyword\"\nsettings.max_result_window = 5\nsettings.number_of_replicas = 3",
+        );
+        let wanted = object(
+            &json!({"n": {"type": "keyword"}, "c": {"type": "long"}, "new": {"type": "long"}}),
+        );
+        let mut found = found(&json!({"n": {"type": "long"}, "c": {"type": "text"}}));
+        let told = all(&found, &shape, &wanted, None);
+        let begins = [
+            "field 'c' is text, and long",
+            "field 'n' is mapped as",
+            "'t-1' has not the settings",
+            "'t-1' was made with other `include`",
+        ];
+        assert_eq!(told.len(), begins.len(), "{told:#?}");
+        for (told, begin) in told.iter().zip(begins) {
+            assert!(
+                told.starts_with(begin) && told.contains("reindex"),
+                "{told}"
+            );
+        }
+        found.documents = shape.note();
+        found.settings = object(&json!({"index.max_result_window": "5"}));
+        assert_eq!(all(&found, &shape, &wanted, None).len(), 2);
+    }
+
+    #[test]
+    fn values_are_compared_by_what_they_say() {
+        assert!(is_same(&json!("true"), &json!(true)) && is_same(&json!(1.0), &json!(1)));
+        assert!(is_same(&json!(["a"]), &json!("a")) && is_same(&json!(["1", "2"]), &json!([1, 2])));
+        assert!(
+            !is_same(&json!("a"), &json!("b")) && !is_same(&json!(["a", "b"]), &json!(["b", "a"]))
+        );
+        assert!(!contains(&json!({"a": 1}), &json!({"a": 1, "b": 2}), false));
+        assert!(contains(&json!({"a": 1}), &json!({"a": 1, "b": 2}), true));
+        assert!(!contains(
+            &json!({"properties": {}}),
+            &json!({"type": "nested"}),
+            true
+        ));
+    }
+}
