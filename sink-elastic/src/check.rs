@@ -29,7 +29,9 @@ pub(crate) async fn engine(config: &Config) -> Vec<Problem> {
         Ok(client) => std::sync::Arc::new(client),
         Err(error) => return vec![Problem::from(&error)],
     };
-    let (mut problems, reached) = nodes(&client).await;
+    let (found, reached) = nodes(&client).await;
+    let mut problems = config.elasticsearch.notes();
+    problems.extend(found);
     if !reached {
         return problems;
     }

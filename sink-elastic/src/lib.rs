@@ -3,6 +3,7 @@
 //! A row is a document whose `_id` follows from its key. Every write carries the row's `seq` as an external
 //! version, so writing again, or an older row after a newer one, changes nothing.
 
+mod access;
 mod answer;
 mod bulk;
 mod check;
@@ -13,6 +14,7 @@ mod credentials;
 mod document;
 mod failure;
 mod found;
+mod handshake;
 mod id;
 mod index;
 mod lane;
@@ -30,6 +32,7 @@ mod suspects;
 mod sweep;
 mod target;
 mod throttle;
+mod tls;
 
 pub use config::{Compression, Config, ElasticConfig};
 pub use lane::{Elastic, ElasticLane};
