@@ -46,7 +46,7 @@ release: ## Build everything (release)
 	cargo build --release --workspace --bins
 
 test: ## Run all tests that CI runs, with a stack of their own
-	$(install) debezium postgres-17
+	$(install) debezium opensearch-secured postgres-17
 	cargo build --workspace --bins
 	$(with_stack) cargo test --workspace --no-fail-fast
 

@@ -32,7 +32,9 @@ pub(crate) async fn engine(config: &Config) -> Vec<Problem> {
         Ok(client) => Arc::new(client),
         Err(error) => return vec![Problem::from(&error)],
     };
-    let (mut problems, reached) = nodes(&client).await;
+    let (found, reached) = nodes(&client).await;
+    let mut problems = config.elasticsearch.notes();
+    problems.extend(found);
     if !reached {
         return problems;
     }

@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::Compression as GzLevel;
@@ -14,23 +13,19 @@ use tributary_runtime::health::Health;
 use tributary_runtime::{Error, Result};
 use url::Url;
 
+use crate::access::{Access, Pass};
 use crate::config::{Compression, ElasticConfig};
 use crate::credentials::Credentials;
 use crate::failure::{self, Failure};
+use crate::handshake::{self, Fault};
 use crate::nodes::{Node, Nodes, Work};
 use crate::throttle::Signal;
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Close idle connections before the engines or a load balancer do.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// Talks to the configured nodes in turn; goes to the next when one fails.
 #[derive(Debug)]
 pub(crate) struct Client {
-    http: reqwest::Client,
-    credentials: Credentials,
+    access: Arc<Access>,
     nodes: Nodes,
-    request_timeout: Duration,
 }
 
 /// What is sent with a request.
@@ -108,46 +103,33 @@ impl Reply {
 
 impl Client {
     /// # Errors
-    /// Stop: an address or the credentials are malformed, or the TLS roots cannot be read.
+    /// Stop: an address or the credentials are malformed, or the certificates cannot be used.
     pub(crate) fn new(config: &ElasticConfig) -> Result<Self> {
-        // Another part of the process may have installed it already: that one serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let request_timeout = Duration::from_millis(config.request_timeout_ms);
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .timeout(request_timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| Error::stop(error).context("set up the HTTP client"))?;
         let nodes = config.url.iter().map(|url| {
             Url::parse(url).map_err(|error| Error::stop(error).context("read elasticsearch.url"))
         });
         Ok(Self {
-            http,
-            credentials: Credentials::new(config)?,
+            access: Arc::new(Access::new(config)?),
             nodes: Nodes::new(nodes.collect::<Result<Vec<_>>>()?),
-            request_timeout,
         })
     }
 
     /// The deadline of a request, in the engines' notation.
     pub(crate) fn engine_timeout(&self) -> String {
-        format!("{}ms", self.request_timeout.as_millis())
+        format!("{}ms", self.access.request_timeout().as_millis())
     }
 
-    /// Says from now on in the service's status which nodes fail.
+    /// Says from now on in the service's status which nodes fail, and whether certificates or secrets cannot be used.
     pub(crate) fn report_to(&self, health: Health) {
+        self.access.report_to(health.clone());
         self.nodes.report_to(health);
     }
 
     /// One client per node, to try each of them.
     pub(crate) fn each(&self) -> impl Iterator<Item = Self> {
         self.nodes.iter().map(|node| Self {
-            http: self.http.clone(),
-            credentials: self.credentials.clone(),
+            access: Arc::clone(&self.access),
             nodes: Nodes::new([node.url.clone()]),
-            request_timeout: self.request_timeout,
         })
     }
 
@@ -159,7 +141,8 @@ impl Client {
     /// Sends a request to the node whose turn it is, and to further ones while they fail.
     ///
     /// # Errors
-    /// Retry: no node reached, time-out, 408, 429, 5xx, writes blocked. Stop: 401, 403.
+    /// Retry: no node reached, time-out, 408, 429, 5xx, writes blocked, 401 where the secret is from a file. Stop: any other
+    /// 401, 403.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -188,38 +171,40 @@ impl Client {
             Signal::Fine,
         );
         while let Some(attempt) = turn.next() {
-            let node = attempt.node;
-            let sent = self.send_to(node, method.clone(), path, query, content.clone());
+            let (node, pass) = (attempt.node, self.access.pass());
+            let sent = self.let_in(node, &pass, method.clone(), path, query, &content);
             let is_settled = match sent.await {
-                Ok(reply) => match fault_of_node(&reply) {
+                Ok(reply) => match Shortfall::of(&reply) {
                     None => {
                         attempt.worked();
                         let signal = match reply.status {
                             StatusCode::PAYLOAD_TOO_LARGE => Signal::TooLarge,
                             _ => Signal::Fine,
                         };
-                        return (judge(reply, path), signal);
+                        return (judge(reply, path, &pass.credentials), signal);
                     }
-                    Some(fault) => {
-                        attempt.failed(&format!("answers {}", reply.status.as_u16()));
-                        let signal = fault.signal(reply.status);
-                        last = (judge(reply, path), signal);
-                        fault == Fault::Settled
+                    Some(shortfall) => {
+                        attempt.failed(&format!("answers {}", reply.status.as_u16()), None);
+                        let signal = shortfall.signal(reply.status);
+                        last = (judge(reply, path, &pass.credentials), signal);
+                        shortfall == Shortfall::Settled
                     }
                 },
                 Err(error) => {
-                    let is_away = error.is_connect();
-                    attempt.failed(if is_away {
-                        "cannot be reached"
-                    } else {
-                        "does not answer"
-                    });
+                    let fault = handshake::fault(&error, pass.has_identity);
+                    // Without a connection nothing has been asked.
+                    let is_away = error.is_connect() || fault.is_some();
+                    match &fault {
+                        Some(fault) => attempt.failed(&fault.what, Some(&fault.remedy)),
+                        None if is_away => attempt.failed("cannot be reached", None),
+                        None => attempt.failed("does not answer", None),
+                    }
                     let signal = if error.is_timeout() && !is_away {
                         Signal::Busy
                     } else {
                         Signal::Away
                     };
-                    last = (Err(transport_error(error, node)), signal);
+                    last = (Err(transport_error(error, fault, node)), signal);
                     is_away
                 }
             };
@@ -231,56 +216,88 @@ impl Client {
         last
     }
 
-    async fn send_to(
+    /// Sends a request, and once more where the engine does not let it in and certificates or secrets have changed.
+    async fn let_in(
         &self,
         node: &Node,
+        pass: &Pass,
         method: Method,
         path: &[&str],
         query: &[(&str, &str)],
-        content: Content,
+        content: &Content,
     ) -> reqwest::Result<Reply> {
-        let mut url = node.url.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(path);
+        let reply = send_to(node, pass, method.clone(), path, query, content.clone()).await?;
+        if reply.status != StatusCode::UNAUTHORIZED {
+            return Ok(reply);
         }
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
+        match self.access.newer(pass) {
+            Some(pass) => send_to(node, &pass, method, path, query, content.clone()).await,
+            None => Ok(reply),
         }
-        let request = self.credentials.add_to(self.http.request(method, url));
-        let request = match content {
-            Content::Nothing => request,
-            Content::Json(value) => request
-                .header(CONTENT_TYPE, "application/json")
-                .body(value.to_string()),
-            Content::Lines(lines) => request
-                .header(CONTENT_TYPE, "application/x-ndjson")
-                .body(lines),
-            Content::Compressed(lines) => request
-                .header(CONTENT_TYPE, "application/x-ndjson")
-                .header(CONTENT_ENCODING, "gzip")
-                .body(lines),
-        };
-        let response = request.send().await?;
-        let status = response.status();
-        let body = response.bytes().await?;
-        Ok(Reply {
-            status,
-            body,
-            host: Arc::clone(&node.host),
-        })
     }
+}
+
+async fn send_to(
+    node: &Node,
+    pass: &Pass,
+    method: Method,
+    path: &[&str],
+    query: &[(&str, &str)],
+    content: Content,
+) -> reqwest::Result<Reply> {
+    let mut url = node.url.clone();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
+    }
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    let request = pass.credentials.add_to(pass.http.request(method, url));
+    let request = match content {
+        Content::Nothing => request,
+        Content::Json(value) => request
+            .header(CONTENT_TYPE, "application/json")
+            .body(value.to_string()),
+        Content::Lines(lines) => request
+            .header(CONTENT_TYPE, "application/x-ndjson")
+            .body(lines),
+        Content::Compressed(lines) => request
+            .header(CONTENT_TYPE, "application/x-ndjson")
+            .header(CONTENT_ENCODING, "gzip")
+            .body(lines),
+    };
+    let response = request.send().await?;
+    let status = response.status();
+    let body = response.bytes().await?;
+    Ok(Reply {
+        status,
+        body,
+        host: Arc::clone(&node.host),
+    })
 }
 
 /// What an answer says of the node that gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+enum Shortfall {
     /// It has not done what it was asked, another node may.
     Settled,
     /// Some server behind it may still be at work.
     Unsettled,
 }
 
-impl Fault {
+impl Shortfall {
+    /// Whether another node could have answered better. An engine that is overloaded or away as a whole says the same:
+    /// its nodes are all left alone then, and asked one at a time.
+    fn of(reply: &Reply) -> Option<Self> {
+        match reply.status.as_u16() {
+            // By the engine: writes are blocked, whichever node is asked.
+            429 if reply.failure_kind() == "cluster_block_exception" => None,
+            408 | 504 => Some(Self::Unsettled),
+            429 | 500..=599 => Some(Self::Settled),
+            _ => None,
+        }
+    }
+
     /// What it says of the load, where no other node does better.
     fn signal(self, status: StatusCode) -> Signal {
         match (self, status) {
@@ -292,30 +309,23 @@ impl Fault {
     }
 }
 
-/// Whether another node could have answered better. An engine that is overloaded or away as a whole says the same:
-/// its nodes are all left alone then, and asked one at a time.
-fn fault_of_node(reply: &Reply) -> Option<Fault> {
-    match reply.status.as_u16() {
-        // By the engine: writes are blocked, whichever node is asked.
-        429 if reply.failure_kind() == "cluster_block_exception" => None,
-        408 | 504 => Some(Fault::Unsettled),
-        429 | 500..=599 => Some(Fault::Settled),
-        _ => None,
-    }
-}
-
-fn judge(reply: Reply, path: &[&str]) -> Result<Reply> {
+fn judge(reply: Reply, path: &[&str], credentials: &Credentials) -> Result<Reply> {
     let told = || {
         let failure = Failure::parse(&reply.body);
         failure.map_or_else(String::new, |failure| format!(" ({})", failure.kinds()))
     };
     let host = &reply.host;
     match reply.status.as_u16() {
-        401 => Err(Error::stop_msg(format_args!(
-            "{host} refuses the credentials (401{})",
-            told()
-        ))
-        .remedy("set elasticsearch.username and password, or elasticsearch.api_key")),
+        401 => {
+            let what = format!("{host} refuses the credentials (401{})", told());
+            // Whoever changes a secret changes the engine's and the file one after the other.
+            let error = if credentials.is_from_file() {
+                Error::retry_msg(what)
+            } else {
+                Error::stop_msg(what)
+            };
+            Err(error.remedy(credentials.remedy()))
+        }
         403 | 429 if reply.failure_kind() == "cluster_block_exception" => Err(failure::blocked(
             path.first().copied().unwrap_or_default(),
             &Failure::parse(&reply.body).map_or_else(String::new, |failure| failure.full()),
@@ -336,6 +346,13 @@ fn judge(reply: Reply, path: &[&str]) -> Result<Reply> {
     }
 }
 
-fn transport_error(error: reqwest::Error, node: &Node) -> Error {
-    Error::retry(error.without_url()).context(format!("reach the search engine at {}", node.host))
+/// A certificate, too, is renewed while the service runs, at the engine or in a file: it tries again.
+fn transport_error(error: reqwest::Error, fault: Option<Fault>, node: &Node) -> Error {
+    let host = &node.host;
+    match fault {
+        Some(fault) => Error::retry_msg(format_args!("{host} {}", fault.what)).remedy(fault.remedy),
+        None => {
+            Error::retry(error.without_url()).context(format!("reach the search engine at {host}"))
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The sink's configuration.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
@@ -9,6 +10,7 @@ use tributary_runtime::config::{Secret, http_url_problems};
 
 use crate::naming;
 use crate::options::DocumentOptions;
+use crate::tls::TlsFiles;
 
 tributary_engine::sink_config! {
     /// What `tributary-sink-elastic` reads from its file, beside what all services share.
@@ -34,6 +36,18 @@ pub struct ElasticConfig {
     /// An API key in its encoded form, in place of a user.
     #[serde(default)]
     pub api_key: Option<Secret>,
+    /// A token (a JSON Web Token, or Elasticsearch's own) for `Authorization: Bearer`, in place of a user.
+    #[serde(default)]
+    pub bearer_token: Option<Secret>,
+    /// The certificates (PEM) of the authorities that are trusted, in place of the system's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// The service's own certificate (PEM), with those between it and its authority behind it.
+    #[serde(default)]
+    pub client_certificate_file: Option<PathBuf>,
+    /// The certificate's private key (PEM, not encrypted).
+    #[serde(default)]
+    pub client_key_file: Option<PathBuf>,
     /// What the names of all indices begin with.
     #[serde(default)]
     pub index_prefix: String,
@@ -107,18 +121,8 @@ impl ElasticConfig {
     /// What is wrong with the values, without a connection.
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = self.url_problems();
-        if self.api_key.is_some() && self.username.is_some() {
-            problems.push(
-                Problem::new("`elasticsearch.api_key` and `elasticsearch.username` are both set")
-                    .remedy("leave one of them out"),
-            );
-        }
-        if self.password.is_some() && self.username.is_none() {
-            problems.push(
-                Problem::new("`elasticsearch.password` is set without `elasticsearch.username`")
-                    .remedy("set `elasticsearch.username`"),
-            );
-        }
+        problems.extend(self.login_problems());
+        problems.extend(self.tls_problems());
         if let Some(problem) = naming::prefix_problem(&self.index_prefix) {
             problems.push(
                 Problem::new(format_args!("`elasticsearch.index_prefix` {problem}"))
@@ -167,6 +171,84 @@ impl ElasticConfig {
         all.find(|options| options.is_of(topic))
     }
 
+    /// The files of TLS.
+    pub(crate) fn tls_files(&self) -> TlsFiles {
+        TlsFiles {
+            ca: self.ca_file.clone(),
+            certificate: self.client_certificate_file.clone(),
+            key: self.client_key_file.clone(),
+        }
+    }
+
+    /// Whether the URL of a node has this scheme.
+    pub(crate) fn has_scheme(&self, scheme: &str) -> bool {
+        let mut urls = self.url.iter().filter_map(|url| url::Url::parse(url).ok());
+        urls.any(|url| url.scheme() == scheme)
+    }
+
+    /// What somebody should know although the service runs.
+    pub(crate) fn notes(&self) -> Vec<Problem> {
+        let has_login =
+            self.username.is_some() || self.api_key.is_some() || self.bearer_token.is_some();
+        let urls = self.url.iter().filter_map(|url| url::Url::parse(url).ok());
+        let open = urls.filter(|url| url.scheme() == "http" && !is_loopback(url));
+        let hosts: Vec<_> = open
+            .filter_map(|url| url.host_str().map(str::to_owned))
+            .collect();
+        if !has_login || hosts.is_empty() {
+            return Vec::new();
+        }
+        vec![
+            Problem::note(format_args!(
+                "credentials go to {} without TLS: whoever is on the way can read them",
+                hosts.join(", ")
+            ))
+            .remedy("begin `elasticsearch.url` with https://"),
+        ]
+    }
+
+    fn login_problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let ways = [
+            ("elasticsearch.username", self.username.is_some()),
+            ("elasticsearch.api_key", self.api_key.is_some()),
+            ("elasticsearch.bearer_token", self.bearer_token.is_some()),
+        ];
+        let given: Vec<_> = ways
+            .iter()
+            .filter(|(_, is_set)| *is_set)
+            .map(|(key, _)| format!("`{key}`"))
+            .collect();
+        if given.len() > 1 {
+            problems.push(
+                Problem::new(format_args!("{} are set together", given.join(" and ")))
+                    .remedy("leave one of them, for a request can say only once who sends it"),
+            );
+        }
+        if self.password.is_some() && self.username.is_none() {
+            problems.push(
+                Problem::new("`elasticsearch.password` is set without `elasticsearch.username`")
+                    .remedy("set `elasticsearch.username`"),
+            );
+        }
+        problems
+    }
+
+    fn tls_problems(&self) -> Vec<Problem> {
+        let files = self.tls_files();
+        if files.is_empty() {
+            return Vec::new();
+        }
+        let mut problems = files.read().err().unwrap_or_default();
+        if self.has_scheme("http") {
+            problems.push(
+                Problem::new("`elasticsearch.url` begins with http://, and certificates are set: they would not be used")
+                    .remedy("begin `elasticsearch.url` with https://, or take `ca_file`, `client_certificate_file` and `client_key_file` out"),
+            );
+        }
+        problems
+    }
+
     fn url_problems(&self) -> Vec<Problem> {
         if self.url.is_empty() {
             return vec![
@@ -188,6 +270,15 @@ impl ElasticConfig {
             }
         }
         problems
+    }
+}
+
+fn is_loopback(url: &url::Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 

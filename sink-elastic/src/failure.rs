@@ -59,8 +59,12 @@ impl Failure {
         texts.join(", caused by ")
     }
 
-    /// The types of the failure and of its causes: what can be told of any failure.
+    /// The types of the failure and of its causes: what can be told of any failure. Of a request that is not let in the whole
+    /// text: it names the user, the action and the index.
     pub(crate) fn kinds(&self) -> String {
+        if self.kind == "security_exception" {
+            return self.full();
+        }
         let mut kinds: Vec<&str> = self.chain().map(|failure| failure.kind.as_str()).collect();
         kinds.dedup();
         kinds.join(", caused by ")

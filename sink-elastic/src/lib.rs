@@ -3,6 +3,8 @@
 //! A row is a document whose `_id` follows from its key. Every write carries the row's `seq` as an external
 //! version, so writing again, or an older row after a newer one, changes nothing.
 
+mod access;
+mod access;
 mod announced;
 mod answer;
 mod bulk;
@@ -16,6 +18,7 @@ mod document;
 mod failure;
 mod found;
 mod given;
+mod handshake;
 mod id;
 mod index;
 mod json_text;
@@ -36,6 +39,7 @@ mod suspects;
 mod sweep;
 mod target;
 mod throttle;
+mod tls;
 mod value;
 mod wkb;
 

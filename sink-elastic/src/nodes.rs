@@ -58,6 +58,8 @@ struct Fitness {
     rest_until: Option<Instant>,
     /// What it answered last, while it fails.
     why: String,
+    /// What somebody has to do about it, where it does not pass by itself.
+    remedy: Option<String>,
 }
 
 /// The nodes that one request tries, one after the other.
@@ -135,22 +137,33 @@ impl Nodes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the log and the status of a node that begins or ends to fail. Where all fail it is the engine that is away,
-    /// which the caller of the request hears of.
+    /// Tells the status of a node that begins or ends to fail. Where all fail it is the engine that is away, which the
+    /// caller of the request hears of; the status tells of it only where that does not pass by itself.
     fn tell(&self, state: &State) {
         let Some(health) = self.health.get() else {
             return;
         };
         let failing: Vec<_> = (0..self.nodes.len())
-            .filter_map(|index| Some((self.nodes.get(index)?, state.why(index)?)))
+            .filter_map(|index| Some((self.nodes.get(index)?, state.failing(index)?)))
             .collect();
-        let warning = (!failing.is_empty() && failing.len() < self.nodes.len()).then(|| {
-            let failing = failing.iter().map(|(node, why)| format!("{} {why}", node.host));
-            format!(
-                "a node of the search engine is left alone while others work: {}; to do: mend it, or take it out of `elasticsearch.url`",
-                failing.collect::<Vec<_>>().join(", ")
-            )
-        });
+        let remedies = failing
+            .iter()
+            .filter_map(|(_, fitness)| fitness.remedy.as_deref());
+        let mut remedies: Vec<_> = remedies.collect();
+        remedies.dedup();
+        let named = failing
+            .iter()
+            .map(|(node, fitness)| format!("{} {}", node.host, fitness.why));
+        let named = named.collect::<Vec<_>>().join(", ");
+        let warning = if failing.len() < self.nodes.len() {
+            remedies.push("mend it, or take it out of `elasticsearch.url`");
+            (!failing.is_empty()).then(|| {
+                format!("a node of the search engine is left alone while others work: {named}")
+            })
+        } else {
+            (!remedies.is_empty()).then(|| format!("the search engine cannot be used: {named}"))
+        };
+        let warning = warning.map(|what| format!("{what}; to do: {}", remedies.join("; ")));
         health.set_warning(SUBJECT, warning);
     }
 }
@@ -168,14 +181,12 @@ impl State {
         self.fitness.get_mut(work.slot(node))
     }
 
-    /// Why a node is left alone, if it fails at anything.
-    fn why(&self, node: usize) -> Option<&str> {
+    /// How a node fails, if it does at anything.
+    fn failing(&self, node: usize) -> Option<&Fitness> {
         let mut kinds = Work::ALL
             .iter()
             .filter_map(|work| self.fitness.get(work.slot(node)));
-        kinds
-            .find(|fitness| fitness.failures > 0)
-            .map(|fitness| fitness.why.as_str())
+        kinds.find(|fitness| fitness.failures > 0)
     }
 }
 
@@ -261,8 +272,9 @@ impl Attempt<'_> {
         }
     }
 
-    /// The node has failed: `why` says how, as what a node does ("answers 503").
-    pub(crate) fn failed(self, why: &str) {
+    /// The node has failed: `why` says how, as what a node does ("answers 503"); `remedy` what to do, where it does not pass
+    /// by itself.
+    pub(crate) fn failed(self, why: &str, remedy: Option<&str>) {
         metrics::counter!(metric::NODE_FAILURES).increment(1);
         let now = Instant::now();
         let mut state = self.nodes.lock();
@@ -276,6 +288,7 @@ impl Attempt<'_> {
         fitness.failures += 1;
         fitness.failed_at = Some(now);
         why.clone_into(&mut fitness.why);
+        fitness.remedy = remedy.map(str::to_owned);
         let rest = fitness.rest(now - self.begun);
         fitness.rest_until = Some(now + rest);
         if fitness.failures == 1 && self.nodes.nodes.len() > 1 {
@@ -302,7 +315,7 @@ mod tests {
         let mut tried = Vec::new();
         while let Some(attempt) = turn.next() {
             tried.push(attempt.index);
-            attempt.failed("fails");
+            attempt.failed("fails", None);
         }
         tried
     }
@@ -333,7 +346,7 @@ mod tests {
             if nodes.lock().fitness(0, Work::Bulk).unwrap().failures > 0 {
                 assert_eq!(works(&nodes, Work::Bulk), 1);
             }
-            attempt.failed("fails");
+            attempt.failed("fails", None);
             tokio::time::advance(Duration::from_millis(rest * 1000 - 1)).await;
             for _ in 0..4 {
                 assert_eq!(works(&nodes, Work::Bulk), 1);
@@ -364,8 +377,8 @@ mod tests {
         let nodes = nodes(1);
         let [first, second, late] = [(); 3].map(|()| nodes.turn(Work::Bulk).next().unwrap());
         tokio::time::advance(Duration::from_millis(1)).await;
-        first.failed("fails");
-        second.failed("fails");
+        first.failed("fails", None);
+        second.failed("fails", None);
         late.worked();
         assert_eq!(nodes.lock().fitness(0, Work::Bulk).unwrap().failures, 1);
         tokio::time::advance(Duration::from_millis(1)).await;
@@ -379,7 +392,7 @@ mod tests {
         let attempt = nodes.turn(Work::Bulk).next().unwrap();
         tokio::time::advance(Duration::from_secs(30)).await;
         let slow = attempt.index;
-        attempt.failed("does not answer");
+        attempt.failed("does not answer", None);
         tokio::time::advance(Duration::from_secs(299)).await;
         for _ in 0..4 {
             assert_ne!(works(&nodes, Work::Bulk), slow);
@@ -392,13 +405,13 @@ mod tests {
         let health = Health::new();
         nodes.report_to(health.clone());
         let mut turn = nodes.turn(Work::Bulk);
-        turn.next().unwrap().failed("answers 503");
+        turn.next().unwrap().failed("answers 503", None);
         let warnings = health.warnings();
         assert!(
             warnings[0].contains("node1:9200 answers 503"),
             "{warnings:?}"
         );
-        turn.next().unwrap().failed("answers 503");
+        turn.next().unwrap().failed("answers 503", None);
         assert_eq!(health.warnings(), [""; 0]);
         tokio::time::advance(Duration::from_secs(1)).await;
         while !nodes

@@ -69,6 +69,9 @@ impl Service for ElasticSink {
 
     async fn run(config: Config, context: Context) -> Result<(), Error> {
         telemetry::describe(metric::ALL);
+        for note in config.elasticsearch.notes() {
+            tracing::warn!("{note}");
+        }
         let elastic = Elastic::new(config.elasticsearch.clone())?;
         elastic.report_to(context.health.clone());
         tributary_engine::run(config.engine(), elastic, &context).await

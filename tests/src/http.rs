@@ -7,10 +7,14 @@ const SILENCE: Duration = Duration::from_secs(30);
 
 /// A client; plain HTTP is all that the stack speaks, but reqwest wants a TLS provider chosen.
 pub fn client() -> reqwest::Client {
-    // Fails only if one is installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .read_timeout(SILENCE)
+    builder()
         .build()
         .expect("a client with no settings but a timeout")
+}
+
+/// What makes one.
+pub fn builder() -> reqwest::ClientBuilder {
+    // Fails only if one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().read_timeout(SILENCE)
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 pub mod bench;
+pub mod certificates;
 pub mod debezium;
 pub mod demo;
 pub mod http;

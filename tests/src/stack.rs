@@ -25,6 +25,7 @@ mod ports;
 mod postgres;
 mod process;
 mod readiness;
+mod secured;
 mod server;
 mod state;
 
@@ -33,6 +34,7 @@ pub use link::Link;
 pub use part::{Engine, Part};
 pub use ports::Ports;
 pub use postgres::{Postgres, postgres_program};
+pub use secured::SecuredEngine;
 pub use server::{connect, debezium, debezium_jdbc, newest_java};
 pub use state::Status;
 

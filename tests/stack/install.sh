@@ -1,8 +1,9 @@
 #!/bin/bash
 # Installs what the local stack needs and what is missing: Debian packages, and the Java servers from Maven Central
 # into a cache (TRIBUTARY_CACHE, by default ~/.cache/tributary). Does nothing, and needs no network, if all is there.
-# Usage: install.sh [opensearch|elasticsearch] [debezium] [postgres-MAJOR]...
+# Usage: install.sh [opensearch|elasticsearch] [debezium] [opensearch-secured] [postgres-MAJOR]...
 #   the search engine, by default TRIBUTARY_ENGINE, else opensearch; debezium: also what the tests compare us with;
+#   opensearch-secured: also an OpenSearch that asks for certificates and passwords;
 #   postgres-17 and the like: other versions of PostgreSQL than Debian's, as is the one that TRIBUTARY_POSTGRES names
 # TRIBUTARY_KAFKA_VERSION and TRIBUTARY_REGISTRY_VERSION name release lines of versions.env, such as 4.1 and 2.6.
 set -euo pipefail
@@ -10,11 +11,13 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/versions.env"
 engine=${TRIBUTARY_ENGINE:-opensearch}
 peer=
+secured=
 postgres=()
 [ "${TRIBUTARY_POSTGRES:-$POSTGRES}" = "$POSTGRES" ] || postgres+=("$TRIBUTARY_POSTGRES")
 for argument in "$@"; do
     case $argument in
         debezium) peer=debezium ;;
+        opensearch-secured) secured=opensearch-secured ;;
         postgres-*) [ "$argument" = "postgres-$POSTGRES" ] || postgres+=("${argument#postgres-}") ;;
         *) engine=$argument ;;
     esac
@@ -80,9 +83,9 @@ module() { # FOLDER DESCRIPTOR-PREFIX VERSION NAME CLASS EXTENDED JAR...: one mo
     fi
 }
 
-opensearch() { # VERSION FOLDER
-    local options=() suffix=Plugin to=$2 all=$2/jars
-    [ "${1%%.*}" -ge 3 ] && options=(-Pagent) && suffix=ModulePlugin
+opensearch() { # VERSION FOLDER [maven options]
+    local options=("${@:3}") suffix=Plugin to=$2 all=$2/jars
+    [ "${1%%.*}" -ge 3 ] && options+=(-Pagent) && suffix=ModulePlugin
     jars "$here/opensearch/pom.xml" "$1" "$2" "${options[@]}"
     if [ "${1%%.*}" -lt 3 ]; then
         "$jdk/bin/javac" -cp "$all/*" -d "$to/launcher" "$here/opensearch/Launcher.java"
@@ -98,6 +101,20 @@ opensearch() { # VERSION FOLDER
     shopt -u nullglob
     mkdir "$to/plugins" "$to/bin"
     mv "$all" "$to/lib"
+}
+
+opensearch-secured() { # VERSION FOLDER
+    local artifact=org.opensearch.plugin:opensearch-security:$1.0:zip plugin=$2/plugins/opensearch-security
+    opensearch "$1" "$2" -Dlog4j=2.21.0
+    mkdir "$plugin"
+    mvn -q -B -Dstyle.color=never dependency:copy -Dartifact="$artifact" -DoutputDirectory="$plugin" >&2
+    (cd "$plugin" && "$jdk/bin/jar" xf ./*.zip && rm ./*.zip)
+    # What it expects to come with another plug-in.
+    mvn -q -B -Dstyle.color=never dependency:copy -Dartifact=org.apache.commons:commons-collections4:4.5.0 -DoutputDirectory="$plugin" >&2
+    # It has its own, and no class may be there twice.
+    rm "$2"/lib/slf4j-api-*.jar
+    # It extends a module that Maven Central does not have (rule-framework), by classes that only that module loads.
+    sed -i 's/^extended.plugins=.*/extended.plugins=/' "$plugin/plugin-descriptor.properties"
 }
 
 elasticsearch() { # VERSION FOLDER
@@ -171,6 +188,11 @@ main() {
     registry_version=$(line REGISTRY "$registry_line" TRIBUTARY_REGISTRY_VERSION)
     local components=(kafka "$kafka_version" registry "$registry_version" "$engine" "${!engine_version}")
     [ -z "$peer" ] || components+=(debezium "$DEBEZIUM" debezium-jdbc "$DEBEZIUM_JDBC" kafka "$(line KAFKA "$CONNECT" CONNECT)")
+    if [ -n "$secured" ] && [ "$major" -lt 21 ]; then
+        say "opensearch-secured needs JDK 21: --test security will fail"
+    elif [ -n "$secured" ]; then
+        components+=(opensearch-secured "$OPENSEARCH_SECURED")
+    fi
     local postgres_major version
     for postgres_major in "${postgres[@]}"; do
         version=POSTGRES_$postgres_major

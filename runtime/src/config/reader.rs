@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use serde::de::value::{MapAccessDeserializer, StringDeserializer};
+use serde::de::value::{MapAccessDeserializer, SeqDeserializer, StringDeserializer};
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess,
     SeqAccess, Unexpected, Visitor,
@@ -312,7 +312,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         match &self.node.value {
             Value::SecretFile(path) if name == SECRET => {
                 let secret = read_file(path.as_ref()).map_err(ReadFault::custom)?;
-                visitor.visit_newtype_struct(StringDeserializer::new(secret))
+                visitor.visit_seq(SeqDeserializer::new([secret, path.clone()].into_iter()))
             }
             _ => visitor.visit_newtype_struct(self),
         }

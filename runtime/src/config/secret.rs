@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use serde::de::{Deserialize, Deserializer, Visitor};
+use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 
 /// The name under which a [`Secret`] announces itself to the loader, which then also takes the
 /// value from the file that `<key>_file` names.
@@ -15,17 +15,44 @@ pub(super) const SECRET: &str = "tributary::Secret";
 /// A field `password: Option<Secret>` is set by `password = "…"`, or by `password_file = "/path"`:
 /// [`load`](super::load) reads the file itself, the configuration type declares only `password`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret {
+    value: String,
+    /// Where it was read.
+    file: Option<PathBuf>,
+}
 
 impl Secret {
     /// Wraps a value.
     pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
+        Self {
+            value: value.into(),
+            file: None,
+        }
     }
 
     /// The value itself: for the place that hands it to a server, never for a message.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.value
+    }
+
+    /// Whether it was read from a file, which may have another one by now.
+    pub const fn is_from_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// The secret that the file has now; `None` if that is the same, or there is no file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has none; without its path.
+    pub fn renewed(&self) -> Result<Option<Self>, String> {
+        let Some(file) = &self.file else {
+            return Ok(None);
+        };
+        let value = read_file(file)?;
+        Ok((value != self.value).then(|| Self {
+            value,
+            file: Some(file.clone()),
+        }))
     }
 }
 
@@ -56,7 +83,16 @@ impl<'de> Deserialize<'de> for Secret {
                 self,
                 deserializer: D,
             ) -> Result<Secret, D::Error> {
-                String::deserialize(deserializer).map(Secret)
+                String::deserialize(deserializer).map(Secret::new)
+            }
+
+            /// From a file: the value, and the path.
+            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Secret, A::Error> {
+                let (value, file) = (parts.next_element()?, parts.next_element::<String>()?);
+                Ok(Secret {
+                    value: value.ok_or_else(|| de::Error::invalid_length(0, &self))?,
+                    file: file.map(PathBuf::from),
+                })
             }
         }
 

@@ -283,6 +283,26 @@ fn a_secret_from_a_file() {
 }
 
 #[test]
+fn a_secret_is_renewed_from_its_file_alone() {
+    let secrets = tempfile::tempdir().unwrap();
+    let path = secrets.path().join("pg");
+    std::fs::write(&path, "old\n").unwrap();
+    let line = format!("password_file = {:?}\n[kafka]", path.to_str().unwrap());
+    let text = BASE.replace("[kafka]", &line);
+    let old = read(&text, &[]).unwrap().postgres.password.unwrap();
+    assert!(old.is_from_file());
+    assert_eq!(old.renewed(), Ok(None));
+    std::fs::write(&path, "new\n").unwrap();
+    let new = old.renewed().unwrap().unwrap();
+    assert_eq!(new.expose(), "new");
+    assert_eq!(new.renewed(), Ok(None));
+    std::fs::write(&path, "").unwrap();
+    let error = new.renewed().unwrap_err();
+    assert_eq!(error, "the file named here is empty");
+    assert_eq!(Secret::new("plain").renewed(), Ok(None));
+}
+
+#[test]
 fn only_a_secret_has_a_file() {
     let text = BASE.replace("[postgres]", "[postgres]\nurl_file = \"/etc/hostname\"");
     let text = text.replace("url = \"postgres://db/shop\"\n", "");

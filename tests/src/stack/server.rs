@@ -195,24 +195,31 @@ fn search(folder: &Folder, state: &State) -> Result<Command> {
         &[],
     )?;
     let installed = cached(engine, &entry.version)?;
+    let mut server = engine_java(account, &home, &["-Xms768m", "-Xmx768m", "-XX:+UseG1GC"])?;
+    match state.choice.engine {
+        Engine::OpenSearch => opensearch(&mut server, &installed, &config),
+        Engine::Elasticsearch => elasticsearch(&mut server, &installed, &config),
+    }
+    Ok(server)
+}
+
+/// The Java that runs an engine, which has `home/tmp`.
+pub(super) fn engine_java(account: Account, home: &Path, options: &[&str]) -> Result<Command> {
     let mut server = account.command(Jdk::newest()?.home.join("bin/java"));
-    server.args(["-Xms768m", "-Xmx768m", "-XX:+UseG1GC"]);
-    server.arg(format!("-Djava.io.tmpdir={}", temporary.display()));
+    server.args(options);
+    server.arg(format!("-Djava.io.tmpdir={}", home.join("tmp").display()));
     server.args([
         "-Dlog4j2.disable.jmx=true",
         "-Dio.netty.noUnsafe=true",
         "-Dio.netty.noKeySetOptimization=true",
     ]);
     server.arg("-Dio.netty.recycler.maxCapacityPerThread=0");
-    match state.choice.engine {
-        Engine::OpenSearch => opensearch(&mut server, &installed, &config),
-        Engine::Elasticsearch => elasticsearch(&mut server, &installed, &config),
-    }
-    server.current_dir(&home);
+    server.current_dir(home);
     Ok(server)
 }
 
-fn opensearch(server: &mut Command, installed: &Path, config: &Path) {
+/// Has it run an OpenSearch.
+pub(super) fn opensearch(server: &mut Command, installed: &Path, config: &Path) {
     server.arg(format!("-Dopensearch.path.home={}", installed.display()));
     server.arg(format!("-Dopensearch.path.conf={}", config.display()));
     server.args([

@@ -1,0 +1,183 @@
+//! By what the engine lets requests in: an HTTP client with its certificates, and credentials. Both follow their files, which
+//! whoever renews them writes anew while the service runs.
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tributary_runtime::health::Health;
+use tributary_runtime::{Error, Problem, Result};
+
+use crate::config::ElasticConfig;
+use crate::credentials::Credentials;
+use crate::tls::{Material, TlsFiles};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Close idle connections before the engines or a load balancer do.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// How often the files are looked at: a few kilobytes, which are read with no thought of waiting for the disk.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The subject of the warning in the service's status.
+const SUBJECT: &str = "certificates and secrets of the search engine";
+
+/// What requests are sent by.
+#[derive(Debug)]
+pub(crate) struct Access {
+    files: TlsFiles,
+    request_timeout: Duration,
+    /// Without https the system's certificates are not needed, and may be missing.
+    is_tls: bool,
+    /// Whether anything may change.
+    has_files: bool,
+    state: Mutex<Held>,
+    health: OnceLock<Health>,
+}
+
+#[derive(Debug)]
+struct Held {
+    pass: Pass,
+    material: Material,
+    looked: Instant,
+    /// What is wrong with the files as they are now; the pass is of those before.
+    trouble: Option<String>,
+}
+
+/// What one request is sent by.
+#[derive(Debug, Clone)]
+pub(crate) struct Pass {
+    pub(crate) http: reqwest::Client,
+    pub(crate) credentials: Credentials,
+    pub(crate) has_identity: bool,
+    /// One more with each change.
+    edition: u64,
+}
+
+impl Access {
+    /// # Errors
+    /// Stop: a file cannot be used, or the credentials cannot stand in a header.
+    pub(crate) fn new(config: &ElasticConfig) -> Result<Self> {
+        tributary_runtime::http::install_tls_provider();
+        let files = config.tls_files();
+        let material = files.read().map_err(|problems| joined(&problems))?;
+        let request_timeout = Duration::from_millis(config.request_timeout_ms);
+        let is_tls = config.has_scheme("https");
+        let credentials = Credentials::new(config)?;
+        Ok(Self {
+            has_files: !files.is_empty() || credentials.is_from_file(),
+            files,
+            request_timeout,
+            is_tls,
+            state: Mutex::new(Held {
+                pass: Pass {
+                    http: http(&material, request_timeout, is_tls)?,
+                    credentials,
+                    has_identity: material.has_identity(),
+                    edition: 0,
+                },
+                material,
+                looked: Instant::now(),
+                trouble: None,
+            }),
+            health: OnceLock::new(),
+        })
+    }
+
+    /// How long a request may take.
+    pub(crate) const fn request_timeout(&self) -> Duration {
+        self.request_timeout
+    }
+
+    /// Says from now on in the service's status when changed files cannot be used.
+    pub(crate) fn report_to(&self, health: Health) {
+        // The first one stays: there is one service in a process.
+        let _ = self.health.set(health);
+    }
+
+    /// By what a request is sent now.
+    pub(crate) fn pass(&self) -> Pass {
+        let mut state = self.lock();
+        if self.has_files && state.looked.elapsed() >= LOOK_EVERY {
+            self.look(&mut state);
+        }
+        state.pass.clone()
+    }
+
+    /// A newer one than that by which the engine did not let a request in; `None` if there is none.
+    pub(crate) fn newer(&self, than: &Pass) -> Option<Pass> {
+        let mut state = self.lock();
+        if self.has_files && state.pass.edition == than.edition {
+            self.look(&mut state);
+        }
+        (state.pass.edition > than.edition).then(|| state.pass.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self, state: &mut Held) {
+        state.looked = Instant::now();
+        let trouble = match self.renew(state) {
+            Ok(false) => None,
+            Ok(true) => {
+                tracing::info!(
+                    "certificates or secrets of the search engine have changed on disk, and are used"
+                );
+                None
+            }
+            Err(error) => Some(format!(
+                "certificates or secrets of the search engine have changed on disk and cannot be used, those before stay in use: {error}"
+            )),
+        };
+        if let Some(trouble) = trouble.as_ref().filter(|_| trouble != state.trouble) {
+            tracing::warn!("{trouble}");
+        }
+        if let Some(health) = self.health.get() {
+            health.set_warning(SUBJECT, trouble.clone());
+        }
+        state.trouble = trouble;
+    }
+
+    /// Takes over what has changed; whether anything has.
+    fn renew(&self, state: &mut Held) -> Result<bool> {
+        let material = self.files.read().map_err(|problems| joined(&problems))?;
+        let credentials = state.pass.credentials.renewed()?;
+        let is_other = material != state.material;
+        if !is_other && credentials.is_none() {
+            return Ok(false);
+        }
+        if is_other {
+            // Connections that were made with the certificates before end with the requests that use them.
+            state.pass.http = http(&material, self.request_timeout, self.is_tls)?;
+            state.pass.has_identity = material.has_identity();
+            state.material = material;
+        }
+        if let Some(credentials) = credentials {
+            state.pass.credentials = credentials;
+        }
+        state.pass.edition += 1;
+        Ok(true)
+    }
+}
+
+fn http(material: &Material, request_timeout: Duration, is_tls: bool) -> Result<reqwest::Client> {
+    let mut builder = reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .timeout(request_timeout)
+        .redirect(reqwest::redirect::Policy::none());
+    if !is_tls {
+        builder = builder.tls_certs_only([]);
+    }
+    material.apply_to(builder)?.build().map_err(|error| {
+        Error::stop(error).context("set up the HTTP client").remedy(
+            "install the system's certificates (ca-certificates), or set `elasticsearch.ca_file`",
+        )
+    })
+}
+
+/// All of them as one error.
+fn joined(problems: &[Problem]) -> Error {
+    let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    Error::stop_msg(problems.join("; "))
+}
