@@ -16,6 +16,11 @@ MATRIX := 14 15 16 17 18 15/4.1/2.6
 # What holds on every version, and needs no wal2json.
 CORE := --test source --test failover --test evolution
 
+# Search engines and their release lines, and what of the suite is about them.
+ENGINES := opensearch/2.19 opensearch/3.8 elasticsearch/8.19 elasticsearch/9.5
+SEARCH := cargo test -p tributary-sink-elastic && cargo test -p tributary-tests --test reindex --test search
+
+engine_row = IFS=/ read -r TRIBUTARY_ENGINE TRIBUTARY_ENGINE_VERSION <<< "$$row"; export TRIBUTARY_ENGINE TRIBUTARY_ENGINE_VERSION
 matrix_row = IFS=/ read -r TRIBUTARY_POSTGRES TRIBUTARY_KAFKA_VERSION TRIBUTARY_REGISTRY_VERSION <<< "$$row"; \
 	    export TRIBUTARY_POSTGRES TRIBUTARY_KAFKA_VERSION TRIBUTARY_REGISTRY_VERSION
 install := tests/stack/install.sh
@@ -71,14 +76,20 @@ fuzz-seeds: ## Record fuzz/seeds anew, from what a real server sends
 $(CACHE)/tools/bin/cargo-fuzz:
 	cargo install --root $(CACHE)/tools --locked cargo-fuzz
 
-test-matrix: ## Run the core of the suite on PostgreSQL 14 to 18, and on Kafka 4.1 with Apicurio 2.6 (MATRIX="17 15/4.1/2.6")
-	for row in $(MATRIX); do $(matrix_row); $(install) postgres-17; done
+test-matrix: ## Run the core of the suite on PostgreSQL 14 to 18, and on Kafka 4.1 with Apicurio 2.6 (MATRIX="17 15/4.1/2.6"), and search on OpenSearch 2 and 3, Elasticsearch 8 and 9 (ENGINES=opensearch/2.19)
+	for row in $(MATRIX); do ($(matrix_row); $(install) postgres-17); done
+	for row in $(ENGINES); do ($(engine_row); $(install)); done
 	cargo build --workspace --bins
 	cargo test --workspace $(CORE) --no-run
-	failed= report=; for row in $(MATRIX); do $(matrix_row); \
-	    if $(with_stack) cargo test --workspace $(CORE); then result=ok; else result=FAILED; failed=1; fi; \
-	    report+="PostgreSQL $$row: $$result"$$'\n'; \
-	done; printf '%s' "$$report"; [ -z "$$failed" ]
+	failed= report=; \
+	try() { \
+	    if "$$@"; then report+="$$row: ok"$$'\n'; else report+="$$row: FAILED"$$'\n'; failed=1; fi; \
+	}; \
+	core() { $(matrix_row); $(with_stack) cargo test --workspace $(CORE); }; \
+	search() { $(engine_row); $(with_stack) bash -c '$(SEARCH)'; }; \
+	for row in $(MATRIX); do try core; done; \
+	for row in $(ENGINES); do TRIBUTARY_POSTGRES= TRIBUTARY_KAFKA_VERSION= TRIBUTARY_REGISTRY_VERSION= try search; done; \
+	printf '%s' "$$report"; [ -z "$$failed" ]
 
 lint: $(CACHE)/tools/bin/cargo-deny ## Check format, lints, documentation, licences and dependencies
 	cargo fmt --all --check

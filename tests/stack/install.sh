@@ -5,7 +5,7 @@
 #   the search engine, by default TRIBUTARY_ENGINE, else opensearch; debezium: also what the tests compare us with;
 #   opensearch-secured: also an OpenSearch that asks for certificates and passwords;
 #   postgres-17 and the like: other versions of PostgreSQL than Debian's, as is the one that TRIBUTARY_POSTGRES names
-# TRIBUTARY_KAFKA_VERSION and TRIBUTARY_REGISTRY_VERSION name release lines of versions.env, such as 4.1 and 2.6.
+# TRIBUTARY_ENGINE_VERSION, TRIBUTARY_KAFKA_VERSION and TRIBUTARY_REGISTRY_VERSION name release lines of versions.env, such as 3.8, 4.1 and 2.6.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/versions.env"
@@ -73,11 +73,15 @@ registry() { # VERSION FOLDER
     case $1 in 2.*) mv "$2"/apicurio-registry-app-*-runner.jar "$2/runner.jar" ;; esac
 }
 
+java_of() { # VERSION: the oldest Java that runs this version of an engine
+    case $1 in 2.* | 8.*) echo 17 ;; *) echo 21 ;; esac
+}
+
 module() { # FOLDER DESCRIPTOR-PREFIX VERSION NAME CLASS EXTENDED JAR...: one module of an engine, as its tarball has it
     local folder=$1/modules/$4
     mkdir -p "$folder"
     [ $# -gt 6 ] && mv "${@:7}" "$folder/"
-    printf '%s\n' "description=$4" "version=$3" "name=$4" "classname=$5" "java.version=$module_java" "$2.version=$3" > "$folder/plugin-descriptor.properties"
+    printf '%s\n' "description=$4" "version=$3" "name=$4" "classname=$5" "java.version=$(java_of "$3")" "$2.version=$3" > "$folder/plugin-descriptor.properties"
     if [ "$2" = opensearch ]; then
         printf '%s\n' has.native.controller=false "extended.plugins=$6" custom.foldername= >> "$folder/plugin-descriptor.properties"
     fi
@@ -88,7 +92,7 @@ opensearch() { # VERSION FOLDER [maven options]
     [ "${1%%.*}" -ge 3 ] && options+=(-Pagent) && suffix=ModulePlugin
     jars "$here/opensearch/pom.xml" "$1" "$2" "${options[@]}"
     if [ "${1%%.*}" -lt 3 ]; then
-        "$jdk/bin/javac" -cp "$all/*" -d "$to/launcher" "$here/opensearch/Launcher.java"
+        "$jdk/bin/javac" --release "$(java_of "$1")" -cp "$all/*" -d "$to/launcher" "$here/opensearch/Launcher.java"
     fi
     shopt -s nullglob
     rm -f "$all"/netty-codec-native-quic-*-{osx,windows,linux-aarch}*.jar
@@ -120,8 +124,8 @@ opensearch-secured() { # VERSION FOLDER
 elasticsearch() { # VERSION FOLDER
     local to=$2 all=$2/jars
     jars "$here/elasticsearch/pom.xml" "$1" "$2"
-    "$jdk/bin/javac" -cp "$all/*" -d "$to/launcher" "$here/elasticsearch/Launcher.java"
-    "$jdk/bin/javac" -cp "$all/*" -d "$to/root" "$here"/elasticsearch/{RootHandler,"${1%%.*}"/RestRoot}.java
+    "$jdk/bin/javac" --release "$(java_of "$1")" -cp "$all/*" -d "$to/launcher" "$here/elasticsearch/Launcher.java"
+    "$jdk/bin/javac" --release "$(java_of "$1")" -cp "$all/*" -d "$to/root" "$here"/elasticsearch/{RootHandler,"${1%%.*}"/RestRoot}.java
     "$jdk/bin/jar" cf "$all/rest-root.jar" -C "$to/root" .
     rm -r "$to/root"
     module "$to" elasticsearch "$1" rest-root RestRoot "" "$all/rest-root.jar"
@@ -176,17 +180,17 @@ main() {
     debian_packages
     local major
     read -r major jdk < <("$here/jdk.sh") && [ "$major" -ge 17 ] || die "the newest JDK found is ${major:-none}: 17 or newer is needed"
-    module_java=17
-    [ "$major" -ge 21 ] && module_java=21
     local jdk_family=JDK17
     [ "$major" -ge 21 ] && jdk_family=JDK21
-    local engine_version=${engine^^}_$jdk_family
-    [ -n "${!engine_version:-}" ] || die "unknown engine '$engine': opensearch or elasticsearch"
-    local registry_line=REGISTRY_$jdk_family kafka_version registry_version
+    local engine_line=${engine^^}_$jdk_family
+    [ -n "${!engine_line:-}" ] || die "unknown engine '$engine': opensearch or elasticsearch"
+    engine_line=${TRIBUTARY_ENGINE_VERSION:-${!engine_line}}
+    local registry_line=REGISTRY_$jdk_family engine_version kafka_version registry_version
+    engine_version=$(line "${engine^^}" "$engine_line" TRIBUTARY_ENGINE_VERSION)
     registry_line=${TRIBUTARY_REGISTRY_VERSION:-${!registry_line}}
     kafka_version=$(line KAFKA "${TRIBUTARY_KAFKA_VERSION:-$KAFKA}" TRIBUTARY_KAFKA_VERSION)
     registry_version=$(line REGISTRY "$registry_line" TRIBUTARY_REGISTRY_VERSION)
-    local components=(kafka "$kafka_version" registry "$registry_version" "$engine" "${!engine_version}")
+    local components=(kafka "$kafka_version" registry "$registry_version" "$engine" "$engine_version")
     [ -z "$peer" ] || components+=(debezium "$DEBEZIUM" debezium-jdbc "$DEBEZIUM_JDBC" kafka "$(line KAFKA "$CONNECT" CONNECT)")
     if [ -n "$secured" ] && [ "$major" -lt 21 ]; then
         say "opensearch-secured needs JDK 21: --test security will fail"

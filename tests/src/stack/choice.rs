@@ -15,9 +15,12 @@ use super::postgres::Postgres;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Choice {
     pub(super) engine: Engine,
+    /// Release line: 3.8. Stacks that do not say it go by the JDK.
+    #[serde(default)]
+    pub(super) engine_line: Option<String>,
     #[serde(default)]
     pub(super) postgres: Postgres,
-    /// Release line, as all that follow: 4.4.
+    /// Release line: 4.4.
     #[serde(default = "first_kafka")]
     pub(super) kafka: String,
     #[serde(default = "first_registry")]
@@ -28,6 +31,7 @@ pub(super) struct Choice {
 #[derive(Debug)]
 pub(super) struct Wish {
     engine: Option<Engine>,
+    engine_line: Option<String>,
     postgres: Option<Postgres>,
     kafka: Option<String>,
     registry: Option<String>,
@@ -44,8 +48,8 @@ fn first_registry() -> String {
 }
 
 impl Wish {
-    /// What is given, else what `TRIBUTARY_ENGINE`, `TRIBUTARY_POSTGRES`, `TRIBUTARY_KAFKA_VERSION` and
-    /// `TRIBUTARY_REGISTRY_VERSION` name.
+    /// What is given, else what `TRIBUTARY_ENGINE`, `TRIBUTARY_ENGINE_VERSION`, `TRIBUTARY_POSTGRES`,
+    /// `TRIBUTARY_KAFKA_VERSION` and `TRIBUTARY_REGISTRY_VERSION` name.
     ///
     /// # Errors
     /// A variable names what there is not.
@@ -54,21 +58,28 @@ impl Wish {
         postgres: Option<Postgres>,
         registry: Option<String>,
     ) -> Result<Self> {
+        let engine = engine.map_or_else(Engine::from_env, |engine| Ok(Some(engine)))?;
         Ok(Self {
-            engine: engine.map_or_else(Engine::from_env, |engine| Ok(Some(engine)))?,
+            engine,
+            engine_line: line_from_env("ENGINE", &engine.unwrap_or_default().pinned())?,
             postgres: postgres.map_or_else(Postgres::from_env, |postgres| Ok(Some(postgres)))?,
-            kafka: line_from_env("KAFKA")?,
-            registry: registry.map_or_else(|| line_from_env("REGISTRY"), |line| Ok(Some(line)))?,
+            kafka: line_from_env("KAFKA", "KAFKA")?,
+            registry: registry.map_or_else(
+                || line_from_env("REGISTRY", "REGISTRY"),
+                |line| Ok(Some(line)),
+            )?,
         })
     }
 
     /// The servers of a new stack.
     ///
     /// # Errors
-    /// There is no JDK, which decides on the registry.
+    /// There is no JDK, which decides on the registry and the engine's version.
     pub(super) fn or_default(self) -> Result<Choice> {
+        let engine = self.engine.unwrap_or_default();
         Ok(Choice {
-            engine: self.engine.unwrap_or_default(),
+            engine,
+            engine_line: Some(self.engine_line.map_or_else(|| engine.default_line(), Ok)?),
             postgres: self.postgres.unwrap_or_default(),
             kafka: self.kafka.map_or_else(|| pinned("KAFKA"), Ok)?,
             registry: self.registry.map_or_else(default_registry, Ok)?,
@@ -84,6 +95,12 @@ impl Wish {
             (
                 known.engine.name().to_owned(),
                 self.engine.map(|engine| engine.name().to_owned()),
+            ),
+            (
+                of_line(known.engine, known.engine_line.as_deref()),
+                self.engine_line
+                    .as_deref()
+                    .map(|line| of_line(known.engine, Some(line))),
             ),
             (
                 format!("PostgreSQL {}", known.postgres.major()),
@@ -112,13 +129,19 @@ impl Wish {
     }
 }
 
+/// An engine, with its release line where that is known.
+fn of_line(engine: Engine, line: Option<&str>) -> String {
+    let line = line.map_or_else(String::new, |line| format!(" {line}"));
+    format!("{}{line}", engine.name())
+}
+
 fn default_registry() -> Result<String> {
     pinned(&format!("REGISTRY_{}", Jdk::newest()?.family()))
 }
 
-/// The line that `TRIBUTARY_<server>_VERSION` names; none where it is unset or empty.
-fn line_from_env(server: &str) -> Result<Option<String>> {
-    let variable = format!("TRIBUTARY_{server}_VERSION");
+/// The line of a server that `TRIBUTARY_<what>_VERSION` names; none where it is unset or empty.
+fn line_from_env(what: &str, server: &str) -> Result<Option<String>> {
+    let variable = format!("TRIBUTARY_{what}_VERSION");
     let Some(line) = std::env::var(&variable)
         .ok()
         .filter(|line| !line.is_empty())
@@ -149,6 +172,7 @@ mod tests {
         assert_eq!((&*old.kafka, &*old.registry), ("4.1", "2.6"));
         let nothing = Wish {
             engine: None,
+            engine_line: None,
             postgres: None,
             kafka: None,
             registry: None,
@@ -160,6 +184,7 @@ mod tests {
     fn another_version_than_the_stack_has_is_refused() {
         let wish = Wish {
             engine: Some(Engine::OpenSearch),
+            engine_line: None,
             postgres: Some(Postgres::DEBIAN),
             kafka: Some("4.1".to_owned()),
             registry: Some("3.3".to_owned()),

@@ -6,6 +6,9 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::jdk::Jdk;
+use super::pinned::pinned;
+
 /// One server of the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -88,6 +91,16 @@ impl Engine {
             Ok(name) if !name.is_empty() => name.parse().map(Some),
             _ => Ok(None),
         }
+    }
+
+    /// What its versions are called in `versions.env`.
+    pub(super) fn pinned(self) -> String {
+        self.name().to_uppercase()
+    }
+
+    /// The release line that this machine's JDK runs.
+    pub(super) fn default_line(self) -> Result<String> {
+        pinned(&format!("{}_{}", self.pinned(), Jdk::newest()?.family()))
     }
 
     /// The name in `TRIBUTARY_ENGINE`, and of the engine's folder in the cache.

@@ -83,7 +83,7 @@ impl SecuredEngine {
         for (kind, content) in security_index() {
             fs::write(security.join(format!("{kind}.yml")), content.to_string())?;
         }
-        let mut command = server::engine_java(account, &home, &JVM)?;
+        let mut command = server::engine_java(account, &version, &home, &JVM)?;
         server::opensearch(&mut command, &installed, &config);
         let (log, pids) = (home.join("server.log"), home.join("pids"));
         let guard = Guard::start(&pids)?;

@@ -23,8 +23,9 @@ pub(super) fn version(part: Part, choice: &Choice) -> Result<String> {
         Part::Kafka => of_line("KAFKA", &choice.kafka),
         Part::Registry => of_line("REGISTRY", &choice.registry),
         Part::Search => {
-            let engine = choice.engine.name().to_uppercase();
-            pinned(&format!("{engine}_{}", Jdk::newest()?.family()))
+            let line = choice.engine_line.clone();
+            let line = line.map_or_else(|| choice.engine.default_line(), Ok)?;
+            of_line(&choice.engine.pinned(), &line)
         }
     }
 }
@@ -195,7 +196,8 @@ fn search(folder: &Folder, state: &State) -> Result<Command> {
         &[],
     )?;
     let installed = cached(engine, &entry.version)?;
-    let mut server = engine_java(account, &home, &["-Xms768m", "-Xmx768m", "-XX:+UseG1GC"])?;
+    let options = ["-Xms768m", "-Xmx768m", "-XX:+UseG1GC"];
+    let mut server = engine_java(account, &entry.version, &home, &options)?;
     match state.choice.engine {
         Engine::OpenSearch => opensearch(&mut server, &installed, &config),
         Engine::Elasticsearch => elasticsearch(&mut server, &installed, &config),
@@ -203,9 +205,19 @@ fn search(folder: &Folder, state: &State) -> Result<Command> {
     Ok(server)
 }
 
-/// The Java that runs an engine, which has `home/tmp`.
-pub(super) fn engine_java(account: Account, home: &Path, options: &[&str]) -> Result<Command> {
-    let mut server = account.command(Jdk::newest()?.home.join("bin/java"));
+/// The Java that runs this version of an engine, which has `home/tmp`.
+pub(super) fn engine_java(
+    account: Account,
+    version: &str,
+    home: &Path,
+    options: &[&str],
+) -> Result<Command> {
+    // These were made for older JDKs than the newest.
+    let java = match version.starts_with("2.") || version.starts_with("8.") {
+        true => PathBuf::from("java"),
+        false => Jdk::newest()?.home.join("bin/java"),
+    };
+    let mut server = account.command(java);
     server.args(options);
     server.arg(format!("-Djava.io.tmpdir={}", home.join("tmp").display()));
     server.args([
@@ -266,19 +278,12 @@ mod tests {
     fn every_java_server_has_a_pinned_version() {
         assert!(pinned_lines("KAFKA").contains(&pinned("KAFKA").unwrap()));
         for jdk in ["JDK17", "JDK21"] {
-            let line = pinned(&format!("REGISTRY_{jdk}")).unwrap();
-            assert!(pinned_lines("REGISTRY").contains(&line));
+            for server in ["REGISTRY", "OPENSEARCH", "ELASTICSEARCH"] {
+                let line = pinned(&format!("{server}_{jdk}")).unwrap();
+                assert!(pinned_lines(server).contains(&line), "{server} {line}");
+            }
         }
-        for name in [
-            "KAFKA_4_1",
-            "KAFKA_4_4",
-            "REGISTRY_2_6",
-            "REGISTRY_3_3",
-            "OPENSEARCH_JDK21",
-            "OPENSEARCH_JDK17",
-            "ELASTICSEARCH_JDK21",
-            "ELASTICSEARCH_JDK17",
-        ] {
+        for name in ["KAFKA_4_1", "KAFKA_4_4", "REGISTRY_2_6", "REGISTRY_3_3"] {
             assert!(
                 pinned(name)
                     .unwrap()
