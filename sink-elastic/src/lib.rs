@@ -4,7 +4,6 @@
 //! version, so writing again, or an older row after a newer one, changes nothing.
 
 mod access;
-mod access;
 mod announced;
 mod answer;
 mod bulk;

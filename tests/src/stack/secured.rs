@@ -9,6 +9,7 @@ use reqwest::{Certificate, Identity, Method};
 use serde_json::{Value, json};
 
 use super::guard::Guard;
+use super::jdk::Jdk;
 use super::launch::{Account, cached, configure, last_lines, spawn};
 use super::pinned::pinned;
 use super::process::Process;
@@ -43,6 +44,14 @@ pub struct SecuredEngine {
 }
 
 impl SecuredEngine {
+    /// Whether this machine's JDK runs it: 21 or newer.
+    ///
+    /// # Errors
+    /// There is no JDK.
+    pub fn can_run() -> Result<bool> {
+        Ok(Jdk::newest()?.major >= 21)
+    }
+
     /// Starts one in `dir`, whose certificate this authority issues for the name `localhost` alone and whose clients may show
     /// one of the same authority, and waits until it takes requests.
     ///
