@@ -52,6 +52,16 @@ pub(crate) struct Pass {
     edition: u64,
 }
 
+impl Pass {
+    /// Whether what the engine knows the service by stands in files, which may change.
+    pub(crate) fn is_from_files(&self) -> bool {
+        match self.credentials {
+            Credentials::None => self.has_identity,
+            _ => self.credentials.is_from_file(),
+        }
+    }
+}
+
 impl Access {
     /// # Errors
     /// Stop: a file cannot be used, or the credentials cannot stand in a header.
@@ -117,18 +127,25 @@ impl Access {
 
     fn look(&self, state: &mut Held) {
         state.looked = Instant::now();
-        let trouble = match self.renew(state) {
-            Ok(false) => None,
-            Ok(true) => {
-                tracing::info!(
-                    "certificates or secrets of the search engine have changed on disk, and are used"
-                );
-                None
-            }
-            Err(error) => Some(format!(
-                "certificates or secrets of the search engine have changed on disk and cannot be used, those before stay in use: {error}"
-            )),
-        };
+        // One that cannot be used keeps no other one out.
+        let taken = [
+            self.renew_certificates(state),
+            renew_credentials(&mut state.pass),
+        ];
+        if taken.iter().any(|taken| matches!(taken, Ok(true))) {
+            state.pass.edition += 1;
+            tracing::info!(
+                "certificates or secrets of the search engine have changed on disk, and are used"
+            );
+        }
+        let faults = taken.into_iter().filter_map(Result::err);
+        let faults: Vec<_> = faults.map(|fault| fault.to_string()).collect();
+        let trouble = (!faults.is_empty()).then(|| {
+            format!(
+                "certificates or secrets of the search engine have changed on disk and cannot be used, those before stay in use: {}",
+                faults.join("; ")
+            )
+        });
         if let Some(trouble) = trouble.as_ref().filter(|_| trouble != state.trouble) {
             tracing::warn!("{trouble}");
         }
@@ -138,26 +155,28 @@ impl Access {
         state.trouble = trouble;
     }
 
-    /// Takes over what has changed; whether anything has.
-    fn renew(&self, state: &mut Held) -> Result<bool> {
+    /// Takes certificates over that have changed; whether any have.
+    fn renew_certificates(&self, state: &mut Held) -> Result<bool> {
         let material = self.files.read().map_err(|problems| joined(&problems))?;
-        let credentials = state.pass.credentials.renewed()?;
-        let is_other = material != state.material;
-        if !is_other && credentials.is_none() {
+        if material == state.material {
             return Ok(false);
         }
-        if is_other {
-            // Connections that were made with the certificates before end with the requests that use them.
-            state.pass.http = http(&material, self.request_timeout, self.is_tls)?;
-            state.pass.has_identity = material.has_identity();
-            state.material = material;
-        }
-        if let Some(credentials) = credentials {
-            state.pass.credentials = credentials;
-        }
-        state.pass.edition += 1;
+        // Connections that were made with the certificates before end with the requests that use them.
+        state.pass.http = http(&material, self.request_timeout, self.is_tls)?;
+        state.pass.has_identity = material.has_identity();
+        state.material = material;
         Ok(true)
     }
+}
+
+/// The same for the secret.
+fn renew_credentials(pass: &mut Pass) -> Result<bool> {
+    let renewed = pass.credentials.renewed()?;
+    let is_other = renewed.is_some();
+    if let Some(credentials) = renewed {
+        pass.credentials = credentials;
+    }
+    Ok(is_other)
 }
 
 fn http(material: &Material, request_timeout: Duration, is_tls: bool) -> Result<reqwest::Client> {

@@ -122,7 +122,8 @@ async fn nodes(client: &Client) -> (Vec<Problem>, bool) {
         Ok(found) => found,
         Err(error) if works && error.policy() == Policy::Retry => {
             let note = Problem::note(format_args!("{:#}; the other nodes work", error.cause()));
-            Some(note.remedy("mend it, or take it out of `elasticsearch.url`"))
+            let remedy = error.remedy_text();
+            Some(note.remedy(remedy.unwrap_or("mend it, or take it out of `elasticsearch.url`")))
         }
         Err(error) => Some(Problem::from(&error)),
     });

@@ -15,7 +15,6 @@ use url::Url;
 
 use crate::access::{Access, Pass};
 use crate::config::{Compression, ElasticConfig};
-use crate::credentials::Credentials;
 use crate::failure::{self, Failure};
 use crate::handshake::{self, Fault};
 use crate::nodes::{Node, Nodes, Work};
@@ -141,7 +140,7 @@ impl Client {
     /// Sends a request to the node whose turn it is, and to further ones while they fail.
     ///
     /// # Errors
-    /// Retry: no node reached, time-out, 408, 429, 5xx, writes blocked, 401 where the secret is from a file. Stop: any other
+    /// Retry: no node reached, time-out, 408, 429, 5xx, writes blocked, 401 where the secret or certificate is from a file. Stop: any other
     /// 401, 403.
     pub(crate) async fn send(
         &self,
@@ -181,12 +180,12 @@ impl Client {
                             StatusCode::PAYLOAD_TOO_LARGE => Signal::TooLarge,
                             _ => Signal::Fine,
                         };
-                        return (judge(reply, path, &pass.credentials), signal);
+                        return (judge(reply, path, &pass), signal);
                     }
                     Some(shortfall) => {
                         attempt.failed(&format!("answers {}", reply.status.as_u16()), None);
                         let signal = shortfall.signal(reply.status);
-                        last = (judge(reply, path, &pass.credentials), signal);
+                        last = (judge(reply, path, &pass), signal);
                         shortfall == Shortfall::Settled
                     }
                 },
@@ -309,7 +308,7 @@ impl Shortfall {
     }
 }
 
-fn judge(reply: Reply, path: &[&str], credentials: &Credentials) -> Result<Reply> {
+fn judge(reply: Reply, path: &[&str], pass: &Pass) -> Result<Reply> {
     let told = || {
         let failure = Failure::parse(&reply.body);
         failure.map_or_else(String::new, |failure| format!(" ({})", failure.kinds()))
@@ -318,13 +317,13 @@ fn judge(reply: Reply, path: &[&str], credentials: &Credentials) -> Result<Reply
     match reply.status.as_u16() {
         401 => {
             let what = format!("{host} refuses the credentials (401{})", told());
-            // Whoever changes a secret changes the engine's and the file one after the other.
-            let error = if credentials.is_from_file() {
+            // Whoever changes a secret or a certificate changes the engine's and the file one after the other.
+            let error = if pass.is_from_files() {
                 Error::retry_msg(what)
             } else {
                 Error::stop_msg(what)
             };
-            Err(error.remedy(credentials.remedy()))
+            Err(error.remedy(pass.credentials.remedy()))
         }
         403 | 429 if reply.failure_kind() == "cluster_block_exception" => Err(failure::blocked(
             path.first().copied().unwrap_or_default(),

@@ -136,7 +136,10 @@ impl ElasticLane {
                 Ok(rejected) => rejections.extend(rejected),
                 Err(error) => {
                     failed.store(true, Ordering::Relaxed);
-                    first_error.get_or_insert(error);
+                    // Behind this one all is to be sent in another form, whatever else has failed.
+                    if first_error.is_none() || failure::is_otherwise_mapped(&error) {
+                        first_error = Some(error);
+                    }
                 }
             }
         }

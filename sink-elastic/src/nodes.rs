@@ -181,12 +181,13 @@ impl State {
         self.fitness.get_mut(work.slot(node))
     }
 
-    /// How a node fails, if it does at anything.
+    /// How a node fails, if it does at anything: what somebody has to mend before what passes, then the newest.
     fn failing(&self, node: usize) -> Option<&Fitness> {
-        let mut kinds = Work::ALL
+        let kinds = Work::ALL
             .iter()
             .filter_map(|work| self.fitness.get(work.slot(node)));
-        kinds.find(|fitness| fitness.failures > 0)
+        let failing = kinds.filter(|fitness| fitness.failures > 0);
+        failing.max_by_key(|fitness| (fitness.remedy.is_some(), fitness.failed_at))
     }
 }
 

@@ -95,7 +95,13 @@ impl Material {
             builder = builder.tls_certs_only(certificates.map_err(refused)?);
         }
         if let Some(identity) = &self.identity {
-            builder = builder.identity(Identity::from_pem(identity).map_err(refused)?);
+            let identity = Identity::from_pem(identity).map_err(|_| {
+                Error::stop_msg(format_args!(
+                    "the files that `{CERTIFICATE}` and `{KEY}` name hold more than certificates and one key"
+                ))
+                .remedy("take everything else out of them")
+            })?;
+            builder = builder.identity(identity);
         }
         Ok(builder)
     }
@@ -121,9 +127,9 @@ fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
 }
 
 fn identity(certificate: &Path, key: &Path) -> Result<Vec<u8>, Problem> {
-    let (mut pem, key) = (contents(CERTIFICATE, certificate)?, contents(KEY, key)?);
+    let (mut pem, key_pem) = (contents(CERTIFICATE, certificate)?, contents(KEY, key)?);
     let chain = certificates(CERTIFICATE, &pem)?;
-    let der = PrivateKeyDer::from_pem_slice(&key).map_err(|_| {
+    let der = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|_| {
         broken(KEY, "no private key in PEM form that is not encrypted")
             .remedy("convert it: openssl pkcs8 -topk8 -nocrypt -in KEY -out NEW")
     })?;
@@ -142,8 +148,10 @@ fn identity(certificate: &Path, key: &Path) -> Result<Vec<u8>, Problem> {
             ));
         }
     }
-    pem.push(b'\n');
-    pem.extend(key);
+    if certificate != key {
+        pem.push(b'\n');
+        pem.extend(key_pem);
+    }
     Ok(pem)
 }
 
@@ -153,7 +161,9 @@ fn certificates(key: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, P
         Ok(found) if found.is_empty() => Err(broken(key, "no certificate in PEM form")
             .remedy("a PEM file has lines of -----BEGIN CERTIFICATE-----; convert: openssl x509 -inform der -in FILE -out NEW")),
         Ok(found) => Ok(found),
-        Err(error) => Err(broken(key, format_args!("damaged PEM: {error}"))),
+        // The library's error shows what the file holds, which may be a key.
+        Err(_) => Err(broken(key, "damaged PEM")
+            .remedy("each certificate stands between a line of -----BEGIN CERTIFICATE----- and one of -----END CERTIFICATE-----, and each of these is a line of its own")),
     }
 }
 

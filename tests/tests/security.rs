@@ -35,7 +35,11 @@ impl Files {
 
     /// A certificate and its key, in one file; what the configuration says of it.
     fn identity(&self, name: &str, identity: &Issued) -> String {
-        let path = self.put(name, &identity.pem());
+        self.identity_text(name, &identity.pem())
+    }
+
+    fn identity_text(&self, name: &str, text: &str) -> String {
+        let path = self.put(name, text);
         format!("client_certificate_file = \"{path}\"\nclient_key_file = \"{path}\"\n")
     }
 }

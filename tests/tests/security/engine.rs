@@ -284,6 +284,8 @@ async fn a_password(scene: &mut Scene) {
         .unwrap();
     scene.insert(101..201).await;
     until(&mut sink, "401", async || !sink_is_let_in(http).await).await;
+    // A file that cannot be used keeps no other one out.
+    scene.files.put("ca.pem", "no certificate");
     scene.files.put("password", NEW_PASSWORD);
     scene.arrive(&mut sink, "", 200).await;
     scene.end(sink);
