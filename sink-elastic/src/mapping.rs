@@ -54,12 +54,29 @@ fn is_escape(text: &str) -> bool {
 
 /// Whether this may be the name of a field that somebody chooses.
 pub(crate) fn is_legal(name: &str) -> bool {
-    matches!(field_name(name), Cow::Borrowed(_))
+    !name.is_empty() && matches!(field_name(name), Cow::Borrowed(_))
 }
 
 /// Whether a column's field may have this name, or one that somebody chooses.
 pub(crate) fn is_field(name: &str) -> bool {
-    is_legal(name) || (is_escape(name) && !name.contains('.'))
+    is_legal(name) || field_name(&column_name(name)) == name
+}
+
+/// The column that has this field, if any has.
+fn column_name(field: &str) -> String {
+    let mut column = String::with_capacity(field.len());
+    let mut rest = field;
+    while let Some(letter) = rest.chars().next() {
+        let escaped = is_escape(rest).then(|| rest.get(2..6)).flatten();
+        let code = escaped.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        let (letter, length) = match code.and_then(char::from_u32) {
+            Some(escaped) => (escaped, 6),
+            None => (letter, letter.len_utf8()),
+        };
+        column.push(letter);
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    column
 }
 
 /// The mapping's `properties` for fields that hold these types, [`SEQ_FIELD`] included.
@@ -168,7 +185,7 @@ mod tests {
     use serde_json::json;
     use tributary_schemas::record::{Field, FieldType, RecordType};
 
-    use super::{field_count, field_name, properties};
+    use super::{field_count, field_name, is_field, is_legal, properties};
 
     fn record(fields: Vec<(&str, FieldType)>) -> RecordType {
         RecordType {
@@ -207,6 +224,12 @@ mod tests {
         assert_eq!(field_name("_tributary_seq"), "_u005ftributary_seq");
         assert_eq!(field_name(" "), "_u0020");
         assert_eq!(field_name("a_u002eb"), "a_u005fu002eb");
+        for column in ["a.b", "_id", " ", "a_u002eb", "_u0041", "name"] {
+            assert!(is_field(&field_name(column)), "{column}");
+        }
+        for wrong in ["", "a.b", "_id", "_tributary_seq", "_u0041"] {
+            assert!(!is_field(wrong) && !is_legal(wrong), "{wrong}");
+        }
     }
 
     proptest! {

@@ -11,6 +11,8 @@ use crate::mapping;
 
 /// The setting that the sink needs as it sets it.
 const GC_DELETES: &str = "index.gc_deletes";
+/// An index is made before the first row says which fields there are.
+const SORT: &str = "index.sort.";
 const INDEX: &str = "index.";
 
 /// `[[elasticsearch.documents]]`: what the documents of some topics hold, and how they are mapped.
@@ -66,8 +68,15 @@ impl DocumentOptions {
         let mut problems = self.topic_problems(place);
         problems.extend(self.rename_problems(place));
         problems.extend(self.field_problems(place));
-        if self.flat_settings().contains_key(GC_DELETES) {
+        let settings = self.flat_settings();
+        if settings.contains_key(GC_DELETES) {
             let what = format!("{place} sets `{GC_DELETES}`, which the sink keeps at an hour");
+            problems.push(Problem::new(what).remedy("leave it out of `settings`"));
+        }
+        if settings.keys().any(|name| name.starts_with(SORT)) {
+            let what = format!(
+                "{place} sets `{SORT}*`, for which an index would need its fields when it is made"
+            );
             problems.push(Problem::new(what).remedy("leave it out of `settings`"));
         }
         problems
@@ -186,7 +195,7 @@ mod tests {
     fn what_cannot_be_is_said_with_a_remedy() {
         let wrong = options(
             "exclude = [\"gone\"]\nrename = { a = \"x\", b = \"x\", c = \"d.e\", gone = \"g\", name = \"title\" }\n\
-             fields.name.type = \"text\"\nfields.\"_id\".type = \"long\"\nfields._tributary_seq = {}\nfields.n = 1\nsettings.gc_deletes = \"1s\"",
+             fields.name.type = \"text\"\nfields.\"_id\".type = \"long\"\nfields._tributary_seq = {}\nfields.n = 1\nsettings.gc_deletes = \"1s\"\nsettings.index.sort.field = [\"n\"]",
         );
         let problems = wrong.validate("entry 1");
         let texts: Vec<_> = problems
@@ -204,6 +213,7 @@ mod tests {
                 "entry 1 maps 'n' to what is no table",
                 "entry 1 maps 'name', which is the field 'title'",
                 "entry 1 sets `index.gc_deletes`, which the sink keeps at an hour",
+                "entry 1 sets `index.sort.*`, for which an index would need its fields when it is made",
             ]
         );
         assert!(problems.iter().all(|problem| problem.remedy.is_some()));

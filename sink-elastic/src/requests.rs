@@ -92,7 +92,9 @@ pub(crate) fn additions(found: &Found, missing: &Map<String, Value>) -> Vec<Requ
     let index = found.write_index.as_str();
     let mut all = found.properties.clone();
     all.extend(missing.clone());
+    // One that somebody has set higher stays.
     let limit = field_limit(found.partitions(), &all);
+    let limit = limit.filter(|&limit| set_limit(&found.settings).is_none_or(|set| set < limit));
     let limit = limit.map(|limit| Request::put(&[index, "_settings"], json!({FIELD_LIMIT: limit})));
     let mapping = Request::put(&[index, "_mapping"], json!({"properties": missing}));
     limit.into_iter().chain([mapping]).collect()
@@ -129,9 +131,39 @@ pub(crate) fn settings(config: &ElasticConfig, shape: &Shape) -> Map<String, Val
     settings
 }
 
+/// The limit of fields, where somebody has set one.
+pub(crate) fn set_limit(settings: &Map<String, Value>) -> Option<usize> {
+    match settings.get(FIELD_LIMIT)? {
+        // An engine tells it as a text, the configuration may have it as a number.
+        Value::String(limit) => limit.parse().ok(),
+        limit => usize::try_from(limit.as_u64()?).ok(),
+    }
+}
+
 /// The limit to set where the default would refuse the mapping, with a note for each partition: twice what is needed.
 pub(crate) fn field_limit(partitions: i32, properties: &Map<String, Value>) -> Option<usize> {
     let notes = usize::try_from(partitions).unwrap_or_default() + 1;
     let count = mapping::field_count(properties) + notes;
     (count > DEFAULT_FIELDS * 9 / 10).then_some(count * 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value, json};
+
+    use super::{FIELD_LIMIT, Found, additions};
+
+    #[test]
+    fn a_limit_of_fields_that_somebody_has_set_higher_stays() {
+        let fields: Map<_, _> = (0..950)
+            .map(|number| (format!("f{number}"), json!({"type": "long"})))
+            .collect();
+        let more = Map::from_iter([("more".to_owned(), json!({"type": "long"}))]);
+        let mut found = Found::created("t-1".to_owned(), None, fields);
+        for (set, requests) in [(None, 2), (Some("1000"), 2), (Some("5000"), 1)] {
+            let set = set.map(|set| (FIELD_LIMIT.to_owned(), Value::from(set)));
+            found.settings = set.into_iter().collect();
+            assert_eq!(additions(&found, &more).len(), requests);
+        }
+    }
 }

@@ -72,7 +72,10 @@ impl Shape {
             Some((member.field, &column.field_type))
         });
         let mut properties = mapping::properties(fields);
-        given::lay_over(&mut properties, self.options.fields.clone());
+        // What only adds to a field of ours has nothing to add to in rows without that column, older ones perhaps.
+        let mut given = self.options.fields.clone();
+        given.retain(|name, field| given::is_whole(field) || properties.contains_key(name));
+        given::lay_over(&mut properties, given);
         Ok(properties)
     }
 

@@ -10,8 +10,10 @@ use crate::client::Content;
 use crate::difference;
 use crate::failure::Failure;
 use crate::found::Found;
-use crate::given;
+use crate::{given, mapping};
 
+/// The type of a field that is another name of one.
+const ALIAS: &str = "alias";
 /// Of the template that is asked about: above all templates that anybody has, of which the engine takes one.
 const PRIORITY: u32 = 2_000_000_000;
 
@@ -56,7 +58,11 @@ impl Index {
         wanted: &Map<String, Value>,
         mut differences: Vec<String>,
     ) -> Result<()> {
-        let normal = self.normal(wanted).await?;
+        let normal = match self.normal(wanted).await {
+            // Rows do not wait for a comparison.
+            Err(error) if error.policy() == Policy::Retry => None,
+            normal => normal?,
+        };
         let others = difference::all(found, &self.shape, wanted, normal.as_ref());
         differences.extend(others);
         self.announced.set(&self.alias, differences);
@@ -99,7 +105,11 @@ impl Index {
     /// engine may not be asked. Nothing is made.
     async fn normal(&self, wanted: &Map<String, Value>) -> Result<Option<Map<String, Value>>> {
         let given = self.shape.given_fields();
-        let fields = wanted.iter().filter(|(name, _)| given.contains_key(*name));
+        // Another name of a field is refused without that field.
+        let is_asked = |name: &str, field: &Value| {
+            given.contains_key(name) && mapping::type_of(field) != ALIAS
+        };
+        let fields = wanted.iter().filter(|(name, field)| is_asked(name, field));
         let fields: Map<_, _> = fields
             .map(|(name, field)| (name.clone(), field.clone()))
             .collect();

@@ -269,12 +269,12 @@ fn content(
     if mark.versions_are_offsets {
         known.push(Note::VersionsAreOffsets);
     }
-    let mut limit = old.field_limit();
+    let mut settings = old.settings_to_build(&config.elasticsearch, shape);
+    let mut limit = requests::set_limit(&settings);
     if let Some(Value::Object(fields)) = mapping.get_mut("properties") {
         limit = limit.max(requests::field_limit(mark.partitions, fields));
         fields.extend(mark::properties(&known));
     }
-    let mut settings = old.settings_to_build(&config.elasticsearch, shape);
     if let Some(limit) = limit {
         settings.insert(requests::FIELD_LIMIT.to_owned(), limit.into());
     }

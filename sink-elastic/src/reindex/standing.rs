@@ -95,12 +95,6 @@ impl Standing {
         settings
     }
 
-    /// The limit of fields, where somebody has set one.
-    pub(super) fn field_limit(&self) -> Option<usize> {
-        let limit = self.settings.get(requests::FIELD_LIMIT)?.as_str()?;
-        limit.parse().ok()
-    }
-
     /// What is set behind that, as this one has it.
     pub(super) fn settings_to_serve(&self) -> Value {
         let of = |name: &str| {

@@ -197,3 +197,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_adds_to_a_column_is_left_out_of_rows_without_it() {
+    let mut config: ElasticConfig = toml::from_str("url = \"http://s:1\"").unwrap();
+    let options =
+        json!({"topics": ["t"], "fields": {"late": {"copy_to": "all"}, "all": {"type": "text"}}});
+    config.documents = vec![serde_json::from_value(options).unwrap()];
+    let shape = Shape::of(&config, "t");
+    let row_type = |columns: &[&str]| RecordType {
+        full_name: "t.Value".to_owned(),
+        fields: columns
+            .iter()
+            .map(|name| field(name, FieldType::Json))
+            .collect(),
+    };
+    let before = shape.properties(&row_type(&["id"])).unwrap();
+    assert!(before.contains_key("all") && !before.contains_key("late"));
+    let behind = shape.properties(&row_type(&["id", "late"])).unwrap();
+    assert_eq!(behind["late"], json!({"type": "text", "copy_to": "all"}));
+}
