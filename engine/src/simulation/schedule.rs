@@ -327,7 +327,12 @@ async fn end(scene: &Scene) {
     }
     let mut world = scene.world();
     // One that was assigned just now may have another target in mind than there is, and not have noticed.
-    let open = uncommitted(&world, |_, _| true);
+    let mut open = uncommitted(&world, |_, _| true);
+    // One that begins at a target's own offset is behind the last record, and has not read over the markers there yet.
+    open.retain(|&((topic, partition), committed, end)| {
+        let log = world.topics[topic].partition(partition);
+        committed.is_none_or(|committed| log.next_record(committed) < end)
+    });
     world.must(open.is_empty(), || {
         format!("at the end these are not committed: {open:?}")
     });
