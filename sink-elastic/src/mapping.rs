@@ -59,7 +59,7 @@ pub(crate) fn is_legal(name: &str) -> bool {
 
 /// Whether a column's field may have this name, or one that somebody chooses.
 pub(crate) fn is_field(name: &str) -> bool {
-    is_legal(name) || field_name(&column_name(name)) == name
+    is_legal(name) || (!name.is_empty() && field_name(&column_name(name)) == name)
 }
 
 /// The column that has this field, if any has.
