@@ -1,11 +1,11 @@
 //! What the engine asks of Kafka about topics and partitions, beside what a member of the group gets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tributary_runtime::Result;
 
-use crate::topics::TopicPartition;
+use crate::topics::{Subscription, TopicPartition};
 
 /// A topic, as its brokers describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,15 @@ pub(crate) trait Cluster: Clone + Send + Sync + 'static {
         &self,
         topics: &[String],
     ) -> impl Future<Output = Result<BTreeMap<String, Option<String>>>> + Send;
+
+    /// The partitions of the topics that are subscribed which no member of the group has; none while the group divides them anew.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses.
+    fn unassigned(
+        &self,
+        subscription: &Subscription,
+    ) -> impl Future<Output = Result<BTreeSet<TopicPartition>>> + Send;
 
     /// The first offset that the log still has, and the one that comes next.
     ///

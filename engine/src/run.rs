@@ -83,7 +83,7 @@ pub(crate) async fn live<T: Target>(
     let partitions = topics.unwrap_or_default().values().sum();
     let member = Membership::join(&instance.config, subscription, partitions)?;
     let queries = queries.of(&member);
-    let watching = topic_watch::watch(Arc::clone(instance), queries.clone());
+    let watching = topic_watch::watch(Arc::clone(instance), queries.clone(), subscription.clone());
     let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
     let asking = log_ends::watch(Arc::clone(instance), queries.clone());
     let _asking = AbortOnDropHandle::new(tokio::spawn(asking));

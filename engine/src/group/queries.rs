@@ -14,6 +14,7 @@ use tributary_runtime::{Error, Result, ResultExt, kafka};
 
 use crate::cluster::{Cluster, Committed, TopicFacts};
 use crate::config::SinkConfig;
+use crate::group::assignment;
 use crate::group::member::Reached;
 use crate::group::membership::{self, Consuming, Membership, commits, list_of};
 use crate::topics::{Subscription, TopicPartition};
@@ -42,6 +43,7 @@ pub(crate) struct Queries {
     /// Who may commit.
     member: Weak<Consuming>,
     admin: Arc<AdminClient<LogContext>>,
+    group: String,
 }
 
 /// Of a topic.
@@ -61,6 +63,7 @@ impl Queries {
             client: membership::apart(config)?,
             member: Weak::new(),
             admin: Arc::new(kafka::admin(&config.kafka, &config.name)?),
+            group: config.name.clone(),
         })
     }
 
@@ -196,6 +199,33 @@ impl Cluster for Queries {
         Ok(described
             .into_iter()
             .map(|(topic, described)| (topic, described.id))
+            .collect())
+    }
+
+    async fn unassigned(&self, subscription: &Subscription) -> Result<BTreeSet<TopicPartition>> {
+        let group = self.group.clone();
+        let asking = self.ask(move |client| {
+            let groups = client
+                .fetch_group_list(Some(&group), QUERY_TIMEOUT)
+                .map_err(|error| classify(&error))?;
+            assignment::of_group(&groups)
+        });
+        let assigned = asking
+            .await
+            .doing(|| "ask the consumer group who has which partition")?;
+        let Some(assigned) = assigned else {
+            return Ok(BTreeSet::new());
+        };
+        let topics = self.topics(subscription).await?;
+        let partitions = topics.into_iter().flat_map(|(topic, count)| {
+            let numbers = 0..i32::try_from(count).unwrap_or(i32::MAX);
+            numbers.map(move |partition| TopicPartition {
+                topic: topic.clone(),
+                partition,
+            })
+        });
+        Ok(partitions
+            .filter(|partition| !assigned.contains(partition))
             .collect())
     }
 

@@ -53,6 +53,8 @@ pub(super) struct Coordinator {
     pub(super) owners: BTreeMap<Spot, u32>,
     pub(super) committed: BTreeMap<Spot, Committed>,
     turned: usize,
+    /// A topic that the leader did not see when it divided the partitions last.
+    overlooked: Option<usize>,
 }
 
 impl Coordinator {
@@ -71,6 +73,7 @@ impl Coordinator {
             seen_at: Instant::now(),
         };
         self.seats.insert(number, seat);
+        self.overlooked = None;
         number
     }
 
@@ -81,6 +84,7 @@ impl Coordinator {
             seat.is_closing = true;
         }
         self.owners.retain(|_, owner| *owner != number);
+        self.overlooked = None;
     }
 
     /// Whether the group takes a commit of this member's.
@@ -91,6 +95,12 @@ impl Coordinator {
     /// Partitions are to be divided in another way.
     pub(super) const fn turn(&mut self) {
         self.turned += 1;
+        self.overlooked = None;
+    }
+
+    /// Nobody has this topic's partitions until the group divides them anew, which it does of its own accord no more.
+    pub(super) const fn overlook(&mut self, topic: usize) {
+        self.overlooked = Some(topic);
     }
 
     /// The next rebalance that the member is told, once it has answered the one before.
@@ -127,6 +137,7 @@ impl Coordinator {
             seat.has_lost = false;
             seat.is_member = true;
             seat.seen_at = Instant::now();
+            self.overlooked = None;
         }
         places
     }
@@ -149,6 +160,7 @@ impl Coordinator {
                 }
             } else if seat.is_member && now - seat.seen_at >= SESSION {
                 seat.is_member = false;
+                self.overlooked = None;
                 steps.push(Step::Expired { seat: number });
             }
         }
@@ -166,10 +178,12 @@ impl Coordinator {
             let Some(&to) = wanted.get(&place) else {
                 return;
             };
-            match self.owners.get(&place) {
-                Some(&owner) if owner == to => {}
-                Some(&owner) => tells.entry(owner).or_default().0.push(place),
-                None => tells.entry(to).or_default().1.push(place),
+            let to = Some(to).filter(|_| self.overlooked != Some(place.0));
+            match (self.owners.get(&place), to) {
+                (Some(&owner), to) if to == Some(owner) => {}
+                (Some(&owner), _) => tells.entry(owner).or_default().0.push(place),
+                (None, Some(to)) => tells.entry(to).or_default().1.push(place),
+                (None, None) => {}
             }
         }
         for (number, (revoked, assigned)) in tells {

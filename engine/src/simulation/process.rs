@@ -15,6 +15,7 @@ use crate::config::{KafkaConfig, OnError, OnUnfitTarget, SinkConfig};
 use crate::group::log_ends;
 use crate::group::poll::Poll;
 use crate::group::topic_watch;
+use crate::topics::Subscription;
 use crate::write::dead_letter::Letters;
 use crate::write::instance::{Instance, Lasting};
 
@@ -123,7 +124,8 @@ async fn membership(scene: &Scene, who: usize, instance: &Arc<Instance<Shelf>>) 
     let polled = Arc::new(Mutex::new(Polled::Something));
     let member = SimulatedMember::join(scene, who, Arc::clone(&polled));
     let cluster = member.cluster();
-    let watching = topic_watch::watch(Arc::clone(instance), cluster.clone());
+    let subscription = Subscription::new(&instance.config.topics).unwrap();
+    let watching = topic_watch::watch(Arc::clone(instance), cluster.clone(), subscription);
     let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
     let asking = log_ends::watch(Arc::clone(instance), cluster.clone());
     let _asking = AbortOnDropHandle::new(tokio::spawn(asking));

@@ -178,7 +178,7 @@ fn misfortune(scene: &Scene, dice: &mut Dice) {
     let now = Instant::now();
     let ms = dice.pick(&[50, 500, 3_000, 8_000, 15_000]);
     let until = now + Duration::from_millis(ms);
-    match dice.below(12) {
+    match dice.below(13) {
         0 => {
             world.machines[who].is_dead = true;
             world.step(Step::Killed { who });
@@ -216,6 +216,12 @@ fn misfortune(scene: &Scene, dice: &mut Dice) {
             let topic = usize::try_from(topic).unwrap();
             world.stores[topic].vanish();
             world.step(Step::Gone { topic });
+        }
+        12 => {
+            let topic = dice.below(world.topics.len() as u64);
+            let topic = usize::try_from(topic).unwrap();
+            world.group.overlook(topic);
+            world.step(Step::Overlooked { topic });
         }
         _ => {}
     }

@@ -1,6 +1,6 @@
 //! A member of the group, and what it asks of the cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tributary_runtime::{Error, Result};
 
 use crate::cluster::{Cluster, Committed, TopicFacts};
 use crate::group::member::{Member, PartitionOffset, Reached, Rebalance};
-use crate::topics::TopicPartition;
+use crate::topics::{Subscription, TopicPartition};
 
 use super::coordinator::{Fetched, Told};
 use super::log::{named, place, topic_number};
@@ -350,6 +350,14 @@ impl Cluster for SimulatedCluster {
                 (topic.clone(), Some(id))
             })
             .collect())
+    }
+
+    async fn unassigned(&self, _subscription: &Subscription) -> Result<BTreeSet<TopicPartition>> {
+        self.scene.way(self.who, Server::Kafka).await?;
+        let world = self.scene.world();
+        let places = world.places().into_iter();
+        let unassigned = places.filter(|at| !world.group.owners.contains_key(at));
+        Ok(unassigned.map(|at| named(&world.topics, at)).collect())
     }
 
     async fn log_of(&self, partition: &TopicPartition) -> Result<(i64, i64)> {

@@ -50,6 +50,9 @@ pub(super) enum Step {
         ms: u64,
     },
     Moved,
+    Overlooked {
+        topic: usize,
+    },
     Healed,
     Expired {
         seat: u32,
