@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "scaling/standby.rs"]
+mod standby;
 #[path = "scaling/steady.rs"]
 mod steady;
 #[path = "scaling/turnover.rs"]

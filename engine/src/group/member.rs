@@ -81,6 +81,6 @@ pub(crate) trait Member: Send + 'static {
     /// The first offset that the log still has, and the one that comes next.
     fn log_of(&self, partition: &TopicPartition) -> Result<(i64, i64)>;
 
-    /// From now on, rebalances are answered at once: the member leaves.
+    /// The member leaves: rebalances are answered at once from now on.
     fn close(&self);
 }

@@ -182,6 +182,8 @@ impl Member for Membership {
 
     fn close(&self) {
         self.notes().closing.store(true, Ordering::Release);
+        // When closed, a cooperative member without partitions says nothing to the group, which then waits for its session to end.
+        self.0.unsubscribe();
     }
 }
 

@@ -10,7 +10,7 @@ const MADE_AGAIN: &str = "was deleted and made again since its target was built"
 /// Where the log is shorter than before for a moment, that is noticed first.
 const OFFSET_TELLS: &str = "the topic was deleted and created again, or has lost records";
 /// How long it may take until it is noticed.
-const NOTICED: Duration = Duration::from_secs(30);
+const NOTICED: Duration = Duration::from_secs(60);
 
 /// The new log is longer than where the ledger stands: no offset tells.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
