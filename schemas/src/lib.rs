@@ -13,6 +13,7 @@ pub mod record;
 pub mod render;
 pub mod sentinel;
 pub mod table;
+pub mod unavailable;
 pub mod wire;
 
 pub use lsn::Lsn;

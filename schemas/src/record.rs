@@ -130,6 +130,9 @@ pub enum FieldType {
 pub enum Datum<'a> {
     /// No value.
     Null,
+    /// The record does not carry the value: the row has the one that it had before. Only on topics of other producers; see
+    /// [`unavailable`](crate::unavailable).
+    Unavailable,
     /// A boolean.
     Bool(bool),
     /// Any integer: `int` and `long` alike.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::{Map, Value};
 use tributary_engine::{Action, Change, Rejection, ValueRow};
 use tributary_runtime::Result;
 use tributary_schemas::record::RecordType;
@@ -143,13 +144,13 @@ impl Draft {
     fn push_index(
         &mut self,
         change: &Change<'_>,
-        row: &ValueRow<'_>,
+        (row, kept): (&ValueRow<'_>, Option<&Map<String, Value>>),
         id_json: &[u8],
         plan: &Arc<DocumentPlan>,
     ) {
         let start = self.body.len();
         self.push_action("index", id_json, change.seq, self.version_type);
-        if let Err(reason) = plan.write(&row.row, change.seq, &mut self.body) {
+        if let Err(reason) = plan.write(&row.row, kept, change.seq, &mut self.body) {
             self.body.truncate(start);
             return self.reject(change, reason);
         }
@@ -194,6 +195,8 @@ impl Draft {
 pub(crate) enum Task<'a> {
     /// A record's change.
     Apply(Change<'a>),
+    /// The change of a record that lacks values, and the document that has them.
+    Complete(&'a Change<'a>, Option<&'a Map<String, Value>>),
     /// A delete that keeps out what comes late at its version or an older one; of no record that could be put aside.
     KeepOut(Change<'a>),
 }
@@ -227,7 +230,8 @@ impl<'a, 'i> Chunks<'a, 'i> {
 
     fn push(&mut self, task: &Task<'a>, chunk: &mut Draft) -> Result<()> {
         match task {
-            Task::Apply(change) => self.push_change(change, chunk)?,
+            Task::Apply(change) => self.push_change(change, None, chunk)?,
+            Task::Complete(change, kept) => self.push_change(change, *kept, chunk)?,
             // A key without a form is in no document.
             Task::KeepOut(change) => {
                 if self.encode_id(change).is_ok() {
@@ -238,7 +242,12 @@ impl<'a, 'i> Chunks<'a, 'i> {
         Ok(())
     }
 
-    fn push_change(&mut self, change: &Change<'a>, chunk: &mut Draft) -> Result<()> {
+    fn push_change(
+        &mut self,
+        change: &Change<'a>,
+        kept: Option<&Map<String, Value>>,
+        chunk: &mut Draft,
+    ) -> Result<()> {
         if let Err(error) = self.encode_id(change) {
             chunk.reject(change, format!("the key: {error}"));
             return Ok(());
@@ -251,7 +260,7 @@ impl<'a, 'i> Chunks<'a, 'i> {
             Action::Upsert(row) | Action::Append(row) => {
                 self.use_plan(row.row_type)?;
                 if let Some((_, plan)) = &self.last {
-                    chunk.push_index(change, row, &self.id_json, plan);
+                    chunk.push_index(change, (row, kept), &self.id_json, plan);
                 }
             }
         }

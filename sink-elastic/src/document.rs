@@ -100,13 +100,15 @@ impl DocumentPlan {
         self.mapped.store(generation, Ordering::Release);
     }
 
-    /// Appends the document: the columns that it holds, nulls too, in column order, then [`SEQ_FIELD`].
+    /// Appends the document: the columns that it holds, nulls too, in column order, then [`SEQ_FIELD`]. What the row lacks is `kept` as
+    /// the document had it before; where it had nothing, it is null.
     ///
     /// # Errors
     /// A column's value has no JSON form; says which column. `out` then ends in a part of the document.
     pub(crate) fn write(
         &self,
         row: &[Datum<'_>],
+        kept: Option<&Map<String, Value>>,
         seq: u64,
         out: &mut Vec<u8>,
     ) -> std::result::Result<(), String> {
@@ -118,9 +120,14 @@ impl DocumentPlan {
                 return Err("the row has fewer columns than its type".to_owned());
             };
             out.extend_from_slice(&part.name);
-            part.form
-                .write(&field.field_type, datum, out)
-                .map_err(|error| format!("column \"{}\": {error}", field.name))?;
+            if *datum == Datum::Unavailable {
+                let value = kept.and_then(|kept| kept.get(&part.member.field));
+                out.extend_from_slice(value.unwrap_or(&Value::Null).to_string().as_bytes());
+            } else {
+                part.form
+                    .write(&field.field_type, datum, out)
+                    .map_err(|error| format!("column \"{}\": {error}", field.name))?;
+            }
             out.push(b',');
         }
         out.push(b'"');
@@ -170,7 +177,7 @@ mod tests {
             Datum::Null,
         ];
         let mut out = Vec::new();
-        plan.write(&row, 42, &mut out).unwrap();
+        plan.write(&row, None, 42, &mut out).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
             r#"{"id":7,"a \"b\"":"x\n\"y\"","_u005fid":false,"gone":null,"_tributary_seq":42}"#

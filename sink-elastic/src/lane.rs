@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use tributary_engine::{
-    Batch, Known, Lane, Mark, Note, Rejection, RowForm, Stand, Swept, TableName, Target,
+    Batch, Change, Known, Lane, Mark, Note, Rejection, RowForm, Stand, Swept, TableName, Target,
     WriteError, Written,
 };
 use tributary_runtime::health::Health;
@@ -19,6 +19,8 @@ use crate::client::Client;
 use crate::config::ElasticConfig;
 use crate::failure;
 use crate::index::Index;
+use crate::kept::{self, is_incomplete};
+use crate::metric;
 use crate::sweep::Sweep;
 
 /// Requests of one write that are in flight together: their documents differ, or their versions do, so their order does not matter.
@@ -154,6 +156,43 @@ impl ElasticLane {
     }
 }
 
+impl ElasticLane {
+    /// The same, again where another index is found behind the alias that wants documents in another form.
+    async fn apply_in_its_form<'a, I>(&self, tasks: impl Fn() -> I) -> Result<(), WriteError>
+    where
+        I: Iterator<Item = Task<'a>> + Send + 'a,
+    {
+        match self.apply(tasks(), VersionType::External).await {
+            // What the other index has taken of it in the former one's form has these versions already.
+            Err(WriteError::Target(error)) if failure::is_otherwise_mapped(&error) => {
+                self.apply(tasks(), VersionType::ExternalGte).await
+            }
+            written => written,
+        }
+    }
+
+    /// Writes rows that lack values, with those of their documents. No other write of these keys is under way.
+    async fn complete(&self, changes: &[Change<'_>]) -> Result<(), WriteError> {
+        let documents = kept::documents(&self.client, &self.index, changes).await?;
+        let pairs = || changes.iter().zip(&documents);
+        self.apply_in_its_form(|| {
+            pairs().map(|(change, document)| Task::Complete(change, document.as_ref()))
+        })
+        .await?;
+        let unknown = documents.iter().filter(|document| document.is_none());
+        let unknown = unknown.count() as u64;
+        if unknown > 0 {
+            metrics::counter!(metric::INCOMPLETE).increment(unknown);
+            tracing::warn!(
+                alias = self.index.alias(),
+                rows = unknown,
+                "writes null in the place of TOASTed values that neither the records nor the index have"
+            );
+        }
+        Ok(())
+    }
+}
+
 impl Lane for ElasticLane {
     fn width(&self) -> usize {
         usize::MAX
@@ -193,17 +232,20 @@ impl Lane for ElasticLane {
 
     /// An engine confirms what it has in its translog. Versions make the order of a sweep and of what is written no matter.
     async fn write(&self, batches: &[Batch]) -> Result<Written, WriteError> {
-        let tasks = || {
+        let lacks_values = batches.iter().any(Batch::lacks_values);
+        self.apply_in_its_form(|| {
             let gone = batches.iter().flat_map(Batch::gone).map(Task::KeepOut);
-            let changes = batches.iter().flat_map(Batch::changes).map(Task::Apply);
-            gone.chain(changes)
-        };
-        match self.apply(tasks(), VersionType::External).await {
-            // What the other index has taken of it in the former one's form has these versions already.
-            Err(WriteError::Target(error)) if failure::is_otherwise_mapped(&error) => {
-                self.apply(tasks(), VersionType::ExternalGte).await?;
+            let changes = batches.iter().flat_map(Batch::changes);
+            let whole = changes.filter(move |change| !(lacks_values && is_incomplete(change)));
+            gone.chain(whole.map(Task::Apply))
+        })
+        .await?;
+        if lacks_values {
+            let changes = batches.iter().flat_map(Batch::changes);
+            let incomplete: Vec<_> = changes.filter(is_incomplete).collect();
+            for some in incomplete.chunks(kept::AT_ONCE) {
+                self.complete(some).await?;
             }
-            written => written?,
         }
         Ok(Written::Unswept)
     }

@@ -21,6 +21,7 @@ mod handshake;
 mod id;
 mod index;
 mod json_text;
+mod kept;
 mod lane;
 mod mapping;
 mod mark;

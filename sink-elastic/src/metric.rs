@@ -8,6 +8,7 @@ pub(crate) const CONFLICTS: &str = "tributary_sink_elastic_conflicts_total";
 pub(crate) const RETRIED: &str = "tributary_sink_elastic_retried_items_total";
 pub(crate) const REJECTED: &str = "tributary_sink_elastic_rejected_documents_total";
 pub(crate) const SWEPT: &str = "tributary_sink_elastic_swept_documents_total";
+pub(crate) const INCOMPLETE: &str = "tributary_sink_elastic_incomplete_rows_total";
 pub(crate) const REQUESTS: &str = "tributary_sink_elastic_bulk_requests_total";
 pub(crate) const BYTES: &str = "tributary_sink_elastic_bulk_bytes_total";
 pub(crate) const SECONDS: &str = "tributary_sink_elastic_bulk_seconds";
@@ -33,6 +34,10 @@ pub(crate) const ALL: &[Metric] = &[
     Metric::counter(
         SWEPT,
         "Documents found below a truncate or a re-snapshot, and deleted.",
+    ),
+    Metric::counter(
+        INCOMPLETE,
+        "Rows of another producer's topic with a null in the place of a value that neither the record nor the index had.",
     ),
     Metric::counter(REQUESTS, "Requests to _bulk."),
     Metric::counter(BYTES, "Bytes sent to _bulk."),

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use tributary_schemas::decode::{KeyPlan, ValuePlan};
-use tributary_schemas::record::{RecordType, Row};
+use tributary_schemas::record::{Datum, RecordType, Row};
+use tributary_schemas::unavailable::is_placeholder;
 use tributary_schemas::wire;
 
 use crate::flow::records::{Record, Records};
@@ -46,6 +47,8 @@ pub(crate) struct Entry {
     pub(crate) inserts: bool,
     /// Microseconds since 1970 of a streamed change's commit.
     pub(crate) commit_time_us: Option<i64>,
+    /// Set where the record may lack values: earlier records of its key, the oldest first, which may have them.
+    pub(crate) earlier: Option<Vec<(usize, Arc<ValuePlan>)>>,
 }
 
 impl Batch {
@@ -89,6 +92,11 @@ impl Batch {
     /// Whether its rows were all read or inserted at the source: most likely, the target has none of them yet.
     pub fn inserts_only(&self) -> bool {
         self.entries.iter().all(|entry| entry.inserts)
+    }
+
+    /// Whether rows in it may have a [`Datum::Unavailable`].
+    pub fn lacks_values(&self) -> bool {
+        self.entries.iter().any(|entry| entry.earlier.is_some())
     }
 
     /// Bytes of the records that the batch holds, those that coalescing left out included.
@@ -152,7 +160,10 @@ impl Batch {
         let action = match &entry.value {
             None => Action::Delete,
             Some(plan) => {
-                let row = value_row(plan, record)?;
+                let mut row = value_row(plan, record)?;
+                if let Some(earlier) = &entry.earlier {
+                    self.complete(&mut row, earlier);
+                }
                 if key.is_some() {
                     Action::Upsert(row)
                 } else {
@@ -167,6 +178,40 @@ impl Batch {
             key,
             action,
         })
+    }
+}
+
+impl Batch {
+    /// Puts the newest of the earlier values in the place of those that the record lacks.
+    fn complete<'a>(&'a self, row: &mut ValueRow<'a>, earlier: &'a [(usize, Arc<ValuePlan>)]) {
+        let fields = &row.row_type.fields;
+        let mut lacking: Vec<_> = (0..row.row.len())
+            .filter(|&at| is_placeholder(&row.row[at]))
+            .collect();
+        for (record, plan) in earlier.iter().rev() {
+            if lacking.is_empty() {
+                return;
+            }
+            let record = self.records.get(*record);
+            let Some(mut older) = record.and_then(|record| value_row(plan, record)) else {
+                continue;
+            };
+            lacking.retain(|&at| {
+                let found = older.row_type.fields.iter().position(|field| {
+                    field.name == fields[at].name && field.field_type == fields[at].field_type
+                });
+                match found.and_then(|found| older.row.get_mut(found)) {
+                    Some(datum) if !is_placeholder(datum) => {
+                        row.row[at] = std::mem::replace(datum, Datum::Null);
+                        false
+                    }
+                    _ => true,
+                }
+            });
+        }
+        for at in lacking {
+            row.row[at] = Datum::Unavailable;
+        }
     }
 }
 

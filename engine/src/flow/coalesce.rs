@@ -1,15 +1,17 @@
 //! From records to a batch: checked, versioned, the newest per key.
 
+mod newest;
+
 use std::sync::Arc;
 
-use ahash::AHashMap;
 use tributary_schemas::decode::{KeyPlan, SchemaError, ValuePlan};
 use tributary_schemas::header;
 use tributary_schemas::record::Op;
-use tributary_schemas::wire;
+use tributary_schemas::{unavailable, wire};
 
 use crate::flow::batch::{Batch, Entry, Source};
 use crate::flow::beside;
+use crate::flow::coalesce::newest::Newest;
 use crate::flow::fault::{Part, RecordFault, place};
 use crate::flow::plans::Plans;
 use crate::flow::records::{Record, Records};
@@ -59,6 +61,8 @@ struct Decoded {
     value: Option<Arc<ValuePlan>>,
     inserts: bool,
     commit_time_us: Option<i64>,
+    /// The record may lack values.
+    lacks: bool,
 }
 
 impl Decoded {
@@ -70,6 +74,7 @@ impl Decoded {
             value: self.value,
             inserts: self.inserts,
             commit_time_us: self.commit_time_us,
+            earlier: self.lacks.then(Vec::new),
         }
     }
 }
@@ -263,52 +268,6 @@ impl History {
     }
 }
 
-/// The newest change per key. Keys are compared as bytes: those are a row's identity.
-struct Newest<'a> {
-    entries: Vec<Option<Entry>>,
-    by_key: AHashMap<&'a [u8], usize>,
-    below: Option<u64>,
-}
-
-impl<'a> Newest<'a> {
-    fn with_capacity(records: usize) -> Self {
-        Self {
-            entries: Vec::with_capacity(records),
-            by_key: AHashMap::with_capacity(records),
-            below: None,
-        }
-    }
-
-    /// The higher version wins, of equal ones (a snapshot's rows) the later.
-    fn add(&mut self, key: Option<&'a [u8]>, entry: Entry) {
-        let index = self.entries.len();
-        if let Some(key) = key {
-            if let Some(&earlier) = self.by_key.get(key) {
-                let is_older = self.entries[earlier]
-                    .as_ref()
-                    .is_some_and(|earlier| entry.seq < earlier.seq);
-                if is_older {
-                    return;
-                }
-                self.entries[earlier] = None;
-            }
-            self.by_key.insert(key, index);
-        }
-        self.entries.push(Some(entry));
-    }
-
-    fn is_below(&mut self, below: u64) {
-        self.below = self.below.max(Some(below));
-    }
-
-    /// What is not below the boundary, and what is.
-    fn finish(self) -> (Vec<Entry>, Vec<Entry>) {
-        let below = self.below;
-        let entries = self.entries.into_iter().flatten();
-        entries.partition(|entry| below.is_none_or(|below| entry.seq >= below))
-    }
-}
-
 /// What a record asks for, and its `seq`.
 fn read(record: Record<'_>, plans: &Plans) -> Result<(Content, Option<u64>), RecordFault> {
     let header = |name| {
@@ -339,14 +298,28 @@ fn read(record: Record<'_>, plans: &Plans) -> Result<(Content, Option<u64>), Rec
                 "the record is a delete without a key",
             ));
         }
-        Op::Delete | Op::Read | Op::Create | Op::Update => Content::Change(Decoded {
-            key,
-            value: (op != Op::Delete).then_some(plan),
-            inserts: matches!(op, Op::Read | Op::Create),
-            commit_time_us,
-        }),
+        Op::Delete | Op::Read | Op::Create | Op::Update => {
+            let lacks = seq.is_none() && lacks_values(record, value, op);
+            Content::Change(Decoded {
+                key,
+                value: (op != Op::Delete).then_some(plan),
+                inserts: matches!(op, Op::Read | Op::Create) && !lacks,
+                commit_time_us,
+                lacks,
+            })
+        }
     };
     Ok((content, seq))
+}
+
+/// Whether a record without a version of its own may lack values: an update, or the create that a changed key ends with.
+fn lacks_values(record: Record<'_>, value: &[u8], op: Op) -> bool {
+    let is_changed = match op {
+        Op::Update => true,
+        Op::Create => record.headers().any(|(name, _)| name == header::OLD_KEY),
+        _ => false,
+    };
+    is_changed && unavailable::may_be_in(value)
 }
 
 fn tombstone(offset: i64, key: Option<Arc<KeyPlan>>) -> Result<Content, RecordFault> {
@@ -361,6 +334,7 @@ fn tombstone(offset: i64, key: Option<Arc<KeyPlan>>) -> Result<Content, RecordFa
             value: None,
             inserts: false,
             commit_time_us: None,
+            lacks: false,
         })),
     }
 }

@@ -135,7 +135,7 @@ impl Case {
         let plan = DocumentPlan::new(&self.row_type(), shape, &Map::new()).ok()?;
         let row: Vec<_> = self.columns.iter().map(|(_, held)| held.datum()).collect();
         let mut out = Vec::new();
-        plan.write(&row, 7, &mut out).unwrap();
+        plan.write(&row, None, 7, &mut out).unwrap();
         let mapped = plan.properties().keys().cloned().collect();
         let written: Map<String, Value> = serde_json::from_slice(&out).unwrap();
         // No member twice: a parser would keep one of them.

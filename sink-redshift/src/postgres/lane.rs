@@ -34,6 +34,10 @@ pub(crate) trait Changes: Send + Sync {
     fn inserts_only(&self) -> bool;
     /// The changes in offset order, at most one per key.
     fn changes(&self) -> impl Iterator<Item = Change<'_>> + Send;
+    /// Whether rows among them may lack values, for which the table's are kept.
+    fn lacks_values(&self) -> bool {
+        false
+    }
     /// They stand below what the ledger covers, and are written all the same.
     fn is_replay(&self) -> bool {
         false
@@ -59,6 +63,10 @@ impl Changes for Batch {
 
     fn changes(&self) -> impl Iterator<Item = Change<'_>> + Send {
         Self::changes(self)
+    }
+
+    fn lacks_values(&self) -> bool {
+        Self::lacks_values(self)
     }
 
     fn is_replay(&self) -> bool {

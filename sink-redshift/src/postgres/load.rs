@@ -1,5 +1,6 @@
 //! One batch on its way into the target, inside one transaction.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -31,6 +32,8 @@ pub(crate) struct Tally {
     pub(crate) skipped: u64,
     /// Rows deleted by "gone below".
     pub(crate) swept: u64,
+    /// Rows that lack values which the table does not have either.
+    pub(crate) incomplete: u64,
 }
 
 /// How rows come into the table.
@@ -38,6 +41,8 @@ pub(crate) struct Tally {
 pub(crate) enum Way {
     /// By a temporary table, and merged from there.
     Staged,
+    /// The same; rows that lack values get those that the table has before they are merged.
+    Completed,
     /// Copied into it, which takes less than half of the server's time, and fails where it has one of the rows.
     Straight,
 }
@@ -68,6 +73,10 @@ struct Segment {
     upserts: u64,
     deletes: u64,
     bytes: usize,
+    /// Rows that lack values.
+    incomplete: u64,
+    /// The table's columns of which any of them lacks the value.
+    lacking: BTreeSet<usize>,
 }
 
 /// What became of a change.
@@ -138,6 +147,11 @@ impl<'s, 'a> Load<'s, 'a> {
             self.has_more_keys |= !std::ptr::eq(first, key.key_type);
         }
         let line = segment.deletes + segment.upserts;
+        if self.way == Way::Completed {
+            let mut lacking = self.plans[plan].lacking(change).peekable();
+            segment.incomplete += u64::from(lacking.peek().is_some());
+            segment.lacking.extend(lacking);
+        }
         self.plans[plan]
             .append_line(change, &mut self.lines, &mut self.scratch)
             .map_err(|(column, error)| self.unreadable(line, column, error))?;
@@ -206,8 +220,7 @@ impl<'s, 'a> Load<'s, 'a> {
         {
             return Ok(Planned::Unfit);
         }
-        self.plans
-            .push(Plan::new(target, change, self.way == Way::Staged));
+        self.plans.push(Plan::new(target, change, self.way));
         Ok(Planned::At(self.plans.len() - 1))
     }
 
@@ -220,6 +233,11 @@ impl<'s, 'a> Load<'s, 'a> {
             Way::Staged => {
                 let stage = self.stages.stage(self.session, target).await?;
                 let copy = client.copy_in(&stage.copy).await;
+                (Some(stage), copy)
+            }
+            Way::Completed => {
+                let stage = self.stages.stage(self.session, target).await?;
+                let copy = client.copy_in(&stage.copy_of_incomplete_rows()).await;
                 (Some(stage), copy)
             }
             Way::Straight => {
@@ -236,6 +254,8 @@ impl<'s, 'a> Load<'s, 'a> {
             upserts: 0,
             deletes: 0,
             bytes: 0,
+            incomplete: 0,
+            lacking: BTreeSet::new(),
         });
         Ok(())
     }
@@ -276,6 +296,12 @@ impl<'s, 'a> Load<'s, 'a> {
                 || use_grant(session, self.name),
             )
         };
+        let completed = match segment.incomplete {
+            0 => 0,
+            _ if stage.target.is_keyless() => 0,
+            _ => run(stage.complete_statement(&segment.lacking)).await?,
+        };
+        self.tally.incomplete += segment.incomplete.saturating_sub(completed);
         let merged = match segment.upserts {
             0 => 0,
             _ => run(stage.upsert_statement(self.has_more_keys)).await?,

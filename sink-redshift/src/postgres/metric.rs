@@ -13,12 +13,14 @@ const DELETED: &str = "tributary_sink_redshift_deleted_rows_total";
 const SKIPPED: &str = "tributary_sink_redshift_skipped_rows_total";
 /// Rows gone below.
 const SWEPT: &str = "tributary_sink_redshift_swept_rows_total";
+/// Rows that neither their record nor the table had all values of.
+const INCOMPLETE: &str = "tributary_sink_redshift_incomplete_rows_total";
 /// Statements on whole tables.
 const WHOLE_TABLE: &str = "tributary_sink_redshift_whole_table_statements";
 /// Transactions.
 const COMMITS: &str = "tributary_sink_redshift_commits_total";
 
-const METRICS: [Metric; 6] = [
+const METRICS: [Metric; 7] = [
     Metric::counter(MERGED, "Rows inserted or updated."),
     Metric::counter(DELETED, "Rows deleted by their key."),
     Metric::counter(
@@ -28,6 +30,10 @@ const METRICS: [Metric; 6] = [
     Metric::counter(
         SWEPT,
         "Rows found below a truncate or a re-snapshot, and deleted.",
+    ),
+    Metric::counter(
+        INCOMPLETE,
+        "Rows of another producer's topic with a null in the place of a value that neither the record nor the table had.",
     ),
     Metric::gauge(
         WHOLE_TABLE,
@@ -70,5 +76,6 @@ pub(crate) fn committed(tally: Tally) {
     counter!(DELETED).increment(tally.deleted);
     counter!(SKIPPED).increment(tally.skipped);
     counter!(SWEPT).increment(tally.swept);
+    counter!(INCOMPLETE).increment(tally.incomplete);
     counter!(COMMITS).increment(1);
 }

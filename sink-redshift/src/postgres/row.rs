@@ -4,7 +4,8 @@ use tributary_engine::{Action, Change};
 use tributary_schemas::record::{Datum, FieldType, RecordType};
 use tributary_schemas::render::{RenderError, postgres_text};
 
-use crate::postgres::target::{DELETED, OFFSET, PARTITION, SEQ, Target};
+use crate::postgres::load::Way;
+use crate::postgres::target::{DELETED, LACKING, OFFSET, PARTITION, SEQ, Target};
 
 const NULL: &[u8] = b"\\N";
 /// Digits behind the second that Postgres keeps.
@@ -28,13 +29,15 @@ enum Source<'a> {
     Partition,
     Offset,
     Deleted,
+    /// Which of the columns the record has no value for.
+    Lacking,
     /// The records lack the column: dropped at the source, or not yet known there.
     Missing,
 }
 
 impl<'a> Plan<'a> {
-    /// Which column takes which field; `staged` rows say whether they are deleted.
-    pub(crate) fn new(target: &Target, change: &Change<'a>, staged: bool) -> Self {
+    /// Which column takes which field. Staged rows say whether they are deleted, and those that are to be completed what they lack.
+    pub(crate) fn new(target: &Target, change: &Change<'a>, way: Way) -> Self {
         let (key_type, row_type) = record_types(change);
         let place = |record: Option<&'a RecordType>, name: &str| {
             let fields = &record?.fields;
@@ -43,12 +46,14 @@ impl<'a> Plan<'a> {
         };
         let names = target.columns.iter().map(|column| column.name.as_str());
         let columns = names
-            .chain(staged.then_some(DELETED))
+            .chain((way != Way::Straight).then_some(DELETED))
+            .chain((way == Way::Completed).then_some(LACKING))
             .map(|name| match name {
                 SEQ => Source::Seq,
                 PARTITION => Source::Partition,
                 OFFSET => Source::Offset,
                 DELETED => Source::Deleted,
+                LACKING => Source::Lacking,
                 _ => {
                     let key = place(key_type, name).map(|(index, field)| Source::Key(index, field));
                     let row =
@@ -107,11 +112,37 @@ impl<'a> Plan<'a> {
                     Action::Delete => b't',
                     Action::Upsert(_) | Action::Append(_) => b'f',
                 }),
+                Source::Lacking => {
+                    line.push(b'{');
+                    for (at, lacking) in self.lacking(change).enumerate() {
+                        if at > 0 {
+                            line.push(b',');
+                        }
+                        line.extend_from_slice(number.format(lacking).as_bytes());
+                    }
+                    line.push(b'}');
+                }
                 Source::Missing => line.extend_from_slice(NULL),
             }
         }
         line.push(b'\n');
         Ok(())
+    }
+
+    /// The table's columns, by their index, of which the record does not carry the value.
+    pub(crate) fn lacking<'s>(
+        &'s self,
+        change: &'s Change<'_>,
+    ) -> impl Iterator<Item = usize> + 's {
+        let row = match &change.action {
+            Action::Upsert(value) | Action::Append(value) => &value.row[..],
+            Action::Delete => &[],
+        };
+        let columns = self.columns.iter().enumerate();
+        columns.filter_map(|(index, column)| match column {
+            Source::Row(at, _) => (row.get(*at) == Some(&Datum::Unavailable)).then_some(index),
+            _ => None,
+        })
     }
 }
 
@@ -153,7 +184,7 @@ fn append_value(
     scratch: &mut Vec<u8>,
 ) -> Result<(), RenderError> {
     match datum {
-        None | Some(Datum::Null) => line.extend_from_slice(NULL),
+        None | Some(Datum::Null | Datum::Unavailable) => line.extend_from_slice(NULL),
         Some(Datum::Str(text)) if is_plain_text(field_type) => {
             append_escaped(text.as_bytes(), line)?;
         }

@@ -1,11 +1,13 @@
 //! Temporary tables: where a batch lands before it is merged.
 
+use std::collections::BTreeSet;
+
 use tokio_postgres::Statement;
 
 use crate::name::{Qualified, Quoted, quoted_list};
 use crate::postgres::failure::{Attempt, Failure};
 use crate::postgres::session::Session;
-use crate::postgres::target::{DELETED, SEQ, Target};
+use crate::postgres::target::{DELETED, LACKING, SEQ, Target};
 
 /// How many temporary tables a connection keeps. Each costs the server some kilobytes, and at the connection's end a few
 /// of the locks that all sessions share, which must suffice for all connections at once.
@@ -29,7 +31,7 @@ struct Kept {
     dead_bytes: usize,
 }
 
-/// A temporary table with the columns of a target table and [`DELETED`], empty when a transaction begins. It is not one
+/// A temporary table with the columns of a target table, [`DELETED`] and [`LACKING`], empty when a transaction begins. It is not one
 /// with `ON COMMIT DELETE ROWS`: each commit would truncate all of these.
 #[derive(Clone)]
 pub(crate) struct Stage {
@@ -123,16 +125,13 @@ impl Stages {
         session
             .client
             .batch_execute(&format!(
-                "CREATE TEMPORARY TABLE {name} ({columns}{DELETED} boolean)"
+                "CREATE TEMPORARY TABLE {name} ({columns}{DELETED} boolean, {LACKING} int[])"
             ))
             .await
             .attempt(doing, || session.grant_on_database("TEMPORARY"))?;
-        let names = quoted_list(target.columns.iter().map(|column| column.name.as_str()));
         let copy = session
             .client
-            .prepare(&format!(
-                "COPY pg_temp.{name} ({names}, {DELETED}) FROM STDIN"
-            ))
+            .prepare(&copy_statement(&name, target, DELETED))
             .await
             .attempt(doing, String::new)?;
         Ok(Stage {
@@ -143,7 +142,43 @@ impl Stages {
     }
 }
 
+fn copy_statement(stage: &str, target: &Target, further: &str) -> String {
+    let names = quoted_list(target.columns.iter().map(|column| column.name.as_str()));
+    format!("COPY pg_temp.{stage} ({names}, {further}) FROM STDIN")
+}
+
 impl Stage {
+    /// Like [`Stage::copy`], of rows that say what they lack.
+    pub(crate) fn copy_of_incomplete_rows(&self) -> String {
+        copy_statement(&self.name, &self.target, &format!("{DELETED}, {LACKING}"))
+    }
+
+    /// Gives staged rows what they lack from the table's. `columns` are those, by their index, of which any lacks the value.
+    pub(crate) fn complete_statement(&self, columns: &BTreeSet<usize>) -> String {
+        let sets = columns.iter().filter_map(|at| {
+            let name = Quoted(&self.target.columns.get(*at)?.name);
+            Some(format!(
+                "{name} = CASE WHEN {at} = ANY (s.{LACKING}) THEN t.{name} ELSE s.{name} END"
+            ))
+        });
+        format!(
+            "UPDATE pg_temp.{} AS s SET {} FROM {} AS t WHERE s.{LACKING} <> '{{}}' AND {}",
+            self.name,
+            sets.collect::<Vec<_>>().join(", "),
+            self.target.name,
+            self.same_key()
+        )
+    }
+
+    /// Whether a row `t` of the table and a staged row `s` are of one key.
+    fn same_key(&self) -> String {
+        let equal = self.target.key.iter();
+        let equal: Vec<_> = equal
+            .map(|name| format!("t.{0} = s.{0}", Quoted(name)))
+            .collect();
+        equal.join(" AND ")
+    }
+
     /// `INSERT … ON CONFLICT`: staged rows that are newer than the target's, or that it lacks. With `repeats`, a row may have been staged
     /// more than once: the newest counts. That it is one row only the table's own types can say.
     pub(crate) fn upsert_statement(&self, repeats: bool) -> String {
@@ -175,18 +210,12 @@ impl Stage {
 
     /// Deletes what a newer staged deletion names.
     pub(crate) fn delete_statement(&self) -> String {
-        let equal: Vec<_> = self
-            .target
-            .key
-            .iter()
-            .map(|name| format!("t.{0} = s.{0}", Quoted(name)))
-            .collect();
         format!(
             "DELETE FROM {} AS t USING pg_temp.{} AS s WHERE s.{DELETED} AND {} \
              AND t._tributary_seq < s._tributary_seq",
             self.target.name,
             self.name,
-            equal.join(" AND ")
+            self.same_key()
         )
     }
 }

@@ -18,6 +18,8 @@ pub(crate) const PARTITION: &str = "_tributary_partition";
 pub(crate) const OFFSET: &str = "_tributary_offset";
 /// In temporary tables only: whether the row is to be deleted.
 pub(crate) const DELETED: &str = "_tributary_deleted";
+/// In temporary tables only: the columns of which the row has no value, by their index.
+pub(crate) const LACKING: &str = "_tributary_lacking";
 /// What the names of our own columns begin with.
 const OWN_PREFIX: &str = "_tributary_";
 

@@ -16,4 +16,5 @@ mod staging;
 mod straight;
 mod takeover;
 mod two_keys;
+mod unavailable;
 mod values;

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
 use tributary_schemas::decode::{KeyPlan, ValuePlan};
+use tributary_schemas::record::Datum;
+use tributary_schemas::unavailable::PLACEHOLDER;
 use tributary_schemas::{header, wire};
 
 use super::{Coalesced, History, Outcome, coalesce};
@@ -16,6 +18,7 @@ const KEY: u32 = 1;
 const TRUNCATE: u32 = 2;
 const VALUE: u32 = 3;
 const UNUSABLE: u32 = 4;
+const TEXT: u32 = 5;
 
 const KEY_SCHEMA: &str =
     r#"{"type":"record","name":"t.Key","fields":[{"name":"id","type":"int"}]}"#;
@@ -92,7 +95,7 @@ impl Log {
                 Action::Delete => 'D',
             };
             let id = change.key.map_or(String::new(), |key| match key.row[0] {
-                tributary_schemas::record::Datum::Int(id) => id.to_string(),
+                Datum::Int(id) => id.to_string(),
                 _ => "?".to_owned(),
             });
             format!("{letter}{id}@{}", change.seq)
@@ -102,6 +105,17 @@ impl Log {
     }
 }
 
+/// With a text beside the id.
+fn text_value(op: char, id: u8, text: &str) -> Vec<u8> {
+    let (length, op) = (u8::try_from(text.len() * 2).unwrap(), op.to_string());
+    let head: [&[u8]; 3] = [
+        &wire::prefix(TEXT),
+        &[0, 2, id * 2, 2, length],
+        text.as_bytes(),
+    ];
+    [&head.concat()[..], &[2, 2], op.as_bytes()].concat()
+}
+
 fn plans() -> Plans {
     let mut plans = Plans::default();
     let key = |schema| Some(KeyPlan::compile(schema).map(Arc::new).map_err(Arc::new));
@@ -109,6 +123,11 @@ fn plans() -> Plans {
     plans.keys.insert(TRUNCATE, key(TRUNCATE_SCHEMA));
     let value = |schema| Some(ValuePlan::compile(schema).map(Arc::new).map_err(Arc::new));
     plans.values.insert(VALUE, value(VALUE_SCHEMA));
+    let text = VALUE_SCHEMA.replace(
+        r#"[{"name":"id","type":"int"}]"#,
+        r#"[{"name":"id","type":"int"},{"name":"text","type":["null","string"],"default":null}]"#,
+    );
+    plans.values.insert(TEXT, value(&text));
     plans.values.insert(UNUSABLE, value(KEY_SCHEMA));
     plans
 }
@@ -202,6 +221,64 @@ fn a_foreign_topic_is_versioned_by_offset_and_truncated_at_the_record() {
     let (changes, below, _) = log.changes();
     assert_eq!(changes, ["U2@3"]);
     assert_eq!(below, Some(2));
+}
+
+/// The text of the rows that are left, `-` where no record has it.
+fn texts(log: Log) -> Vec<String> {
+    let coalesced = log.coalesce(&mut History::default()).unwrap();
+    let changes = coalesced.batch.changes().map(|change| {
+        let Action::Upsert(row) = change.action else {
+            return "gone".to_owned();
+        };
+        match &row.row[1] {
+            Datum::Str(text) => (*text).to_owned(),
+            Datum::Unavailable => "-".to_owned(),
+            other => format!("{other:?}"),
+        }
+    });
+    changes.collect()
+}
+
+#[test]
+fn what_a_foreign_record_lacks_is_taken_from_earlier_ones_of_its_row() {
+    let old_key = key(7);
+    let change = |op, id, text| (Some(key(id)), Some(text_value(op, id, text)));
+    let log = |changes: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>, headers: &[(&str, u64)]| {
+        changes.into_iter().fold(Log::new(), |log, (key, value)| {
+            log.raw(key.as_deref(), value.as_deref(), headers)
+        })
+    };
+    let changes = vec![
+        change('c', 1, "one"),
+        change('u', 1, PLACEHOLDER),
+        change('u', 1, PLACEHOLDER),
+        change('u', 2, PLACEHOLDER),
+        change('c', 3, "three"),
+        change('u', 3, "3"),
+        change('u', 3, PLACEHOLDER),
+        change('c', 4, PLACEHOLDER),
+        change('u', 5, "five"),
+        (Some(key(5)), None),
+        change('u', 5, PLACEHOLDER),
+    ];
+    assert_eq!(
+        texts(log(changes.clone(), &[])),
+        ["one", "-", "3", PLACEHOLDER, "-"]
+    );
+    // In our own records it is a text like any other.
+    let own = texts(log(changes, &[(header::SEQ, 5)]));
+    assert_eq!(own[..2], [PLACEHOLDER, PLACEHOLDER]);
+    // A changed key ends with a create that lacks what the update did not touch.
+    let mut moved = Log::new();
+    let value = text_value('c', 4, PLACEHOLDER);
+    moved.records.push(&message(
+        0,
+        Some(&key(4)),
+        Some(&value),
+        &[(header::OLD_KEY, &old_key)],
+    ));
+    let batch = moved.coalesce(&mut History::default()).unwrap().batch;
+    assert!(batch.lacks_values() && !batch.inserts_only());
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl PostgresLane {
                 &mut lease.stages,
                 &self.target,
                 target,
-                Way::Staged,
+                way_of(batches),
             );
             refused(session, &mut load, &changes).await
         };
@@ -119,7 +119,7 @@ impl PostgresLane {
                 }
             }
         }
-        let end = self.attempt_by(Way::Staged, batches).await?;
+        let end = self.attempt_by(way_of(batches), batches).await?;
         Ok(end.is_committed())
     }
 
@@ -136,6 +136,13 @@ impl PostgresLane {
             End::Committed(tally) => {
                 lease.give_back();
                 metric::committed(tally);
+                if tally.incomplete > 0 {
+                    tracing::warn!(
+                        table = %self.target,
+                        rows = tally.incomplete,
+                        "writes null in the place of TOASTed values that neither the records nor the table have"
+                    );
+                }
                 self.skipped.fetch_add(tally.skipped, Ordering::Relaxed);
             }
             End::RolledBack | End::Refused => lease.give_back(),
@@ -168,7 +175,7 @@ impl PostgresLane {
         }
         let mut load = Load::new(session, &mut lease.stages, &self.target, target, way);
         let pushed = push_all(&mut load, &rest, &entries).await;
-        let may_have_staged = way == Way::Staged && !load.is_untouched();
+        let may_have_staged = way != Way::Straight && !load.is_untouched();
         let loaded = match pushed {
             Ok(Taken::Yes) => load.finish().await,
             Ok(Taken::Unfit) if may_have_staged => return Ok(End::Open),
@@ -289,6 +296,15 @@ impl PostgresLane {
 
 fn partitions(batches: &[impl Changes]) -> Vec<i32> {
     batches.iter().map(Changes::partition).collect()
+}
+
+/// The way that takes every batch.
+fn way_of(batches: &[impl Changes]) -> Way {
+    if batches.iter().any(Changes::lacks_values) {
+        Way::Completed
+    } else {
+        Way::Staged
+    }
 }
 
 /// Takes what the ledger does not cover.

@@ -267,7 +267,7 @@ pub(super) struct TestBatch {
 
 pub(super) struct TestRow {
     offset: i64,
-    seq: u64,
+    pub(super) seq: u64,
     key: Option<(Arc<RecordType>, Row<'static>)>,
     value: Option<(Arc<RecordType>, Row<'static>)>,
 }
@@ -352,6 +352,11 @@ impl Changes for Placed<'_> {
 
     fn inserts_only(&self) -> bool {
         self.batch.inserts_only
+    }
+
+    fn lacks_values(&self) -> bool {
+        let mut rows = self.batch.rows.iter().flat_map(|row| &row.value);
+        rows.any(|(_, row)| row.contains(&Datum::Unavailable))
     }
 
     fn changes(&self) -> impl Iterator<Item = Change<'_>> + Send {
