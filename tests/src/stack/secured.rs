@@ -128,14 +128,26 @@ impl SecuredEngine {
     /// Nobody answers.
     pub async fn call(&self, method: Method, path: &str, body: &Value) -> Result<(u16, Value)> {
         let request = self.admin.request(method, format!("{}{path}", self.url()));
-        let request = if body.is_null() {
-            request
-        } else {
-            request.json(body)
-        };
-        let answer = request.send().await?;
-        let status = answer.status().as_u16();
-        Ok((status, answer.json().await.unwrap_or(Value::Null)))
+        answer(request, body).await
+    }
+
+    /// A request of a user with a password: status and body.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub async fn call_as(
+        &self,
+        authority: &Authority,
+        (user, password): (&str, &str),
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<(u16, Value)> {
+        let request = client(authority)
+            .build()?
+            .request(method, format!("{}{path}", self.url()))
+            .basic_auth(user, Some(password));
+        answer(request, body).await
     }
 
     /// Makes or changes a part of the security configuration: `roles/…`, `internalusers/…`, `rolesmapping/…`.
@@ -202,6 +214,17 @@ impl Drop for SecuredEngine {
 }
 
 /// A client that trusts this authority alone.
+async fn answer(request: reqwest::RequestBuilder, body: &Value) -> Result<(u16, Value)> {
+    let request = if body.is_null() {
+        request
+    } else {
+        request.json(body)
+    };
+    let answer = request.send().await?;
+    let status = answer.status().as_u16();
+    Ok((status, answer.json().await.unwrap_or(Value::Null)))
+}
+
 fn client(authority: &Authority) -> reqwest::ClientBuilder {
     let ca = Certificate::from_pem(authority.certificate().as_bytes());
     crate::http::builder().tls_certs_only(ca)

@@ -273,6 +273,16 @@ async fn a_password(scene: &mut Scene) {
     scene.trusting(&scene.authority);
     scene.arrive(&mut sink, "", 100).await;
     let topic = scene.pipeline.topic("s.t");
+    // As the sink does for rows of another producer's topic that lack values.
+    let (path, ids) = (format!("/{topic}/_mget"), json!({"ids": ["1"]}));
+    let (user, engine) = (("sink", PASSWORD), &scene.engine);
+    let read = engine.call_as(&scene.authority, user, Method::POST, &path, &ids);
+    let (status, answer) = read.await.unwrap();
+    assert_eq!(
+        (status, &answer["docs"][0]["found"]),
+        (200, &json!(true)),
+        "{answer}"
+    );
     let (code, out, err) = sink.command(&["reindex", "--topic", &topic]).unwrap();
     assert_eq!(code, 0, "{out}{err}");
 
