@@ -17,7 +17,7 @@ use crate::index::Index;
 pub(crate) const AT_ONCE: usize = 20;
 
 #[derive(Debug, Deserialize)]
-struct Answer {
+struct Documents {
     docs: Vec<Document>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) async fn documents(
     let sent = client.send(Method::POST, &path, &[], content);
     let reply = sent.await.doing(doing)?;
     let reply = reply.json(&doing())?;
-    let answer: Answer =
+    let answer: Documents =
         serde_json::from_value(reply).map_err(|error| Error::retry(error).context(doing()))?;
     let mut known = HashMap::new();
     for document in answer.docs {

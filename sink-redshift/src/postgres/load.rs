@@ -13,7 +13,7 @@ use tributary_schemas::render::RenderError;
 
 use crate::name::{Qualified, quoted_list};
 use crate::postgres::failure::{Attempt, Failure, classify, copy_failure};
-use crate::postgres::row::{Plan, record_types};
+use crate::postgres::row::{Plan, Way, record_types};
 use crate::postgres::session::Session;
 use crate::postgres::stage::{Stage, Stages};
 use crate::postgres::target::{Target, Wanted, use_grant};
@@ -34,17 +34,6 @@ pub(crate) struct Tally {
     pub(crate) swept: u64,
     /// Rows that lack values which the table does not have either.
     pub(crate) incomplete: u64,
-}
-
-/// How rows come into the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// By a temporary table, and merged from there.
-    Staged,
-    /// The same; rows that lack values get those that the table has before they are merged.
-    Completed,
-    /// Copied into it, which takes less than half of the server's time, and fails where it has one of the rows.
-    Straight,
 }
 
 /// Takes changes one by one, and copies them into the table or, by a temporary one, merges them.

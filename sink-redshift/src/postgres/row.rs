@@ -4,7 +4,6 @@ use tributary_engine::{Action, Change};
 use tributary_schemas::record::{Datum, FieldType, RecordType};
 use tributary_schemas::render::{RenderError, postgres_text};
 
-use crate::postgres::load::Way;
 use crate::postgres::target::{DELETED, LACKING, OFFSET, PARTITION, SEQ, Target};
 
 const NULL: &[u8] = b"\\N";
@@ -13,6 +12,17 @@ const MICRO_DIGITS: usize = 6;
 const FINER_THAN_MICROS: RenderError = RenderError::OutOfRange {
     kind: "time with a part of a microsecond",
 };
+
+/// How rows come into the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// By a temporary table, and merged from there.
+    Staged,
+    /// The same; rows that lack values get those that the table has before they are merged.
+    Completed,
+    /// Copied into it, which takes less than half of the server's time, and fails where it has one of the rows.
+    Straight,
+}
 
 /// How records of one key type and value type become lines for one target table.
 pub(crate) struct Plan<'a> {

@@ -223,6 +223,9 @@ fn a_foreign_topic_is_versioned_by_offset_and_truncated_at_the_record() {
     assert_eq!(below, Some(2));
 }
 
+/// A record's key and value.
+type Raw = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// The text of the rows that are left, `-` where no record has it.
 fn texts(log: Log) -> Vec<String> {
     let coalesced = log.coalesce(&mut History::default()).unwrap();
@@ -243,7 +246,7 @@ fn texts(log: Log) -> Vec<String> {
 fn what_a_foreign_record_lacks_is_taken_from_earlier_ones_of_its_row() {
     let old_key = key(7);
     let change = |op, id, text| (Some(key(id)), Some(text_value(op, id, text)));
-    let log = |changes: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>, headers: &[(&str, u64)]| {
+    let log = |changes: Vec<Raw>, headers: &[(&str, u64)]| {
         changes.into_iter().fold(Log::new(), |log, (key, value)| {
             log.raw(key.as_deref(), value.as_deref(), headers)
         })
