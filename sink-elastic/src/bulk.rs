@@ -22,6 +22,10 @@ use crate::throttle::Signal;
 const MOVES: usize = 5;
 /// How many operations are put to the proof by one request.
 const PROVED: usize = 100;
+/// How often an operation is cut off beside a request that is not, before that is for its size.
+const CUTS: usize = 3;
+/// The type of the failure where a shard, or as many copies as it needs, are not there.
+const AWAY: &str = "unavailable_shards_exception";
 /// The engines find this wrong with an operation before they look at any index.
 const INVALID: &str = "action_request_validation_exception";
 
@@ -53,6 +57,8 @@ enum Response {
     /// Operations went to this index, which the alias did not lead to before.
     Moved(String),
     TooLarge,
+    /// Nothing: the connection was cut off.
+    Cut(Error),
     /// The request as a whole, as this type of failure.
     Refused(String),
 }
@@ -144,6 +150,7 @@ impl Submission<'_> {
                     continue;
                 }
                 Response::TooLarge => return Ok(self.too_large(&part)),
+                Response::Cut(error) => return self.cut_off(part, error, &target).await,
                 Response::Refused(kind) => return self.refused(&part, kind),
             };
             let again = self.take(&part, outcome);
@@ -165,7 +172,15 @@ impl Submission<'_> {
     async fn request(&self, chunk: &Chunk, target: &str) -> Result<Response> {
         let place = self.index.throttle().place().await;
         let (reply, mut signal) = self.bulk.send(self.index.alias(), chunk).await;
-        let response = reply.and_then(|reply| self.read(chunk, target, &reply, &mut signal));
+        let response = match reply {
+            Err(error) if signal == Signal::Cut => {
+                if chunk.operations.len() == 1 {
+                    signal = Signal::Away;
+                }
+                Ok(Response::Cut(error))
+            }
+            reply => reply.and_then(|reply| self.read(chunk, target, &reply, &mut signal)),
+        };
         place.ended(signal);
         response
     }
@@ -251,13 +266,20 @@ impl Submission<'_> {
         }
         match others.first() {
             None => Ok(()),
-            Some(first) => Err(Error::retry_msg(format_args!(
-                "the engine turns operations on '{}' away for {} s ({} {})",
-                self.index.alias(),
-                patience.as_secs(),
-                first.status,
-                first.what
-            ))),
+            Some(first) => {
+                let error = Error::retry_msg(format_args!(
+                    "the engine turns operations on '{}' away for {} s ({} {})",
+                    self.index.alias(),
+                    patience.as_secs(),
+                    first.status,
+                    first.what
+                ));
+                Err(if first.what.contains(AWAY) {
+                    error.remedy(failure::ABSENT)
+                } else {
+                    error
+                })
+            }
         }
     }
 
@@ -321,6 +343,43 @@ impl Submission<'_> {
             ),
         }));
         Vec::new()
+    }
+
+    /// The halves of a part at which the connection was cut off: the request may be larger than something on the way takes, which does
+    /// not say so. A single operation is rejected where that befalls it each time, and no other request.
+    async fn cut_off(&mut self, part: Chunk, error: Error, target: &str) -> Result<Vec<Chunk>> {
+        let [only] = part.operations.as_slice() else {
+            return Ok(halves(&part));
+        };
+        let (suspects, action) = (self.index.suspects(), part.action_of(only));
+        suspects.failed(action, suspects.confirmed());
+        let Some((partition, offset)) = only.place else {
+            return Err(error);
+        };
+        if !suspects.is_suspect(action, true, self.bulk.patience) {
+            return Err(error);
+        }
+        let probe = part.probe(only);
+        for _ in 0..CUTS {
+            match self.request(&probe, target).await? {
+                Response::Settled(outcome) if outcome.again.is_empty() => {}
+                _ => return Err(error),
+            }
+            if !matches!(self.request(&part, target).await?, Response::Cut(_)) {
+                return Ok(vec![part]);
+            }
+        }
+        suspects.forget(action);
+        metrics::counter!(metric::REJECTED).increment(1);
+        self.rejections.push(Rejection {
+            partition,
+            offset,
+            reason: format!(
+                "the connection is cut off each time that the document is sent, with {} bytes, and not at others: more than something between takes in one request, or the engine fails at it",
+                Chunk::bytes_of(only)
+            ),
+        });
+        Ok(Vec::new())
     }
 
     /// The halves of a part that the engine refuses as a whole, for it may be one operation that it cannot read.

@@ -20,6 +20,10 @@ use crate::handshake::{self, Fault};
 use crate::nodes::{Node, Nodes, Work};
 use crate::throttle::Signal;
 
+/// What a node answers where [`Reply::is_foreign`], behind its status.
+const FOREIGN: &str = "with what no search engine says";
+const OF_FOREIGN: &str = "see what stands in front of the engine at that address (a proxy, an ingress, a page for maintenance), and have it pass requests on; or correct elasticsearch.url";
+
 /// Talks to the configured nodes in turn; goes to the next when one fails.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -85,6 +89,18 @@ impl Reply {
             .map_err(|error| Error::retry(error).context(doing.to_owned()))
     }
 
+    /// Whether it comes from something in front of the engine that has not asked it: an engine answers JSON. A 404 of a proxy says
+    /// nothing of an index. What proxies say in the engine's stead of a request (too large, not let in, not understood) counts as the
+    /// engine's.
+    fn is_foreign(&self) -> bool {
+        let is_heeded = matches!(
+            self.status.as_u16(),
+            400 | 401 | 403 | 408 | 413 | 415 | 429
+        );
+        let is_json = self.body.trim_ascii_start().starts_with(b"{");
+        !is_heeded && !is_json && !self.status.is_server_error()
+    }
+
     /// The type of the failure that the body tells; empty if it tells none.
     pub(crate) fn failure_kind(&self) -> String {
         Failure::parse(&self.body).map_or_else(String::new, |failure| failure.kind)
@@ -113,9 +129,11 @@ impl Client {
         })
     }
 
-    /// The deadline of a request, in the engines' notation.
+    /// The deadline of a request, in the engines' notation: before that of the connection, so that the engine says what it has waited
+    /// for.
     pub(crate) fn engine_timeout(&self) -> String {
-        format!("{}ms", self.access.request_timeout().as_millis())
+        let timeout = self.access.request_timeout() * 4 / 5;
+        format!("{}ms", timeout.as_millis())
     }
 
     /// Says from now on in the service's status which nodes fail, and whether certificates or secrets cannot be used.
@@ -140,7 +158,7 @@ impl Client {
     /// Sends a request to the node whose turn it is, and to further ones while they fail.
     ///
     /// # Errors
-    /// Retry: no node reached, time-out, 408, 429, 5xx, writes blocked, 401 where the secret or certificate is from a file. Stop: any other
+    /// Retry: no node reached, time-out, 408, 429, 5xx, what no engine answers, writes blocked, a closed index, 401 where the secret or certificate is from a file. Stop: any other
     /// 401, 403.
     pub(crate) async fn send(
         &self,
@@ -183,7 +201,12 @@ impl Client {
                         return (judge(reply, path, &pass), signal);
                     }
                     Some(shortfall) => {
-                        attempt.failed(&format!("answers {}", reply.status.as_u16()), None);
+                        let why = format!("answers {}", reply.status.as_u16());
+                        if reply.is_foreign() {
+                            attempt.failed(&format!("{why} {FOREIGN}"), Some(OF_FOREIGN));
+                        } else {
+                            attempt.failed(&why, None);
+                        }
                         let signal = shortfall.signal(reply.status);
                         last = (judge(reply, path, &pass), signal);
                         shortfall == Shortfall::Settled
@@ -198,10 +221,12 @@ impl Client {
                         None if is_away => attempt.failed("cannot be reached", None),
                         None => attempt.failed("does not answer", None),
                     }
-                    let signal = if error.is_timeout() && !is_away {
+                    let signal = if is_away || error.is_redirect() {
+                        Signal::Away
+                    } else if error.is_timeout() {
                         Signal::Busy
                     } else {
-                        Signal::Away
+                        Signal::Cut
                     };
                     last = (Err(transport_error(error, fault, node)), signal);
                     is_away
@@ -293,6 +318,7 @@ impl Shortfall {
             429 if reply.failure_kind() == "cluster_block_exception" => None,
             408 | 504 => Some(Self::Unsettled),
             429 | 500..=599 => Some(Self::Settled),
+            _ if reply.is_foreign() => Some(Self::Settled),
             _ => None,
         }
     }
@@ -334,7 +360,20 @@ fn judge(reply: Reply, path: &[&str], pass: &Pass) -> Result<Reply> {
             path.join("/"),
             told()
         ))
-        .remedy("grant the user the privileges that docs/search.md lists")),
+        .remedy(if told().is_empty() {
+            "who answers is no search engine: see what stands in front of it"
+        } else {
+            "grant the user the privileges that docs/search.md lists"
+        })),
+        400 if reply.failure_kind() == failure::CLOSED => {
+            Err(failure::closed(path.first().copied().unwrap_or_default()))
+        }
+        _ if reply.is_foreign() => Err(Error::retry_msg(format_args!(
+            "{host} answers {} to /{} {FOREIGN}",
+            reply.status,
+            path.join("/")
+        ))
+        .remedy(OF_FOREIGN)),
         408 | 429 | 500..=599 => Err(Error::retry_msg(format_args!(
             "{host} answers {} to /{}{}",
             reply.status,

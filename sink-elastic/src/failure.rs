@@ -7,6 +7,13 @@ use tributary_runtime::Error;
 
 use crate::document::DocumentPlan;
 
+/// The type of the failure where an index is closed.
+pub(crate) const CLOSED: &str = "index_closed_exception";
+
+/// What to do where a shard is not there.
+pub(crate) const ABSENT: &str =
+    "GET /_cluster/allocation/explain says which shard is not there, and why";
+
 /// The `error` object of a response or of a bulk item.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Failure {
@@ -85,10 +92,7 @@ impl Failure {
         match (status, self.kind.as_str()) {
             (409, "version_conflict_engine_exception") => Verdict::Conflict,
             (_, "cluster_block_exception") => Verdict::Halt(blocked(alias, &self.full())),
-            (_, "index_closed_exception") => Verdict::Halt(
-                Error::retry_msg(format_args!("the index behind '{alias}' is closed"))
-                    .remedy(format!("POST /{alias}/_open")),
-            ),
+            (_, CLOSED) => Verdict::Halt(closed(alias)),
             (_, "index_not_found_exception") => Verdict::Halt(vanished(alias)),
             (_, "security_exception") | (401 | 403, _) => Verdict::Halt(
                 Error::stop_msg(format_args!("not allowed to write to '{alias}' ({})", self.kinds()))
@@ -143,9 +147,22 @@ impl std::error::Error for Blocked {}
 
 /// Writes are blocked: by somebody, by a reindex that hands over, or by the engine when a disk is nearly full.
 pub(crate) fn blocked(alias: &str, what: &str) -> Error {
+    let lift = if what.contains("index [") {
+        format!(
+            "PUT /{alias}/_settings {{\"index.blocks.write\": null, \"index.blocks.read_only\": null, \"index.blocks.read_only_allow_delete\": null, \"index.blocks.read\": null, \"index.blocks.metadata\": null}}"
+        )
+    } else {
+        "PUT /_cluster/settings {\"persistent\": {\"cluster.blocks.read_only\": null, \"cluster.blocks.read_only_allow_delete\": null}}".to_owned()
+    };
     Error::retry(Blocked(format!("writes to '{alias}' are blocked ({what})"))).remedy(format!(
-        "free disk space if the disk is full; else lift the block: PUT /{alias}/_settings {{\"index.blocks.write\": null, \"index.blocks.read_only\": null, \"index.blocks.read_only_allow_delete\": null}}"
+        "free disk space if the disk is full; else lift the block: {lift}"
     ))
+}
+
+/// An index, or the one behind an alias, is closed.
+pub(crate) fn closed(name: &str) -> Error {
+    Error::retry_msg(format_args!("the index behind '{name}' is closed"))
+        .remedy(format!("POST /{name}/_open"))
 }
 
 /// Whether an error says that writes are blocked.

@@ -9,6 +9,7 @@ use tributary_runtime::{Error, Result, ResultExt};
 use crate::bulk::Bulk;
 use crate::chunk::Draft;
 use crate::client::{Client, Content, Reply};
+use crate::failure;
 use crate::index::Index;
 use crate::mapping::SEQ_FIELD;
 use crate::metric;
@@ -71,6 +72,9 @@ impl Sweep {
             last,
             scroll_id: None,
         };
+        present(client, &sweep.write_index)
+            .await
+            .doing(|| sweep.doing())?;
         // A search sees only what was refreshed.
         let path = [&*sweep.write_index, "_refresh"];
         let refreshed = client.send(Method::POST, &path, &[], Content::Nothing);
@@ -137,6 +141,23 @@ impl Sweep {
             self.write_index, self.below
         )
     }
+}
+
+/// Whether all shards of an index are there. The engines wait a minute for one that is not before they refresh, longer than for any
+/// request, and count it then among those that have not failed.
+async fn present(client: &Client, index: &str) -> Result<()> {
+    let path = ["_cluster", "health", index];
+    let reply = client
+        .send(Method::GET, &path, &[("timeout", "1s")], Content::Nothing)
+        .await?;
+    let health = reply.json(&format!("ask for the health of '{index}'"))?;
+    if health.get("status").and_then(Value::as_str) == Some("red") {
+        return Err(
+            Error::retry_msg(format_args!("a shard of '{index}' is not there"))
+                .remedy(failure::ABSENT),
+        );
+    }
+    Ok(())
 }
 
 async fn search(client: &Client, index: &str, below: u64) -> Result<Reply> {

@@ -30,6 +30,8 @@ pub(crate) enum Signal {
     Away,
     /// The request is larger than anyone on the way takes.
     TooLarge,
+    /// The connection was cut off, which may be for the request's size.
+    Cut,
 }
 
 /// How much is asked of an engine: less by half when it says that it is too much, more by one when it bears as much as is allowed for
@@ -98,7 +100,7 @@ impl Pace {
         }
         match signal {
             Signal::Fine => self.raise(begun.is_last),
-            Signal::TooLarge => self.shrink(),
+            Signal::TooLarge | Signal::Cut => self.shrink(),
             Signal::Busy if self.limit < 2.0 => self.shrink(),
             Signal::Busy | Signal::Away => {
                 let half = (self.limit / 2.0).floor().max(1.0);

@@ -39,17 +39,16 @@ impl Chunk {
     pub(crate) fn probed(&self, operations: &[Operation]) -> Self {
         let mut part = self.part();
         for operation in operations {
-            let (action, _) = self.action_and_document(operation);
-            let probe = Operation {
-                place: None,
-                is_delete: true,
-                plan: None,
-                lines: 0..0,
-            };
-            let head = format!("{{\"delete\":{{\"_id\":\"{PROBE}\",\"routing\":");
-            part.push_lines(&probe, &[head.as_bytes(), id_of(action), b"}}\n"]);
+            part.push_probe(self.action_of(operation));
             part.push_lines(operation, &[self.lines(operation)]);
         }
+        part.finish()
+    }
+
+    /// The delete alone that stands there in front of this operation.
+    pub(crate) fn probe(&self, operation: &Operation) -> Self {
+        let mut part = self.part();
+        part.push_probe(self.action_of(operation));
         part.finish()
     }
 
@@ -78,6 +77,17 @@ impl Chunk {
 }
 
 impl Draft {
+    fn push_probe(&mut self, action: &[u8]) {
+        let probe = Operation {
+            place: None,
+            is_delete: true,
+            plan: None,
+            lines: 0..0,
+        };
+        let head = format!("{{\"delete\":{{\"_id\":\"{PROBE}\",\"routing\":");
+        self.push_lines(&probe, &[head.as_bytes(), id_of(action), b"}}\n"]);
+    }
+
     fn push_lines(&mut self, operation: &Operation, parts: &[&[u8]]) {
         let start = self.body.len();
         for part in parts {
