@@ -25,6 +25,9 @@ pub(super) struct Fixture {
     pub(super) url: String,
 }
 
+/// Held by a test that makes an index red, and by one that the health of the whole cluster concerns.
+pub(super) static HEALTH: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 pub(super) fn config(url: &str) -> ElasticConfig {
     let mut config: ElasticConfig = toml::from_str(&format!("url = \"{url}\"")).unwrap();
     config.number_of_replicas = Some(0);

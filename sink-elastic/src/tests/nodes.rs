@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tributary_runtime::Policy;
 use tributary_schemas::record::{Datum, FieldType};
 
-use super::fixture::{Fixture, config, record_type, target_error, text_key, upsert};
+use super::fixture::{Fixture, HEALTH, config, record_type, target_error, text_key, upsert};
 use super::proxy::Proxy;
 use crate::config::Config;
 use crate::lane::Elastic;
@@ -141,6 +141,7 @@ async fn when_all_nodes_fail_the_loop_is_told_and_none_is_stormed() {
 
 #[tokio::test]
 async fn check_passes_while_another_node_works() {
+    let _healthy = HEALTH.lock().await;
     let engine = std::env::var("TRIBUTARY_SEARCH").unwrap();
     let bad = Proxy::start(&engine, |_| Some(503)).await;
     let found = async |urls: &[&str]| {
