@@ -222,6 +222,20 @@ impl Site {
         whole(reply.json(&doing)?, &doing).map(drop)
     }
 
+    /// As [`Site::refresh`], and tried again where the engine is away or busy: for where no writes wait.
+    pub(super) async fn refresh_patiently(&self, index: &str) -> Result<()> {
+        let mut backoff = Backoff::default();
+        let mut tries = 1;
+        loop {
+            match self.refresh(index).await {
+                Err(error) if error.policy() == Policy::Retry && tries < TRIES => {}
+                done => return done,
+            }
+            tries += 1;
+            tokio::time::sleep(backoff.next_delay()).await;
+        }
+    }
+
     /// Of an index: its health, and how many of its shards are being set up.
     pub(super) async fn health(&self, index: &str) -> Result<(String, u64)> {
         let doing = format!("ask for the health of '{index}'");
@@ -319,11 +333,23 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use axum::Router;
-    use axum::http::Uri;
+    use axum::http::{StatusCode, Uri};
     use serde_json::json;
 
     use super::Site;
     use crate::config::Config;
+
+    /// The topic `t` on an engine that answers like this.
+    async fn site(engine: Router) -> Site {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, engine).await.unwrap() });
+        let config = format!(
+            "name = \"s\"\ntopics = [\"t\"]\n[kafka]\nbrokers = [\"localhost:9\"]\nregistry = \"http://localhost:9\"\n[elasticsearch]\nurl = \"{url}\"\n"
+        );
+        let config: Config = toml::from_str(&config).unwrap();
+        Site::new(&config, "t").unwrap()
+    }
 
     /// A real engine takes its requests one after the other, and this long only where it is busy.
     #[tokio::test]
@@ -346,16 +372,22 @@ mod tests {
             };
             listed.to_string()
         });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, engine).await.unwrap() });
-        let config = format!(
-            "name = \"s\"\ntopics = [\"t\"]\n[kafka]\nbrokers = [\"localhost:9\"]\nregistry = \"http://localhost:9\"\n[elasticsearch]\nurl = \"{url}\"\n"
-        );
-        let config: Config = toml::from_str(&config).unwrap();
-        let site = Site::new(&config, "t").unwrap();
-        let listed = site.list().await.unwrap();
+        let listed = site(engine).await.list().await.unwrap();
         let names: Vec<_> = listed.iter().map(|index| index.name.as_str()).collect();
         assert_eq!(names, ["t-000002"]);
+    }
+
+    #[tokio::test]
+    async fn a_refresh_that_an_engine_is_too_busy_for_is_tried_again() {
+        let is_asked = Arc::new(AtomicBool::new(false));
+        let engine = Router::new().fallback(async move || {
+            let status = match is_asked.swap(true, Ordering::SeqCst) {
+                true => StatusCode::OK,
+                false => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            (status, json!({"_shards": {"failed": 0}}).to_string())
+        });
+        let site = site(engine).await;
+        site.refresh_patiently("t-000002").await.unwrap();
     }
 }
