@@ -18,7 +18,7 @@ CORE := --test source --test failover --test evolution
 
 # Search engines and their release lines, and what of the suite is about them.
 ENGINES := opensearch/2.19 opensearch/3.8 elasticsearch/8.19 elasticsearch/9.5
-SEARCH := cargo test -p tributary-sink-elastic && cargo test -p tributary-tests --test reindex --test search
+SEARCH := cargo test -p tributary-sink-elastic && cargo test -p tributary-tests --test reindex --test search --test fold
 
 engine_row = IFS=/ read -r TRIBUTARY_ENGINE TRIBUTARY_ENGINE_VERSION <<< "$$row"; export TRIBUTARY_ENGINE TRIBUTARY_ENGINE_VERSION
 matrix_row = IFS=/ read -r TRIBUTARY_POSTGRES TRIBUTARY_KAFKA_VERSION TRIBUTARY_REGISTRY_VERSION <<< "$$row"; \

@@ -80,11 +80,15 @@ impl Site {
         Ok(View { current, others })
     }
 
-    /// The indices of the topic that have the names of its alias'.
+    /// The indices of the topic that have the names of its alias', also one that the engine is asked for but has not made yet: a
+    /// reindex that was killed may have left such a request behind.
     ///
     /// # Errors
     /// As [`Client::send`].
     pub(super) async fn list(&self) -> Result<Vec<Standing>> {
+        let asked_before = [("wait_for_events", "high"), ("timeout", "5s")];
+        let reply = self.get(&["_cluster", "health"], &asked_before).await?;
+        reply.json("wait for what the engine was asked for before")?;
         let all = format!("{}-*", self.alias);
         let query = [("flat_settings", "true"), ("expand_wildcards", "all")];
         let reply = self.get(&[&all], &query).await?;
@@ -218,6 +222,20 @@ impl Site {
         whole(reply.json(&doing)?, &doing).map(drop)
     }
 
+    /// As [`Site::refresh`], and tried again where the engine is away or busy: for where no writes wait.
+    pub(super) async fn refresh_patiently(&self, index: &str) -> Result<()> {
+        let mut backoff = Backoff::default();
+        let mut tries = 1;
+        loop {
+            match self.refresh(index).await {
+                Err(error) if error.policy() == Policy::Retry && tries < TRIES => {}
+                done => return done,
+            }
+            tries += 1;
+            tokio::time::sleep(backoff.next_delay()).await;
+        }
+    }
+
     /// Of an index: its health, and how many of its shards are being set up.
     pub(super) async fn health(&self, index: &str) -> Result<(String, u64)> {
         let doing = format!("ask for the health of '{index}'");
@@ -306,5 +324,70 @@ fn whole(answer: Value, doing: &str) -> Result<Value> {
             let error = Error::retry_msg(format_args!("{failed} shards do not answer"));
             Err(error.context(doing.to_owned()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use axum::Router;
+    use axum::http::{StatusCode, Uri};
+    use serde_json::json;
+
+    use super::Site;
+    use crate::config::Config;
+
+    /// The topic `t` on an engine that answers like this.
+    async fn site(engine: Router) -> Site {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, engine).await.unwrap() });
+        let config = format!(
+            "name = \"s\"\ntopics = [\"t\"]\n[kafka]\nbrokers = [\"localhost:9\"]\nregistry = \"http://localhost:9\"\n[elasticsearch]\nurl = \"{url}\"\n"
+        );
+        let config: Config = toml::from_str(&config).unwrap();
+        Site::new(&config, "t").unwrap()
+    }
+
+    /// A real engine takes its requests one after the other, and this long only where it is busy.
+    #[tokio::test]
+    async fn an_index_that_is_still_being_made_is_listed() {
+        let is_done = Arc::new(AtomicBool::new(false));
+        let engine = Router::new().fallback(async move |uri: Uri| {
+            if uri.path() == "/_cluster/health" {
+                let waits = uri
+                    .query()
+                    .is_some_and(|query| query.contains("wait_for_events"));
+                is_done.fetch_or(waits, Ordering::SeqCst);
+                return json!({"timed_out": false}).to_string();
+            }
+            let index = json!({"mappings": {"_meta": {"tributary": {"topic": "t"}}}});
+            let made = is_done.load(Ordering::SeqCst);
+            let listed = if made {
+                json!({"t-000002": index})
+            } else {
+                json!({})
+            };
+            listed.to_string()
+        });
+        let listed = site(engine).await.list().await.unwrap();
+        let names: Vec<_> = listed.iter().map(|index| index.name.as_str()).collect();
+        assert_eq!(names, ["t-000002"]);
+    }
+
+    #[tokio::test]
+    async fn a_refresh_that_an_engine_is_too_busy_for_is_tried_again() {
+        let is_asked = Arc::new(AtomicBool::new(false));
+        let engine = Router::new().fallback(async move || {
+            let status = match is_asked.swap(true, Ordering::SeqCst) {
+                true => StatusCode::OK,
+                false => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            (status, json!({"_shards": {"failed": 0}}).to_string())
+        });
+        let site = site(engine).await;
+        site.refresh_patiently("t-000002").await.unwrap();
     }
 }

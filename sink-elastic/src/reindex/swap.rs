@@ -129,7 +129,7 @@ impl Stage<'_> {
         }
         let old = self.old().await?;
         site.set(new, old.settings_to_serve()).await?;
-        site.refresh(new).await?;
+        site.refresh_patiently(new).await?;
         self.wait_for_copies(old.has_replicas()).await?;
         let mut tries = 0;
         let swapped = loop {
@@ -235,7 +235,10 @@ impl Stage<'_> {
         site.note(&old.name, &old.notes.clone().with_handover(Some(&handover)))
             .await?;
         // As little as possible is left to be made visible behind the block.
-        let (first, second) = tokio::join!(site.refresh(&old.name), site.refresh(&task.new));
+        let (first, second) = tokio::join!(
+            site.refresh_patiently(&old.name),
+            site.refresh_patiently(&task.new)
+        );
         first.and(second)?;
         let begun = Instant::now();
         let moved = self.within_window(reading, &old, &handover).await;

@@ -94,6 +94,12 @@ impl Fold {
         }
     }
 
+    /// The rows with a key that there are: the key, the version, and the row.
+    pub(super) fn live(&self) -> impl Iterator<Item = (&BTreeMap<String, String>, u64, &Row)> {
+        let keyed = self.keyed.iter();
+        keyed.filter_map(|(key, (seq, row))| Some((key, *seq, row.as_ref()?)))
+    }
+
     /// Everything in which the fold differs from the table. `key` are the key's columns; empty without a key.
     pub fn compare(&self, table: &TableRows, key: &[String], lineage: &Lineage) -> Vec<String> {
         let mut found = self.faults.clone();

@@ -177,7 +177,8 @@ fn trimmed(text: &str) -> &str {
     }
 }
 
-type Document = BTreeMap<String, Box<RawValue>>;
+/// A document's fields, as the engine keeps them.
+pub(super) type Document = BTreeMap<String, Box<RawValue>>;
 
 #[derive(Debug, Deserialize)]
 struct Page {
@@ -191,12 +192,13 @@ struct Hits {
     hits: Vec<Hit>,
 }
 
+/// A document.
 #[derive(Debug, Deserialize)]
-struct Hit {
+pub(super) struct Hit {
     #[serde(rename = "_id")]
-    id: String,
+    pub(super) id: String,
     #[serde(rename = "_source")]
-    source: Document,
+    pub(super) source: Document,
 }
 
 /// All documents of an index, by the key's text as Postgres prints it.
@@ -205,6 +207,29 @@ async fn documents(
     index: &str,
     columns: &Columns,
 ) -> Result<BTreeMap<String, Document>> {
+    let mut documents = BTreeMap::new();
+    for hit in all_hits(engine, index).await? {
+        let mut key = Vec::new();
+        for name in &columns.key {
+            let raw = hit
+                .source
+                .get(name)
+                .with_context(|| format!("document {} lacks {name}", hit.id))?;
+            key.push(
+                serde_json::from_str::<String>(raw.get()).unwrap_or_else(|_| raw.get().to_owned()),
+            );
+        }
+        let doubled = documents.insert(key.join("|"), hit.source);
+        ensure!(
+            doubled.is_none(),
+            "{index}: two documents have the key {key:?}"
+        );
+    }
+    Ok(documents)
+}
+
+/// All documents of an index, made visible before.
+pub(super) async fn all_hits(engine: &str, index: &str) -> Result<Vec<Hit>> {
     let http = crate::http::client();
     http.post(format!("{engine}/{index}/_refresh"))
         .send()
@@ -216,26 +241,9 @@ async fn documents(
         .send()
         .await?;
     let mut page: Page = page_of(first).await?;
-    let mut documents = BTreeMap::new();
+    let mut hits = Vec::new();
     while !page.hits.hits.is_empty() {
-        for hit in page.hits.hits {
-            let mut key = Vec::new();
-            for name in &columns.key {
-                let raw = hit
-                    .source
-                    .get(name)
-                    .with_context(|| format!("document {} lacks {name}", hit.id))?;
-                key.push(
-                    serde_json::from_str::<String>(raw.get())
-                        .unwrap_or_else(|_| raw.get().to_owned()),
-                );
-            }
-            let doubled = documents.insert(key.join("|"), hit.source);
-            ensure!(
-                doubled.is_none(),
-                "{index}: two documents have the key {key:?}"
-            );
-        }
+        hits.append(&mut page.hits.hits);
         let Some(scroll) = &page.scroll_id else {
             bail!("{index}: no scroll id")
         };
@@ -253,7 +261,7 @@ async fn documents(
             .send()
             .await?;
     }
-    Ok(documents)
+    Ok(hits)
 }
 
 async fn page_of(response: reqwest::Response) -> Result<Page> {

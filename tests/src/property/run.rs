@@ -4,21 +4,19 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use futures::SinkExt;
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::config::ClientConfig;
 use tokio_postgres::Client;
 
 use super::chaos::torment;
+use super::clearing::clear;
 use super::column::identifier;
 use super::judge::{Evidence, judge};
 use super::plan::{Phase, Plan};
 use super::table::GENERATED;
+use super::transacting::commit;
 use super::value::PRELUDE;
-use super::workload::{Step, Transaction};
 use crate::marks::Marks;
 use crate::oracle::{
     ChangeLog, Event, Lineage, Offsets, TableRows, TopicReader, TopicRecord, topic_name,
@@ -29,7 +27,6 @@ use crate::shop;
 use crate::stack::Stack;
 
 const PATIENCE: Duration = Duration::from_secs(90);
-const POLL: Duration = Duration::from_millis(20);
 
 /// How much is generated.
 #[derive(Debug, Clone, Copy)]
@@ -303,32 +300,9 @@ impl World {
 
     /// Leaves nothing behind in the servers: hundreds of worlds share them.
     async fn remove(mut self) -> Result<()> {
-        let mut source = self.source.take().context("no source")?;
-        let ended = source.stop(PATIENCE)?;
-        ensure!(ended.success(), "the source's end: {ended}");
-        // The server may still be at a slot that the source does not wait for any more.
-        let slots = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
-            WHERE database = current_database() AND NOT active";
-        let held = "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE database = current_database())
-            OR EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'walsender')";
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            self.client.batch_execute(slots).await?;
-            if !self.client.query_one(held, &[]).await?.get::<_, bool>(0) {
-                break;
-            }
-            ensure!(Instant::now() < deadline, "a slot is still held");
-            tokio::time::sleep(POLL).await;
-        }
-        let admin: AdminClient<_> = ClientConfig::new()
-            .set("bootstrap.servers", &self.kafka)
-            .create()?;
-        let prefix = self.pipeline.prefix();
-        let mut topics: Vec<String> = self.topics.keys().cloned().collect();
-        topics.extend([format!("{prefix}.progress"), format!("{prefix}.mark.mark")]);
-        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-        admin.delete_topics(&topics, &AdminOptions::new()).await?;
-        self.pipeline.remove().await
+        let source = self.source.take().context("no source")?;
+        let topics = self.topics.into_keys();
+        clear(source, &self.client, &self.pipeline, &self.kafka, topics).await
     }
 }
 
@@ -351,65 +325,4 @@ fn events_of(events: &[Event], evidence: &Evidence) -> Vec<Event> {
         event.row.remove(GENERATED);
     }
     events
-}
-
-/// Runs a transaction; whether it was committed.
-async fn commit(client: &mut Client, url: &str, transaction: &Transaction) -> Result<bool> {
-    loop {
-        match attempt(client, transaction).await {
-            Ok(()) => return Ok(transaction.commits),
-            Err((step, error)) => {
-                // A connection on which COPY has failed is of no more use to tokio-postgres.
-                *client = shop::connect(url).await?;
-                let code = error.code().map_or("", |code| code.code());
-                // Deadlocks, and rows that have moved to another partition meanwhile.
-                let lost_a_race = matches!(code, "40P01" | "40001");
-                // Keys that are taken, and columns that are gone: what happens to applications.
-                if !lost_a_race && !matches!(code, "23505" | "42703") {
-                    return Err(error).with_context(|| format!("the generator made: {step:?}"));
-                }
-                if !(transaction.must_commit && lost_a_race) {
-                    ensure!(
-                        !transaction.must_commit,
-                        "the schema change failed: {error}: {step:?}"
-                    );
-                    return Ok(false);
-                }
-            }
-        }
-    }
-}
-
-async fn attempt(
-    client: &Client,
-    transaction: &Transaction,
-) -> Result<(), (Step, tokio_postgres::Error)> {
-    let sql = |text: &str| Step::Sql(text.to_owned());
-    client
-        .batch_execute("BEGIN")
-        .await
-        .map_err(|e| (sql("BEGIN"), e))?;
-    for step in &transaction.steps {
-        let done = match step {
-            Step::Sql(statement) => client.batch_execute(statement).await,
-            Step::Copy { statement, lines } => copy(client, statement, lines).await,
-        };
-        done.map_err(|error| (step.clone(), error))?;
-    }
-    let end = if transaction.commits {
-        "COMMIT"
-    } else {
-        "ROLLBACK"
-    };
-    client.batch_execute(end).await.map_err(|e| (sql(end), e))
-}
-
-async fn copy(client: &Client, statement: &str, lines: &str) -> Result<(), tokio_postgres::Error> {
-    let sink = client
-        .copy_in::<_, std::io::Cursor<Vec<u8>>>(statement)
-        .await?;
-    let mut sink = std::pin::pin!(sink);
-    sink.send(std::io::Cursor::new(lines.as_bytes().to_vec()))
-        .await?;
-    sink.finish().await.map(drop)
 }

@@ -86,6 +86,29 @@ impl Table {
         table
     }
 
+    /// A table of these columns: name, type, and whether it is of the key.
+    pub(super) fn of(schema: &str, name: &str, columns: &[(&str, &str, bool)]) -> Self {
+        let column = |&(name, sql, key): &(&str, &str, bool)| Column {
+            name: name.to_owned(),
+            kind: KINDS
+                .into_iter()
+                .find(|kind| kind.sql == sql)
+                .expect("a type that there are values of"),
+            nullable: !key,
+            key,
+        };
+        Self {
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            columns: columns.iter().map(column).collect(),
+            identity: Identity::Default,
+            partitioned: false,
+            keyed: true,
+            lineage: Lineage::default(),
+            names: columns.len(),
+        }
+    }
+
     fn new_name(&mut self, rng: &mut SmallRng) -> String {
         self.names += 1;
         name(rng, self.names)
