@@ -133,6 +133,8 @@ pub enum Datum<'a> {
     /// The record does not carry the value: the row has the one that it had before. Only on topics of other producers; see
     /// [`unavailable`](crate::unavailable).
     Unavailable,
+    /// The record does not carry the value, and the row that had it before is another one or gone: nobody has it.
+    Lost,
     /// A boolean.
     Bool(bool),
     /// Any integer: `int` and `long` alike.

@@ -1,7 +1,8 @@
 //! What Debezium writes in the place of a TOASTed value that an update left as it was: PostgreSQL does not log such a value.
 //!
 //! Source: the documentation of `unavailable.value.placeholder` of Debezium's PostgreSQL connector. Text, JSON and the like have the
-//! placeholder itself, `bytea` its bytes, an array of texts has it as its only item, and one of integers has its bytes as items.
+//! placeholder itself, `bytea` its bytes, an array of texts has it as its only item, one of integers has its bytes as items, one of UUIDs
+//! the UUID of it, and an hstore has it as its only key and value.
 
 use std::sync::LazyLock;
 
@@ -11,6 +12,14 @@ use crate::record::Datum;
 
 /// The placeholder, where nobody has configured another one.
 pub const PLACEHOLDER: &str = "__debezium_unavailable_value";
+
+/// Version 3 (MD5) of [`PLACEHOLDER`].
+const UUID: &str = "b68a35a7-17ad-35b3-af2a-ae46edb4545a";
+
+/// An hstore as JSON.
+const HSTORE: &str = r#"{"__debezium_unavailable_value":"__debezium_unavailable_value"}"#;
+
+static OF_UUIDS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(UUID));
 
 static TEXT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(PLACEHOLDER));
 
@@ -30,13 +39,17 @@ static INTEGERS: LazyLock<Finder<'static>> = LazyLock::new(|| {
 
 /// Whether a record's value, as Avro encodes it, may hold a placeholder. Most do not, and need not be looked at column by column.
 pub fn may_be_in(value: &[u8]) -> bool {
-    TEXT.find(value).is_some() || INTEGERS.find(value).is_some()
+    [&TEXT, &INTEGERS, &OF_UUIDS]
+        .iter()
+        .any(|finder| finder.find(value).is_some())
 }
 
 /// Whether a column's value is the placeholder.
 pub fn is_placeholder(datum: &Datum<'_>) -> bool {
     match datum {
         Datum::Array(items) => match &items[..] {
+            [Datum::Str(text)] if *text == UUID => true,
+            [Datum::Struct(pair)] => pair.iter().all(is_text),
             [item] => is_text(item),
             items => {
                 items.len() == PLACEHOLDER.len()
@@ -52,7 +65,7 @@ pub fn is_placeholder(datum: &Datum<'_>) -> bool {
 
 fn is_text(datum: &Datum<'_>) -> bool {
     match datum {
-        Datum::Str(text) => *text == PLACEHOLDER,
+        Datum::Str(text) => *text == PLACEHOLDER || *text == HSTORE,
         Datum::Bytes(bytes) => *bytes == PLACEHOLDER.as_bytes(),
         _ => false,
     }
@@ -74,6 +87,9 @@ mod tests {
             Datum::Bytes(PLACEHOLDER.as_bytes()),
             Datum::Array(vec![Datum::Str(PLACEHOLDER)]),
             Datum::Array(integers.clone()),
+            Datum::Array(vec![Datum::Str("b68a35a7-17ad-35b3-af2a-ae46edb4545a")]),
+            Datum::Str(r#"{"__debezium_unavailable_value":"__debezium_unavailable_value"}"#),
+            Datum::Array(vec![Datum::Struct(vec![Datum::Str(PLACEHOLDER); 2])]),
         ] {
             assert!(is_placeholder(&datum), "{datum:?}");
         }

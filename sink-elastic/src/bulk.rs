@@ -24,6 +24,8 @@ const MOVES: usize = 5;
 const PROVED: usize = 100;
 /// How often an operation is cut off beside a request that is not, before that is for its size.
 const CUTS: usize = 3;
+/// How long is waited behind a request that was cut off.
+const PAUSE: Duration = Duration::from_millis(100);
 /// The type of the failure where a shard, or as many copies as it needs, are not there.
 const AWAY: &str = "unavailable_shards_exception";
 /// The engines find this wrong with an operation before they look at any index.
@@ -49,6 +51,8 @@ struct Submission<'s> {
     refused_alone: Vec<(Rejection, String)>,
     /// What the index had confirmed before.
     confirmed_before: u64,
+    /// There is one operation in all.
+    is_alone: bool,
 }
 
 /// What the engine says to one request.
@@ -86,6 +90,7 @@ impl Bulk {
             rejections: std::mem::take(&mut chunk.rejections),
             refused_alone: Vec::new(),
             confirmed_before: index.suspects().confirmed(),
+            is_alone: chunk.operations.len() == 1,
         };
         let mut parts = vec![chunk];
         while let Some(part) = parts.pop() {
@@ -348,15 +353,17 @@ impl Submission<'_> {
     /// The halves of a part at which the connection was cut off: the request may be larger than something on the way takes, which does
     /// not say so. A single operation is rejected where that befalls it each time, and no other request.
     async fn cut_off(&mut self, part: Chunk, error: Error, target: &str) -> Result<Vec<Chunk>> {
+        // Whoever has cut it off may have passed it on: it may still be at work.
+        tokio::time::sleep(PAUSE).await;
         let [only] = part.operations.as_slice() else {
             return Ok(halves(&part));
         };
         let (suspects, action) = (self.index.suspects(), part.action_of(only));
-        suspects.failed(action, suspects.confirmed());
+        suspects.failed(action, self.confirmed_before);
         let Some((partition, offset)) = only.place else {
             return Err(error);
         };
-        if !suspects.is_suspect(action, true, self.bulk.patience) {
+        if !suspects.is_suspect(action, self.is_alone, self.bulk.patience) {
             return Err(error);
         }
         let probe = part.probe(only);
@@ -369,13 +376,13 @@ impl Submission<'_> {
                 return Ok(vec![part]);
             }
         }
-        suspects.forget(action);
+        // It stays suspected: further such documents may keep this one's rejection from being told, and it is proved at once again.
         metrics::counter!(metric::REJECTED).increment(1);
         self.rejections.push(Rejection {
             partition,
             offset,
             reason: format!(
-                "the connection is cut off each time that the document is sent, with {} bytes, and not at others: more than something between takes in one request, or the engine fails at it",
+                "the connection is cut off each time that the document is sent, with {} bytes, and not at others: more than something between takes in one request or waits for, or the engine fails at it",
                 Chunk::bytes_of(only)
             ),
         });

@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::{Map, Value};
 use tributary_engine::{Action, Change, Rejection, ValueRow};
 use tributary_runtime::Result;
 use tributary_schemas::record::RecordType;
@@ -15,6 +14,7 @@ use tributary_schemas::render::{self, RenderError};
 use crate::document::DocumentPlan;
 use crate::id;
 use crate::index::Index;
+use crate::kept::Document;
 
 /// What a chunk's buffer begins with; a small batch needs no more.
 const FIRST_BYTES: usize = 64 * 1024;
@@ -61,6 +61,8 @@ pub(crate) struct Chunk {
     pub(crate) plans: Vec<Arc<DocumentPlan>>,
     /// Records that could not be encoded; none of [`Chunk::operations`] is theirs.
     pub(crate) rejections: Vec<Rejection>,
+    /// Documents with a null in the place of a value that nobody has.
+    pub(crate) incomplete: u64,
 }
 
 impl Chunk {
@@ -87,6 +89,7 @@ pub(crate) struct Draft {
     operations: Vec<Operation>,
     plans: Vec<Arc<DocumentPlan>>,
     rejections: Vec<Rejection>,
+    incomplete: u64,
     /// Of changes.
     version_type: VersionType,
 }
@@ -107,6 +110,7 @@ impl Draft {
             operations: self.operations,
             plans: self.plans,
             rejections: self.rejections,
+            incomplete: self.incomplete,
         }
     }
 
@@ -144,15 +148,18 @@ impl Draft {
     fn push_index(
         &mut self,
         change: &Change<'_>,
-        (row, kept): (&ValueRow<'_>, Option<&Map<String, Value>>),
+        (row, kept): (&ValueRow<'_>, Option<&Document>),
         id_json: &[u8],
         plan: &Arc<DocumentPlan>,
     ) {
         let start = self.body.len();
         self.push_action("index", id_json, change.seq, self.version_type);
-        if let Err(reason) = plan.write(&row.row, kept, change.seq, &mut self.body) {
-            self.body.truncate(start);
-            return self.reject(change, reason);
+        match plan.write(&row.row, kept, change.seq, &mut self.body) {
+            Ok(has_lost) => self.incomplete += u64::from(has_lost),
+            Err(reason) => {
+                self.body.truncate(start);
+                return self.reject(change, reason);
+            }
         }
         self.body.push(b'\n');
         let plan = self.plan_index(plan);
@@ -196,7 +203,7 @@ pub(crate) enum Task<'a> {
     /// A record's change.
     Apply(Change<'a>),
     /// The change of a record that lacks values, and the document that has them.
-    Complete(&'a Change<'a>, Option<&'a Map<String, Value>>),
+    Complete(&'a Change<'a>, Option<&'a Document>),
     /// A delete that keeps out what comes late at its version or an older one; of no record that could be put aside.
     KeepOut(Change<'a>),
 }
@@ -245,7 +252,7 @@ impl<'a, 'i> Chunks<'a, 'i> {
     fn push_change(
         &mut self,
         change: &Change<'a>,
-        kept: Option<&Map<String, Value>>,
+        kept: Option<&Document>,
         chunk: &mut Draft,
     ) -> Result<()> {
         if let Err(error) = self.encode_id(change) {

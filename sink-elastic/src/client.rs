@@ -97,8 +97,11 @@ impl Reply {
             self.status.as_u16(),
             400 | 401 | 403 | 408 | 413 | 415 | 429
         );
-        let is_json = self.body.trim_ascii_start().starts_with(b"{");
-        !is_heeded && !is_json && !self.status.is_server_error()
+        !is_heeded && !self.is_json_object() && !self.status.is_server_error()
+    }
+
+    fn is_json_object(&self) -> bool {
+        self.body.trim_ascii_start().starts_with(b"{")
     }
 
     /// The type of the failure that the body tells; empty if it tells none.
@@ -106,7 +109,7 @@ impl Reply {
         Failure::parse(&self.body).map_or_else(String::new, |failure| failure.kind)
     }
 
-    fn refusal(&self) -> String {
+    pub(crate) fn refusal(&self) -> String {
         let told = Failure::parse(&self.body).map(|failure| format!(" ({})", failure.full()));
         format!(
             "the engine answers {}{}",
@@ -360,7 +363,7 @@ fn judge(reply: Reply, path: &[&str], pass: &Pass) -> Result<Reply> {
             path.join("/"),
             told()
         ))
-        .remedy(if told().is_empty() {
+        .remedy(if !reply.is_json_object() {
             "who answers is no search engine: see what stands in front of it"
         } else {
             "grant the user the privileges that docs/search.md lists"

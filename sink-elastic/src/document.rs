@@ -7,6 +7,7 @@ use tributary_runtime::Result;
 use tributary_schemas::record::{Datum, RecordType};
 use tributary_schemas::render;
 
+use crate::kept::Document;
 use crate::mapping::SEQ_FIELD;
 use crate::shape::{Member, Shape};
 use crate::value::Form;
@@ -101,17 +102,18 @@ impl DocumentPlan {
     }
 
     /// Appends the document: the columns that it holds, nulls too, in column order, then [`SEQ_FIELD`]. What the row lacks is `kept` as
-    /// the document had it before; where it had nothing, it is null.
+    /// the document had it before; where it had nothing, it is null. Whether there is such a null.
     ///
     /// # Errors
     /// A column's value has no JSON form; says which column. `out` then ends in a part of the document.
     pub(crate) fn write(
         &self,
         row: &[Datum<'_>],
-        kept: Option<&Map<String, Value>>,
+        kept: Option<&Document>,
         seq: u64,
         out: &mut Vec<u8>,
-    ) -> std::result::Result<(), String> {
+    ) -> std::result::Result<bool, String> {
+        let mut has_lost = false;
         out.push(b'{');
         for part in &self.parts {
             let column = part.member.column;
@@ -120,13 +122,22 @@ impl DocumentPlan {
                 return Err("the row has fewer columns than its type".to_owned());
             };
             out.extend_from_slice(&part.name);
-            if *datum == Datum::Unavailable {
-                let value = kept.and_then(|kept| kept.get(&part.member.field));
-                out.extend_from_slice(value.unwrap_or(&Value::Null).to_string().as_bytes());
-            } else {
-                part.form
+            match datum {
+                Datum::Unavailable | Datum::Lost => {
+                    let kept = kept.filter(|_| *datum == Datum::Unavailable);
+                    let value = kept.and_then(|kept| kept.get(&part.member.field));
+                    let value = value.map_or("null", |value| value.get());
+                    has_lost |= value == "null";
+                    // A line of a request; between the parts of a value any space is as good.
+                    out.extend(value.bytes().map(|byte| match byte {
+                        b'\n' | b'\r' => b' ',
+                        byte => byte,
+                    }));
+                }
+                datum => part
+                    .form
                     .write(&field.field_type, datum, out)
-                    .map_err(|error| format!("column \"{}\": {error}", field.name))?;
+                    .map_err(|error| format!("column \"{}\": {error}", field.name))?,
             }
             out.push(b',');
         }
@@ -135,7 +146,7 @@ impl DocumentPlan {
         out.extend_from_slice(b"\":");
         out.extend_from_slice(itoa::Buffer::new().format(seq).as_bytes());
         out.push(b'}');
-        Ok(())
+        Ok(has_lost)
     }
 }
 

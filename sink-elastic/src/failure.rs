@@ -152,7 +152,13 @@ pub(crate) fn blocked(alias: &str, what: &str) -> Error {
             "PUT /{alias}/_settings {{\"index.blocks.write\": null, \"index.blocks.read_only\": null, \"index.blocks.read_only_allow_delete\": null, \"index.blocks.read\": null, \"index.blocks.metadata\": null}}"
         )
     } else {
-        "PUT /_cluster/settings {\"persistent\": {\"cluster.blocks.read_only\": null, \"cluster.blocks.read_only_allow_delete\": null}}".to_owned()
+        // OpenSearch lets a request through that changes this setting and no other.
+        let key = if what.contains("allow delete") {
+            "cluster.blocks.read_only_allow_delete"
+        } else {
+            "cluster.blocks.read_only"
+        };
+        format!("PUT /_cluster/settings {{\"persistent\": {{\"{key}\": null}}}}")
     };
     Error::retry(Blocked(format!("writes to '{alias}' are blocked ({what})"))).remedy(format!(
         "free disk space if the disk is full; else lift the block: {lift}"

@@ -4,29 +4,34 @@ use std::collections::HashMap;
 
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use tributary_engine::{Action, Change};
 use tributary_runtime::{Error, Result, ResultExt};
 use tributary_schemas::record::Datum;
 
 use crate::client::{Client, Content};
+use crate::failure;
 use crate::id;
 use crate::index::Index;
 
 /// So many documents are read and written together: their values are large ones.
 pub(crate) const AT_ONCE: usize = 20;
 
+/// A document's fields, each as the JSON that it is: numbers may be of any length.
+pub(crate) type Document = HashMap<String, Box<RawValue>>;
+
 #[derive(Debug, Deserialize)]
 struct Documents {
-    docs: Vec<Document>,
+    docs: Vec<Read>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Document {
+struct Read {
     #[serde(rename = "_id")]
     id: String,
     #[serde(rename = "_source")]
-    source: Option<Map<String, Value>>,
+    source: Option<Document>,
     error: Option<Value>,
 }
 
@@ -38,6 +43,15 @@ pub(crate) fn is_incomplete(change: &Change<'_>) -> bool {
     }
 }
 
+/// Whether the keys of two changes are of one type: of those, each row is there once.
+pub(crate) fn have_one_key_type(one: &Change<'_>, other: &Change<'_>) -> bool {
+    let types = [one, other].map(|change| change.key.as_ref().map(|key| key.key_type));
+    match types {
+        [Some(one), Some(other)] => std::ptr::eq(one, other),
+        _ => false,
+    }
+}
+
 /// The documents that the index has of the rows of these changes, each beside its change.
 ///
 /// # Errors
@@ -46,20 +60,21 @@ pub(crate) async fn documents(
     client: &Client,
     index: &Index,
     changes: &[Change<'_>],
-) -> Result<Vec<Option<Map<String, Value>>>> {
+) -> Result<Vec<Option<Document>>> {
     let ids: Vec<_> = changes.iter().map(id_of).collect();
-    let Some(write_index) = index.find().await? else {
-        return Ok(ids.iter().map(|_| None).collect());
-    };
+    let found = index.find().await?;
+    let write_index = found.ok_or_else(|| failure::vanished(index.alias()))?;
     let doing = || format!("read documents of '{write_index}'");
     let asked: Vec<_> = ids.iter().flatten().collect();
     let content = Content::Json(json!({"ids": asked}));
     let path = [&*write_index, "_mget"];
     let sent = client.send(Method::POST, &path, &[], content);
     let reply = sent.await.doing(doing)?;
-    let reply = reply.json(&doing())?;
-    let answer: Documents =
-        serde_json::from_value(reply).map_err(|error| Error::retry(error).context(doing()))?;
+    if !reply.status.is_success() {
+        return Err(Error::retry_msg(reply.refusal()).context(doing()));
+    }
+    let answer: Documents = serde_json::from_slice(&reply.body)
+        .map_err(|error| Error::retry(error).context(doing()))?;
     let mut known = HashMap::new();
     for document in answer.docs {
         if let Some(error) = document.error {

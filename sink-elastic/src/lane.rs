@@ -19,7 +19,7 @@ use crate::client::Client;
 use crate::config::ElasticConfig;
 use crate::failure;
 use crate::index::Index;
-use crate::kept::{self, is_incomplete};
+use crate::kept::{self, have_one_key_type, is_incomplete};
 use crate::metric;
 use crate::sweep::Sweep;
 
@@ -115,7 +115,16 @@ impl ElasticLane {
     }
 
     async fn send(&self, chunk: Result<Chunk>) -> Result<Vec<Rejection>> {
-        self.bulk.submit(&self.index, chunk?).await
+        let chunk = chunk?;
+        if chunk.incomplete > 0 {
+            metrics::counter!(metric::INCOMPLETE).increment(chunk.incomplete);
+            tracing::warn!(
+                alias = self.index.alias(),
+                rows = chunk.incomplete,
+                "writes null in the place of TOASTed values that neither the records nor the index have"
+            );
+        }
+        self.bulk.submit(&self.index, chunk).await
     }
 
     /// Brings documents up to date.
@@ -178,18 +187,7 @@ impl ElasticLane {
         self.apply_in_its_form(|| {
             pairs().map(|(change, document)| Task::Complete(change, document.as_ref()))
         })
-        .await?;
-        let unknown = documents.iter().filter(|document| document.is_none());
-        let unknown = unknown.count() as u64;
-        if unknown > 0 {
-            metrics::counter!(metric::INCOMPLETE).increment(unknown);
-            tracing::warn!(
-                alias = self.index.alias(),
-                rows = unknown,
-                "writes null in the place of TOASTed values that neither the records nor the index have"
-            );
-        }
-        Ok(())
+        .await
     }
 }
 
@@ -243,8 +241,11 @@ impl Lane for ElasticLane {
         if lacks_values {
             let changes = batches.iter().flat_map(Batch::changes);
             let incomplete: Vec<_> = changes.filter(is_incomplete).collect();
-            for some in incomplete.chunks(kept::AT_ONCE) {
-                self.complete(some).await?;
+            // A row may come under two types of key: the later one finds what the earlier one has written.
+            for run in incomplete.chunk_by(have_one_key_type) {
+                for some in run.chunks(kept::AT_ONCE) {
+                    self.complete(some).await?;
+                }
             }
         }
         Ok(Written::Unswept)

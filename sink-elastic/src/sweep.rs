@@ -148,7 +148,7 @@ impl Sweep {
 async fn present(client: &Client, index: &str) -> Result<()> {
     let path = ["_cluster", "health", index];
     let reply = client
-        .send(Method::GET, &path, &[("timeout", "1s")], Content::Nothing)
+        .send(Method::GET, &path, &[("timeout", "0s")], Content::Nothing)
         .await?;
     let health = reply.json(&format!("ask for the health of '{index}'"))?;
     if health.get("status").and_then(Value::as_str) == Some("red") {

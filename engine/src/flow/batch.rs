@@ -47,8 +47,17 @@ pub(crate) struct Entry {
     pub(crate) inserts: bool,
     /// Microseconds since 1970 of a streamed change's commit.
     pub(crate) commit_time_us: Option<i64>,
-    /// Set where the record may lack values: earlier records of its key, the oldest first, which may have them.
-    pub(crate) earlier: Option<Vec<(usize, Arc<ValuePlan>)>>,
+    /// Set where the record may lack values.
+    pub(crate) lacking: Option<Lacking>,
+}
+
+/// Where values are looked for that a record lacks.
+#[derive(Debug, Default)]
+pub(crate) struct Lacking {
+    /// Earlier records of the row, the oldest first.
+    pub(crate) earlier: Vec<(usize, Arc<ValuePlan>)>,
+    /// What the target has under this key is another row, or one that is gone.
+    pub(crate) is_new: bool,
 }
 
 impl Batch {
@@ -94,9 +103,9 @@ impl Batch {
         self.entries.iter().all(|entry| entry.inserts)
     }
 
-    /// Whether rows in it may have a [`Datum::Unavailable`].
+    /// Whether rows in it may have a [`Datum::Unavailable`] or [`Datum::Lost`].
     pub fn lacks_values(&self) -> bool {
-        self.entries.iter().any(|entry| entry.earlier.is_some())
+        self.entries.iter().any(|entry| entry.lacking.is_some())
     }
 
     /// Bytes of the records that the batch holds, those that coalescing left out included.
@@ -135,11 +144,27 @@ impl Batch {
         self.entry(offset).is_some()
     }
 
-    /// Takes a change out.
+    /// Takes a change out. Where it would have been completed from an earlier record, that one takes its place: nothing else may have the
+    /// values.
     pub(crate) fn remove(&mut self, offset: i64) {
-        if let Some(index) = self.entry(offset) {
-            self.entries.remove(index);
-        }
+        let Some(index) = self.entry(offset) else {
+            return;
+        };
+        let mut entry = self.entries.remove(index);
+        let earlier = entry.lacking.as_mut().and_then(|it| it.earlier.pop());
+        let Some((record, plan)) = earlier else {
+            return;
+        };
+        let Some(offset) = self.records.get(record).map(|record| record.offset) else {
+            return;
+        };
+        (entry.record, entry.seq) = (record, offset.unsigned_abs() + 1);
+        entry.value = Some(plan);
+        let offset_of = |entry: &Entry| self.records.get(entry.record).map(|record| record.offset);
+        let at = self
+            .entries
+            .partition_point(|other| offset_of(other) < Some(offset));
+        self.entries.insert(at, entry);
     }
 
     fn entry(&self, offset: i64) -> Option<usize> {
@@ -161,8 +186,8 @@ impl Batch {
             None => Action::Delete,
             Some(plan) => {
                 let mut row = value_row(plan, record)?;
-                if let Some(earlier) = &entry.earlier {
-                    self.complete(&mut row, earlier);
+                if let Some(lacking) = &entry.lacking {
+                    self.complete(&mut row, lacking);
                 }
                 if key.is_some() {
                     Action::Upsert(row)
@@ -183,34 +208,42 @@ impl Batch {
 
 impl Batch {
     /// Puts the newest of the earlier values in the place of those that the record lacks.
-    fn complete<'a>(&'a self, row: &mut ValueRow<'a>, earlier: &'a [(usize, Arc<ValuePlan>)]) {
+    fn complete<'a>(&'a self, row: &mut ValueRow<'a>, lacking: &'a Lacking) {
         let fields = &row.row_type.fields;
-        let mut lacking: Vec<_> = (0..row.row.len())
+        let mut open: Vec<_> = (0..row.row.len())
             .filter(|&at| is_placeholder(&row.row[at]))
             .collect();
-        for (record, plan) in earlier.iter().rev() {
-            if lacking.is_empty() {
+        for (record, plan) in lacking.earlier.iter().rev() {
+            if open.is_empty() {
                 return;
             }
             let record = self.records.get(*record);
             let Some(mut older) = record.and_then(|record| value_row(plan, record)) else {
                 continue;
             };
-            lacking.retain(|&at| {
-                let found = older.row_type.fields.iter().position(|field| {
-                    field.name == fields[at].name && field.field_type == fields[at].field_type
-                });
-                match found.and_then(|found| older.row.get_mut(found)) {
-                    Some(datum) if !is_placeholder(datum) => {
-                        row.row[at] = std::mem::replace(datum, Datum::Null);
-                        false
-                    }
-                    _ => true,
+            open.retain(|&at| {
+                let mut columns = older.row_type.fields.iter().zip(&mut older.row);
+                let Some((field, datum)) = columns.find(|(field, _)| field.name == fields[at].name)
+                else {
+                    return true;
+                };
+                if is_placeholder(datum) {
+                    return true;
                 }
+                row.row[at] = if field.field_type == fields[at].field_type {
+                    std::mem::replace(datum, Datum::Null)
+                } else {
+                    Datum::Lost
+                };
+                false
             });
         }
-        for at in lacking {
-            row.row[at] = Datum::Unavailable;
+        for at in open {
+            row.row[at] = if lacking.is_new {
+                Datum::Lost
+            } else {
+                Datum::Unavailable
+            };
         }
     }
 }

@@ -9,7 +9,7 @@ use tributary_schemas::header;
 use tributary_schemas::record::Op;
 use tributary_schemas::{unavailable, wire};
 
-use crate::flow::batch::{Batch, Entry, Source};
+use crate::flow::batch::{Batch, Entry, Lacking, Source};
 use crate::flow::beside;
 use crate::flow::coalesce::newest::Newest;
 use crate::flow::fault::{Part, RecordFault, place};
@@ -62,7 +62,7 @@ struct Decoded {
     inserts: bool,
     commit_time_us: Option<i64>,
     /// The record may lack values.
-    lacks: bool,
+    lacking: Option<Lacking>,
 }
 
 impl Decoded {
@@ -74,7 +74,7 @@ impl Decoded {
             value: self.value,
             inserts: self.inserts,
             commit_time_us: self.commit_time_us,
-            earlier: self.lacks.then(Vec::new),
+            lacking: self.lacking,
         }
     }
 }
@@ -299,27 +299,34 @@ fn read(record: Record<'_>, plans: &Plans) -> Result<(Content, Option<u64>), Rec
             ));
         }
         Op::Delete | Op::Read | Op::Create | Op::Update => {
-            let lacks = seq.is_none() && lacks_values(record, value, op);
+            let lacking = match seq {
+                None => lacking(record, value, op),
+                Some(_) => None,
+            };
             Content::Change(Decoded {
                 key,
                 value: (op != Op::Delete).then_some(plan),
-                inserts: matches!(op, Op::Read | Op::Create) && !lacks,
+                inserts: matches!(op, Op::Read | Op::Create) && lacking.is_none(),
                 commit_time_us,
-                lacks,
+                lacking,
             })
         }
     };
     Ok((content, seq))
 }
 
-/// Whether a record without a version of its own may lack values: an update, or the create that a changed key ends with.
-fn lacks_values(record: Record<'_>, value: &[u8], op: Op) -> bool {
-    let is_changed = match op {
-        Op::Update => true,
-        Op::Create => record.headers().any(|(name, _)| name == header::OLD_KEY),
-        _ => false,
+/// Where values are looked for that a record without a version of its own may lack: an update, or the create that a changed key ends
+/// with, whose row had them under another key.
+fn lacking(record: Record<'_>, value: &[u8], op: Op) -> Option<Lacking> {
+    let is_new = match op {
+        Op::Update => false,
+        Op::Create if record.headers().any(|(name, _)| name == header::OLD_KEY) => true,
+        _ => return None,
     };
-    is_changed && unavailable::may_be_in(value)
+    unavailable::may_be_in(value).then(|| Lacking {
+        earlier: Vec::new(),
+        is_new,
+    })
 }
 
 fn tombstone(offset: i64, key: Option<Arc<KeyPlan>>) -> Result<Content, RecordFault> {
@@ -334,7 +341,7 @@ fn tombstone(offset: i64, key: Option<Arc<KeyPlan>>) -> Result<Content, RecordFa
             value: None,
             inserts: false,
             commit_time_us: None,
-            lacks: false,
+            lacking: None,
         })),
     }
 }

@@ -16,7 +16,7 @@ pub(crate) fn of_group(groups: &GroupList) -> Result<Option<BTreeSet<TopicPartit
     let Some(group) = groups.groups().first() else {
         return Ok(None);
     };
-    if !matches!(group.state(), "Stable" | "Empty" | "Dead") {
+    if !matches!(group.state(), "Stable" | "Empty") {
         return Ok(None);
     }
     let mut all = BTreeSet::new();

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tributary_runtime::Result;
@@ -18,21 +19,43 @@ use crate::write::instance::Instance;
 /// Longer than a member takes to let a partition go that another is to have.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Has the instance start over when a topic is another one than its target was made from, or when a partition is nobody's twice in a
-/// row; looks until then, or until this is dropped.
+/// How often in a row a partition is nobody's before the group is left for it: twice the first time, and the more often the less it
+/// helped, up to some 10 minutes. A member that cannot see a topic gives nobody any of it, however often the others leave.
+const MAX_DOUBLINGS: u32 = 6;
+
+/// Has the instance start over when a topic is another one than its target was made from, or when a partition stays nobody's; looks
+/// until then, or until this is dropped.
 pub(crate) async fn watch<T>(
     instance: Arc<Instance<T>>,
     cluster: impl Cluster,
     subscription: Subscription,
 ) {
-    let mut unassigned = BTreeSet::new();
+    let mut nobodys = Nobodys::default();
     loop {
         tokio::time::sleep(INTERVAL).await;
-        match look(&instance, &cluster, &subscription, &mut unassigned).await {
+        match look(&instance, &cluster, &subscription, &mut nobodys).await {
             Ok(None) => {}
             Ok(Some(reason)) => return instance.failure.start_over(&reason),
             Err(error) => tracing::debug!(%error, "could not look at the topics"),
         }
+    }
+}
+
+/// Partitions that no member of the group has.
+#[derive(Debug, Default)]
+struct Nobodys {
+    last: BTreeSet<TopicPartition>,
+    /// How often in a row one of them was among the last ones already.
+    repeats: u32,
+}
+
+impl Nobodys {
+    /// One that stays nobody's for too long, after the group was left so often for such a one.
+    fn note(&mut self, now: BTreeSet<TopicPartition>, left: u32) -> Option<TopicPartition> {
+        let still = now.intersection(&self.last).next().cloned();
+        self.last = now;
+        self.repeats = if still.is_some() { self.repeats + 1 } else { 0 };
+        still.filter(|_| self.repeats >= 1 << left.min(MAX_DOUBLINGS))
     }
 }
 
@@ -41,16 +64,25 @@ async fn look<T>(
     instance: &Instance<T>,
     cluster: &impl Cluster,
     subscription: &Subscription,
-    unassigned: &mut BTreeSet<TopicPartition>,
+    nobodys: &mut Nobodys,
 ) -> Result<Option<String>> {
-    let before = std::mem::take(unassigned);
     if let Some(topic) = made_again(instance, cluster).await? {
         // Each target is judged anew then, by the id that it has noted.
         return Ok(Some(format!("topic {topic} was deleted and made again")));
     }
-    *unassigned = cluster.unassigned(subscription).await?;
-    let still = unassigned.intersection(&before).next();
-    Ok(still.map(|partition| format!("no member of the group has been given {partition}")))
+    let now = cluster.unassigned(subscription).await;
+    let now = now.inspect_err(|_| *nobodys = Nobodys::default())?;
+    let left = &instance.lasting.left_for_nobodys;
+    if now.is_empty() {
+        left.store(0, Ordering::Relaxed);
+    }
+    let Some(partition) = nobodys.note(now, left.load(Ordering::Relaxed)) else {
+        return Ok(None);
+    };
+    left.fetch_add(1, Ordering::Relaxed);
+    Ok(Some(format!(
+        "no member of the group has been given {partition}"
+    )))
 }
 
 /// A topic that is not the one any more that its target was made from.
@@ -63,4 +95,31 @@ async fn made_again<T>(instance: &Instance<T>, cluster: &impl Cluster) -> Result
         (was != *is).then_some(topic)
     });
     Ok(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_group_is_left_the_later_the_less_it_has_helped() {
+        let partitions = |numbers: &[i32]| {
+            let numbers = numbers.iter();
+            let named = numbers.map(|&partition| TopicPartition {
+                topic: "t".to_owned(),
+                partition,
+            });
+            named.collect::<BTreeSet<_>>()
+        };
+        // Moved from one member to another, a partition is nobody's for a moment.
+        let mut moving = Nobodys::default();
+        for numbers in [&[0][..], &[1], &[], &[0], &[1, 2], &[]] {
+            assert_eq!(moving.note(partitions(numbers), 0), None, "{numbers:?}");
+        }
+        for (left, looks) in [(0, 2), (1, 3), (2, 5), (6, 65), (60, 65)] {
+            let mut nobodys = Nobodys::default();
+            let noted = (1..).find(|_| nobodys.note(partitions(&[0, 3]), left).is_some());
+            assert_eq!(noted, Some(looks), "after {left}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! One running instance of a sink: what its partitions share.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -65,6 +65,8 @@ pub(crate) struct Lasting {
     pub(crate) pauses: Arc<Pauses>,
     /// What is to be replayed.
     pub(crate) replays: Arc<Replays>,
+    /// How often in a row the group was left because a partition is nobody's.
+    pub(crate) left_for_nobodys: Arc<AtomicU32>,
 }
 
 /// The first error that stops the instance.
@@ -145,6 +147,7 @@ impl<T> Instance<T> {
             accounts,
             pauses,
             replays,
+            ..
         } = &self.lasting;
         json!({
             "buffered_bytes": self.budget.held(),

@@ -14,6 +14,7 @@ use super::site::Site;
 /// # Errors
 /// Stop: a reindex is under way, or has moved the alias. Otherwise the engine's and Kafka's.
 pub(super) async fn abandon(site: &Site, log: &Log, is_confirmed: bool) -> Result<Answer> {
+    site.settle().await?;
     let indices = site.list().await?;
     let is_current = |aliases: &serde_json::Map<_, _>| aliases.contains_key(&site.alias);
     let (current, others): (Vec<_>, Vec<_>) = indices

@@ -43,6 +43,7 @@ pub(super) enum Due {
 /// # Errors
 /// Stop: another reindex is under way, or one was begun that does not fit. Otherwise the engine's and Kafka's.
 pub(super) async fn begin(site: &Site, log: &Log, config: &Config, wanted: &Wanted) -> Result<Due> {
+    site.settle().await?;
     let view = site.look().await?;
     if let Some(build) = view.current.build() {
         alone(site, log, &build.group).await?;

@@ -80,15 +80,23 @@ impl Site {
         Ok(View { current, others })
     }
 
-    /// The indices of the topic that have the names of its alias', also one that the engine is asked for but has not made yet: a
-    /// reindex that was killed may have left such a request behind.
+    /// Waits until the engine has done what it was asked for before: a reindex that was killed may have left a request for an index
+    /// behind.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub(super) async fn settle(&self) -> Result<()> {
+        let asked_before = [("wait_for_events", "high"), ("timeout", "5s")];
+        let reply = self.get(&["_cluster", "health"], &asked_before).await?;
+        let settled = reply.json("wait for what the engine was asked for before");
+        settled.map(drop)
+    }
+
+    /// The indices of the topic that have the names of its alias'.
     ///
     /// # Errors
     /// As [`Client::send`].
     pub(super) async fn list(&self) -> Result<Vec<Standing>> {
-        let asked_before = [("wait_for_events", "high"), ("timeout", "5s")];
-        let reply = self.get(&["_cluster", "health"], &asked_before).await?;
-        reply.json("wait for what the engine was asked for before")?;
         let all = format!("{}-*", self.alias);
         let query = [("flat_settings", "true"), ("expand_wildcards", "all")];
         let reply = self.get(&[&all], &query).await?;
@@ -353,7 +361,7 @@ mod tests {
 
     /// A real engine takes its requests one after the other, and this long only where it is busy.
     #[tokio::test]
-    async fn an_index_that_is_still_being_made_is_listed() {
+    async fn an_index_that_is_still_being_made_is_listed_once_the_engine_has_settled() {
         let is_done = Arc::new(AtomicBool::new(false));
         let engine = Router::new().fallback(async move |uri: Uri| {
             if uri.path() == "/_cluster/health" {
@@ -372,7 +380,10 @@ mod tests {
             };
             listed.to_string()
         });
-        let listed = site(engine).await.list().await.unwrap();
+        let site = site(engine).await;
+        assert!(site.list().await.unwrap().is_empty());
+        site.settle().await.unwrap();
+        let listed = site.list().await.unwrap();
         let names: Vec<_> = listed.iter().map(|index| index.name.as_str()).collect();
         assert_eq!(names, ["t-000002"]);
     }

@@ -185,21 +185,22 @@ impl Scene {
     }
 
     /// The next change of a row that no other change concerns.
-    pub(super) fn row(&mut self, text: String) -> Step {
+    pub(super) fn row(&mut self, id: &str, text: String) -> Step {
         self.table.history.seq += 1;
         Step {
-            id: "one".to_owned(),
+            id: id.to_owned(),
             seq: self.table.history.seq,
             text: Some(text),
         }
     }
 
-    /// Tries to write a row once.
-    pub(super) async fn try_row(&mut self, row: &Step) -> Result<(), WriteError> {
-        let steps = std::slice::from_ref(row);
-        self.table.lane.put(self.changes(steps)).await?;
-        let written = (row.seq, row.text.clone().unwrap_or_default());
-        self.table.history.rows.insert(row.id.clone(), written);
+    /// Tries to write rows together, once.
+    pub(super) async fn try_rows(&mut self, rows: &[Step]) -> Result<(), WriteError> {
+        self.table.lane.put(self.changes(rows)).await?;
+        for row in rows {
+            let written = (row.seq, row.text.clone().unwrap_or_default());
+            self.table.history.rows.insert(row.id.clone(), written);
+        }
         Ok(())
     }
 

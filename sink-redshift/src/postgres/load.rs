@@ -8,14 +8,14 @@ use futures::SinkExt as _;
 use tokio_postgres::CopyInSink;
 use tributary_engine::{Action, Change};
 use tributary_runtime::Error;
-use tributary_schemas::record::RecordType;
+use tributary_schemas::record::{Datum, RecordType};
 use tributary_schemas::render::RenderError;
 
 use crate::name::{Qualified, quoted_list};
 use crate::postgres::failure::{Attempt, Failure, classify, copy_failure};
 use crate::postgres::row::{Plan, Way, record_types};
 use crate::postgres::session::Session;
-use crate::postgres::stage::{Stage, Stages};
+use crate::postgres::stage::{self, Stage, Stages};
 use crate::postgres::target::{Target, Wanted, use_grant};
 
 /// How many bytes of lines are gathered before they are sent.
@@ -62,9 +62,7 @@ struct Segment {
     upserts: u64,
     deletes: u64,
     bytes: usize,
-    /// Rows that lack values.
-    incomplete: u64,
-    /// The table's columns of which any of them lacks the value.
+    /// The table's columns of which any row lacks the value.
     lacking: BTreeSet<usize>,
 }
 
@@ -137,9 +135,8 @@ impl<'s, 'a> Load<'s, 'a> {
         }
         let line = segment.deletes + segment.upserts;
         if self.way == Way::Completed {
-            let mut lacking = self.plans[plan].lacking(change).peekable();
-            segment.incomplete += u64::from(lacking.peek().is_some());
-            segment.lacking.extend(lacking);
+            segment.lacking.extend(self.plans[plan].lacking(change));
+            self.tally.incomplete += u64::from(has_lost(change));
         }
         self.plans[plan]
             .append_line(change, &mut self.lines, &mut self.scratch)
@@ -243,7 +240,6 @@ impl<'s, 'a> Load<'s, 'a> {
             upserts: 0,
             deletes: 0,
             bytes: 0,
-            incomplete: 0,
             lacking: BTreeSet::new(),
         });
         Ok(())
@@ -285,12 +281,15 @@ impl<'s, 'a> Load<'s, 'a> {
                 || use_grant(session, self.name),
             )
         };
-        let completed = match segment.incomplete {
-            0 => 0,
-            _ if stage.target.is_keyless() => 0,
-            _ => run(stage.complete_statement(&segment.lacking)).await?,
-        };
-        self.tally.incomplete += segment.incomplete.saturating_sub(completed);
+        if !segment.lacking.is_empty() {
+            if !stage.target.is_keyless() {
+                run(stage.complete_statement(&segment.lacking)).await?;
+            }
+            let left = stage.count_incomplete(session, &segment.lacking).await?;
+            self.tally.incomplete += left;
+            // What was completed takes more room than came over the connection, by as much as nobody knows.
+            segment.bytes = stage::LARGE;
+        }
         let merged = match segment.upserts {
             0 => 0,
             _ => run(stage.upsert_statement(self.has_more_keys)).await?,
@@ -324,5 +323,13 @@ impl<'s, 'a> Load<'s, 'a> {
 
     fn copying(&self) -> String {
         format!("copy rows for table {}", self.name)
+    }
+}
+
+/// Whether nobody has a value of the row.
+fn has_lost(change: &Change<'_>) -> bool {
+    match &change.action {
+        Action::Upsert(row) | Action::Append(row) => row.row.contains(&Datum::Lost),
+        Action::Delete => false,
     }
 }

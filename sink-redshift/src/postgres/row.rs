@@ -194,7 +194,7 @@ fn append_value(
     scratch: &mut Vec<u8>,
 ) -> Result<(), RenderError> {
     match datum {
-        None | Some(Datum::Null | Datum::Unavailable) => line.extend_from_slice(NULL),
+        None | Some(Datum::Null | Datum::Unavailable | Datum::Lost) => line.extend_from_slice(NULL),
         Some(Datum::Str(text)) if is_plain_text(field_type) => {
             append_escaped(text.as_bytes(), line)?;
         }

@@ -16,6 +16,8 @@ pub(crate) const KEPT: usize = 100;
 /// TRUNCATE, which takes a millisecond or more and changes the catalog, but gives the room back.
 const DEAD_ROWS: u64 = 10_000;
 const DEAD_BYTES: usize = 1024 * 1024;
+/// More than that.
+pub(crate) const LARGE: usize = DEAD_BYTES + 1;
 
 /// The temporary tables of one connection, the one used last at the end.
 #[derive(Default)]
@@ -168,6 +170,30 @@ impl Stage {
             self.target.name,
             self.same_key()
         )
+    }
+
+    /// How many of the staged rows have null in the place of what they lack, which is never null.
+    pub(crate) async fn count_incomplete(
+        &self,
+        session: &Session,
+        columns: &BTreeSet<usize>,
+    ) -> Result<u64, Failure> {
+        let lacks = columns.iter().filter_map(|at| {
+            let name = Quoted(&self.target.columns.get(*at)?.name);
+            Some(format!("({at} = ANY ({LACKING}) AND {name} IS NULL)"))
+        });
+        let query = format!(
+            "SELECT count(*) FROM pg_temp.{} WHERE {}",
+            self.name,
+            lacks.collect::<Vec<_>>().join(" OR ")
+        );
+        let counted = session.client.query_typed(&query, &[]).await;
+        let counted = counted.attempt(
+            || format!("count the rows in {} that lack values", self.name),
+            String::new,
+        )?;
+        let count = counted.first().map_or(0, |row| row.get::<_, i64>(0));
+        Ok(count.unsigned_abs())
     }
 
     /// Whether a row `t` of the table and a staged row `s` are of one key.

@@ -2,7 +2,7 @@
 
 use ahash::AHashMap;
 
-use crate::flow::batch::Entry;
+use crate::flow::batch::{Entry, Lacking};
 
 /// The newest change per key. Keys are compared as bytes: those are a row's identity.
 pub(super) struct Newest<'a> {
@@ -32,11 +32,8 @@ impl<'a> Newest<'a> {
                     return;
                 }
                 let before = self.entries[earlier].take();
-                if let (Some(lacking), Some(before)) = (&mut entry.earlier, before)
-                    && let Some(plan) = before.value
-                {
-                    *lacking = before.earlier.unwrap_or_default();
-                    lacking.push((before.record, plan));
+                if let (Some(lacking), Some(before)) = (&mut entry.lacking, before) {
+                    lacking.follow(before, self.below);
                 }
             }
             self.by_key.insert(key, index);
@@ -53,5 +50,22 @@ impl<'a> Newest<'a> {
         let below = self.below;
         let entries = self.entries.into_iter().flatten();
         entries.partition(|entry| below.is_none_or(|below| entry.seq >= below))
+    }
+}
+
+impl Lacking {
+    /// What a row lacks is looked for in the entry before, unless that is another row or ends one.
+    fn follow(&mut self, before: Entry, below: Option<u64>) {
+        if self.is_new {
+            return;
+        }
+        let is_gone = below.is_some_and(|below| before.seq < below);
+        match before.value {
+            Some(plan) if !is_gone => {
+                *self = before.lacking.unwrap_or_default();
+                self.earlier.push((before.record, plan));
+            }
+            _ => self.is_new = true,
+        }
     }
 }

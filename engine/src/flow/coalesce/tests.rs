@@ -236,6 +236,7 @@ fn texts(log: Log) -> Vec<String> {
         match &row.row[1] {
             Datum::Str(text) => (*text).to_owned(),
             Datum::Unavailable => "-".to_owned(),
+            Datum::Lost => "lost".to_owned(),
             other => format!("{other:?}"),
         }
     });
@@ -266,7 +267,7 @@ fn what_a_foreign_record_lacks_is_taken_from_earlier_ones_of_its_row() {
     ];
     assert_eq!(
         texts(log(changes.clone(), &[])),
-        ["one", "-", "3", PLACEHOLDER, "-"]
+        ["one", "-", "3", PLACEHOLDER, "lost"]
     );
     // In our own records it is a text like any other.
     let own = texts(log(changes, &[(header::SEQ, 5)]));
@@ -280,8 +281,21 @@ fn what_a_foreign_record_lacks_is_taken_from_earlier_ones_of_its_row() {
         Some(&value),
         &[(header::OLD_KEY, &old_key)],
     ));
-    let batch = moved.coalesce(&mut History::default()).unwrap().batch;
-    assert!(batch.lacks_values() && !batch.inserts_only());
+    assert_eq!(texts(moved), ["lost"]);
+    // A record that is refused leaves the row as it was before.
+    let refused = vec![
+        change('u', 1, "one"),
+        change('u', 2, "2"),
+        change('u', 1, PLACEHOLDER),
+    ];
+    let refused = log(refused, &[]).coalesce(&mut History::default());
+    let mut batch = refused.unwrap().batch;
+    assert!(batch.lacks_values());
+    batch.remove(2);
+    let left = batch.changes().map(|change| (change.offset, change.seq));
+    assert_eq!(left.collect::<Vec<_>>(), [(0, 1), (1, 2)]);
+    batch.remove(0);
+    assert_eq!(batch.len(), 1);
 }
 
 #[test]
