@@ -1,6 +1,5 @@
 //! Membership in the consumer group: what is held, what is fetched, what is committed, when it is let go.
 
-mod assignment;
 mod commit;
 mod holdings;
 pub(crate) mod log_ends;

@@ -1,7 +1,9 @@
 //! Kafka client settings that all services share, and what Kafka's errors mean for a service.
 
 mod classify;
+pub mod groups;
 mod logging;
+mod native;
 pub mod topics;
 
 use rdkafka::admin::AdminClient;

@@ -14,7 +14,6 @@ use tributary_runtime::{Error, Result, ResultExt, kafka};
 
 use crate::cluster::{Cluster, Committed, TopicFacts};
 use crate::config::SinkConfig;
-use crate::group::assignment;
 use crate::group::member::Reached;
 use crate::group::membership::{self, Consuming, Membership, commits, list_of};
 use crate::topics::{Subscription, TopicPartition};
@@ -203,29 +202,17 @@ impl Cluster for Queries {
     }
 
     async fn unassigned(&self, subscription: &Subscription) -> Result<BTreeSet<TopicPartition>> {
-        let group = self.group.clone();
-        let asking = self.ask(move |client| {
-            let groups = client
-                .fetch_group_list(Some(&group), QUERY_TIMEOUT)
-                .map_err(|error| classify(&error))?;
-            assignment::of_group(&groups)
-        });
-        let assigned = asking
-            .await
-            .doing(|| "ask the consumer group who has which partition")?;
-        let Some(assigned) = assigned else {
+        let Some(assigned) = kafka::groups::assigned(&self.admin, &self.group).await? else {
             return Ok(BTreeSet::new());
         };
         let topics = self.topics(subscription).await?;
-        let partitions = topics.into_iter().flat_map(|(topic, count)| {
+        let places = topics.into_iter().flat_map(|(topic, count)| {
             let numbers = 0..i32::try_from(count).unwrap_or(i32::MAX);
-            numbers.map(move |partition| TopicPartition {
-                topic: topic.clone(),
-                partition,
-            })
+            numbers.map(move |number| (topic.clone(), number))
         });
-        Ok(partitions
-            .filter(|partition| !assigned.contains(partition))
+        let unassigned = places.filter(|place| !assigned.contains(place));
+        Ok(unassigned
+            .map(|(topic, partition)| TopicPartition { topic, partition })
             .collect())
     }
 

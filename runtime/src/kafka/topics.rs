@@ -7,8 +7,7 @@
 )]
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString, c_char};
-use std::ptr;
+use std::ffi::{CString, c_char};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use rdkafka::client::Client;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::classify::classify;
+use super::native::{Owned, code_of, text};
 use crate::Error;
 
 /// So many topics are described in one request.
@@ -54,28 +54,6 @@ pub type DescribedTopics = BTreeMap<String, DescribedTopic>;
 
 /// What a broker answers that does not know topic ids: all bits zero.
 const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
-
-/// A native object that is given back when it goes out of scope.
-struct Owned<T> {
-    object: *mut T,
-    destroy: unsafe extern "C" fn(*mut T),
-}
-
-impl<T> Owned<T> {
-    fn new(object: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Result<Self, KafkaError> {
-        if object.is_null() {
-            return Err(KafkaError::AdminOp(RDKafkaErrorCode::Fail));
-        }
-        Ok(Self { object, destroy })
-    }
-}
-
-impl<T> Drop for Owned<T> {
-    fn drop(&mut self) {
-        // SAFETY: `new` took an object that is not null together with its own destructor, and nobody else frees it.
-        unsafe { (self.destroy)(self.object) }
-    }
-}
 
 /// Those of these topics that exist.
 ///
@@ -116,7 +94,6 @@ fn ask<C: ClientContext>(
     let names: Result<Vec<CString>, _> = topics.iter().map(|t| CString::new(&**t)).collect();
     let names = names.map_err(|_| KafkaError::AdminOp(RDKafkaErrorCode::InvalidTopic))?;
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     let rk = client.native_ptr();
     // SAFETY: `rk` lives as long as the borrow of `client`; the names live until the end of this function, and
     // librdkafka copies them; the event, and with it all that is read from it, lives until `event` is dropped.
@@ -125,31 +102,10 @@ fn ask<C: ClientContext>(
             native::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len()),
             native::rd_kafka_TopicCollection_destroy,
         )?;
-        let options = Owned::new(
-            native::rd_kafka_AdminOptions_new(
-                rk,
-                native::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
-            ),
-            native::rd_kafka_AdminOptions_destroy,
-        )?;
-        let refused = native::rd_kafka_AdminOptions_set_request_timeout(
-            options.object,
-            timeout_ms,
-            ptr::null_mut(),
-            0,
-        );
-        check(refused)?;
-        let queue = Owned::new(
-            native::rd_kafka_queue_new(rk),
-            native::rd_kafka_queue_destroy,
-        )?;
-        native::rd_kafka_DescribeTopics(rk, asked.object, options.object, queue.object);
-        let event = native::rd_kafka_queue_poll(queue.object, timeout_ms);
-        if event.is_null() {
-            return Err(KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut).into());
-        }
-        let event = Owned::new(event, native::rd_kafka_event_destroy)?;
-        check(native::rd_kafka_event_error(event.object))?;
+        let kind = native::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+        let event = super::native::ask(rk, kind, timeout, |options, queue| {
+            native::rd_kafka_DescribeTopics(rk, asked.object, options, queue);
+        })?;
         read(event.object)
     }
 }
@@ -171,19 +127,16 @@ unsafe fn read(event: *mut native::rd_kafka_event_t) -> Result<DescribedTopics, 
             let Some(name) = text(native::rd_kafka_TopicDescription_name(topic)) else {
                 continue;
             };
-            let error = native::rd_kafka_TopicDescription_error(topic);
-            if !error.is_null() {
-                match RDKafkaErrorCode::from(native::rd_kafka_error_code(error)) {
-                    RDKafkaErrorCode::NoError => {}
-                    RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
-                        continue;
-                    }
-                    code => {
-                        return Err(Undescribed {
-                            topic: Some(name),
-                            error: KafkaError::AdminOp(code),
-                        });
-                    }
+            match code_of(native::rd_kafka_TopicDescription_error(topic)) {
+                RDKafkaErrorCode::NoError => {}
+                RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
+                    continue;
+                }
+                code => {
+                    return Err(Undescribed {
+                        topic: Some(name),
+                        error: KafkaError::AdminOp(code),
+                    });
                 }
             }
             let id = native::rd_kafka_TopicDescription_topic_id(topic);
@@ -198,22 +151,4 @@ unsafe fn read(event: *mut native::rd_kafka_event_t) -> Result<DescribedTopics, 
         }
     }
     Ok(described)
-}
-
-fn check(code: native::rd_kafka_resp_err_t) -> Result<(), KafkaError> {
-    match RDKafkaErrorCode::from(code) {
-        RDKafkaErrorCode::NoError => Ok(()),
-        code => Err(KafkaError::AdminOp(code)),
-    }
-}
-
-/// # Safety
-/// `text` is null or a string that ends with a zero byte and lives for the whole call.
-unsafe fn text(text: *const c_char) -> Option<String> {
-    if text.is_null() {
-        return None;
-    }
-    // SAFETY: the caller's promise.
-    let text = unsafe { CStr::from_ptr(text) };
-    text.to_str().ok().map(str::to_owned)
 }
