@@ -11,10 +11,9 @@ use tributary_runtime::Result;
 use tributary_schemas::record::RecordType;
 use tributary_schemas::render::{self, RenderError};
 
-use crate::document::DocumentPlan;
+use crate::document::{Document, DocumentPlan};
 use crate::id;
 use crate::index::Index;
-use crate::kept::Document;
 
 /// What a chunk's buffer begins with; a small batch needs no more.
 const FIRST_BYTES: usize = 64 * 1024;

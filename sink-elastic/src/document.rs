@@ -1,16 +1,20 @@
 //! A row as the JSON document that the engine stores.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tributary_runtime::Result;
 use tributary_schemas::record::{Datum, RecordType};
 use tributary_schemas::render;
 
-use crate::kept::Document;
 use crate::mapping::SEQ_FIELD;
 use crate::shape::{Member, Shape};
 use crate::value::Form;
+
+/// A document's fields, each as the JSON that it is: numbers may be of any length.
+pub(crate) type Document = HashMap<String, Box<RawValue>>;
 
 /// What is worked out once per row type: what a document holds, and the mapping.
 #[derive(Debug)]

@@ -4,22 +4,19 @@ use std::collections::HashMap;
 
 use reqwest::Method;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tributary_engine::{Action, Change};
 use tributary_runtime::{Error, Result, ResultExt};
 use tributary_schemas::record::Datum;
 
 use crate::client::{Client, Content};
+use crate::document::Document;
 use crate::failure;
 use crate::id;
 use crate::index::Index;
 
 /// So many documents are read and written together: their values are large ones.
 pub(crate) const AT_ONCE: usize = 20;
-
-/// A document's fields, each as the JSON that it is: numbers may be of any length.
-pub(crate) type Document = HashMap<String, Box<RawValue>>;
 
 #[derive(Debug, Deserialize)]
 struct Documents {
