@@ -232,15 +232,13 @@ impl Site {
 
     /// As [`Site::refresh`], and tried again where the engine is away or busy: for where no writes wait.
     pub(super) async fn refresh_patiently(&self, index: &str) -> Result<()> {
-        let mut backoff = Backoff::default();
-        let mut tries = 1;
+        let mut tries = Tries::new(Backoff::default());
         loop {
-            match self.refresh(index).await {
-                Err(error) if error.policy() == Policy::Retry && tries < TRIES => {}
-                done => return done,
+            let refreshed = self.refresh(index).await;
+            match tries.pause(&refreshed) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return refreshed,
             }
-            tries += 1;
-            tokio::time::sleep(backoff.next_delay()).await;
         }
     }
 
@@ -284,33 +282,27 @@ impl Site {
     }
 
     async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Reply> {
-        let mut backoff = Backoff::default();
-        let mut tries = 1;
+        let mut tries = Tries::new(Backoff::default());
         loop {
-            match self
-                .client
-                .send(Method::GET, path, query, Content::Nothing)
-                .await
-            {
-                Err(error) if error.policy() == Policy::Retry && tries < TRIES => {}
-                reply => return reply,
+            let sent = self.client.send(Method::GET, path, query, Content::Nothing);
+            let sent = sent.await;
+            match tries.pause(&sent) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return sent,
             }
-            tries += 1;
-            tokio::time::sleep(backoff.next_delay()).await;
         }
     }
 
     /// For requests that may be repeated.
     async fn send(&self, request: &Request) -> Result<Reply> {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10), 2.0);
-        let mut tries = 1;
+        let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10), 2.0);
+        let mut tries = Tries::new(backoff);
         loop {
-            match self.once(request).await {
-                Err(error) if error.policy() == Policy::Retry && tries < TRIES => {}
-                reply => return reply,
+            let sent = self.once(request).await;
+            match tries.pause(&sent) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return sent,
             }
-            tries += 1;
-            tokio::time::sleep(backoff.next_delay()).await;
         }
     }
 
@@ -332,6 +324,26 @@ fn whole(answer: Value, doing: &str) -> Result<Value> {
             let error = Error::retry_msg(format_args!("{failed} shards do not answer"));
             Err(error.context(doing.to_owned()))
         }
+    }
+}
+
+/// How often something is tried while the engine is away or busy.
+struct Tries {
+    made: usize,
+    backoff: Backoff,
+}
+
+impl Tries {
+    const fn new(backoff: Backoff) -> Self {
+        Self { made: 0, backoff }
+    }
+
+    /// How long to wait for the next try; `None` where this one has settled it, or was the last.
+    fn pause<A>(&mut self, done: &Result<A>) -> Option<Duration> {
+        self.made += 1;
+        let error = done.as_ref().err()?;
+        let is_tried_again = error.policy() == Policy::Retry && self.made < TRIES;
+        is_tried_again.then(|| self.backoff.next_delay())
     }
 }
 
