@@ -36,7 +36,10 @@ pub(crate) async fn watch<T>(
         match look(&instance, &cluster, &subscription, &mut nobodys).await {
             Ok(None) => {}
             Ok(Some(reason)) => return instance.failure.start_over(&reason),
-            Err(error) => tracing::debug!(%error, "could not look at the topics"),
+            Err(error) => {
+                tracing::debug!(%error, "could not look at the topics");
+                nobodys = Nobodys::default();
+            }
         }
     }
 }
@@ -70,8 +73,7 @@ async fn look<T>(
         // Each target is judged anew then, by the id that it has noted.
         return Ok(Some(format!("topic {topic} was deleted and made again")));
     }
-    let now = cluster.unassigned(subscription).await;
-    let now = now.inspect_err(|_| *nobodys = Nobodys::default())?;
+    let now = cluster.unassigned(subscription).await?;
     let left = &instance.lasting.left_for_nobodys;
     if now.is_empty() {
         left.store(0, Ordering::Relaxed);
