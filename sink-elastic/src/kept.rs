@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tributary_engine::{Action, Change};
+use tributary_engine::Change;
 use tributary_runtime::{Error, Result, ResultExt};
 use tributary_schemas::record::Datum;
 
@@ -34,10 +34,8 @@ struct Read {
 
 /// Whether a change's row lacks values.
 pub(crate) fn is_incomplete(change: &Change<'_>) -> bool {
-    match &change.action {
-        Action::Upsert(row) | Action::Append(row) => row.row.contains(&Datum::Unavailable),
-        Action::Delete => false,
-    }
+    let row = change.row();
+    row.is_some_and(|row| row.row.contains(&Datum::Unavailable))
 }
 
 /// Whether the keys of two changes are of one type: of those, each row is there once.

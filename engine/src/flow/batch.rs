@@ -204,9 +204,7 @@ impl Batch {
             action,
         })
     }
-}
 
-impl Batch {
     /// Puts the newest of the earlier values in the place of those that the record lacks.
     fn complete<'a>(&'a self, row: &mut ValueRow<'a>, lacking: &'a Lacking) {
         let fields = &row.row_type.fields;
@@ -292,6 +290,16 @@ pub struct Change<'a> {
     pub key: Option<KeyRow<'a>>,
     /// What to do.
     pub action: Action<'a>,
+}
+
+impl<'a> Change<'a> {
+    /// What the row is now; `None` where it is gone.
+    pub const fn row(&self) -> Option<&ValueRow<'a>> {
+        match &self.action {
+            Action::Upsert(row) | Action::Append(row) => Some(row),
+            Action::Delete => None,
+        }
+    }
 }
 
 /// A decoded key.

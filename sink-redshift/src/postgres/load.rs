@@ -328,8 +328,6 @@ impl<'s, 'a> Load<'s, 'a> {
 
 /// Whether nobody has a value of the row.
 fn has_lost(change: &Change<'_>) -> bool {
-    match &change.action {
-        Action::Upsert(row) | Action::Append(row) => row.row.contains(&Datum::Lost),
-        Action::Delete => false,
-    }
+    let row = change.row();
+    row.is_some_and(|row| row.row.contains(&Datum::Lost))
 }

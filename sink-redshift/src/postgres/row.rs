@@ -95,10 +95,7 @@ impl<'a> Plan<'a> {
         scratch: &mut Vec<u8>,
     ) -> Result<(), (usize, RenderError)> {
         let key = change.key.as_ref().map_or(&[][..], |key| &key.row);
-        let row = match &change.action {
-            Action::Upsert(value) | Action::Append(value) => &value.row[..],
-            Action::Delete => &[],
-        };
+        let row = change.row().map_or(&[][..], |value| &value.row);
         let mut number = itoa::Buffer::new();
         for (index, column) in self.columns.iter().enumerate() {
             if index > 0 {
@@ -144,10 +141,7 @@ impl<'a> Plan<'a> {
         &'s self,
         change: &'s Change<'_>,
     ) -> impl Iterator<Item = usize> + 's {
-        let row = match &change.action {
-            Action::Upsert(value) | Action::Append(value) => &value.row[..],
-            Action::Delete => &[],
-        };
+        let row = change.row().map_or(&[][..], |value| &value.row);
         let columns = self.columns.iter().enumerate();
         columns.filter_map(|(index, column)| match column {
             Source::Row(at, _) => (row.get(*at) == Some(&Datum::Unavailable)).then_some(index),
@@ -164,9 +158,9 @@ pub(crate) const fn record_types<'a>(
         Some(key) => Some(key.key_type),
         None => None,
     };
-    let row_type = match &change.action {
-        Action::Upsert(value) | Action::Append(value) => Some(value.row_type),
-        Action::Delete => None,
+    let row_type = match change.row() {
+        Some(value) => Some(value.row_type),
+        None => None,
     };
     (key_type, row_type)
 }
