@@ -10,6 +10,7 @@ use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use tributary_runtime::kafka::LogContext;
+use tributary_runtime::kafka::groups::Members;
 use tributary_runtime::{Error, Result, ResultExt, kafka};
 
 use crate::cluster::{Cluster, Committed, TopicFacts};
@@ -19,6 +20,9 @@ use crate::group::membership::{self, Consuming, Membership, commits, list_of};
 use crate::topics::{Subscription, TopicPartition};
 
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// librdkafka takes no longer one.
+const LONGEST_REQUEST: Duration = Duration::from_secs(3_600);
 
 /// The ends are asked for all the time: who does not answer so soon is away.
 const ENDS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -108,23 +112,14 @@ impl Queries {
         asking.await.doing(|| "ask Kafka for its topics")
     }
 
-    /// Who is in a group: the hosts of its members.
+    /// Who is in a group.
     ///
     /// # Errors
     /// Kafka does not answer, or refuses.
-    pub(crate) async fn members(&self, group: &str) -> Result<Vec<String>> {
-        let asked = group.to_owned();
-        let asking = self.ask(move |client| {
-            let groups = client
-                .fetch_group_list(Some(&asked), QUERY_TIMEOUT)
-                .map_err(|error| classify(&error))?;
-            let members = groups.groups().iter().flat_map(|group| group.members());
-            let hosts = members.map(|member| member.client_host().trim_start_matches('/'));
-            Ok(hosts.map(str::to_owned).collect())
-        });
-        asking
+    pub(crate) async fn members(&self, group: &str) -> Result<Members> {
+        let group = group.to_owned();
+        self.ask(move |client| kafka::groups::members(client.client(), &group, QUERY_TIMEOUT))
             .await
-            .doing(|| format!("ask who is in the consumer group '{group}'"))
     }
 
     /// Deletes a group of which nobody is a member, and what it has committed.
@@ -132,9 +127,14 @@ impl Queries {
     /// # Errors
     /// Kafka does not answer, or refuses; retry where the group still has a member.
     pub(crate) async fn forget(&self, group: &str) -> Result<()> {
-        let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
-        let answers = self.admin.delete_groups(&[group], &options).await;
-        let answers = answers.map_err(|error| classify(&error));
+        // librdkafka must not give up first: that can end the process (its issue 4605).
+        let options = AdminOptions::new().request_timeout(Some(LONGEST_REQUEST));
+        let groups = [group];
+        let deleting = self.admin.delete_groups(&groups, &options);
+        let answers = match tokio::time::timeout(QUERY_TIMEOUT, deleting).await {
+            Ok(answers) => answers.map_err(|error| classify(&error)),
+            Err(_) => Err(Error::retry_msg("the group's coordinator does not answer")),
+        };
         for answer in answers.doing(|| format!("delete the consumer group '{group}'"))? {
             match answer {
                 Ok(_) | Err((_, RDKafkaErrorCode::GroupIdNotFound)) => {}
@@ -202,7 +202,7 @@ impl Cluster for Queries {
     }
 
     async fn unassigned(&self, subscription: &Subscription) -> Result<BTreeSet<TopicPartition>> {
-        let Some(assigned) = kafka::groups::assigned(&self.admin, &self.group).await? else {
+        let Some(assigned) = self.members(&self.group).await?.assigned else {
             return Ok(BTreeSet::new());
         };
         let topics = self.topics(subscription).await?;

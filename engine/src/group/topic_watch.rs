@@ -69,11 +69,13 @@ async fn look<T>(
     subscription: &Subscription,
     nobodys: &mut Nobodys,
 ) -> Result<Option<String>> {
-    if let Some(topic) = made_again(instance, cluster).await? {
+    let made_again = made_again(instance, cluster);
+    let (made_again, unassigned) = tokio::join!(made_again, cluster.unassigned(subscription));
+    if let Some(topic) = made_again? {
         // Each target is judged anew then, by the id that it has noted.
         return Ok(Some(format!("topic {topic} was deleted and made again")));
     }
-    let now = cluster.unassigned(subscription).await?;
+    let now = unassigned?;
     let left = &instance.lasting.left_for_nobodys;
     if now.is_empty() {
         left.store(0, Ordering::Relaxed);

@@ -153,7 +153,7 @@ impl Log {
     /// # Errors
     /// Kafka does not answer, or refuses.
     pub async fn members(&self, group: &str) -> Result<Vec<String>> {
-        self.queries.members(group).await
+        Ok(self.queries.members(group).await?.hosts)
     }
 
     /// Deletes a group of which nobody is a member, and what it has committed; one that is gone is fine.

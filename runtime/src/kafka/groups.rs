@@ -1,120 +1,172 @@
-//! Who has which partition in a consumer group, asked of its coordinator alone. rdkafka asks every broker, and tells nothing while one
-//! of them is away.
+//! Who is in a consumer group, and has which partition.
+//!
+//! By librdkafka's list of groups: its questions to a group's coordinator (`DescribeConsumerGroups`) can end the process (its issue 4605).
+//! The list asks every broker, so it may be unknown while any of them is away.
 
 #![allow(
     unsafe_code,
-    reason = "librdkafka's DescribeConsumerGroups has no safe wrapper; every pointer stays in this file"
+    reason = "rdkafka never frees a list that lacks a broker's answer; every pointer stays in this file"
 )]
 
 use std::collections::BTreeSet;
-use std::ffi::{CString, c_char};
+use std::ffi::{CStr, CString};
+use std::ptr;
 use std::slice;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientContext;
-use rdkafka::admin::AdminClient;
 use rdkafka::bindings as native;
 use rdkafka::client::Client;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::classify::classify;
-use super::native::{Owned, code_of, text};
-use crate::Error;
+use super::native::{Owned, text};
+use crate::{Error, ResultExt};
 
-/// How long the request may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Partitions, each by its topic and number.
-pub type Assigned = BTreeSet<(String, i32)>;
-
-/// What the members of a group have together; `None` while the group divides its partitions, and where it is of another kind.
-///
-/// # Errors
-/// The coordinator does not answer in time, or refuses (DESCRIBE on the group is needed).
-pub async fn assigned<C: ClientContext + 'static>(
-    admin: &Arc<AdminClient<C>>,
-    group: &str,
-) -> Result<Option<Assigned>, Error> {
-    let (admin, asked) = (Arc::clone(admin), group.to_owned());
-    let asking = tokio::task::spawn_blocking(move || ask(admin.inner(), &asked));
-    let answer = asking.await.map_err(Error::stop)?;
-    answer.map_err(|error| {
-        classify(&error).context(format!(
-            "ask who has which partition in the group '{group}'"
-        ))
-    })
+/// The members of a consumer group, as its coordinator knows them.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Members {
+    /// Where each of them runs: a host or an address.
+    pub hosts: Vec<String>,
+    /// What they have together, each partition by its topic and number; `None` while the group divides its partitions.
+    pub assigned: Option<BTreeSet<(String, i32)>>,
 }
 
-/// The same; blocks.
-fn ask<C: ClientContext>(client: &Client<C>, group: &str) -> Result<Option<Assigned>, KafkaError> {
-    let group =
-        CString::new(group).map_err(|_| KafkaError::AdminOp(RDKafkaErrorCode::InvalidGroupId))?;
-    let mut groups: [*const c_char; 1] = [group.as_ptr()];
-    let rk = client.native_ptr();
-    // SAFETY: `rk` lives as long as the borrow of `client`; the name lives until the end of this function, and librdkafka copies it; the
-    // event, and with it all that is read from it, lives until `event` is dropped.
+/// The members of a group; none of one that is not there. Blocks, for `timeout` at the most.
+///
+/// # Errors
+/// The coordinator does not answer in time, or refuses (DESCRIBE on the group is needed); or another broker is away.
+pub fn members<C: ClientContext>(
+    client: &Client<C>,
+    group: &str,
+    timeout: Duration,
+) -> Result<Members, Error> {
+    let name = CString::new(group).map_err(Error::stop)?;
+    // SAFETY: client and name live for the whole call.
+    unsafe { list(client.native_ptr(), &name, timeout).and_then(|list| read(&list)) }
+        .map_err(|code| classify(&KafkaError::GroupListFetch(code)))
+        .doing(|| format!("ask who is in the consumer group '{group}'"))
+}
+
+type List = Owned<native::rd_kafka_group_list>;
+
+/// # Safety
+/// `rk` is a client that lives for the whole call.
+unsafe fn list(
+    rk: *mut native::rd_kafka_t,
+    group: &CStr,
+    timeout: Duration,
+) -> Result<List, RDKafkaErrorCode> {
+    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    let mut list = ptr::null();
+    // SAFETY: the caller's promise.
+    let code =
+        unsafe { native::rd_kafka_list_groups(rk, group.as_ptr(), &raw mut list, timeout_ms) };
+    match RDKafkaErrorCode::from(code) {
+        RDKafkaErrorCode::NoError | RDKafkaErrorCode::Partial => {}
+        code => return Err(code),
+    }
+    Owned::new(list.cast_mut(), destroy).map_err(|_| RDKafkaErrorCode::Fail)
+}
+
+unsafe extern "C" fn destroy(list: *mut native::rd_kafka_group_list) {
+    // SAFETY: `Owned` gives what librdkafka has made, once.
+    unsafe { native::rd_kafka_group_list_destroy(list) }
+}
+
+/// # Safety
+/// The list is one of librdkafka's, of one group at the most.
+unsafe fn read(list: &List) -> Result<Members, RDKafkaErrorCode> {
+    // SAFETY: the caller's promise; all parts live as long as the list, and are as many as librdkafka says.
     unsafe {
-        let kind = native::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
-        let event = super::native::ask(rk, kind, TIMEOUT, |options, queue| {
-            native::rd_kafka_DescribeConsumerGroups(
-                rk,
-                groups.as_mut_ptr(),
-                groups.len(),
-                options,
-                queue,
-            );
-        })?;
-        read(&event)
+        let Some(group) = parts((*list.object).groups, (*list.object).group_cnt).first() else {
+            return Ok(Members::default());
+        };
+        match RDKafkaErrorCode::from(group.err) {
+            RDKafkaErrorCode::NoError => {}
+            code => return Err(code),
+        }
+        let members = parts(group.members, group.member_cnt);
+        let hosts = members.iter().filter_map(|member| text(member.client_host));
+        let hosts = hosts.map(|host| host.trim_start_matches('/').to_owned());
+        let is_divided = matches!(text(group.state).as_deref(), Some("Stable" | "Empty"));
+        let assigned = members.iter().map(|member| {
+            let bytes = member.member_assignment.cast::<u8>();
+            partitions(parts(bytes, member.member_assignment_size))
+        });
+        let assigned = is_divided.then(|| assigned.collect::<Option<Vec<_>>>());
+        Ok(Members {
+            hosts: hosts.collect(),
+            assigned: match assigned {
+                Some(each) => {
+                    let each = each.ok_or(RDKafkaErrorCode::BadMessage)?;
+                    Some(each.into_iter().flatten().collect())
+                }
+                None => None,
+            },
+        })
     }
 }
 
 /// # Safety
-/// The event is one of librdkafka's.
-unsafe fn read(event: &Owned<native::rd_kafka_event_t>) -> Result<Option<Assigned>, KafkaError> {
-    use native::rd_kafka_consumer_group_state_t as State;
-    let mut assigned = BTreeSet::new();
-    // SAFETY: the caller's promise; all parts live as long as the event, and are as many as librdkafka says.
-    unsafe {
-        let result = native::rd_kafka_event_DescribeConsumerGroups_result(event.object);
-        let mut count = 0;
-        let groups = match result.is_null() {
-            true => std::ptr::null_mut(),
-            false => native::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count),
-        };
-        if groups.is_null() || count != 1 {
-            return Err(KafkaError::AdminOp(RDKafkaErrorCode::Fail));
-        }
-        let group = *groups;
-        match code_of(native::rd_kafka_ConsumerGroupDescription_error(group)) {
-            RDKafkaErrorCode::NoError => {}
-            code => return Err(KafkaError::AdminOp(code)),
-        }
-        let state = native::rd_kafka_ConsumerGroupDescription_state(group);
-        if !matches!(
-            state,
-            State::RD_KAFKA_CONSUMER_GROUP_STATE_STABLE
-                | State::RD_KAFKA_CONSUMER_GROUP_STATE_EMPTY
-        ) {
-            return Ok(None);
-        }
-        for at in 0..native::rd_kafka_ConsumerGroupDescription_member_count(group) {
-            let member = native::rd_kafka_ConsumerGroupDescription_member(group, at);
-            let assignment = native::rd_kafka_MemberDescription_assignment(member);
-            if assignment.is_null() {
-                continue;
-            }
-            let list = native::rd_kafka_MemberAssignment_partitions(assignment);
-            let Some(list) = list.as_ref().filter(|list| !list.elems.is_null()) else {
-                continue;
-            };
-            let places = usize::try_from(list.cnt).unwrap_or_default();
-            for place in slice::from_raw_parts(list.elems, places) {
-                if let Some(topic) = text(place.topic) {
-                    assigned.insert((topic, place.partition));
-                }
-            }
+/// There are so many of them, and they outlive the answer; or none, or `first` is null.
+unsafe fn parts<'a, T>(first: *const T, count: i32) -> &'a [T] {
+    match usize::try_from(count) {
+        // SAFETY: the caller's promise.
+        Ok(count) if count > 0 && !first.is_null() => unsafe {
+            slice::from_raw_parts(first, count)
+        },
+        _ => &[],
+    }
+}
+
+/// The partitions of an assignment as Kafka's consumers write it (`ConsumerProtocolAssignment`): a version, and for each topic its name
+/// and partitions. No bytes at all are none. `None` if it is something else.
+fn partitions(mut bytes: &[u8]) -> Option<Vec<(String, i32)>> {
+    if bytes.is_empty() {
+        return Some(Vec::new());
+    }
+    let bytes = &mut bytes;
+    let mut partitions = Vec::new();
+    let _version = i16::from_be_bytes(take(bytes)?);
+    for _ in 0..i32::from_be_bytes(take(bytes)?) {
+        let length = usize::try_from(i16::from_be_bytes(take(bytes)?)).ok()?;
+        let (topic, rest) = bytes.split_at_checked(length)?;
+        *bytes = rest;
+        let topic = str::from_utf8(topic).ok()?;
+        for _ in 0..i32::from_be_bytes(take(bytes)?) {
+            partitions.push((topic.to_owned(), i32::from_be_bytes(take(bytes)?)));
         }
     }
-    Ok(Some(assigned))
+    Some(partitions)
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Version 3; "ab" with 1 and 258, "c" with none; no user data.
+    const ASSIGNMENT: &[u8] =
+        b"\0\x03\0\0\0\x02\0\x02ab\0\0\0\x02\0\0\0\x01\0\0\x01\x02\0\x01c\0\0\0\0\xff\xff\xff\xff";
+
+    #[test]
+    fn an_assignment_names_its_partitions() {
+        let expected = vec![("ab".to_owned(), 1), ("ab".to_owned(), 258)];
+        assert_eq!(partitions(ASSIGNMENT), Some(expected));
+        assert_eq!(partitions(b""), Some(Vec::new()));
+    }
+
+    #[test]
+    fn an_assignment_that_ends_early_is_none() {
+        let user_data = 4;
+        for end in 1..ASSIGNMENT.len() - user_data {
+            assert_eq!(partitions(&ASSIGNMENT[..end]), None, "{end} bytes");
+        }
+    }
 }
