@@ -20,6 +20,9 @@ CORE := --test source --test failover --test evolution
 ENGINES := opensearch/2.19 opensearch/3.8 elasticsearch/8.19 elasticsearch/9.5
 SEARCH := cargo test -p tributary-sink-elastic && cargo test -p tributary-tests --test reindex --test search --test fold
 
+# More than there are cores: most tests wait for servers most of the time.
+TEST_THREADS := $(shell echo $$(($$(nproc) + 1)))
+
 engine_row = IFS=/ read -r TRIBUTARY_ENGINE TRIBUTARY_ENGINE_VERSION <<< "$$row"; export TRIBUTARY_ENGINE TRIBUTARY_ENGINE_VERSION
 matrix_row = IFS=/ read -r TRIBUTARY_POSTGRES TRIBUTARY_KAFKA_VERSION TRIBUTARY_REGISTRY_VERSION <<< "$$row"; \
 	    export TRIBUTARY_POSTGRES TRIBUTARY_KAFKA_VERSION TRIBUTARY_REGISTRY_VERSION
@@ -53,7 +56,7 @@ release: ## Build everything (release)
 test: ## Run all tests that CI runs, with a stack of their own
 	$(install) debezium opensearch-secured postgres-17
 	cargo build --workspace --bins
-	$(with_stack) cargo test --workspace --no-fail-fast
+	RUST_TEST_THREADS=$(TEST_THREADS) $(with_stack) cargo test --workspace --no-fail-fast
 
 test-long: ## Run the tests that take too long for CI
 	$(install) debezium postgres-17
