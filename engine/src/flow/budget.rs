@@ -52,11 +52,6 @@ impl Budget {
         self.free() == 0
     }
 
-    /// Whether all may go on again.
-    pub(crate) fn is_half_free(&self) -> bool {
-        self.held() <= self.limit / 2
-    }
-
     fn free(&self) -> usize {
         #[cfg(test)]
         if crate::outside::given::has(crate::outside::given::Flaw::NoBudget) {
@@ -96,8 +91,8 @@ mod tests {
         let budget = Budget::new(10);
         assert!(budget.admits(0));
         budget.take(100);
-        assert!(budget.is_spent() && !budget.admits(0) && !budget.is_half_free());
+        assert!(budget.is_spent() && !budget.admits(0) && !budget.has_room(1));
         budget.give_back(100);
-        assert!(budget.is_half_free());
+        assert!(!budget.is_spent() && budget.has_room(1));
     }
 }

@@ -25,7 +25,6 @@ pub(super) enum Told {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fetched {
     pub(super) next: i64,
-    pub(super) is_paused: bool,
 }
 
 /// A member's place in the group. The member may be gone without a word.
@@ -41,6 +40,8 @@ pub(super) struct Seat {
     /// What it was told that it has, and has not given back.
     has: BTreeSet<Spot>,
     pub(super) fetched: BTreeMap<Spot, Fetched>,
+    /// As with librdkafka, a pause outlives that the partition is let go and assigned again.
+    pub(super) paused: BTreeSet<Spot>,
     pub(super) commit_failed: bool,
     pub(super) is_closing: bool,
     seen_at: Instant,
@@ -68,6 +69,7 @@ impl Coordinator {
             unanswered: None,
             has: BTreeSet::new(),
             fetched: BTreeMap::new(),
+            paused: BTreeSet::new(),
             commit_failed: false,
             is_closing: false,
             seen_at: Instant::now(),

@@ -71,17 +71,16 @@ impl SimulatedMember {
         for partition in partitions {
             let (seat, at) = (self.seat, place(partition));
             world.step(Step::Paused { seat, at, paused });
-            let fetched = world
-                .group
-                .seats
-                .get_mut(&seat)
-                .unwrap()
-                .fetched
-                .get_mut(&at);
-            match fetched {
-                Some(fetched) => fetched.is_paused = paused,
-                None => world.find(|| format!("{partition} is paused and not fetched")),
+            let seat = world.group.seats.get_mut(&seat).unwrap();
+            if paused {
+                seat.paused.insert(at);
+            } else {
+                seat.paused.remove(&at);
             }
+            let is_fetched = seat.fetched.contains_key(&at);
+            world.must(is_fetched, || {
+                format!("{partition} is paused and not fetched")
+            });
         }
     }
 
@@ -138,10 +137,7 @@ impl Member for SimulatedMember {
             world.must(is_owner || !is_member, || {
                 format!("{partition} is fetched by a member that does not have it")
             });
-            let fetched = Fetched {
-                next: offset,
-                is_paused: false,
-            };
+            let fetched = Fetched { next: offset };
             let seat = world.group.seats.get_mut(&number).unwrap();
             seat.fetched.insert(at, fetched);
         }
@@ -256,7 +252,7 @@ impl World {
         let mut ready = Vec::new();
         for (&(topic, partition), fetched) in &mut seat.fetched {
             let log = self.topics[topic].partition(partition);
-            if !fetched.is_paused {
+            if !seat.paused.contains(&(topic, partition)) {
                 // A marker is passed over.
                 fetched.next = log.next_record(fetched.next);
                 if fetched.next < log.end() {

@@ -165,6 +165,10 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
                 Event::Command(Some(Command::Take(hold, replay))) => self.take(hold, replay),
                 Event::Command(Some(Command::Leave(partition))) => self.leave(partition),
                 Event::Command(None) => {
+                    // What is under way may have kept some.
+                    for held in self.held.values() {
+                        self.account.let_go(&held.hold);
+                    }
                     self.instance.note_topic(&self.topic, None);
                     return;
                 }

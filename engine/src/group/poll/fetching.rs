@@ -102,16 +102,19 @@ impl Fetching {
             .map(|(hold, start)| (hold.partition(), *start))
             .collect();
         member.assign(&places)?;
-        let waits: Vec<_> = places
+        let (waits, goes): (Vec<_>, Vec<_>) = places
             .iter()
             .map(|(partition, _)| *partition)
-            .filter(|partition| {
+            .partition(|partition| {
                 let held = holdings.topic_mut(&partition.topic);
                 self.all_stopped || held.is_some_and(|held| held.is_paused)
-            })
-            .collect();
+            });
         if !waits.is_empty() {
             member.pause(&waits)?;
+        }
+        // A pause outlives that a partition is let go and comes back.
+        if !goes.is_empty() {
+            member.resume(&goes)?;
         }
         Ok(())
     }
@@ -163,7 +166,9 @@ impl Fetching {
         holdings: &mut Holdings,
     ) -> Result<()> {
         if self.all_stopped {
-            if !budget.is_half_free() {
+            // Whoever is stopped by itself may hold what it does for hours.
+            let mut others = holdings.topics().filter(|(_, held)| !held.is_paused);
+            if budget.is_spent() || !others.all(|(_, held)| held.lane.inbox.has_room()) {
                 return Ok(());
             }
             self.all_stopped = false;
