@@ -112,6 +112,13 @@ pub(crate) fn fit(have: &str, want: &str) -> Fit {
             Fit::Widen("double precision".to_owned())
         }
         (Width::Other("jsonb"), Width::Other("json")) => Fit::Holds,
+        // What was widened to text holds what older records bring.
+        (Width::Other("text"), Width::Whole(_) | Width::Numeric(_)) => Fit::Holds,
+        (Width::Other("text"), Width::Other(want))
+            if want == "uuid" || want.starts_with("character varying") =>
+        {
+            Fit::Holds
+        }
         (Width::Other(have), Width::Other("text"))
             if have == "uuid" || have.starts_with("character varying") =>
         {
@@ -226,6 +233,10 @@ mod tests {
             ("double precision", "real"),
             ("jsonb", "json"),
             ("bigint[]", "integer[]"),
+            ("text", "integer"),
+            ("text", "numeric(10,2)"),
+            ("text", "uuid"),
+            ("text[]", "character varying(20)[]"),
         ] {
             assert_eq!(fit(have, want), Fit::Holds, "{have} {want}");
         }
@@ -254,7 +265,6 @@ mod tests {
     #[test]
     fn what_could_lose_something_is_refused() {
         for (have, want) in [
-            ("text", "integer"),
             ("bigint", "double precision"),
             ("timestamp without time zone", "timestamp with time zone"),
             ("date", "timestamp without time zone"),

@@ -172,24 +172,13 @@ impl Target {
     /// What the table needs before it can take records of this kind; deletes, which have no row, need its key alone.
     ///
     /// # Errors
-    /// What contradicts, as [`Target::growth`].
+    /// What cannot be done safely: another key, a column of a type that cannot be widened to the new one, a
+    /// column of somebody else's that must not be null.
     pub(crate) fn need(
         &self,
         wanted: &Wanted,
         row_type: Option<&RecordType>,
     ) -> Result<Growth, Error> {
-        match row_type {
-            Some(_) => self.growth(wanted),
-            None => self.check_key(&wanted.key).map(|()| Growth::default()),
-        }
-    }
-
-    /// What the table needs before it can take records of this kind.
-    ///
-    /// # Errors
-    /// What cannot be done safely: another key, a column of a type that cannot be widened to the new one, a
-    /// column of somebody else's that must not be null.
-    pub(crate) fn growth(&self, wanted: &Wanted) -> Result<Growth, Error> {
         self.check_key(&wanted.key)?;
         let mut clauses = Vec::new();
         let mut rewrites = false;
@@ -209,7 +198,9 @@ impl Target {
             }
         }
         let unknown = self.columns.iter().find(|have| {
-            have.required && !wanted.columns.iter().any(|want| want.name == have.name)
+            row_type.is_some()
+                && have.required
+                && !wanted.columns.iter().any(|want| want.name == have.name)
         });
         if let Some(column) = unknown {
             return Err(Error::stop_msg(format_args!(
@@ -218,9 +209,9 @@ impl Target {
                 Quoted(&column.name)
             ))
             .remedy(format!(
-                "ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL",
+                "ALTER TABLE {} ALTER COLUMN {column} DROP IDENTITY IF EXISTS, ALTER COLUMN {column} DROP NOT NULL",
                 self.name,
-                Quoted(&column.name)
+                column = Quoted(&column.name)
             )));
         }
         Ok(Growth { clauses, rewrites })
@@ -287,7 +278,7 @@ mod tests {
             &["id"],
         );
         assert_eq!(
-            have.growth(&wanted).unwrap().clauses,
+            have.need(&wanted, Some(&value)).unwrap().clauses,
             [
                 r#"ALTER COLUMN "id" TYPE bigint"#,
                 r#"ADD COLUMN "new" boolean"#
@@ -299,9 +290,9 @@ mod tests {
     fn what_contradicts_stops_with_the_remedy() {
         let key = record(&[("id", FieldType::Int64)]);
         let wanted = Wanted::new(Some(&key), Some(&key)).unwrap();
-        let message = |have: &Target| have.growth(&wanted).unwrap_err().to_string();
+        let message = |have: &Target| have.need(&wanted, Some(&key)).unwrap_err().to_string();
 
-        let other_type = target(&[("id", "text"), (SEQ, "bigint")], &["id"]);
+        let other_type = target(&[("id", "date"), (SEQ, "bigint")], &["id"]);
         assert!(
             message(&other_type).contains(r#"ALTER TABLE "s"."t" ALTER COLUMN "id" TYPE bigint"#)
         );

@@ -79,13 +79,21 @@ pub struct PostgresLane {
     shared: Arc<Shared>,
     topic: String,
     target: Qualified,
-    /// Of the partitions that this instance has taken.
-    epochs: Mutex<BTreeMap<i32, i64>>,
+    /// The partitions that this instance has taken.
+    taken: Mutex<BTreeMap<i32, Taken>>,
     /// Held alone by what concerns the whole table, its form or its old rows; by a write together with others.
     table: RwLock<()>,
     straight: Straight,
     /// Rows that were not newer than the target's.
     skipped: AtomicU64,
+}
+
+/// What the ledger has said of a partition.
+#[derive(Debug, Clone, Copy, Default)]
+struct Taken {
+    epoch: i64,
+    /// It has said that everything below is committed.
+    durable: i64,
 }
 
 impl PostgresLane {
@@ -94,7 +102,7 @@ impl PostgresLane {
             shared,
             topic,
             target,
-            epochs: Mutex::new(BTreeMap::new()),
+            taken: Mutex::new(BTreeMap::new()),
             table: RwLock::new(()),
             straight: Straight::default(),
             skipped: AtomicU64::new(0),
@@ -200,10 +208,14 @@ impl Lane for PostgresLane {
                 shared.open(session, &at, &self.target).await
             })
             .await?;
-        self.epochs
+        let taken = Taken {
+            epoch: entry.epoch,
+            durable: entry.next_offset.unwrap_or(0),
+        };
+        self.taken
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(partition, entry.epoch);
+            .insert(partition, taken);
         Ok(entry.next_offset.map_or(Stand::Nowhere, Stand::At))
     }
 

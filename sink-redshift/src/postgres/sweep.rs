@@ -20,13 +20,22 @@ const SHORT: Duration = Duration::from_millis(250);
 const LONG: Duration = Duration::from_secs(1);
 
 /// One way through the table. A row that changes meanwhile leaves its page for another, with a higher version; what an
-/// older record of another partition writes is swept by that partition's own record.
+/// older record of another partition writes is swept by that partition's own record. A table that is written anew meanwhile
+/// (`VACUUM FULL`) has them elsewhere: the way begins again.
 pub(crate) struct Sweep<'a> {
     name: &'a Qualified,
     below: u64,
     next_page: u64,
-    pages: u64,
+    storage: Storage,
     slice_pages: u64,
+    is_done: bool,
+}
+
+/// Where the rows are.
+struct Storage {
+    pages: u64,
+    /// The names of the table's files.
+    files: String,
 }
 
 impl<'a> Sweep<'a> {
@@ -36,18 +45,8 @@ impl<'a> Sweep<'a> {
         name: &'a Qualified,
         below: u64,
     ) -> Result<Self, Failure> {
-        let row = session
-            .client
-            .query_typed_one(
-                "SELECT greatest(pg_relation_size(c.oid), (SELECT max(pg_relation_size(relid)) \
-                 FROM pg_partition_tree(c.oid))) / current_setting('block_size')::bigint \
-                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-                 WHERE n.nspname = $1 AND c.relname = $2",
-                &[(&name.schema, Type::TEXT), (&name.name, Type::TEXT)],
-            )
-            .await
-            .attempt(|| format!("look how large table {name} is"), String::new)?;
-        let pages = u64::try_from(row.get::<_, i64>(0)).unwrap_or(0);
+        let storage = Storage::of(session, name).await?;
+        let pages = storage.pages;
         if pages > FIRST_PAGES {
             tracing::info!(table = %name, below, pages, "deletes the rows below a truncate or re-snapshot, in slices");
         }
@@ -55,29 +54,21 @@ impl<'a> Sweep<'a> {
             name,
             below,
             next_page: 0,
-            pages,
+            storage,
             slice_pages: FIRST_PAGES,
+            is_done: false,
         })
     }
 
-    /// Whether the next slice goes to the table's end.
-    pub(crate) const fn is_at_last(&self) -> bool {
-        self.next_page + self.slice_pages >= self.pages
+    /// Whether the last slice went to the table's end.
+    pub(crate) const fn is_done(&self) -> bool {
+        self.is_done
     }
 
     /// Deletes the next slice, and says how many rows. Others' rows are among them: their writers wait until the
     /// transaction ends, or two that sweep at once would lock each other out.
     pub(crate) async fn slice(&mut self, session: &Session) -> Result<u64, Failure> {
         let (name, below) = (self.name, self.below);
-        let first = self.next_page;
-        let last = if self.is_at_last() {
-            String::new()
-        } else {
-            format!(" AND ctid < '({},0)'::tid", first + self.slice_pages)
-        };
-        let delete = format!(
-            "DELETE FROM {name} WHERE ctid >= '({first},0)'::tid{last} AND _tributary_seq < {below}"
-        );
         let doing = || format!("delete the rows of {name} below a truncate or re-snapshot");
         let grant = || use_grant(session, name);
         session
@@ -85,6 +76,22 @@ impl<'a> Sweep<'a> {
             .batch_execute(&format!("LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE"))
             .await
             .attempt(doing, grant)?;
+        if self.next_page > 0 {
+            let now = Storage::of(session, name).await?;
+            if now.files != self.storage.files {
+                (self.next_page, self.storage) = (0, now);
+            }
+        }
+        let (first, end) = (self.next_page, self.next_page + self.slice_pages);
+        self.is_done = end >= self.storage.pages;
+        let last = if self.is_done {
+            String::new()
+        } else {
+            format!(" AND ctid < '({end},0)'::tid")
+        };
+        let delete = format!(
+            "DELETE FROM {name} WHERE ctid >= '({first},0)'::tid{last} AND _tributary_seq < {below}"
+        );
         let begun = Instant::now();
         let _under_way = metric::whole_table();
         let deleting = async {
@@ -92,9 +99,29 @@ impl<'a> Sweep<'a> {
             deleted.attempt(doing, grant)
         };
         let deleted = session.unhurried(deleting).await?;
-        self.next_page += self.slice_pages;
+        self.next_page = end;
         self.slice_pages = next_size(self.slice_pages, begun.elapsed());
         Ok(deleted)
+    }
+}
+
+impl Storage {
+    async fn of(session: &Session, name: &Qualified) -> Result<Self, Failure> {
+        let row = session
+            .client
+            .query_typed_one(
+                "SELECT greatest(pg_relation_size(c.oid), max(pg_relation_size(relid))) / current_setting('block_size')::bigint, \
+                 concat(pg_relation_filenode(c.oid), ' ', string_agg(pg_relation_filenode(relid)::text, ' ' ORDER BY relid)) \
+                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_partition_tree(c.oid) ON true \
+                 WHERE n.nspname = $1 AND c.relname = $2 GROUP BY c.oid",
+                &[(&name.schema, Type::TEXT), (&name.name, Type::TEXT)],
+            )
+            .await
+            .attempt(|| format!("look how large table {name} is"), String::new)?;
+        Ok(Self {
+            pages: u64::try_from(row.get::<_, i64>(0)).unwrap_or(0),
+            files: row.get(1),
+        })
     }
 }
 

@@ -111,8 +111,7 @@ impl Target {
             .client
             .query_typed(
                 "SELECT c.relkind IN ('r', 'p'), a.attname::text, format_type(a.atttypid, a.atttypmod), \
-                 a.attnotnull AND NOT a.atthasdef AND a.attidentity = '', a.attgenerated <> '', \
-                 array_position(i.indkey::int2[], a.attnum) \
+                 a.attnotnull, a.attgenerated <> '', array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], a.attnum) \
                  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                  LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
                  LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary \

@@ -7,11 +7,11 @@ use std::sync::{Arc, PoisonError};
 use tributary_engine::{Rejection, WriteError};
 use tributary_runtime::Error;
 
-use super::{Changes, PostgresLane};
+use super::{Changes, PostgresLane, Taken};
 use crate::postgres::failure::Failure;
 use crate::postgres::growth::prepare;
 use crate::postgres::ledger::{Advance, Entry};
-use crate::postgres::load::{Load, Taken, Tally};
+use crate::postgres::load::{self, Load, Tally};
 use crate::postgres::metric;
 use crate::postgres::pool::Lease;
 use crate::postgres::row::Way;
@@ -178,9 +178,9 @@ impl PostgresLane {
         let pushed = push_all(&mut load, &rest, &entries).await;
         let may_have_staged = way != Way::Straight && !load.is_untouched();
         let loaded = match pushed {
-            Ok(Taken::Yes) => load.finish().await,
-            Ok(Taken::Unfit) if may_have_staged => return Ok(End::Open),
-            Ok(Taken::Unfit) => {
+            Ok(load::Taken::Yes) => load.finish().await,
+            Ok(load::Taken::Unfit) if may_have_staged => return Ok(End::Open),
+            Ok(load::Taken::Unfit) => {
                 // Ends a COPY that is under way.
                 drop(load);
                 session.roll_back().await?;
@@ -214,6 +214,12 @@ impl PostgresLane {
             .advance(session, &self.topic, &advances, loaded)
             .await?;
         session.commit().await?;
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        for advance in advances {
+            if let Some(taken) = taken.get_mut(&advance.partition) {
+                taken.durable = taken.durable.max(advance.next_offset);
+            }
+        }
         Ok(End::Committed(tally))
     }
 
@@ -226,15 +232,17 @@ impl PostgresLane {
         below: u64,
     ) -> Result<u64, Failure> {
         let mut sweep = Sweep::begin(session, &self.target, below).await?;
-        while !sweep.is_at_last() {
+        loop {
             let deleted = sweep.slice(session).await?;
+            if sweep.is_done() {
+                return Ok(deleted);
+            }
             session.commit().await?;
             metric::swept(deleted);
             session.begin().await?;
             let locked = self.shared.ledger.lock(session, &self.topic, partitions);
             self.held(partitions, &locked.await?)?;
         }
-        sweep.slice(session).await
     }
 
     /// Begins a transaction that holds partitions: where each stands, and the table as it is.
@@ -267,7 +275,7 @@ impl PostgresLane {
         locked: &[(i32, Entry)],
     ) -> Result<BTreeMap<i32, Entry>, Failure> {
         let entries: BTreeMap<i32, Entry> = locked.iter().copied().collect();
-        let epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         for partition in partitions {
             let Some(entry) = entries.get(partition) else {
                 return Err(Error::stop_msg(format_args!(
@@ -278,7 +286,15 @@ impl PostgresLane {
                 .remedy("start again; the table asks for a rebuild where that is needed")
                 .into());
             };
-            let ours = epochs.get(partition).copied().unwrap_or_default();
+            let Taken {
+                epoch: ours,
+                durable,
+            } = taken.get(partition).copied().unwrap_or_default();
+            if entry.epoch == ours && entry.next_offset.unwrap_or(0) < durable {
+                return Err(Failure::TakenOver(
+                    self.went_back(*partition, entry, durable),
+                ));
+            }
             if entry.epoch != ours {
                 let error = Error::retry_msg(format_args!(
                     "another instance has taken {} over (epoch {}, ours is {ours})",
@@ -292,6 +308,18 @@ impl PostgresLane {
             }
         }
         Ok(entries)
+    }
+
+    /// A server that took another one's place, or was restored, lacks what was committed: the partition is taken again, and read from
+    /// where this one stands.
+    fn went_back(&self, partition: i32, entry: &Entry, durable: i64) -> Error {
+        Error::retry_msg(format_args!(
+            "the ledger {} stands at offset {} of {}, and offset {durable} was committed: the warehouse has gone back in time",
+            self.shared.ledger.name(),
+            entry.next_offset.unwrap_or(0),
+            self.at(partition),
+        ))
+        .remedy("nothing: what it lacks is read again")
     }
 }
 
@@ -313,16 +341,16 @@ async fn push_all<'a>(
     load: &mut Load<'_, 'a>,
     batches: &[&'a impl Changes],
     entries: &BTreeMap<i32, Entry>,
-) -> Result<Taken, Failure> {
+) -> Result<load::Taken, Failure> {
     for batch in batches {
         let covered = covered(entries, *batch);
         for change in batch.changes() {
-            if change.offset >= covered && load.push(&change).await? == Taken::Unfit {
-                return Ok(Taken::Unfit);
+            if change.offset >= covered && load.push(&change).await? == load::Taken::Unfit {
+                return Ok(load::Taken::Unfit);
             }
         }
     }
-    Ok(Taken::Yes)
+    Ok(load::Taken::Yes)
 }
 
 /// What of a batch is in the table already, because the ledger covers it.

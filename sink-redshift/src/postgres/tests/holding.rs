@@ -40,6 +40,39 @@ async fn an_earlier_holder_cannot_write_any_more() {
     assert_eq!(fixture.texts(PRODUCTS).await, ["1 new @2", "2 other @3"]);
 }
 
+/// As behind a failover to a standby that lacks the last commits, or a backup that was restored.
+#[tokio::test]
+async fn a_warehouse_that_has_gone_back_is_read_from_where_it_stands() {
+    let fixture = Fixture::new().await;
+    let product = Product::new();
+    let (writer, _) = open(&fixture.warehouse(), "product", 0).await;
+    let row = |at: u32| {
+        let (batch, id) = (TestBatch::default(), i64::from(at));
+        product.upsert(batch, id, u64::from(at) + 1, id, "row")
+    };
+    writer.apply(&row(0)).await.unwrap();
+    writer.apply(&row(1)).await.unwrap();
+    fixture
+        .run("UPDATE _tributary._tributary_ledger SET next_offset = 1 WHERE partition = 0; DELETE FROM shop.product WHERE id = 1")
+        .await;
+
+    let error = message(Policy::Retry, &target_error(writer.apply(&row(2)).await));
+    assert!(
+        error.contains("stands at offset 1 of t.shop.product[0], and offset 2 was committed"),
+        "{error}"
+    );
+    assert_eq!(fixture.texts(PRODUCTS).await, ["0 row @1"]);
+    let (again, start) = open(&fixture.warehouse(), "product", 0).await;
+    assert_eq!(start, Stand::At(1));
+    for at in [1, 2] {
+        again.apply(&row(at)).await.unwrap();
+    }
+    assert_eq!(
+        fixture.texts(PRODUCTS).await,
+        ["0 row @1", "1 row @2", "2 row @3"]
+    );
+}
+
 #[tokio::test]
 async fn a_new_holder_waits_for_the_transaction_of_the_old_one() {
     let fixture = Fixture::new().await;

@@ -70,6 +70,7 @@ async fn an_older_record_after_a_newer_one_changes_nothing() {
     fixture
         .run("UPDATE _tributary._tributary_ledger SET next_offset = NULL")
         .await;
+    let writer = writer.take(0).await;
     let older = product.upsert(TestBatch::default(), 0, 49, 1, "older");
     writer.apply(&older).await.unwrap();
     let deletion = product.delete(TestBatch::default(), 1, 49, 1);

@@ -8,6 +8,9 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 use tributary_schemas::record::{Datum, FieldType};
 
+use crate::name::Qualified;
+use crate::postgres::sweep::Sweep;
+
 use super::fixture::{Fixture, PRODUCTS, Product, TestBatch, open, record};
 
 /// How many rows are slow; each takes [`SLOW`], all of them longer than the time-out of a statement and of a
@@ -18,6 +21,34 @@ const SHORT: &str = "statement_timeout_ms = 1000";
 const SLOW: &str = "CREATE SCHEMA IF NOT EXISTS pause; CREATE TABLE pause.seconds AS SELECT 0.0::float8 AS s; \
     CREATE FUNCTION pause.now(bigint) RETURNS bool LANGUAGE sql AS \
     'SELECT pg_catalog.pg_sleep(s) IS NOT NULL FROM pause.seconds'";
+
+/// `VACUUM FULL` between two slices brings the rows of later pages to earlier ones.
+#[tokio::test]
+async fn a_table_that_is_written_anew_amid_a_sweep_is_swept_as_a_whole() {
+    let fixture = Fixture::new().await;
+    let warehouse = fixture.warehouse();
+    let (writer, _) = open(&warehouse, "product", 0).await;
+    let batch = Product::new().upsert(TestBatch::default(), 0, 7, 1, "kept");
+    writer.apply(&batch).await.unwrap();
+    fixture
+        .run("INSERT INTO shop.product (id, name, _tributary_seq) SELECT i, repeat('x', 900), 5 FROM generate_series(10, 15000) AS i")
+        .await;
+    let name = Qualified::new("shop", "product");
+    let lease = warehouse.shared.pool.lease().await.unwrap();
+    let session = &lease.session;
+    session.begin().await.unwrap();
+    let mut sweep = Sweep::begin(session, &name, 6).await.unwrap();
+    sweep.slice(session).await.unwrap();
+    assert!(!sweep.is_done());
+    session.commit().await.unwrap();
+    fixture.run("VACUUM FULL shop.product").await;
+    while !sweep.is_done() {
+        session.begin().await.unwrap();
+        sweep.slice(session).await.unwrap();
+        session.commit().await.unwrap();
+    }
+    assert_eq!(fixture.texts(PRODUCTS).await, ["1 kept @7"]);
+}
 
 #[tokio::test]
 async fn widening_longer_than_the_statement_timeout() {

@@ -91,6 +91,7 @@ async fn the_newest_of_two_keys_wins_within_one_batch() {
     fixture
         .run("UPDATE _tributary._tributary_ledger SET next_offset = 0 WHERE partition = 0")
         .await;
+    let writer = writer.take(0).await;
     next.next_offset = 99;
     writer.apply(&next).await.unwrap();
     assert_eq!(fixture.texts(ROWS).await[..2], ["1 new @41", "2 new @20"]);
