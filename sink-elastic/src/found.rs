@@ -66,7 +66,7 @@ impl Found {
         let nothing = Map::new();
         let indices = answer.as_object().unwrap_or(&nothing);
         if indices.contains_key(alias) {
-            return Err(foreign(alias, "is an index, not an alias"));
+            return Err(plain(alias));
         }
         let (write_index, index) = write_index(indices, alias)?;
         let ours = owner(index, write_index, alias, topic)?;
@@ -148,6 +148,15 @@ impl Found {
     pub(crate) fn is_given(&self, field: &str) -> bool {
         self.given_fields.iter().any(|given| given == field)
     }
+}
+
+/// The error for an index, of another connector's perhaps, that has the name of an alias of ours.
+pub(crate) fn plain(alias: &str) -> Error {
+    Error::stop_msg(format_args!("'{alias}' is an index, not an alias")).remedy(format!(
+        "to have the alias in its place, stop whoever else writes to it, and run `tributary-sink-elastic reindex --index {alias} --replace-index`: \
+         it builds the topic's index beside this one, and then deletes this one, which nobody can take back; to keep it, set \
+         elasticsearch.index_prefix to another prefix, and search there"
+    ))
 }
 
 /// The error for an index that has the name of ours and no alias.
@@ -331,6 +340,8 @@ mod tests {
             assert!(error.to_string().contains(expected), "{error}");
             assert!(error.remedy_text().is_some());
         }
+        let remedy = super::plain("t").remedy_text().unwrap().to_owned();
+        assert!(remedy.contains("`tributary-sink-elastic reindex --index t --replace-index`"));
         let other = json!({"t-1": index(&json!({"t": {}}), &json!({}))});
         let error = Found::read(&other, "t", "U").unwrap_err();
         assert!(error.to_string().contains("of another topic"), "{error}");

@@ -90,7 +90,9 @@ fn answer(
     let mut json = json!({"alias": site.alias, "topic": site.topic, "index": new, "replaced": old, "is_kept": is_old_there});
     if let (Some(swapped), Some(object)) = (swapped, json.as_object_mut()) {
         let window_ms = swapped.window.as_millis();
-        text.push_str(&format!("  writes waited {window_ms} ms\n"));
+        if *old != site.alias {
+            text.push_str(&format!("  writes waited {window_ms} ms\n"));
+        }
         object.insert("window_ms".to_owned(), json!(window_ms as u64));
         if let Some(counts) = &swapped.counts {
             text.push_str(&format!(

@@ -50,7 +50,12 @@ impl Build {
     pub(crate) fn may_serve(&self, index: &Value, alias: &str) -> bool {
         let aliases = index.get("aliases").and_then(Value::as_object);
         let has = |name: &String| aliases.is_some_and(|aliases| aliases.contains_key(name));
-        self.alias == alias || self.is_over || self.claim.as_ref().is_some_and(has)
+        // Only where the index that had this name is gone, with the last request of the reindex, can it be an alias.
+        let has_replaced = self.of == alias;
+        self.alias == alias
+            || self.is_over
+            || has_replaced
+            || self.claim.as_ref().is_some_and(has)
     }
 }
 
@@ -195,5 +200,10 @@ mod tests {
         let index = json!({"aliases": {"a": {}, "b": {}}});
         assert!(made.may_serve(&index, "b") && !made.may_serve(&index, "a"));
         assert!(made.may_serve(&json!({"aliases": {"a": {}, "c": {}}}), "a"));
+        let taking_over = Build {
+            of: "a".to_owned(),
+            ..made
+        };
+        assert!(taking_over.may_serve(&json!({"aliases": {"a": {}}}), "a"));
     }
 }

@@ -4,6 +4,8 @@
 
 #[path = "reindex/kills.rs"]
 mod kills;
+#[path = "reindex/plain.rs"]
+mod plain;
 #[path = "reindex/refusals.rs"]
 mod refusals;
 #[path = "reindex/searching.rs"]
@@ -26,7 +28,7 @@ async fn searches_and_changes_go_on_while_an_index_is_built_again() {
     let stack = Stack::from_env().unwrap();
     let stage = Arc::new(Stage::set(&stack, "reindex", &["s.a"], 1_500).await);
     let changes = stage.begin_changes("s.a");
-    let searchers = Searchers::begin(&stage, "s.a", 2);
+    let searchers = Searchers::begin(&stage, &stage.alias_of("s.a"), 2);
     searchers.until_more(100).await;
 
     let done = stage.reindex("s.a", &[]).await;

@@ -152,6 +152,35 @@ impl Queries {
         Ok(())
     }
 
+    /// Commits offsets of a generation for the group, as nobody's member: Kafka refuses that while the group has some.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses.
+    pub(crate) async fn commit_for_service(
+        &self,
+        generation: &str,
+        places: Vec<(TopicPartition, i64)>,
+    ) -> Result<()> {
+        let generation = generation.to_owned();
+        let asking = self.ask(move |client| {
+            let reached: Vec<_> = places
+                .iter()
+                .map(|(partition, offset)| Reached {
+                    partition,
+                    offset: *offset,
+                    generation: Some(generation.clone()),
+                })
+                .collect();
+            commits(&reached)
+                .and_then(|list| client.commit(&list, CommitMode::Sync))
+                .map_err(|error| classify(&error))
+        });
+        let group = &self.group;
+        asking
+            .await
+            .doing(|| format!("commit offsets for the group '{group}'"))
+    }
+
     async fn settings(&self, topic: &str) -> Result<Settings> {
         let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
         let resource = ResourceSpecifier::Topic(topic);

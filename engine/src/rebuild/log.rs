@@ -148,6 +148,28 @@ impl Log {
         Ok(unread)
     }
 
+    /// The mark of a target that is in no other one's line: the service's group has read nothing for it yet.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses.
+    pub async fn new_mark(&self) -> Result<Mark> {
+        let facts = self.queries.topic(&self.topic).await?;
+        Ok(Mark::new(facts.id, facts.partitions))
+    }
+
+    /// Has the service's group go on at these ends with this generation of its target, which holds everything below. Kafka lets nobody
+    /// else do that while the group has members.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses.
+    pub async fn hand_to_service(&self, generation: &str, ends: &Ends) -> Result<()> {
+        let places: Vec<_> = ends
+            .iter()
+            .map(|(number, end)| (self.at(number), end))
+            .collect();
+        self.queries.commit_for_service(generation, places).await
+    }
+
     /// Who is in a group: the hosts of its members.
     ///
     /// # Errors

@@ -56,6 +56,10 @@ pub(super) async fn abandon(site: &Site, log: &Log, is_confirmed: bool) -> Resul
     for index in &current {
         take_back(site, index).await?;
     }
+    if begun.iter().any(|(_, build)| build.of == site.alias) {
+        // Before what says that a reindex has blocked it.
+        site.unblock(&site.alias).await?;
+    }
     for (index, build) in &begun {
         site.delete(&index.name).await?;
         forget_group(log, &build.group).await?;

@@ -16,7 +16,7 @@ use super::wanted::Wanted;
 use crate::config::Config;
 use crate::shape::Shape;
 use crate::succession::Build;
-use crate::{given, mark, naming, requests};
+use crate::{found, given, mark, naming, requests};
 
 /// A member of a group that has died is one for so long.
 const DEAD_AFTER: Duration = Duration::from_millis(SESSION_TIMEOUT_MS as u64 + 5_000);
@@ -54,7 +54,9 @@ pub(super) async fn begin(site: &Site, log: &Log, config: &Config, wanted: &Want
         ));
         return Ok(Due::Finish(Succession { new, build }));
     }
-    if view.current.is_blocked() && view.current.handover().is_none() {
+    if view.current.is_plain {
+        check_may_replace(wanted, &view.current)?;
+    } else if view.current.is_blocked() && view.current.handover().is_none() {
         let old = &view.current.name;
         return Err(
             Error::stop_msg(format_args!("writes to '{old}' are blocked")).remedy(format!(
@@ -74,7 +76,24 @@ pub(super) async fn begin(site: &Site, log: &Log, config: &Config, wanted: &Want
         }
         None => create(site, log, (config, &shape), wanted, &view).await?,
     };
+    if view.current.is_plain {
+        // Behind the new one, which says that a reindex has done it. From now on: by the end a forgotten writer has been noticed.
+        site.block(&view.current.name).await?;
+    }
     Ok(Due::Build(succession))
+}
+
+/// An index of somebody else's is deleted only if that is asked for, and never behind the back of who writes to it.
+fn check_may_replace(wanted: &Wanted, plain: &Standing) -> Result<()> {
+    let name = &plain.name;
+    if !wanted.replace_index {
+        return Err(found::plain(name));
+    }
+    say(&format!(
+        "'{name}' is an index, not an alias: writes to it are refused from now on, and it is deleted when the new one takes its place. \
+         Stop whoever else writes to it: what it sends afterwards would go into the new one. Searches that run at that moment may fail"
+    ));
+    Ok(())
 }
 
 /// Waits until nobody is in the group of a reindex: one that has died is missed after a while.
@@ -109,12 +128,13 @@ pub(super) async fn alone(site: &Site, log: &Log, group: &str) -> Result<()> {
     }
 }
 
-/// Takes back that a reindex, which has ended in the middle, was about to hand over from this index.
+/// Takes back that a reindex, which has ended in the middle, was about to hand over from this index. One of somebody else's stays blocked,
+/// and says to which index it was to be handed over: that name is given to no other one.
 ///
 /// # Errors
 /// As [`crate::client::Client::send`].
 pub(super) async fn take_back(site: &Site, old: &Standing) -> Result<()> {
-    let Some(handover) = old.handover() else {
+    let Some(handover) = old.handover().filter(|_| !old.is_plain) else {
         return Ok(());
     };
     // Before the block goes: whatever that reindex still sends, it cannot take the place any more.
@@ -194,22 +214,16 @@ async fn create(
     view: &View,
 ) -> Result<Succession> {
     let old = &view.current;
-    let Some(mark) = &old.mark else {
-        return Err(Error::stop_msg(format_args!(
-            "the index '{}' was made by an older version, which did not note what it was made from",
-            old.name
-        ))
-        .remedy("start the service once with on_unfit_target = \"rebuild\""));
-    };
-    let mut mark = mark.clone();
-    mark.caught_up_ms.clear();
-    log.check(&mark).await?;
+    let mark = mark_of_next(log, old).await?;
     take_back(site, old).await?;
+    // A reindex that was frozen and abandoned may yet send the request that deletes the old index: it names the one that was to come.
+    let named = old.handover().map(|handover| handover.to);
     let names = view
         .others
         .iter()
         .map(|index| &index.name)
-        .chain([&old.name]);
+        .chain([&old.name])
+        .chain(&named);
     let last = names
         .map(|name| naming::number(&site.alias, name))
         .max()
@@ -246,7 +260,24 @@ async fn create(
 }
 
 /// The index goes on in the line of the one before: the group's offsets say of both what they hold. So it has the mark of that one, with
-/// no partition begun.
+/// no partition begun. Behind an index of somebody else's a line begins.
+async fn mark_of_next(log: &Log, old: &Standing) -> Result<Mark> {
+    if old.is_plain {
+        return log.new_mark().await;
+    }
+    let Some(mark) = &old.mark else {
+        return Err(Error::stop_msg(format_args!(
+            "the index '{}' was made by an older version, which did not note what it was made from",
+            old.name
+        ))
+        .remedy("start the service once with on_unfit_target = \"rebuild\""));
+    };
+    let mut mark = mark.clone();
+    mark.caught_up_ms.clear();
+    log.check(&mark).await?;
+    Ok(mark)
+}
+
 fn content(
     (config, shape): (&Config, &Shape),
     old: &Standing,

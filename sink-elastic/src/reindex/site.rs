@@ -33,7 +33,7 @@ pub(super) struct Site {
 /// The indices of the topic.
 #[derive(Debug)]
 pub(super) struct View {
-    /// The one that rows are written to by the alias.
+    /// The one that rows are written to by the alias; or the one that has its name.
     pub(super) current: Standing,
     /// All others.
     pub(super) others: Vec<Standing>,
@@ -53,7 +53,7 @@ impl Site {
     /// What there is now.
     ///
     /// # Errors
-    /// Stop: the alias is not there, is an index, or leads to one that is not ours.
+    /// Stop: the alias is not there, or leads to an index that is not ours.
     pub(super) async fn look(&self) -> Result<View> {
         let alias = self.alias.as_str();
         let doing = format!("read the index behind '{alias}'");
@@ -63,16 +63,11 @@ impl Site {
                 .remedy("start the service, which builds the index of a topic that has none"));
         }
         let answer = reply.json(&doing)?;
-        if answer.get(alias).is_some() {
-            return Err(Error::stop_msg(format_args!("'{alias}' is an index, not an alias")).remedy(format!(
-                "an alias cannot take the place of an index without a moment in which the name leads nowhere: set elasticsearch.index_prefix, \
-                 let the service build '<index_prefix>{alias}', and move the searches there"
-            )));
-        }
-        let found = Found::read(&answer, alias, &self.topic)?;
-        let current = answer.get(&found.write_index);
-        let current =
-            current.and_then(|index| Standing::of(&found.write_index, index, &self.topic));
+        let name = match answer.get(alias) {
+            Some(_) => alias.to_owned(),
+            None => Found::read(&answer, alias, &self.topic)?.write_index,
+        };
+        let current = self.standing(&name, &answer);
         let current =
             current.ok_or_else(|| Error::retry_msg(format_args!("'{alias}' leads nowhere")))?;
         let mut others = self.list().await?;
@@ -113,8 +108,16 @@ impl Site {
             return Ok(None);
         }
         let answer = reply.json(&format!("read the index '{name}'"))?;
-        let index = answer.get(name);
-        Ok(index.and_then(|index| Standing::of(name, index, &self.topic)))
+        Ok(self.standing(name, &answer))
+    }
+
+    /// The index of this name in the engine's answer; that of the alias' name is anybody's.
+    fn standing(&self, name: &str, answer: &Value) -> Option<Standing> {
+        let index = answer.get(name)?;
+        if name == self.alias {
+            return Some(Standing::plain(name, index));
+        }
+        Standing::of(name, index, &self.topic)
     }
 
     /// Makes an index; whether there was none of the name.

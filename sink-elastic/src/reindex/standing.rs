@@ -24,10 +24,12 @@ const NOT_TAKEN_OVER: [&str; 12] = [
     "index.version.",
 ];
 
-/// An index of the topic.
+/// An index of the topic, or the one that has its alias' name.
 #[derive(Debug, Clone)]
 pub(super) struct Standing {
     pub(super) name: String,
+    /// It has the alias' own name: somebody else has made it, and the service does not write to it.
+    pub(super) is_plain: bool,
     pub(super) notes: Notes,
     pub(super) aliases: Map<String, Value>,
     pub(super) mark: Option<Mark>,
@@ -42,15 +44,27 @@ impl Standing {
         if ours.get("topic").and_then(Value::as_str) != Some(topic) {
             return None;
         }
-        let object = |path: &str| index.pointer(path).and_then(Value::as_object).cloned();
-        let properties = object("/mappings/properties").unwrap_or_default();
+        let properties = index.pointer("/mappings/properties");
+        let properties = properties.and_then(Value::as_object).cloned();
+        let mark = crate::mark::read(&ours, &properties.unwrap_or_default());
         Some(Self {
+            mark,
+            is_plain: false,
+            ..Self::plain(name, index)
+        })
+    }
+
+    /// The one that has the alias' name.
+    pub(super) fn plain(name: &str, index: &Value) -> Self {
+        let object = |path: &str| index.pointer(path).and_then(Value::as_object).cloned();
+        Self {
             name: name.to_owned(),
-            mark: crate::mark::read(&ours, &properties),
-            notes,
+            is_plain: true,
+            mark: None,
+            notes: Notes::of(index),
             aliases: object("/aliases").unwrap_or_default(),
             settings: object("/settings").unwrap_or_default(),
-        })
+        }
     }
 
     pub(super) fn build(&self) -> Option<Build> {
@@ -78,8 +92,10 @@ impl Standing {
         let set = requests::settings(config, shape);
         // Of an analyzer that the configuration has, nothing is left of what it was.
         let analyses: Vec<&str> = set.keys().filter_map(|name| analysis(name)).collect();
+        // Those of another product serve its documents: pipelines, life cycles, sort orders.
         let is_taken_over = |name: &str| {
-            !OF_SERVICE.contains(&name)
+            !self.is_plain
+                && !OF_SERVICE.contains(&name)
                 && !NOT_TAKEN_OVER.iter().any(|not| name.starts_with(not))
                 && !analysis(name).is_some_and(|of| analyses.contains(&of))
         };
@@ -111,12 +127,14 @@ impl Standing {
             || set("index.auto_expand_replicas").is_some_and(|expand| expand != "false")
     }
 
-    /// The actions that give `to` all aliases of this one, `alias` with the writes.
+    /// The actions that give `to` all aliases of this one, `alias` with the writes. An index of that name goes with them.
     pub(super) fn hand_over_aliases(&self, to: &str, alias: &str) -> Vec<Value> {
-        let mut actions = vec![
-            requests::written_by(to, alias),
-            json!({"remove": {"index": self.name, "alias": alias}}),
-        ];
+        let removed = |name: &str| json!({"remove": {"index": self.name, "alias": name}});
+        let let_go = match self.is_plain {
+            true => json!({"remove_index": {"index": self.name}}),
+            false => removed(alias),
+        };
+        let mut actions = vec![requests::written_by(to, alias), let_go];
         let others = self
             .aliases
             .iter()
@@ -126,7 +144,7 @@ impl Standing {
             added.insert("index".to_owned(), to.into());
             added.insert("alias".to_owned(), name.as_str().into());
             actions.push(json!({ "add": added }));
-            actions.push(json!({"remove": {"index": self.name, "alias": name}}));
+            actions.extend((!self.is_plain).then(|| removed(name)));
         }
         actions
     }
@@ -148,8 +166,8 @@ mod tests {
     use crate::config::ElasticConfig;
     use crate::shape::Shape;
 
-    fn standing() -> Standing {
-        let index = json!({
+    fn index() -> Value {
+        json!({
             "aliases": {"t": {"is_write_index": true}, "mine": {"filter": {"term": {"a": 1}}}, "t~~0": {}},
             "mappings": {"_meta": {"tributary": {"topic": "T"}}},
             "settings": {
@@ -158,8 +176,11 @@ mod tests {
                 "index.analysis.analyzer.a.type": "custom", "index.analysis.analyzer.a.tokenizer": "standard",
                 "index.analysis.filter.a.type": "stop",
             },
-        });
-        Standing::of("t-000001", &index, "T").unwrap()
+        })
+    }
+
+    fn standing() -> Standing {
+        Standing::of("t-000001", &index(), "T").unwrap()
     }
 
     #[test]
@@ -194,6 +215,25 @@ mod tests {
                 json!({"remove": {"index": "t-000001", "alias": "t"}}),
                 json!({"add": {"index": "t-000002", "alias": "mine", "filter": {"term": {"a": 1}}}}),
                 json!({"remove": {"index": "t-000001", "alias": "mine"}}),
+            ]
+        );
+    }
+
+    #[test]
+    fn of_another_products_index_its_aliases_and_copies_are_taken_over_and_it_goes_with_the_move() {
+        let mut index = index();
+        index["mappings"] = json!({});
+        let plain = Standing::plain("t", &index);
+        let config: ElasticConfig = toml::from_str("url = \"http://s:1\"").unwrap();
+        let built = plain.settings_to_build(&config, &Shape::of(&config, "T"));
+        assert!(!built.contains_key("index.max_result_window"), "{built:?}");
+        assert_eq!(plain.settings_to_serve()["index.number_of_replicas"], "2");
+        assert_eq!(
+            plain.hand_over_aliases("t-000001", "t"),
+            [
+                json!({"add": {"index": "t-000001", "alias": "t", "is_write_index": true}}),
+                json!({"remove_index": {"index": "t"}}),
+                json!({"add": {"index": "t-000001", "alias": "mine", "filter": {"term": {"a": 1}}}}),
             ]
         );
     }

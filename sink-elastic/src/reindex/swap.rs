@@ -31,6 +31,8 @@ const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_secs(3);
 /// How long shards may take to get copies where none is being set up.
 const HEALTH_WAIT: Duration = Duration::from_secs(10);
+/// How long a service that stops, for the alias is none, may be in its group.
+const GROUP_WAIT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(200);
 
 /// The new index is in use.
@@ -131,6 +133,9 @@ impl Stage<'_> {
         site.set(new, old.settings_to_serve()).await?;
         site.refresh_patiently(new).await?;
         self.wait_for_copies(old.has_replicas()).await?;
+        if old.is_plain {
+            self.hand_to_service(reading).await?;
+        }
         let mut tries = 0;
         let swapped = loop {
             tries += 1;
@@ -146,7 +151,7 @@ impl Stage<'_> {
                     "run the command again while less is written; it goes on with what is there",
                 ));
             }
-            say("the new index was not up to date in time: writes go on, tries again");
+            say("the new index was not up to date in time: that is undone, and tried again");
             tokio::time::sleep(PAUSE).await;
         };
         failpoint::hit(SWAPPED);
@@ -196,6 +201,31 @@ impl Stage<'_> {
         }
     }
 
+    /// The service has read nothing for the new index: it goes on where that ends, and does not read the whole topic again.
+    async fn hand_to_service(&self, reading: &mut Reading<'_>) -> Result<()> {
+        let (log, new) = (self.log, &self.task.new);
+        let ends = log.ends().await?;
+        reading.until(&ends, None).await?;
+        let Some(mark) = in_use(self.site, new).await?.mark else {
+            return Ok(());
+        };
+        let until = Instant::now() + GROUP_WAIT;
+        while let Err(error) = log.hand_to_service(&mark.generation, &ends).await {
+            if Instant::now() >= until {
+                say(&format!(
+                    "the service cannot be told where '{new}' ends ({error}): it reads the topic from the beginning once it goes on, which changes \
+                     no row, but takes its time; stop it until the command has ended to spare it that"
+                ));
+                break;
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return Err(interrupted(new)),
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// One attempt; `None` where the rest was not read in time.
     async fn hand_over(
         &self,
@@ -212,6 +242,9 @@ impl Stage<'_> {
         let purpose = format!("{} {attempt}", task.build.runner);
         let claim = naming::beside(&site.alias, &purpose);
         let (old, new) = (self.old().await?, in_use(site, &task.new).await?);
+        if old.is_plain && !old.is_blocked() {
+            return Err(unblocked(&old.name));
+        }
         let build = new
             .build()
             .filter(|build| build.runner == task.build.runner);
@@ -289,8 +322,10 @@ impl Stage<'_> {
         if self.wanted.verify_counts {
             // Reading goes on: the new index may be ahead by now, but not of what is asked for behind its count.
             let ends = self.log.ends().await?;
-            let generation = old.mark.as_ref().map_or("", |mark| &mark.generation);
-            let unread = self.log.unread(generation, &ends).await?;
+            let unread = match &old.mark {
+                Some(mark) => Some(self.log.unread(&mark.generation, &ends).await?),
+                None => None,
+            };
             verify(&old.name, &self.task.new, counts, unread)?;
         }
         // Somebody may have lifted the block; the claim says so too, and for good.
@@ -329,23 +364,42 @@ impl Stage<'_> {
     }
 }
 
-/// Rows that only one index has because the service had not read as far as the new one are no more than the records in between.
-fn verify(old: &str, new: &str, counts: Counts, unread: u64) -> Result<()> {
-    let missing = counts.old.saturating_sub(counts.new);
-    if missing <= unread {
+/// Somebody wants to write to the index that is about to be deleted.
+fn unblocked(old: &str) -> Error {
+    Error::stop_msg(format_args!(
+        "the block of writes to '{old}' was lifted: it is not replaced"
+    ))
+    .remedy("find who has lifted it, and who writes there, and run the command again, which blocks writes anew and goes on")
+}
+
+/// Rows that only one index has because the service had not read as far as the new one are no more than the records in between. Where the
+/// old one is another product's (`unread` is `None`), nothing explains that the new one has fewer.
+fn verify(old: &str, new: &str, counts: Counts, unread: Option<u64>) -> Result<()> {
+    let explained = unread.unwrap_or(0);
+    if counts.old.saturating_sub(counts.new) <= explained {
         let more = counts.new.saturating_sub(counts.old);
-        if more > unread {
+        if more > explained {
             say(&format!("'{old}' lacks {more} documents that '{new}' has"));
         }
         return Ok(());
     }
+    let (why, remedy) = match unread {
+        Some(unread) => (
+            format!(
+                ", and no more than {unread} records lie between what the service has read and the end of the log: the alias is not moved"
+            ),
+            "compare them with the table; where it is the old index that has rows which the table has no more, run the command again with --verify-counts false",
+        ),
+        None => (
+            ": it is not replaced".to_owned(),
+            "compare them with the table: who wrote the old index may have left deleted rows in it, or have written rows twice; where the new one is right, run the command again with --verify-counts false",
+        ),
+    };
     Err(Error::stop_msg(format_args!(
-        "'{new}' has {} documents and '{old}' has {}, and no more than {unread} records lie between what the service has read and the end of the log: the alias is not moved",
+        "'{new}' has {} documents and '{old}' has {}{why}",
         counts.new, counts.old
     ))
-    .remedy(
-        "compare them with the table; where it is the old index that has rows which the table has no more, run the command again with --verify-counts false",
-    ))
+    .remedy(remedy))
 }
 
 #[cfg(test)]
@@ -355,15 +409,14 @@ mod tests {
     #[test]
     fn fewer_documents_than_the_records_in_between_explain_stop_the_move() {
         let counts = |old, new| Counts { old, new };
-        assert!(verify("a", "b", counts(10, 10), 0).is_ok());
-        assert!(verify("a", "b", counts(10, 8), 2).is_ok());
-        assert!(verify("a", "b", counts(10, 99), 2).is_ok());
-        let error = verify("a", "b", counts(10, 7), 2).unwrap_err();
-        assert!(
-            error
-                .remedy_text()
-                .unwrap()
-                .contains("--verify-counts false")
-        );
+        assert!(verify("a", "b", counts(10, 10), Some(0)).is_ok());
+        assert!(verify("a", "b", counts(10, 8), Some(2)).is_ok());
+        assert!(verify("a", "b", counts(10, 99), Some(2)).is_ok());
+        assert!(verify("a", "b", counts(10, 11), None).is_ok());
+        for unread in [Some(2), None] {
+            let error = verify("a", "b", counts(10, 7), unread).unwrap_err();
+            let remedy = error.remedy_text().unwrap();
+            assert!(remedy.contains("--verify-counts false"), "{remedy}");
+        }
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Wanted {
     /// What stands before the mapping that follows from the columns.
     pub(super) mapping: Option<Map<String, Value>>,
     pub(super) keep_old: bool,
+    /// An index that has the alias' name may be deleted.
+    pub(super) replace_index: bool,
     pub(super) verify_counts: bool,
     pub(super) abandon: bool,
     pub(super) yes: bool,
@@ -43,8 +45,10 @@ pub(super) fn definition(name: &'static str) -> Command {
             text("verify-counts", "BOOL", "Compare the numbers of documents before the alias is moved, and do not move it where the new index has fewer")
                 .value_parser(value_parser!(bool))
                 .default_value("true"),
+            flag("replace-index", "Where the alias' name is an index, as another connector makes it: delete that one, which nobody can take back, once the new one is whole, and have the alias in its place. It cannot be kept: a name is either an index or an alias")
+                .conflicts_with("keep-old"),
             flag("abandon", "Delete what an unfinished reindex has made, and do nothing else; wants --yes")
-                .conflicts_with_all(["mapping", "keep-old"]),
+                .conflicts_with_all(["mapping", "keep-old", "replace-index"]),
             yes().requires("abandon"),
         ])
         .group(ArgGroup::new("what").args(["topic", "index"]).required(true))
@@ -61,6 +65,7 @@ impl Wanted {
             alias: text("index"),
             mapping: mapping.map(|file| given::read(file)).transpose()?,
             keep_old: arguments.get_flag("keep-old"),
+            replace_index: arguments.get_flag("replace-index"),
             verify_counts: arguments.get_one::<bool>("verify-counts") != Some(&false),
             abandon: arguments.get_flag("abandon"),
             yes: arguments.get_flag("yes"),

@@ -29,12 +29,13 @@ pub(crate) struct Searchers {
 }
 
 impl Searchers {
-    pub(crate) fn begin(stage: &Arc<Stage>, table: &'static str, clients: i64) -> Self {
+    pub(crate) fn begin(stage: &Arc<Stage>, alias: &str, clients: i64) -> Self {
         let seen = Arc::new(Seen::default());
         let mut tasks = JoinSet::new();
         for client in 0..clients {
             let (stage, seen) = (Arc::clone(stage), Arc::clone(&seen));
-            tasks.spawn(async move { search(&stage, table, client, &seen).await });
+            let path = format!("/{alias}/_search");
+            tasks.spawn(async move { search(&stage, &path, client, &seen).await });
         }
         Self { seen, tasks }
     }
@@ -62,8 +63,7 @@ impl Searchers {
     }
 }
 
-async fn search(stage: &Stage, table: &str, client: i64, seen: &Seen) {
-    let path = format!("/{}/_search", stage.alias_of(table));
+async fn search(stage: &Stage, path: &str, client: i64, seen: &Seen) {
     let mut versions: HashMap<i64, u64> = HashMap::new();
     for round in 0.. {
         if seen.ends.load(Ordering::Relaxed) {
@@ -73,7 +73,7 @@ async fn search(stage: &Stage, table: &str, client: i64, seen: &Seen) {
         let range = json!({"range": {"id": {"gte": first, "lt": first + AT_ONCE}}});
         let body =
             json!({"size": AT_ONCE + 1, "query": range, "_source": ["id", "_tributary_seq"]});
-        let (status, answer) = stage.call(Method::POST, &path, Some(body)).await;
+        let (status, answer) = stage.call(Method::POST, path, Some(body)).await;
         if let Err(what) = check(status, &answer, &mut versions) {
             seen.failures.lock().unwrap().push(what);
         }
@@ -96,7 +96,8 @@ fn check(status: u16, answer: &Value, versions: &mut HashMap<i64, u64>) -> Resul
         let source = &hit["_source"];
         let (id, seq) = (
             source["id"].as_i64().unwrap(),
-            source["_tributary_seq"].as_u64().unwrap(),
+            // What another connector has written has none.
+            source["_tributary_seq"].as_u64().unwrap_or_default(),
         );
         let before = versions.insert(id, seq).unwrap_or_default();
         if seq < before {

@@ -1,7 +1,7 @@
 //! A source and a search sink that run, and the command beside them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -124,6 +124,17 @@ impl Stage {
 
     /// The command, with variables of its environment.
     pub(crate) fn start(&self, table: &str, words: &[&str], environment: &[(&str, &str)]) -> Child {
+        self.start_with(&self.config, table, words, environment)
+    }
+
+    /// The same with another configuration.
+    pub(crate) fn start_with(
+        &self,
+        config: &Path,
+        table: &str,
+        words: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Child {
         Command::new(&self.binary)
             .args([
                 "reindex",
@@ -134,7 +145,7 @@ impl Stage {
             ])
             .args(words)
             .arg("--config")
-            .arg(&self.config)
+            .arg(config)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -204,9 +215,14 @@ impl Stage {
     }
 
     pub(crate) async fn until_equal(&self, table: &str) {
+        self.until_equal_behind(table, "").await;
+    }
+
+    /// The same for the alias with this prefix.
+    pub(crate) async fn until_equal_behind(&self, table: &str, prefix: &str) {
         let begun = Instant::now();
         loop {
-            let differences = self.pipeline.search_differences(&[table], "").await;
+            let differences = self.pipeline.search_differences(&[table], prefix).await;
             let differences = differences.unwrap_or_else(|error| vec![error.to_string()]);
             if differences.is_empty() {
                 return;
@@ -243,7 +259,13 @@ impl Stage {
 
     /// The consumer groups of reindexes.
     pub(crate) async fn groups(&self) -> Vec<String> {
-        let (kafka, own) = (self.kafka.clone(), self.pipeline.group(Kind::SinkElastic));
+        let own = self.pipeline.group(Kind::SinkElastic);
+        self.groups_of(&own).await
+    }
+
+    /// Those beside the service of this name.
+    pub(crate) async fn groups_of(&self, own: &str) -> Vec<String> {
+        let kafka = self.kafka.clone();
         let asked = tokio::task::spawn_blocking(move || {
             let client: BaseConsumer = ClientConfig::new()
                 .set("bootstrap.servers", kafka)
