@@ -89,15 +89,29 @@ impl Reply {
             .map_err(|error| Error::retry(error).context(doing.to_owned()))
     }
 
-    /// Whether it comes from something in front of the engine that has not asked it: an engine answers JSON. A 404 of a proxy says
-    /// nothing of an index. What proxies say in the engine's stead of a request (too large, not let in, not understood) counts as the
+    /// Whether it comes from something in front of the engine that has not asked it: an engine answers JSON. A 404 of a proxy or a
+    /// gateway says nothing of an index. What proxies say in the engine's stead of a request (too large, not let in, not understood) counts as the
     /// engine's.
     fn is_foreign(&self) -> bool {
         let is_heeded = matches!(
             self.status.as_u16(),
             400 | 401 | 403 | 408 | 413 | 415 | 429
         );
-        !is_heeded && !self.is_json_object() && !self.status.is_server_error()
+        let is_engines = match self.status {
+            StatusCode::NOT_FOUND => self.tells_of_an_absence(),
+            _ => self.is_json_object(),
+        };
+        !is_heeded && !is_engines && !self.status.is_server_error()
+    }
+
+    /// Whether an engine says that it has not what is asked for: an index or a search that goes on, a document, searches to be ended.
+    fn tells_of_an_absence(&self) -> bool {
+        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let kind = body.pointer("/error/type").and_then(Value::as_str);
+        kind.is_some_and(|kind| kind.ends_with("_exception"))
+            || ["found", "num_freed"]
+                .iter()
+                .any(|name| body.get(name).is_some())
     }
 
     fn is_json_object(&self) -> bool {
@@ -394,6 +408,45 @@ fn transport_error(error: reqwest::Error, fault: Option<Fault>, node: &Node) -> 
         Some(fault) => Error::retry_msg(format_args!("{host} {}", fault.what)).remedy(fault.remedy),
         None => {
             Error::retry(error.without_url()).context(format!("reach the search engine at {host}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use reqwest::StatusCode;
+
+    use super::Reply;
+
+    /// As OpenSearch 3.8 and Elasticsearch 9.5 answer, and gateways.
+    #[test]
+    fn a_404_is_an_engines_only_in_the_form_that_engines_have_for_it() {
+        let is_foreign = |body: &'static str| {
+            let reply = Reply {
+                status: StatusCode::NOT_FOUND,
+                body: Bytes::from_static(body.as_bytes()),
+                host: "h:1".into(),
+            };
+            reply.is_foreign()
+        };
+        for engines in [
+            r#"{"error":{"root_cause":[],"type":"index_not_found_exception","reason":"no such index [t]","index":"t"},"status":404}"#,
+            r#"{"error":{"type":"search_context_missing_exception"},"status":404}"#,
+            r#"{"_index":"t-1","_id":"1","found":false}"#,
+            r#"{"succeeded":true,"num_freed":0}"#,
+        ] {
+            assert!(!is_foreign(engines), "{engines}");
+        }
+        for gateways in [
+            "<html>not found</html>",
+            "",
+            "{}",
+            r#"{"message":"no Route matched with those values"}"#,
+            r#"{"timestamp":"2026-11-30","status":404,"error":"Not Found","path":"/t"}"#,
+            r#"{"error":{"code":404,"message":"not found","type":"not_found"}}"#,
+        ] {
+            assert!(is_foreign(gateways), "{gateways}");
         }
     }
 }

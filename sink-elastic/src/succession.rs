@@ -52,10 +52,7 @@ impl Build {
         let has = |name: &String| aliases.is_some_and(|aliases| aliases.contains_key(name));
         // Only where the index that had this name is gone, with the last request of the reindex, can it be an alias.
         let has_replaced = self.of == alias;
-        self.alias == alias
-            || self.is_over
-            || has_replaced
-            || self.claim.as_ref().is_some_and(has)
+        self.alias == alias || self.is_over || has_replaced || self.claim.as_ref().is_some_and(has)
     }
 }
 

@@ -56,9 +56,10 @@ pub(super) async fn abandon(site: &Site, log: &Log, is_confirmed: bool) -> Resul
     for index in &current {
         take_back(site, index).await?;
     }
-    if begun.iter().any(|(_, build)| build.of == site.alias) {
-        // Before what says that a reindex has blocked it.
-        site.unblock(&site.alias).await?;
+    let is_blocked = begun.iter().any(|(_, build)| build.of == site.alias);
+    if let Some(plain) = site.index(&site.alias).await?.filter(|_| is_blocked) {
+        // Before what says that a reindex has done it.
+        site.unblock(&plain.name).await?;
     }
     for (index, build) in &begun {
         site.delete(&index.name).await?;

@@ -76,7 +76,7 @@ pub(super) async fn begin(site: &Site, log: &Log, config: &Config, wanted: &Want
         }
         None => create(site, log, (config, &shape), wanted, &view).await?,
     };
-    if view.current.is_plain {
+    if view.current.is_plain && !view.current.is_blocked() {
         // Behind the new one, which says that a reindex has done it. From now on: by the end a forgotten writer has been noticed.
         site.block(&view.current.name).await?;
     }

@@ -201,7 +201,7 @@ impl Stage<'_> {
         }
     }
 
-    /// The service has read nothing for the new index: it goes on where that ends, and does not read the whole topic again.
+    /// The service has read nothing for the new index. It is to go on where that ends, and not to read the whole topic again.
     async fn hand_to_service(&self, reading: &mut Reading<'_>) -> Result<()> {
         let (log, new) = (self.log, &self.task.new);
         let ends = log.ends().await?;
@@ -309,7 +309,10 @@ impl Stage<'_> {
     /// Blocks writes to the old index, and brings the new one to where it stands; `None` where somebody lifts the block.
     async fn settle(&self, reading: &mut Reading<'_>, old: &Standing) -> Result<Option<Counts>> {
         let site = self.site;
-        site.block(&old.name).await?;
+        // One that is blocked already confirms nothing.
+        if !old.is_plain {
+            site.block(&old.name).await?;
+        }
         failpoint::hit(BLOCKED);
         let ends = self.log.ends().await?;
         let reached = reading.until(&ends, None);

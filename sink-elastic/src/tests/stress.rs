@@ -91,7 +91,7 @@ async fn answers_that_do_not_come_lose_no_row() {
 async fn pages_of_a_proxy_lose_no_row() {
     let mut scene = Scene::set(200, |config| config.bulk_bytes = SMALL).await;
     let foreign: &[&str] = &["127.0.0.1", "no search engine", "to do:"];
-    let rows: [Row; 7] = [
+    let rows: [Row; 8] = [
         ("200 page", 100, Act::Answer(200, PAGE), foreign),
         (
             "200 page behind it",
@@ -100,6 +100,12 @@ async fn pages_of_a_proxy_lose_no_row() {
             foreign,
         ),
         ("404 page", 100, Act::Answer(404, PAGE), foreign),
+        (
+            "404 gateway",
+            100,
+            Act::Answer(404, "{\"message\":\"no route\"}"),
+            foreign,
+        ),
         ("405 page", 100, Act::Answer(405, PAGE), foreign),
         ("502 page", 100, Act::Answer(502, PAGE), &["answers 502"]),
         ("503 page", 100, Act::Answer(503, PAGE), &["answers 503"]),

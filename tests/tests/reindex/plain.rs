@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::process::Child;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use reqwest::Method;
@@ -96,8 +97,15 @@ impl Plain {
         assert_eq!(all[&only]["aliases"], alias);
         let ours = &all[&only]["mappings"]["_meta"]["tributary"];
         assert_eq!(ours["reindex"], Value::Null);
-        let groups = self.stage.groups_of(&self.group).await;
-        assert!(groups.is_empty(), "{groups:?}");
+        let begun = Instant::now();
+        loop {
+            let groups = self.stage.groups_of(&self.group).await;
+            if groups.is_empty() {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{groups:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     async fn until_equal(&self) {
