@@ -39,12 +39,11 @@ async fn serve(
     body: Bytes,
 ) -> (StatusCode, String) {
     if !uri.path().ends_with("/_bulk") {
-        let status = if method == Method::GET {
-            StatusCode::NOT_FOUND
-        } else {
-            StatusCode::OK
+        let gone = json!({"error": {"type": "index_not_found_exception"}});
+        return match method {
+            Method::GET => (StatusCode::NOT_FOUND, gone.to_string()),
+            _ => (StatusCode::OK, "{}".to_owned()),
         };
-        return (status, "{}".to_owned());
     }
     let ids: Vec<_> = body
         .split(|byte| *byte == b'\n')
