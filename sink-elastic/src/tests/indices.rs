@@ -7,7 +7,8 @@ use tributary_runtime::Policy;
 use tributary_schemas::record::{Datum, FieldType};
 
 use super::fixture::{Fixture, mark, record_type, text_key, upsert};
-use crate::Elastic;
+use crate::config::Config;
+use crate::{Elastic, check};
 
 #[tokio::test]
 async fn the_first_row_makes_the_index_with_its_alias_settings_and_mapping() {
@@ -295,6 +296,22 @@ async fn what_somebody_else_made_is_refused() {
     assert!(
         error.to_string().contains("is an index, not an alias"),
         "{error}"
+    );
+    let (topic, engine) = (&fixture.topic, std::env::var("TRIBUTARY_SEARCH").unwrap());
+    let config = format!(
+        "name = \"s\"\ntopics = [{topic:?}]\n[kafka]\nbrokers = [\"k:9\"]\nregistry = \"http://r:9\"\n[elasticsearch]\nurl = {engine:?}\n"
+    );
+    let config: Config = toml::from_str(&config).unwrap();
+    let checked = check::engine(&config).await;
+    let remedies: Vec<_> = checked
+        .iter()
+        .filter_map(|problem| problem.remedy.as_deref())
+        .collect();
+    assert!(
+        remedies
+            .iter()
+            .any(|remedy| remedy.contains("--replace-index")),
+        "{checked:?}"
     );
     fixture.finish().await;
 
