@@ -179,9 +179,10 @@ impl Beside {
             match self.chunk(&marks, &client).await {
                 Ok(true) => reader = Some(client),
                 Ok(false) => {}
-                // A condition comes from outside: it does not stop the source.
+                // A condition of others does not stop the source.
                 Err(error)
-                    if self.task.snapshot.filter.is_some() && error.policy() == Policy::Stop =>
+                    if self.task.snapshot.has_a_condition_of_others()
+                        && error.policy() == Policy::Stop =>
                 {
                     self.send(Progressed::Refused(error.to_string())).await?;
                     return Ok(());

@@ -85,6 +85,12 @@ impl TableSnapshot {
         }
     }
 
+    /// Whether somebody asked for it with a condition, which may be one that cannot be met. One of our own chooses rows that
+    /// the topic lacks.
+    pub(crate) const fn has_a_condition_of_others(&self) -> bool {
+        self.on_request && self.filter.is_some()
+    }
+
     /// Whether all rows are in the log.
     pub(crate) fn is_complete(&self) -> bool {
         self.relations
@@ -139,6 +145,22 @@ mod tests {
             after: Tid(page, place),
             to,
         }
+    }
+
+    #[test]
+    fn rows_of_new_partitions_are_chosen_by_no_condition_of_others() {
+        let asked = |filter: Option<&str>, on_request| {
+            let request = SnapshotRequest {
+                sweep: false,
+                filter: filter.map(str::to_owned),
+            };
+            let mut snapshot = TableSnapshot::requested(request, 9);
+            snapshot.on_request |= on_request;
+            snapshot.has_a_condition_of_others()
+        };
+        assert!(asked(Some("a > 1"), true));
+        assert!(!asked(Some("tableoid IN (1)"), false));
+        assert!(!asked(None, true));
     }
 
     #[test]
