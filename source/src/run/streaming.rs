@@ -226,7 +226,7 @@ impl Streaming {
             tokio::select! {
                 committed = self.publisher.committed(), if self.in_flight.is_some() => self.committed(committed?),
                 arrived = self.commands.arrived() => arrived?,
-                news = self.reader.next(), if self.chunks.listens() => self.progressed(news?)?,
+                news = self.reader.next() => self.progressed(news?)?,
                 () = tokio::task::yield_now(), if replaying => {}
                 () = tokio::time::sleep_until(self.rest_until.into()), if resting => {}
                 filled = self.stream.fill(), if reads && !replaying => filled.map_err(|e| self.session.database.explain_stream(e))?,

@@ -137,6 +137,24 @@ async fn a_chunk_gives_its_lock_back_while_its_watermark_waits() {
     stage.converges("s.t", "s.t").await;
 }
 
+/// The reader ends, while its rows wait for the watermark: nobody else would begin again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watermark_that_cannot_be_written_is_not_waited_for() {
+    let mut stage = Stage::begin("safe_mark", &format!("{KEYED}; {ROWS}"), OFTEN).await;
+    stage.source.stop(PATIENCE).unwrap();
+    let pause = stage.start_paused("chunk-snapshot");
+    stage.source.wait_ready(PATIENCE).unwrap();
+    stage.read_again("s.t");
+    stage.reaches(&pause).await;
+    let marks =
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
+        AND pid <> pg_backend_pid() AND query LIKE '%pg_logical_emit_message%'";
+    stage.run(marks).await;
+    std::fs::remove_file(&pause).unwrap();
+    stage.logs(READ, 1).await;
+    stage.converges("s.t", "s.t").await;
+}
+
 impl Stage {
     /// Starts the source, to wait at a place. The file for whose end it waits.
     fn start_paused(&mut self, pause: &str) -> PathBuf {

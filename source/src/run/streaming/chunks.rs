@@ -71,7 +71,7 @@ impl Chunks {
         next
     }
 
-    /// Whether the reader is listened to: not while rows wait for their watermark.
+    /// Whether the reader may have told of rows: not while some wait for their watermark. Then it can tell only its end.
     pub(super) const fn listens(&self) -> bool {
         self.piece.is_none()
     }
