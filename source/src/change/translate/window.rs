@@ -7,6 +7,8 @@ use std::sync::Arc;
 const MAX_STREAMED: usize = 1 << 16;
 /// Keys that a window holds before a new snapshot, with an empty window, is asked for.
 const MAX_KEYS: usize = 100_000;
+/// Keys that a window holds at the most: of a transaction that changes more, nobody could keep them all.
+const MOST_KEYS: usize = 2 * MAX_KEYS;
 
 /// The time between a low watermark and the high ones behind it, as the stream tells it.
 #[derive(Debug)]
@@ -30,8 +32,14 @@ impl Window {
 
     /// The stream has a change of this key.
     pub(super) fn changed(&mut self, topic: &str, key: &[u8]) {
-        if *self.topic == *topic && !self.keys.contains(key) {
+        if self.spoiled || *self.topic != *topic || self.keys.contains(key) {
+            return;
+        }
+        if self.keys.len() < MOST_KEYS {
             self.keys.insert(key.into());
+        } else {
+            self.spoiled = true;
+            self.keys = HashSet::default();
         }
     }
 
@@ -99,7 +107,7 @@ impl Streamed {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_STREAMED, Streamed, Window};
+    use super::{MAX_KEYS, MAX_STREAMED, MOST_KEYS, Streamed, Window};
 
     #[test]
     fn a_transaction_streamed_before_must_be_seen() {
@@ -128,6 +136,24 @@ mod tests {
             "the first one is forgotten"
         );
         assert!(!streamed.all_seen(2, |_| false));
+    }
+
+    #[test]
+    fn keys_beyond_the_bound_are_not_kept() {
+        let mut window = Window::open("t".into(), 0);
+        let key = |at: usize| u32::try_from(at).unwrap().to_be_bytes();
+        for at in 0..MOST_KEYS {
+            window.changed("t", &key(at));
+            assert_eq!(window.is_full(), at + 1 >= MAX_KEYS);
+        }
+        window.changed("t", &key(0));
+        window.changed("other", &key(MOST_KEYS));
+        assert!(!window.is_spoiled());
+        for at in MOST_KEYS..MOST_KEYS + 9 {
+            window.changed("t", &key(at));
+        }
+        assert!(window.is_spoiled(), "which keys came is not known");
+        assert_eq!(window.keys.capacity(), 0);
     }
 
     #[test]
