@@ -52,6 +52,11 @@ impl TablePattern {
     pub fn schema(&self) -> &str {
         &self.schema
     }
+
+    /// The one table that it takes; `None` for all of the schema.
+    pub fn table(&self) -> Option<&str> {
+        self.table.as_deref()
+    }
 }
 
 impl fmt::Display for TablePattern {

@@ -1,12 +1,15 @@
 //! What START_REPLICATION asks of wal2json.
 
+use crate::catalog::TablePattern;
+
 /// The options of a slot's stream.
 ///
-/// Tables are chosen by name, at the time of the change: `patterns` are those of `postgres.tables`, which have
-/// the form that `add-tables` wants. `prefixes` are those of the logical messages that are wanted.
+/// Tables are chosen by name, at the time of the change: `patterns` are those of `postgres.tables`. `prefixes` are those of the logical messages that are wanted.
 pub(crate) fn options(patterns: &[String], prefixes: &[&str]) -> Vec<(&'static str, String)> {
     let list = |names: Vec<String>| names.join(",");
-    let tables = patterns.iter().map(|pattern| table(pattern)).collect();
+    // The configuration refuses an entry of another form.
+    let tables = patterns.iter().filter_map(|text| TablePattern::parse(text));
+    let tables = tables.map(|pattern| table(&pattern)).collect();
     let prefixes = prefixes.iter().map(|prefix| escaped(prefix)).collect();
     let mut options: Vec<_> = [
         "include-xids",
@@ -31,12 +34,9 @@ pub(crate) fn options(patterns: &[String], prefixes: &[&str]) -> Vec<(&'static s
 }
 
 /// `schema.table`, or `schema.*` for all of a schema.
-fn table(pattern: &str) -> String {
-    let (schema, table) = pattern.split_once('.').unwrap_or((pattern, "*"));
-    match table {
-        "*" => format!("{}.*", escaped(schema)),
-        table => format!("{}.{}", escaped(schema), escaped(table)),
-    }
+fn table(pattern: &TablePattern) -> String {
+    let table = pattern.table().map_or_else(|| "*".to_owned(), escaped);
+    format!("{}.{table}", escaped(pattern.schema()))
 }
 
 /// A backslash before whatever could separate names or stand for all of them.
@@ -63,5 +63,22 @@ mod tests {
         assert_eq!(of("add-tables"), r"s.*,a\ b.c\,d,\*.x\\y,ü.Näme");
         assert_eq!(of("add-msg-prefixes"), r"tributary,a\,b");
         assert_eq!(of("format-version"), "2");
+    }
+
+    #[test]
+    fn quoted_names_are_asked_for_as_the_catalog_has_them() {
+        let patterns = [
+            r#""my.schema".t"#,
+            r#""my.schema".*"#,
+            r#"s."*""#,
+            r#"s."a""b.c""#,
+            "s.a.b",
+        ];
+        let options = options(&patterns.map(str::to_owned), &[]);
+        let asked = &options.iter().find(|(name, _)| *name == "add-tables");
+        assert_eq!(
+            asked.unwrap().1,
+            r#"my\.schema.t,my\.schema.*,s.\*,s.a\"b\.c,s.a\.b"#
+        );
     }
 }
