@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use tokio_postgres::NoTls;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, NoTls};
 use tributary_runtime::config::Secret;
 use tributary_runtime::{Error, Policy};
 use tributary_schemas::Lsn;
 
+use crate::client::Client;
 use crate::fault::{self, UndefinedObject};
 use crate::keepalive::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES, UNACKNOWLEDGED};
 use crate::output_plugins;
@@ -135,7 +136,7 @@ impl Database {
         format!("{}/{}", hosts.join(","), self.name())
     }
 
-    /// Opens a connection. Its driver runs until the client is dropped. Of several hosts it is the primary's.
+    /// Opens a connection. Of several hosts it is the primary's.
     pub async fn connect(&self) -> Result<Client, Error> {
         self.primary().await.map(|(_, client)| client)
     }
@@ -220,11 +221,7 @@ impl Database {
             .connect(NoTls)
             .await
             .map_err(|error| self.explain(error))?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a Postgres connection ends");
-            }
-        });
+        let client = Client::start(client, connection);
         let set = client.batch_execute(PINNED_WHERE_KNOWN).await;
         set.map_err(|error| self.explain(error))?;
         Ok(client)
@@ -291,18 +288,18 @@ impl Database {
     }
 
     /// Where the server's WAL is written next.
-    pub async fn insert_lsn(&self, client: &Client) -> Result<Lsn, Error> {
+    pub async fn insert_lsn(&self, client: &tokio_postgres::Client) -> Result<Lsn, Error> {
         let query = "SELECT pg_catalog.pg_current_wal_insert_lsn()::text";
         self.lsn(client, query).await
     }
 
     /// How far the server's WAL is flushed.
-    pub async fn flush_lsn(&self, client: &Client) -> Result<Lsn, Error> {
+    pub async fn flush_lsn(&self, client: &tokio_postgres::Client) -> Result<Lsn, Error> {
         let query = "SELECT pg_catalog.pg_current_wal_flush_lsn()::text";
         self.lsn(client, query).await
     }
 
-    async fn lsn(&self, client: &Client, query: &str) -> Result<Lsn, Error> {
+    async fn lsn(&self, client: &tokio_postgres::Client, query: &str) -> Result<Lsn, Error> {
         let row = client.query_one(query, &[]).await;
         let row = row.map_err(|error| self.explain(error))?;
         row.get::<_, &str>(0).parse().map_err(Error::stop)

@@ -2,6 +2,7 @@
 //! catalog, and rows by their place. It knows no Kafka.
 
 pub mod catalog;
+pub mod client;
 pub mod ctid;
 pub mod database;
 pub mod decoder;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio_postgres::Client;
 use tributary_runtime::Error;
 use tributary_runtime::health::Health;
 use tributary_schemas::Lsn;
@@ -22,6 +21,7 @@ use crate::run::hold::{self, Waiting};
 use crate::run::status::Monitor;
 use crate::snapshot::throttle::Throttle;
 use tributary_postgres::catalog::{Catalog, CatalogTable};
+use tributary_postgres::client::Client;
 use tributary_postgres::database::Database;
 use tributary_postgres::decoder::StreamRequest;
 use tributary_postgres::decoder::limits;

@@ -140,7 +140,7 @@ struct Watcher {
     config: Arc<SourceConfig>,
     publications: PublicationNames,
     database: Database,
-    client: Option<Client>,
+    client: Option<tributary_postgres::client::Client>,
     settling: Settling,
     /// What the publications had at the last look.
     members: Members,

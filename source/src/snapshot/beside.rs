@@ -102,7 +102,8 @@ impl Reader {
                 nonce: crate::change::origin::now_ns(),
                 count: 0,
             },
-            chunk_pages,
+            // What a snapshot is held for is read at once, before the rate is waited for.
+            chunk_pages: chunk_pages.min(throttle.pages_in_a_second()),
             throttle: Arc::clone(throttle),
             task,
             described: None,

@@ -53,7 +53,9 @@ pub(super) struct Chunker<'a> {
 
 impl<'a> Chunker<'a> {
     /// A connection whose statements let a schema change pass that they would wait for.
-    pub(super) async fn connect(database: &Database) -> Result<Client, Error> {
+    pub(super) async fn connect(
+        database: &Database,
+    ) -> Result<tributary_postgres::client::Client, Error> {
         let client = database.connect().await?;
         let set = format!("SET lock_timeout = {LOCK_TIMEOUT_MS}");
         let set = client.batch_execute(&set).await;

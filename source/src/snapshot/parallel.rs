@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio_postgres::Client;
 use tributary_runtime::{Error, ResultExt};
 use tributary_schemas::Lsn;
 use tributary_schemas::encode::{Change, Snapshot};
@@ -20,6 +19,7 @@ use crate::log::table_topic::TableTopic;
 use crate::snapshot::relations::{Relation, relations_of};
 use crate::snapshot::shape::{self, HeldRelation};
 use crate::snapshot::throttle::Throttle;
+use tributary_postgres::client::Client;
 use tributary_postgres::ctid::{Tid, TidRange};
 use tributary_postgres::database::Database;
 use tributary_postgres::quote::literal;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tokio_postgres::GenericClient;
+use tokio_postgres::Client;
 
 use crate::log::progress::RelationRanges;
 use tributary_postgres::quote::qualified;
@@ -34,7 +34,7 @@ const RELATIONS: &str = "
 
 /// The relations of a table; none if it is gone.
 pub(crate) async fn relations(
-    client: &impl GenericClient,
+    client: &Client,
     table: u32,
 ) -> Result<Vec<Relation>, tokio_postgres::Error> {
     let all = relations_of(client, &[table]).await?;
@@ -43,7 +43,7 @@ pub(crate) async fn relations(
 
 /// The relations of each of these tables, by table; those that are gone are not in it.
 pub(super) async fn relations_of(
-    client: &impl GenericClient,
+    client: &Client,
     tables: &[u32],
 ) -> Result<HashMap<u32, Vec<Relation>>, tokio_postgres::Error> {
     let rows = client.query(RELATIONS, &[&tables]).await?;

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio_postgres::Client;
 use tributary_runtime::Error;
 use tributary_runtime::health::Health;
 use tributary_schemas::Lsn;
@@ -13,6 +12,7 @@ use super::lag::LagClock;
 use crate::config::{OnLimit, SlotConfig, SourceConfig};
 use crate::run::status::Monitor;
 use crate::telemetry;
+use tributary_postgres::client::Client;
 use tributary_postgres::database::Database;
 use tributary_postgres::slot::{Slot, drop_held};
 

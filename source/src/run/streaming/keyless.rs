@@ -49,7 +49,7 @@ pub(super) enum Preparing {
 
 /// A transaction that sees all that was committed before a place in the WAL, and nothing behind it.
 pub(super) struct Prepared {
-    pub(super) client: Client,
+    pub(super) client: tributary_postgres::client::Client,
     pub(super) table: TableTopic,
     /// As the snapshot has them.
     pub(super) relations: Vec<Relation>,
