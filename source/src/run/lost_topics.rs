@@ -33,42 +33,64 @@ pub(super) fn remember_ids(progress: &mut Progress, ids: &TopicIds) {
     }
 }
 
+/// Takes over how many partitions topics have that are others now. Those of the same topic stay: keys are spread over
+/// them, and gone from them, whatever the configuration says by now.
+fn count_anew(progress: &mut Progress, ids: &TopicIds, partitions: &BTreeMap<String, i32>) {
+    for topic in recreated(progress, ids) {
+        if let (Some(count), Some(table)) =
+            (partitions.get(&topic), progress.tables.get_mut(&topic))
+        {
+            table.partitions = *count;
+        }
+    }
+}
+
+/// Asks for all rows of the tables whose topics are others now, or have `lost` records; what is in such a topic and
+/// not in its table is swept.
+pub(super) fn read_again(progress: &mut Progress, ids: &TopicIds, lost: &BTreeSet<String>) {
+    let recreated = recreated(progress, ids);
+    for topic in recreated.iter().chain(lost) {
+        let request = SnapshotRequest {
+            sweep: true,
+            filter: None,
+        };
+        progress.request_snapshot(topic, request);
+    }
+    remember_ids(progress, ids);
+}
+
 impl Session {
-    /// Asks for all rows of the tables whose topics are others now, or have `lost` records; what is in such a topic and
-    /// not in its table is swept.
-    pub(super) fn read_lost_again(
+    /// What progress says, of the topics that there are now.
+    pub(super) fn of_these_topics(
         &self,
-        progress: &mut Progress,
+        mut progress: Progress,
         ids: &TopicIds,
-        lost: &BTreeSet<String>,
-    ) -> Result<(), Error> {
-        let recreated = recreated(progress, ids);
-        let partitions = self.topic_partitions()?;
-        for topic in &recreated {
-            if let (Some(count), Some(table)) =
-                (partitions.get(topic), progress.tables.get_mut(topic))
-            {
-                table.partitions = *count;
-            }
-        }
-        for topic in recreated.iter().chain(lost) {
-            let request = SnapshotRequest {
-                sweep: true,
-                filter: None,
-            };
-            progress.request_snapshot(topic, request);
-        }
-        remember_ids(progress, ids);
-        Ok(())
+    ) -> Result<Progress, Error> {
+        count_anew(&mut progress, ids, &self.topic_partitions()?);
+        Ok(progress)
     }
 
     /// The partitions that the selected tables' topics are to have, by topic.
-    pub(super) fn topic_partitions(&self) -> Result<BTreeMap<String, i32>, Error> {
+    fn topic_partitions(&self) -> Result<BTreeMap<String, i32>, Error> {
         let specs = self.tables.iter().map(|table| {
             let spec = topic_spec(&self.config, &table.table)?;
             Ok((spec.name, spec.partitions))
         });
         specs.collect()
+    }
+
+    /// The partitions that the selected tables' topics have, by topic.
+    pub(super) async fn real_partitions(&self) -> Result<BTreeMap<String, i32>, Error> {
+        let tables = self.tables.iter();
+        let topics: Result<Vec<String>, Error> = tables
+            .map(|table| self.config.topic_name(&table.table))
+            .collect();
+        let described = self.registrar.described(&topics?).await?;
+        let real = described.into_iter();
+        // Not every broker knows a topic that was just created.
+        let mut counts = self.topic_partitions()?;
+        counts.extend(real.map(|(topic, it)| (topic, it.partitions)));
+        Ok(counts)
     }
 }
 
@@ -84,7 +106,7 @@ fn recreated(progress: &Progress, ids: &TopicIds) -> Vec<String> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{Gap, Progress, TopicIds, find, remember_ids};
+    use super::{Gap, Progress, TopicIds, count_anew, find, remember_ids};
     use crate::log::progress::{Followed, Position, TableProgress};
     use tributary_schemas::Lsn;
 
@@ -122,6 +144,17 @@ mod tests {
             assert_eq!(find(&progress, &ids(found), &none), None);
         }
         assert_eq!(find(&progress(Some("a")), &TopicIds::new(), &none), None);
+    }
+
+    #[test]
+    fn the_partitions_of_another_topic_alone_are_counted_anew() {
+        let configured = [("p.s.t".to_owned(), 2), ("p.s.u".to_owned(), 2)].into();
+        for (known, found, partitions) in [(Some("a"), "a", 3), (Some("a"), "b", 2), (None, "b", 3)]
+        {
+            let mut progress = progress(known);
+            count_anew(&mut progress, &ids(found), &configured);
+            assert_eq!(progress.tables["p.s.t"].partitions, partitions);
+        }
     }
 
     #[test]

@@ -123,7 +123,8 @@ impl Session {
         let name = self.config.slot_name();
         let Some(mut progress) = progress else {
             let seq = self.highest_seq().await?;
-            return Ok(self.behind_gap(self.adopt(identity, seq.unwrap_or(0))?));
+            let adopted = self.adopt(identity, seq.unwrap_or(0)).await?;
+            return Ok(self.behind_gap(adopted));
         };
         if !progress.has_begun() {
             self.decided(&progress, identity)?;
@@ -182,7 +183,7 @@ impl Session {
             return Ok(Way::On(progress));
         };
         gap.decide(&self.config, self.adopts())?;
-        self.read_lost_again(&mut progress, topic_ids, lost)?;
+        lost_topics::read_again(&mut progress, topic_ids, lost);
         Ok(Way::Reread(progress))
     }
 
@@ -214,7 +215,7 @@ impl Session {
         }
         let before = match taken.progress {
             None => match self.highest_seq().await? {
-                Some(seq) => Some(self.adopt(&identity, seq)?),
+                Some(seq) => Some(self.adopt(&identity, seq).await?),
                 None => None,
             },
             progress => progress,
@@ -349,17 +350,10 @@ impl Session {
     /// higher `seq`, and what is not there any more is swept.
     async fn sweeping(
         &self,
-        mut before: Progress,
+        before: Progress,
         identity: &SystemIdentity,
         position: Position,
     ) -> Result<Progress, Error> {
-        let partitions = self.topic_partitions()?;
-        for (topic, table) in before.tables.iter_mut() {
-            // A topic of that name may be another one by now, with other partitions.
-            if let Some(count) = partitions.get(topic) {
-                table.partitions = *count;
-            }
-        }
         let mut progress = Progress::new(identity.system_id.clone(), identity.timeline, position);
         progress.signals_offset = before.signals_offset;
         progress.snapshots_paused = before.snapshots_paused;
@@ -378,6 +372,8 @@ impl Session {
         let config = std::sync::Arc::clone(&self.config);
         let progress = tokio::task::spawn_blocking(move || log_end::progress(&config));
         let progress = progress.await.map_err(Error::stop)??;
+        let progress = progress.map(|known| self.of_these_topics(known, &topic_ids));
+        let progress = progress.transpose()?;
         self.refuse_topics_of_others(progress.as_ref()).await?;
         Ok(Taken {
             publisher,
@@ -434,11 +430,7 @@ impl Session {
     }
 
     async fn highest_seq(&self) -> Result<Option<u64>, Error> {
-        let mut topics = Vec::new();
-        for table in &self.tables {
-            let spec = topic_spec(&self.config, &table.table)?;
-            topics.push((spec.name, spec.partitions));
-        }
+        let topics: Vec<(String, i32)> = self.real_partitions().await?.into_iter().collect();
         let config = Arc::clone(&self.config);
         let read = async |counter: Counter| {
             let read = move || log_end::highest_seq(&config, &topics, &counter);
@@ -452,7 +444,7 @@ impl Session {
 
     /// What takes the place of a lost progress record, if we are told to go on without: `seq` goes on above all
     /// that is in the topics.
-    fn adopt(&self, identity: &SystemIdentity, seq: u64) -> Result<Progress, Error> {
+    async fn adopt(&self, identity: &SystemIdentity, seq: u64) -> Result<Progress, Error> {
         if !self.adopts() {
             return Err(Error::stop_msg(format!(
                 "topic '{}' has no progress of source '{}', but there is a slot, or records in its topics: what is in them is unknown",
@@ -467,14 +459,16 @@ impl Session {
         );
         let position = Position::at_consistent_point(identity.xlogpos, seq);
         let mut before = Progress::new(identity.system_id.clone(), identity.timeline, position);
+        let real = self.real_partitions().await?;
         for table in &self.tables {
             let spec = topic_spec(&self.config, &table.table)?;
+            let partitions = real.get(&spec.name).copied();
             before.tables.insert(
                 spec.name,
                 TableProgress {
                     table: format!("{}.{}", table.table.schema, table.table.name),
                     oid: table.table.oid,
-                    partitions: spec.partitions,
+                    partitions: partitions.unwrap_or(spec.partitions),
                     key_schema_id: None,
                     // That of the records that are there is not known: it is taken to be this one.
                     followed: Followed {
