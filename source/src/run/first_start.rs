@@ -1,5 +1,6 @@
 //! The first start of a source: progress, slot, snapshot, and then the stream from the slot's consistent point.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -181,12 +182,14 @@ fn unread(
 ) -> Tables {
     let begun = before.as_ref().is_some_and(Progress::has_begun);
     let mut all = before.map(|before| before.tables).unwrap_or_default();
+    leave_others(&mut all, tables);
     for (table, described) in tables.iter().zip(&session.tables) {
-        // One that was to sweep before and did not come to it still is.
+        // One that was to sweep before and did not come to it still is, and so is one that is back.
         let known = all.get(&*table.topic);
         let swept = known.and_then(|known| known.snapshot.as_ref()?.below);
+        let has_rows = known.is_some_and(|known| begun || known.followed.absent);
         let request = SnapshotRequest {
-            sweep: known.is_some() && begun || swept.is_some(),
+            sweep: has_rows || swept.is_some(),
             filter: None,
         };
         let mut progress = table.progress();
@@ -195,6 +198,23 @@ fn unread(
         all.insert(table.topic.to_string(), progress);
     }
     all
+}
+
+/// Leaves the tables that cannot be read now: what they hold is read, and swept, when they are back.
+fn leave_others(all: &mut Tables, tables: &TableTopics) {
+    let read: BTreeSet<&str> = tables.iter().map(|table| &*table.topic).collect();
+    for (topic, known) in all.iter_mut() {
+        if known.followed.absent || read.contains(topic.as_str()) {
+            continue;
+        }
+        tracing::warn!(
+            table = known.table,
+            topic,
+            "the table is not there, or cannot be read: its topic stays as it is, and is brought up to date once it can"
+        );
+        known.followed.leave();
+        known.snapshot = None;
+    }
 }
 
 async fn publish_tables(
@@ -373,5 +393,33 @@ impl Reading<'_> {
     fn snapshot(&mut self, topic: &str) -> Option<&mut TableSnapshot> {
         let table = self.progress.get_mut().tables.get_mut(topic)?;
         table.snapshot.as_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tributary_schemas::table::Table;
+
+    use super::{SnapshotRequest, TableSnapshot, Tables, leave_others};
+    use crate::log::table_topic::TableTopic;
+
+    #[test]
+    fn tables_that_cannot_be_read_now_are_read_when_they_are_back() {
+        let read = Arc::new(TableTopic::for_test(Table {
+            oid: 1,
+            schema: "s".to_owned(),
+            name: "t".to_owned(),
+            columns: Vec::new(),
+        }));
+        let mut known = read.progress();
+        known.snapshot = Some(TableSnapshot::requested(SnapshotRequest::default(), 7));
+        let topics = ["p.s.t", "p.s.u"].map(|topic| (topic.to_owned(), known.clone()));
+        let mut all: Tables = topics.into_iter().collect();
+        leave_others(&mut all, &vec![read]);
+        assert_eq!(all["p.s.t"], known);
+        let other = &all["p.s.u"];
+        assert!(other.followed.absent && other.snapshot.is_none());
     }
 }
