@@ -89,7 +89,7 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
             &progress.system_id,
             &session.streaming,
         )?,
-        completer: Completer::new(session.database.clone()),
+        completer: Completer::new(session.database.clone(), context.shutdown.clone()),
         decoder: Decoder::new(session.config.postgres.plugin, progress.oids()),
         session,
         decoding: Lsn::ZERO,

@@ -49,6 +49,11 @@ async fn a_column_is_renamed_while_it_is_looked_up() {
     let waits =
         "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 's.t'::regclass)";
     stage.until(waits).await;
+    // However long that lasts: it is told, and it holds no shutdown up.
+    stage.logs("unchanged columns cannot be looked up", 1).await;
+    assert!(stage.source.stop(PATIENCE).unwrap().success());
+    stage.source.start().unwrap();
+    stage.until(waits).await;
     other.batch_execute("COMMIT").await.unwrap();
     stage.catch_up().await;
     assert_eq!(bodies(&stage, "t").await, [9000]);

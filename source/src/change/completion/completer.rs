@@ -1,6 +1,7 @@
 //! Looks rows up, and completes their records.
 
 use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
 use tributary_runtime::Error;
 use tributary_schemas::table::{Cell, Column, ColumnType};
 use tributary_schemas::{Lsn, header};
@@ -31,9 +32,9 @@ pub(crate) struct Completer {
 }
 
 impl Completer {
-    pub(crate) const fn new(database: Database) -> Self {
+    pub(crate) const fn new(database: Database, shutdown: CancellationToken) -> Self {
         Self {
-            reader: RowReader { database },
+            reader: RowReader { database, shutdown },
             max_rows: FIRST_MAX_ROWS,
         }
     }
@@ -48,7 +49,7 @@ impl Completer {
     /// any case. What was read is in the server's WAL for good when this returns.
     ///
     /// # Errors
-    /// The server is away, or a commit stays invisible for too long.
+    /// The server is away, a commit stays invisible for too long, or a shutdown ends the wait for a lock.
     pub(crate) async fn complete(
         &mut self,
         client: &Client,

@@ -6,7 +6,9 @@ use super::visibility::ServerSnapshot;
 use crate::failpoint;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryRow};
+use tokio_util::sync::CancellationToken;
 use tributary_postgres::database::Database;
 use tributary_postgres::fault::is_undefined;
 use tributary_runtime::{Error, ResultExt};
@@ -19,9 +21,23 @@ const POLL: Duration = Duration::from_millis(2);
 /// Looks at the flush position before a flush is forced.
 const FLUSH_POLLS: u32 = 5;
 
+/// How long a look-up waits for its table's lock before it lets go and begins again.
+const LOCK_TIMEOUT: &str = "2s";
+
 /// Reads rows by their keys.
 pub(super) struct RowReader {
     pub(super) database: Database,
+    /// Ends the wait for a lock.
+    pub(super) shutdown: CancellationToken,
+}
+
+/// What a look-up came to.
+enum Looked {
+    Found(HashMap<Key, Found>, Lsn),
+    /// The snapshot does not have the rows as the stream told them: another one may.
+    NotYet,
+    /// Somebody else has locked the table.
+    Locked,
 }
 
 impl RowReader {
@@ -34,10 +50,13 @@ impl RowReader {
         share: Option<usize>,
     ) -> Result<(HashMap<Key, Found>, Lsn), Error> {
         let deadline = Instant::now() + VISIBILITY_TIMEOUT;
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"
+        );
+        let mut is_told = false;
         loop {
-            let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
             client
-                .batch_execute(begin)
+                .batch_execute(&begin)
                 .await
                 .map_err(|e| self.database.explain(e))?;
             let result = self.look_up_once(client, rows, share).await;
@@ -51,14 +70,28 @@ impl RowReader {
                     rows[0].table.display_name()
                 )
             })? {
-                Some(found) => return Ok(found),
-                None if Instant::now() >= deadline => {
+                Looked::Found(found, lsn) => return Ok((found, lsn)),
+                Looked::Locked => {
+                    let table = rows[0].table.display_name();
+                    if self.shutdown.is_cancelled() {
+                        return Err(Error::interrupted(format!(
+                            "wait for the lock on table {table}"
+                        )));
+                    }
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::warn!(
+                            table,
+                            "unchanged columns cannot be looked up, since a transaction has locked the table: the stream waits for it"
+                        );
+                    }
+                }
+                Looked::NotYet if Instant::now() >= deadline => {
                     return Err(Error::retry_msg(format!(
                         "a committed transaction is still invisible after {} s: is a synchronous standby away?",
                         VISIBILITY_TIMEOUT.as_secs()
                     )));
                 }
-                None => tokio::time::sleep(POLL).await,
+                Looked::NotYet => tokio::time::sleep(POLL).await,
             }
         }
     }
@@ -68,7 +101,7 @@ impl RowReader {
         client: &Client,
         rows: &[&Incomplete],
         share: Option<usize>,
-    ) -> Result<Option<(HashMap<Key, Found>, Lsn)>, Error> {
+    ) -> Result<Looked, Error> {
         let state = "SELECT pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_insert_lsn()::text";
         let state = self.query(client, state).await?;
         let text = |row: Option<&SimpleQueryRow>, index| {
@@ -84,23 +117,27 @@ impl RowReader {
             return Err(Error::stop_msg("the server's snapshot has an unknown form"));
         };
         if !rows.iter().all(|row| snapshot.sees(row.origin.xid)) {
-            return Ok(None);
+            return Ok(Looked::NotYet);
         }
         failpoint::pause(failpoint::LOOKUP_SNAPSHOT, String::new).await;
         let Some(target) = Target::resolve(&self.database, client, rows).await? else {
-            return Ok(Some((HashMap::new(), insert_lsn)));
+            return Ok(Looked::Found(HashMap::new(), insert_lsn));
         };
         let read = match target.read(client, rows, share).await {
-            // A table that was rewritten behind the snapshot looks empty in it.
-            Ok(found) => target
-                .was_unchanged(client)
-                .await
-                .map(|unchanged| unchanged.then_some((found, insert_lsn))),
-            // The statement has waited for a lock, and behind it the names were others.
-            Err(error) if is_undefined(&error) => Ok(None),
+            Ok(found) => match target.was_unchanged(client).await {
+                Ok(true) => Ok(Looked::Found(found, insert_lsn)),
+                // A table that was rewritten behind the snapshot looks empty in it.
+                Ok(false) => Ok(Looked::NotYet),
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
-        read.map_err(|error| self.database.explain(error))
+        match read {
+            // The statement has waited for a lock, and behind it the names were others.
+            Err(error) if is_undefined(&error) => Ok(Looked::NotYet),
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(Looked::Locked),
+            read => read.map_err(|error| self.database.explain(error)),
+        }
     }
 
     /// With `synchronous_commit = off` a visible row may still be lost in a crash: waits until the WAL up to
