@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tributary_runtime::health::Health;
 use tributary_runtime::{Error, Problem, Result};
 
+use crate::aws::Signer;
 use crate::config::ElasticConfig;
 use crate::credentials::Credentials;
 use crate::tls::{Material, TlsFiles};
@@ -47,18 +48,40 @@ struct Held {
 pub(crate) struct Pass {
     pub(crate) http: reqwest::Client,
     pub(crate) credentials: Credentials,
+    /// What signs it, where requests are signed.
+    pub(crate) signer: Option<Signer>,
     pub(crate) has_identity: bool,
     /// One more with each change.
     edition: u64,
 }
 
 impl Pass {
-    /// Whether what the engine knows the service by stands in files, which may change.
-    pub(crate) fn is_from_files(&self) -> bool {
+    /// Whether what the engine knows the service by may be another one without a restart: it stands in files, or is asked for.
+    pub(crate) fn may_change(&self) -> bool {
         match self.credentials {
             Credentials::None => self.has_identity,
-            _ => self.credentials.is_from_file(),
+            _ => self.credentials.may_change(),
         }
+    }
+
+    /// With what signs now, where requests are signed.
+    async fn with_signer(mut self) -> Result<Self> {
+        if let Credentials::Aws(aws) = &self.credentials {
+            self.signer = Some(aws.signer().await?);
+        }
+        Ok(self)
+    }
+
+    /// With what signs otherwise than here, where this was refused.
+    async fn with_other_signer(&self) -> Result<Option<Self>> {
+        let (Credentials::Aws(aws), Some(refused)) = (&self.credentials, &self.signer) else {
+            return Ok(None);
+        };
+        let other = aws.other_than(refused).await?;
+        Ok(other.map(|signer| Self {
+            signer: Some(signer),
+            ..self.clone()
+        }))
     }
 }
 
@@ -81,6 +104,7 @@ impl Access {
                 pass: Pass {
                     http: http(&material, request_timeout, is_tls)?,
                     credentials,
+                    signer: None,
                     has_identity: material.has_identity(),
                     edition: 0,
                 },
@@ -104,7 +128,25 @@ impl Access {
     }
 
     /// By what a request is sent now.
-    pub(crate) fn pass(&self) -> Pass {
+    ///
+    /// # Errors
+    /// Retry: whoever gives the keys that requests are signed with does not.
+    pub(crate) async fn pass(&self) -> Result<Pass> {
+        self.of_files().with_signer().await
+    }
+
+    /// A newer one than that by which the engine did not let a request in; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`Self::pass`].
+    pub(crate) async fn newer(&self, than: &Pass) -> Result<Option<Pass>> {
+        match self.newer_files(than) {
+            Some(pass) => pass.with_signer().await.map(Some),
+            None => than.with_other_signer().await,
+        }
+    }
+
+    fn of_files(&self) -> Pass {
         let mut state = self.lock();
         if self.has_files && state.looked.elapsed() >= LOOK_EVERY {
             self.look(&mut state);
@@ -112,8 +154,7 @@ impl Access {
         state.pass.clone()
     }
 
-    /// A newer one than that by which the engine did not let a request in; `None` if there is none.
-    pub(crate) fn newer(&self, than: &Pass) -> Option<Pass> {
+    fn newer_files(&self, than: &Pass) -> Option<Pass> {
         let mut state = self.lock();
         if self.has_files && state.pass.edition == than.edition {
             self.look(&mut state);

@@ -11,13 +11,14 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tributary_runtime::health::Health;
 use tributary_runtime::{Error, Result};
-use url::Url;
+use url::{Url, form_urlencoded};
 
 use crate::access::{Access, Pass};
+use crate::aws::{self, Refusal};
 use crate::config::{Compression, ElasticConfig};
 use crate::failure::{self, Failure};
 use crate::handshake::{self, Fault};
-use crate::nodes::{Node, Nodes, Work};
+use crate::nodes::{Attempt, Node, Nodes, Work};
 use crate::throttle::Signal;
 
 /// What a node answers where [`Reply::is_foreign`], behind its status.
@@ -124,12 +125,41 @@ impl Reply {
     }
 
     pub(crate) fn refusal(&self) -> String {
-        let told = Failure::parse(&self.body).map(|failure| format!(" ({})", failure.full()));
+        let told = Failure::parse(&self.body).map(|failure| failure.full());
         format!(
             "the engine answers {}{}",
             self.status,
-            told.unwrap_or_default()
+            self.with_words(told)
         )
+    }
+
+    /// What may be told of any failure.
+    fn told(&self) -> String {
+        self.with_words(Failure::parse(&self.body).map(|failure| failure.kinds()))
+    }
+
+    /// What the engine says, or else a service of AWS in front of it.
+    fn with_words(&self, told: Option<String>) -> String {
+        let told = told.or_else(|| self.words_of_aws());
+        told.map_or_else(String::new, |told| format!(" ({told})"))
+    }
+
+    /// What a service of AWS says where it does not let a request in.
+    fn words_of_aws(&self) -> Option<String> {
+        match self.status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => aws::words(&self.body),
+            _ => None,
+        }
+    }
+
+    /// Why it does not, if that is what the answer says.
+    fn aws_refusal(&self) -> Option<Refusal> {
+        self.words_of_aws().map(|words| Refusal::of(&words))
+    }
+
+    /// Why a service of AWS did not take what a request was signed with, where it was.
+    fn signature_refusal(&self, pass: &Pass) -> Option<Refusal> {
+        pass.signer.as_ref().and_then(|_| self.aws_refusal())
     }
 }
 
@@ -175,8 +205,8 @@ impl Client {
     /// Sends a request to the node whose turn it is, and to further ones while they fail.
     ///
     /// # Errors
-    /// Retry: no node reached, time-out, 408, 429, 5xx, what no engine answers, writes blocked, a closed index, 401 where the secret or certificate is from a file. Stop: any other
-    /// 401, 403.
+    /// Retry: no node reached, time-out, 408, 429, 5xx, what no engine answers, writes blocked, a closed index, 401 where the secret or certificate is from a file, no keys to sign
+    /// with, a signature that is refused where its keys may change or the clock is wrong. Stop: any other 401, 403.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -205,9 +235,17 @@ impl Client {
             Signal::Fine,
         );
         while let Some(attempt) = turn.next() {
-            let (node, pass) = (attempt.node, self.access.pass());
+            let node = attempt.node;
+            let pass = match self.access.pass().await {
+                Ok(pass) => pass,
+                Err(error) => return (Err(error), Signal::Away),
+            };
             let sent = self.let_in(node, &pass, method.clone(), path, query, &content);
-            let is_settled = match sent.await {
+            let sent = match sent.await {
+                Ok(sent) => sent,
+                Err(error) => return (Err(error), Signal::Away),
+            };
+            let is_settled = match sent {
                 Ok(reply) => match Shortfall::of(&reply) {
                     None => {
                         attempt.worked();
@@ -230,22 +268,8 @@ impl Client {
                     }
                 },
                 Err(error) => {
-                    let fault = handshake::fault(&error, pass.has_identity);
-                    // Without a connection nothing has been asked.
-                    let is_away = error.is_connect() || fault.is_some();
-                    match &fault {
-                        Some(fault) => attempt.failed(&fault.what, Some(&fault.remedy)),
-                        None if is_away => attempt.failed("cannot be reached", None),
-                        None => attempt.failed("does not answer", None),
-                    }
-                    let signal = if is_away || error.is_redirect() {
-                        Signal::Away
-                    } else if error.is_timeout() {
-                        Signal::Busy
-                    } else {
-                        Signal::Cut
-                    };
-                    last = (Err(transport_error(error, fault, node)), signal);
+                    let (error, signal, is_away) = unanswered(error, attempt, &pass);
+                    last = (Err(error), signal);
                     is_away
                 }
             };
@@ -257,7 +281,10 @@ impl Client {
         last
     }
 
-    /// Sends a request, and once more where the engine does not let it in and certificates or secrets have changed.
+    /// Sends a request, and once more where the engine does not let it in and certificates, secrets or keys have changed.
+    ///
+    /// # Errors
+    /// Of the request itself, and of what it would be signed with: no node has been asked.
     async fn let_in(
         &self,
         node: &Node,
@@ -266,14 +293,18 @@ impl Client {
         path: &[&str],
         query: &[(&str, &str)],
         content: &Content,
-    ) -> reqwest::Result<Reply> {
-        let reply = send_to(node, pass, method.clone(), path, query, content.clone()).await?;
-        if reply.status != StatusCode::UNAUTHORIZED {
-            return Ok(reply);
+    ) -> Result<reqwest::Result<Reply>> {
+        let sent = send_to(node, pass, method.clone(), path, query, content.clone()).await?;
+        let is_let_in = sent.as_ref().map_or(true, |reply| {
+            reply.status != StatusCode::UNAUTHORIZED
+                && reply.signature_refusal(pass) != Some(Refusal::Keys)
+        });
+        if is_let_in {
+            return Ok(sent);
         }
-        match self.access.newer(pass) {
+        match self.access.newer(pass).await? {
             Some(pass) => send_to(node, &pass, method, path, query, content.clone()).await,
-            None => Ok(reply),
+            None => Ok(sent),
         }
     }
 }
@@ -285,13 +316,16 @@ async fn send_to(
     path: &[&str],
     query: &[(&str, &str)],
     content: Content,
-) -> reqwest::Result<Reply> {
+) -> Result<reqwest::Result<Reply>> {
     let mut url = node.url.clone();
     if let Ok(mut segments) = url.path_segments_mut() {
         segments.pop_if_empty().extend(path);
     }
     if !query.is_empty() {
-        url.query_pairs_mut().extend_pairs(query);
+        let query = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(query)
+            .finish();
+        url.set_query(Some(&as_signed(&query)));
     }
     let request = pass.credentials.add_to(pass.http.request(method, url));
     let request = match content {
@@ -307,7 +341,22 @@ async fn send_to(
             .header(CONTENT_ENCODING, "gzip")
             .body(lines),
     };
-    let response = request.send().await?;
+    let mut request = match request.build() {
+        Ok(request) => request,
+        Err(error) => return Ok(Err(error)),
+    };
+    if let Some(signer) = &pass.signer {
+        signer.sign(&mut request)?;
+    }
+    Ok(answer_to(request, node, &pass.http).await)
+}
+
+async fn answer_to(
+    request: reqwest::Request,
+    node: &Node,
+    http: &reqwest::Client,
+) -> reqwest::Result<Reply> {
+    let response = http.execute(request).await?;
     let status = response.status();
     let body = response.bytes().await?;
     Ok(Reply {
@@ -315,6 +364,36 @@ async fn send_to(
         body,
         host: Arc::clone(&node.host),
     })
+}
+
+/// A form's text as signatures have it. For the engines it is the same: where the two differ, a server may take the one or the other
+/// to be what is signed.
+fn as_signed(query: &str) -> String {
+    query
+        .replace('+', "%20")
+        .replace('*', "%2A")
+        .replace("%7E", "~")
+}
+
+/// What a request says of a node that gives no answer: the error, what it says of the load, and whether nothing has been asked.
+fn unanswered(error: reqwest::Error, attempt: Attempt<'_>, pass: &Pass) -> (Error, Signal, bool) {
+    let node = attempt.node;
+    let fault = handshake::fault(&error, pass.has_identity);
+    // Without a connection nothing has been asked.
+    let is_away = error.is_connect() || fault.is_some();
+    match &fault {
+        Some(fault) => attempt.failed(&fault.what, Some(&fault.remedy)),
+        None if is_away => attempt.failed("cannot be reached", None),
+        None => attempt.failed("does not answer", None),
+    }
+    let signal = if is_away || error.is_redirect() {
+        Signal::Away
+    } else if error.is_timeout() {
+        Signal::Busy
+    } else {
+        Signal::Cut
+    };
+    (transport_error(error, fault, node), signal, is_away)
 }
 
 /// What an answer says of the node that gives it.
@@ -352,21 +431,20 @@ impl Shortfall {
 }
 
 fn judge(reply: Reply, path: &[&str], pass: &Pass) -> Result<Reply> {
-    let told = || {
-        let failure = Failure::parse(&reply.body);
-        failure.map_or_else(String::new, |failure| format!(" ({})", failure.kinds()))
-    };
     let host = &reply.host;
     match reply.status.as_u16() {
-        401 => {
-            let what = format!("{host} refuses the credentials (401{})", told());
-            // Whoever changes a secret or a certificate changes the engine's and the file one after the other.
-            let error = if pass.is_from_files() {
-                Error::retry_msg(what)
-            } else {
-                Error::stop_msg(what)
-            };
-            Err(error.remedy(pass.credentials.remedy()))
+        // A request that OpenSearch Service has not at all: no fault of the credentials.
+        401 if reply.aws_refusal() == Some(Refusal::Request) => Ok(reply),
+        401 => Err(let_out("credentials", &reply, pass)),
+        403 if reply.signature_refusal(pass) == Some(Refusal::Keys) => {
+            Err(let_out("signature", &reply, pass))
+        }
+        403 if reply.signature_refusal(pass) == Some(Refusal::Clock) => {
+            Err(Error::retry_msg(format_args!(
+                "{host} refuses the signature (403{})",
+                reply.told()
+            ))
+            .remedy("set this machine's clock: a signature is good for five minutes"))
         }
         403 | 429 if reply.failure_kind() == "cluster_block_exception" => Err(failure::blocked(
             path.first().copied().unwrap_or_default(),
@@ -375,10 +453,12 @@ fn judge(reply: Reply, path: &[&str], pass: &Pass) -> Result<Reply> {
         403 => Err(Error::stop_msg(format_args!(
             "{host} does not allow /{} (403{})",
             path.join("/"),
-            told()
+            reply.told()
         ))
         .remedy(if !reply.is_json_object() {
             "who answers is no search engine: see what stands in front of it"
+        } else if pass.signer.is_some() {
+            "have the policies of AWS (the domain's, the collection's, the role's) allow it to who signs, and grant that role the privileges that docs/search.md lists"
         } else {
             "grant the user the privileges that docs/search.md lists"
         })),
@@ -395,10 +475,23 @@ fn judge(reply: Reply, path: &[&str], pass: &Pass) -> Result<Reply> {
             "{host} answers {} to /{}{}",
             reply.status,
             path.join("/"),
-            told()
+            reply.told()
         ))),
         _ => Ok(reply),
     }
+}
+
+/// The engine does not know who asks.
+fn let_out(what: &str, reply: &Reply, pass: &Pass) -> Error {
+    let (host, status) = (&reply.host, reply.status.as_u16());
+    let what = format!("{host} refuses the {what} ({status}{})", reply.told());
+    // Whoever changes a secret or a certificate changes the engine's and the file one after the other.
+    let error = if pass.may_change() {
+        Error::retry_msg(what)
+    } else {
+        Error::stop_msg(what)
+    };
+    error.remedy(pass.credentials.remedy())
 }
 
 /// A certificate, too, is renewed while the service runs, at the engine or in a file: it tries again.

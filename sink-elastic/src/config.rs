@@ -8,6 +8,7 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use tributary_runtime::Problem;
 use tributary_runtime::config::{Secret, http_url_problems};
 
+use crate::aws::AwsConfig;
 use crate::naming;
 use crate::options::DocumentOptions;
 use crate::tls::TlsFiles;
@@ -39,6 +40,9 @@ pub struct ElasticConfig {
     /// A token (a JSON Web Token, or Elasticsearch's own) for `Authorization: Bearer`, in place of a user.
     #[serde(default)]
     pub bearer_token: Option<Secret>,
+    /// That requests are signed for AWS, in place of all of these.
+    #[serde(default)]
+    pub aws: Option<AwsConfig>,
     /// The certificates (PEM) of the authorities that are trusted, in place of the system's.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
@@ -213,6 +217,7 @@ impl ElasticConfig {
             ("elasticsearch.username", self.username.is_some()),
             ("elasticsearch.api_key", self.api_key.is_some()),
             ("elasticsearch.bearer_token", self.bearer_token.is_some()),
+            ("elasticsearch.aws", self.aws.is_some()),
         ];
         let given: Vec<_> = ways
             .iter()
@@ -231,6 +236,7 @@ impl ElasticConfig {
                     .remedy("set `elasticsearch.username`"),
             );
         }
+        problems.extend(self.aws.iter().flat_map(AwsConfig::validate));
         problems
     }
 
@@ -371,6 +377,23 @@ mod tests {
                 .contains("hush")
         );
         assert!(!format!("{problems:?}").contains("hush"));
+    }
+
+    #[test]
+    fn a_signature_goes_without_other_ways_to_say_who_sends_a_request() {
+        let aws = "[elasticsearch.aws]\nregion = \"eu-central-1\"\n";
+        assert_eq!(config(&format!("\n{aws}")).validate(), []);
+        for other in ["username", "api_key", "bearer_token"] {
+            let config = config(&format!("\n{other} = \"hush\"\n{aws}"));
+            let problems = config.validate();
+            let [problem] = problems.as_slice() else {
+                panic!("{problems:?}");
+            };
+            assert_eq!(
+                problem.what,
+                format!("`elasticsearch.{other}` and `elasticsearch.aws` are set together")
+            );
+        }
     }
 
     #[test]

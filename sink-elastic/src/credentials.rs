@@ -2,10 +2,12 @@
 
 use reqwest::RequestBuilder;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
+use tributary_runtime::Result;
 use tributary_runtime::config::Secret;
-use tributary_runtime::{Error, Result};
 
+use crate::aws::Aws;
 use crate::config::ElasticConfig;
+use crate::secrets;
 
 /// Who the service is to the engine, beside its certificate.
 #[derive(Debug, Clone)]
@@ -21,6 +23,8 @@ pub(crate) enum Credentials {
         secret: Secret,
         header: HeaderValue,
     },
+    /// Each request is signed.
+    Aws(Aws),
 }
 
 /// What kind of token it is.
@@ -48,8 +52,11 @@ impl Scheme {
 
 impl Credentials {
     /// # Errors
-    /// Stop: a token cannot stand in a header.
+    /// Stop: a token or key cannot stand in a header, or there is no region to sign for.
     pub(crate) fn new(config: &ElasticConfig) -> Result<Self> {
+        if let Some(aws) = &config.aws {
+            return Aws::new(aws).map(Self::Aws);
+        }
         if let Some(key) = &config.api_key {
             return Self::token(Scheme::ApiKey, key.clone());
         }
@@ -67,24 +74,16 @@ impl Credentials {
 
     fn token(scheme: Scheme, secret: Secret) -> Result<Self> {
         let text = format!("{} {}", scheme.word(), secret.expose());
-        let mut header = HeaderValue::from_str(&text).map_err(|_| {
-            Error::stop_msg(format_args!(
-                "{} has a letter that no HTTP header takes",
-                scheme.key()
-            ))
-            .remedy("look for a line break or a blank in it")
-        })?;
-        header.set_sensitive(true);
         Ok(Self::Token {
+            header: secrets::in_header(scheme.key(), &text)?,
             scheme,
             secret,
-            header,
         })
     }
 
     fn secret(&self) -> Option<&Secret> {
         match self {
-            Self::None => None,
+            Self::None | Self::Aws(_) => None,
             Self::Basic { password, .. } => password.as_ref(),
             Self::Token { secret, .. } => Some(secret),
         }
@@ -92,7 +91,18 @@ impl Credentials {
 
     /// Whether the secret stands in a file, which may change.
     pub(crate) fn is_from_file(&self) -> bool {
-        self.secret().is_some_and(Secret::is_from_file)
+        match self {
+            Self::Aws(aws) => aws.is_from_file(),
+            _ => self.secret().is_some_and(Secret::is_from_file),
+        }
+    }
+
+    /// Whether there may be others without a restart.
+    pub(crate) fn may_change(&self) -> bool {
+        match self {
+            Self::Aws(aws) => aws.may_change(),
+            _ => self.is_from_file(),
+        }
     }
 
     /// The same with the secret that its file has now; `None` if that is the same.
@@ -100,31 +110,25 @@ impl Credentials {
     /// # Errors
     /// Stop: the file cannot be read, or what it has cannot stand in a header.
     pub(crate) fn renewed(&self) -> Result<Option<Self>> {
-        let Some(secret) = self.secret() else {
-            return Ok(None);
-        };
-        let renewed = secret.renewed().map_err(|what| {
-            Error::stop_msg(format_args!("{}_file: {what}", self.key()))
-                .remedy("put the secret into that file, as one line")
-        })?;
-        let Some(secret) = renewed else {
-            return Ok(None);
-        };
         match self {
             Self::None => Ok(None),
-            Self::Basic { user, .. } => Ok(Some(Self::Basic {
-                user: user.clone(),
-                password: Some(secret),
-            })),
-            Self::Token { scheme, .. } => Self::token(*scheme, secret).map(Some),
-        }
-    }
-
-    /// The key of the secret.
-    const fn key(&self) -> &'static str {
-        match self {
-            Self::None | Self::Basic { .. } => "elasticsearch.password",
-            Self::Token { scheme, .. } => scheme.key(),
+            Self::Basic { user, password } => {
+                let Some(password) = password else {
+                    return Ok(None);
+                };
+                let renewed = secrets::renewed("elasticsearch.password", password)?;
+                Ok(renewed.map(|password| Self::Basic {
+                    user: user.clone(),
+                    password: Some(password),
+                }))
+            }
+            Self::Token { scheme, secret, .. } => {
+                let renewed = secrets::renewed(scheme.key(), secret)?;
+                renewed
+                    .map(|secret| Self::token(*scheme, secret))
+                    .transpose()
+            }
+            Self::Aws(aws) => Ok(aws.renewed()?.map(Self::Aws)),
         }
     }
 
@@ -145,12 +149,14 @@ impl Credentials {
             } => {
                 "set elasticsearch.bearer_token to a token that has not expired, and that the engine takes"
             }
+            Self::Aws(aws) => aws.remedy(),
         }
     }
 
+    /// A signature comes last, behind all else that a request has.
     pub(crate) fn add_to(&self, request: RequestBuilder) -> RequestBuilder {
         match self {
-            Self::None => request,
+            Self::None | Self::Aws(_) => request,
             Self::Basic { user, password } => {
                 request.basic_auth(user, password.as_ref().map(Secret::expose))
             }

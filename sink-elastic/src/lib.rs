@@ -6,6 +6,7 @@
 mod access;
 mod announced;
 mod answer;
+mod aws;
 mod bulk;
 mod check;
 mod chunk;
@@ -32,6 +33,7 @@ mod options;
 mod outlook;
 mod reindex;
 mod requests;
+mod secrets;
 mod service;
 mod shape;
 mod succession;
@@ -43,6 +45,7 @@ mod tls;
 mod value;
 mod wkb;
 
+pub use aws::{AwsConfig, AwsService};
 pub use config::{Compression, Config, ElasticConfig};
 pub use lane::{Elastic, ElasticLane};
 pub use options::DocumentOptions;
