@@ -80,7 +80,7 @@ pub struct PostgresLane {
     topic: String,
     target: Qualified,
     /// The partitions that this instance has taken.
-    taken: Mutex<BTreeMap<i32, Taken>>,
+    claims: Mutex<BTreeMap<i32, Claim>>,
     /// Held alone by what concerns the whole table, its form or its old rows; by a write together with others.
     table: RwLock<()>,
     straight: Straight,
@@ -88,9 +88,9 @@ pub struct PostgresLane {
     skipped: AtomicU64,
 }
 
-/// What the ledger has said of a partition.
+/// What the ledger has said of a partition that was taken.
 #[derive(Debug, Clone, Copy, Default)]
-struct Taken {
+struct Claim {
     epoch: i64,
     /// It has said that everything below is committed.
     durable: i64,
@@ -102,7 +102,7 @@ impl PostgresLane {
             shared,
             topic,
             target,
-            taken: Mutex::new(BTreeMap::new()),
+            claims: Mutex::new(BTreeMap::new()),
             table: RwLock::new(()),
             straight: Straight::default(),
             skipped: AtomicU64::new(0),
@@ -208,14 +208,14 @@ impl Lane for PostgresLane {
                 shared.open(session, &at, &self.target).await
             })
             .await?;
-        let taken = Taken {
+        let claim = Claim {
             epoch: entry.epoch,
             durable: entry.next_offset.unwrap_or(0),
         };
-        self.taken
+        self.claims
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(partition, taken);
+            .insert(partition, claim);
         Ok(entry.next_offset.map_or(Stand::Nowhere, Stand::At))
     }
 

@@ -7,11 +7,11 @@ use std::sync::{Arc, PoisonError};
 use tributary_engine::{Rejection, WriteError};
 use tributary_runtime::Error;
 
-use super::{Changes, PostgresLane, Taken};
+use super::{Changes, Claim, PostgresLane};
 use crate::postgres::failure::Failure;
 use crate::postgres::growth::prepare;
 use crate::postgres::ledger::{Advance, Entry};
-use crate::postgres::load::{self, Load, Tally};
+use crate::postgres::load::{Load, Taken, Tally};
 use crate::postgres::metric;
 use crate::postgres::pool::Lease;
 use crate::postgres::row::Way;
@@ -178,9 +178,9 @@ impl PostgresLane {
         let pushed = push_all(&mut load, &rest, &entries).await;
         let may_have_staged = way != Way::Straight && !load.is_untouched();
         let loaded = match pushed {
-            Ok(load::Taken::Yes) => load.finish().await,
-            Ok(load::Taken::Unfit) if may_have_staged => return Ok(End::Open),
-            Ok(load::Taken::Unfit) => {
+            Ok(Taken::Yes) => load.finish().await,
+            Ok(Taken::Unfit) if may_have_staged => return Ok(End::Open),
+            Ok(Taken::Unfit) => {
                 // Ends a COPY that is under way.
                 drop(load);
                 session.roll_back().await?;
@@ -214,10 +214,10 @@ impl PostgresLane {
             .advance(session, &self.topic, &advances, loaded)
             .await?;
         session.commit().await?;
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         for advance in advances {
-            if let Some(taken) = taken.get_mut(&advance.partition) {
-                taken.durable = taken.durable.max(advance.next_offset);
+            if let Some(claim) = claims.get_mut(&advance.partition) {
+                claim.durable = claim.durable.max(advance.next_offset);
             }
         }
         Ok(End::Committed(tally))
@@ -275,7 +275,7 @@ impl PostgresLane {
         locked: &[(i32, Entry)],
     ) -> Result<BTreeMap<i32, Entry>, Failure> {
         let entries: BTreeMap<i32, Entry> = locked.iter().copied().collect();
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
         for partition in partitions {
             let Some(entry) = entries.get(partition) else {
                 return Err(Error::stop_msg(format_args!(
@@ -286,10 +286,10 @@ impl PostgresLane {
                 .remedy("start again; the table asks for a rebuild where that is needed")
                 .into());
             };
-            let Taken {
+            let Claim {
                 epoch: ours,
                 durable,
-            } = taken.get(partition).copied().unwrap_or_default();
+            } = claims.get(partition).copied().unwrap_or_default();
             if entry.epoch == ours && entry.next_offset.unwrap_or(0) < durable {
                 return Err(Failure::TakenOver(
                     self.went_back(*partition, entry, durable),
@@ -341,16 +341,16 @@ async fn push_all<'a>(
     load: &mut Load<'_, 'a>,
     batches: &[&'a impl Changes],
     entries: &BTreeMap<i32, Entry>,
-) -> Result<load::Taken, Failure> {
+) -> Result<Taken, Failure> {
     for batch in batches {
         let covered = covered(entries, *batch);
         for change in batch.changes() {
-            if change.offset >= covered && load.push(&change).await? == load::Taken::Unfit {
-                return Ok(load::Taken::Unfit);
+            if change.offset >= covered && load.push(&change).await? == Taken::Unfit {
+                return Ok(Taken::Unfit);
             }
         }
     }
-    Ok(load::Taken::Yes)
+    Ok(Taken::Yes)
 }
 
 /// What of a batch is in the table already, because the ledger covers it.
