@@ -83,7 +83,7 @@ impl Shared {
     ) -> Result<TopicState, Failure> {
         let state = self.ledger.topic_state(session, topic, target).await?;
         if let Some((service, topic)) = state.rival {
-            let remedy = if service == self.ledger.service() {
+            let apart = if service == self.ledger.service() {
                 "leave one of the two topics to another service, or [warehouse] schema out"
             } else {
                 "set [warehouse] schema to a schema of this service's own"
@@ -91,7 +91,10 @@ impl Shared {
             return Err(Error::stop_msg(format_args!(
                 "table {target} is kept by service '{service}' from topic '{topic}'"
             ))
-            .remedy(remedy)
+            .remedy(format!(
+                "{apart}; if nobody writes that topic to it any more: {}",
+                self.ledger.forget_for(&service, &topic)
+            ))
             .into());
         }
         Ok(state)

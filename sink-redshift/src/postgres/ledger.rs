@@ -224,10 +224,15 @@ impl Ledger {
 
     /// The statement that makes the service begin a topic anew.
     pub(crate) fn forget(&self, topic: &str) -> String {
+        self.forget_for(&self.service, topic)
+    }
+
+    /// The same for another service.
+    pub(crate) fn forget_for(&self, service: &str, topic: &str) -> String {
         format!(
             "DELETE FROM {} WHERE service = {} AND topic = {}",
             self.name,
-            literal(&self.service),
+            literal(service),
             literal(topic)
         )
     }
