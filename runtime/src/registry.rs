@@ -56,6 +56,25 @@ impl fmt::Debug for Registry {
     }
 }
 
+/// What the registry has under an id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Schema {
+    /// An Avro schema, as JSON text.
+    Avro(String),
+    /// A schema of this other kind.
+    Other(String),
+}
+
+impl Schema {
+    /// The text of an Avro schema.
+    pub fn avro(self) -> Option<String> {
+        match self {
+            Self::Avro(text) => Some(text),
+            Self::Other(_) => None,
+        }
+    }
+}
+
 /// The newest version of a subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Latest {
@@ -155,21 +174,15 @@ impl Registry {
     /// The schema with an id; `None` if the registry has none.
     ///
     /// # Errors
-    /// Stop: not allowed, or not an Avro schema; retry: not reachable.
-    pub async fn schema(&self, id: u32) -> Result<Option<String>> {
-        let doing = || format!("read the schema with id {id}");
+    /// Stop: not allowed; retry: not reachable.
+    pub async fn schema(&self, id: u32) -> Result<Option<Schema>> {
         let found = get_schema_by_id(id, &self.settings).await;
-        let found = self.found(found.map_err(Fault::from)).doing(doing)?;
-        match found {
-            None => Ok(None),
-            Some(found) if found.schema_type == SchemaType::Avro => Ok(Some(found.schema)),
-            Some(found) => {
-                let kind = found.schema_type;
-                let what =
-                    format!("the registry says that it is a {kind:?} schema, not an Avro one");
-                Err(Error::stop_msg(what)).doing(doing)
-            }
-        }
+        let found = self.found(found.map_err(Fault::from));
+        let found = found.doing(|| format!("read the schema with id {id}"))?;
+        Ok(found.map(|found| match found.schema_type {
+            SchemaType::Avro => Schema::Avro(found.schema),
+            other => Schema::Other(format!("{other:?}")),
+        }))
     }
 
     /// The id under which a subject has exactly this schema; `None` if it has not.

@@ -13,7 +13,7 @@ use tributary_schemas::wire;
 
 use crate::flow::records::Records;
 use crate::lock::lock;
-use tributary_runtime::registry::Registry;
+use tributary_runtime::registry::{Registry, Schema};
 use tributary_runtime::{Error, Result};
 
 /// How long the registry may take to know an id. What its replicas read is behind what one of them has registered, and a
@@ -32,24 +32,24 @@ pub(crate) struct Plans {
     pub(crate) values: AHashMap<u32, Option<Compiled<ValuePlan>>>,
 }
 
-/// An answer about a schema: its text; `None` where nobody knows it.
-type Answer<'a> = Pin<Box<dyn Future<Output = Result<Option<String>>> + Send + 'a>>;
+/// An answer about a schema; `None` where nobody knows it.
+type Answer<'a, A> = Pin<Box<dyn Future<Output = Result<Option<A>>> + Send + 'a>>;
 
 /// Who knows the schemas. Asked once per id, so that a box costs nothing.
 pub(crate) trait Schemas: fmt::Debug + Send + Sync {
     /// The schema of this id.
-    fn schema(&self, id: u32) -> Answer<'_>;
+    fn schema(&self, id: u32) -> Answer<'_, Schema>;
 
-    /// The newest schema of this subject.
-    fn latest<'a>(&'a self, subject: &'a str) -> Answer<'a>;
+    /// The text of the newest schema of this subject.
+    fn latest<'a>(&'a self, subject: &'a str) -> Answer<'a, String>;
 }
 
 impl Schemas for Registry {
-    fn schema(&self, id: u32) -> Answer<'_> {
+    fn schema(&self, id: u32) -> Answer<'_, Schema> {
         Box::pin(Self::schema(self, id))
     }
 
-    fn latest<'a>(&'a self, subject: &'a str) -> Answer<'a> {
+    fn latest<'a>(&'a self, subject: &'a str) -> Answer<'a, String> {
         Box::pin(async {
             Ok(Self::latest(self, subject)
                 .await?
@@ -155,8 +155,10 @@ impl Plans {
     }
 }
 
+/// Registries give positive numbers of 32 bits: another one is junk, and they do not take it for an id.
 fn schema_id(data: Option<&[u8]>) -> Option<u32> {
-    wire::parse(data?).map(|(id, _)| id)
+    let (id, _) = wire::parse(data?)?;
+    i32::try_from(id).is_ok().then_some(id)
 }
 
 impl<P> Cells<P> {
@@ -193,7 +195,12 @@ impl<P> Cells<P> {
         let plan = cell
             .get_or_try_init(|| async {
                 match registry.schema(id).await {
-                    Ok(Some(schema)) => Ok(compile(&schema).map(Arc::new).map_err(Arc::new)),
+                    Ok(Some(Schema::Avro(text))) => {
+                        Ok(compile(&text).map(Arc::new).map_err(Arc::new))
+                    }
+                    Ok(Some(Schema::Other(kind))) => {
+                        Ok(Err(Arc::new(SchemaError::NotAvro { kind })))
+                    }
                     Ok(None) => Err(None),
                     Err(error) => Err(Some(error)),
                 }

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use tributary_runtime::Result;
+use tributary_runtime::registry::Schema;
 
 use crate::flow::fault::RecordFault;
 use crate::flow::plans::Schemas;
@@ -34,7 +35,7 @@ impl Outskirts {
 }
 
 impl Schemas for Outskirts {
-    fn schema(&self, id: u32) -> Pin<Box<dyn Future<Output = Result<Option<String>>> + Send + '_>> {
+    fn schema(&self, id: u32) -> Pin<Box<dyn Future<Output = Result<Option<Schema>>> + Send + '_>> {
         Box::pin(async move {
             self.scene.way(self.who, Server::Registry).await?;
             let mut world = self.scene.world();
@@ -45,7 +46,7 @@ impl Schemas for Outskirts {
                 VALUE_ID => VALUE_SCHEMA,
                 _ => return Ok(None),
             };
-            Ok((!is_behind).then(|| schema.to_owned()))
+            Ok((!is_behind).then(|| Schema::Avro(schema.to_owned())))
         })
     }
 

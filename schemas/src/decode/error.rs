@@ -5,6 +5,12 @@ use std::fmt;
 /// A writer's schema that no plan can be compiled from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
+    /// The registry has a schema of another kind under the id.
+    #[error("the registry says that it is a {kind} schema, not an Avro one")]
+    NotAvro {
+        /// As the registry names it.
+        kind: String,
+    },
     /// The text is not JSON, or nested too deeply for a schema.
     #[error("the schema is not readable JSON: {0}")]
     Json(String),

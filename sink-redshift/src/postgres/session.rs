@@ -47,9 +47,14 @@ impl Session {
     /// # Errors
     /// By SQLSTATE: a server that is away or starting is tried again, a wrong password stops.
     pub(crate) async fn connect(config: &Config, limits: Limits) -> Result<Self, Error> {
-        Self::start(config, limits)
-            .await
-            .map_err(Failure::into_error)
+        let bound = limits.statement * 2;
+        match tokio::time::timeout(bound, Self::start(config, limits)).await {
+            Ok(started) => started.map_err(Failure::into_error),
+            Err(_) => Err(Error::retry_msg(format_args!(
+                "the warehouse takes a connection and does not answer within {} s",
+                bound.as_secs_f32()
+            ))),
+        }
     }
 
     async fn start(config: &Config, limits: Limits) -> Result<Self, Failure> {

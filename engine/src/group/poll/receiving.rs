@@ -79,7 +79,12 @@ impl<T: Target, M: Member, C: Cluster> Poll<T, M, C> {
     /// again, of another topic of the name.
     fn out_of_range(&self, reason: &str) -> Result<()> {
         for holding in self.holdings.iter().filter(|holding| holding.is_fetched) {
-            let (low, high) = self.member.log_of(holding.partition())?;
+            let (low, high) = match self.member.log_of(holding.partition()) {
+                Ok(log) => log,
+                Err(error) if error.policy() == Policy::Stop => return Err(error),
+                // It is judged when it is opened again.
+                Err(_) => continue,
+            };
             if let Err(found) = judge::within(holding.partition(), holding.next, low, high)
                 && self.instance.config.on_unfit_target == OnUnfitTarget::Stop
             {

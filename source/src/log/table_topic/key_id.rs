@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 use tributary_runtime::Error;
-use tributary_runtime::registry::Registry;
+use tributary_runtime::registry::{Registry, Schema};
 
 /// Why the id is another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub(super) async fn why_another(
     schema: &str,
     before: u32,
 ) -> Result<Cause, Error> {
-    let known = registry.schema(before).await?;
+    let known = registry.schema(before).await?.and_then(Schema::avro);
     let cause = compare(known.as_deref(), schema);
     if cause == Cause::Rewritten && registry.is_deleted(subject, before).await? {
         return Ok(Cause::Deleted);
