@@ -2,6 +2,7 @@
 
 mod classify;
 pub mod groups;
+mod headers;
 mod logging;
 mod native;
 pub mod topics;
@@ -13,6 +14,7 @@ use crate::Result;
 use crate::config::KafkaConfig;
 
 pub use classify::{classify, code, is_unknown_topic};
+pub use headers::{Headed, NativeHeaders, headers};
 pub use logging::{LogContext, log, log_error};
 
 /// How long a consumer group keeps a silent member, in milliseconds. A killed instance's partitions wait

@@ -5,9 +5,9 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use rdkafka::message::Message;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tributary_runtime::kafka::Headed;
 
 use crate::config::BatchConfig;
 use crate::flow::budget::Budget;
@@ -58,7 +58,7 @@ impl Inbox {
     }
 
     /// Adds a record, and says whether the lane may take more.
-    pub(crate) fn push(&self, partition: i32, message: &impl Message) -> bool {
+    pub(crate) fn push(&self, partition: i32, message: &impl Headed) -> bool {
         let (held, wake) = {
             let mut queues = self.lock();
             let mut wake = false;

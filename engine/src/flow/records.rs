@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rdkafka::message::{Headers, Message};
+use tributary_runtime::kafka::{self, Headed};
 use tributary_schemas::header;
 
 use crate::flow::times::Times;
@@ -41,16 +41,14 @@ pub(crate) struct Record<'a> {
 
 impl Records {
     /// Copies a record into the buffer.
-    pub(crate) fn push(&mut self, message: &impl Message) {
+    pub(crate) fn push(&mut self, message: &impl Headed) {
         let (key, value) = (message.key(), message.payload());
         let begin = self.arena.len();
         self.reserve(key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len));
         self.arena.extend_from_slice(key.unwrap_or_default());
         self.arena.extend_from_slice(value.unwrap_or_default());
-        if let Some(headers) = message.headers() {
-            for header in headers.iter() {
-                push_header(&mut self.arena, header.key, header.value);
-            }
+        for (name, value) in kafka::headers(message) {
+            push_header(&mut self.arena, &name, value);
         }
         self.times
             .note(self.places.len(), || message.timestamp().to_millis());

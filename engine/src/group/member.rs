@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::message::Message;
 use tributary_runtime::Result;
+use tributary_runtime::kafka::Headed;
 
 use crate::topics::TopicPartition;
 
@@ -35,7 +35,7 @@ pub(crate) struct Reached<'a> {
 /// A member of a consumer group. All calls are the poll thread's.
 pub(crate) trait Member: Send + 'static {
     /// A record.
-    type Record<'a>: Message
+    type Record<'a>: Headed
     where
         Self: 'a;
 

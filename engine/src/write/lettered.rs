@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ahash::AHashMap;
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
+use tributary_runtime::kafka::{self, Headed};
 use tributary_schemas::{header, wire};
 
 use crate::flow::records::Records;
@@ -129,7 +130,7 @@ impl LetteredKeys {
     }
 
     /// Takes the next record of the partition.
-    pub(crate) fn take(&mut self, message: &impl Message) {
+    pub(crate) fn take(&mut self, message: &impl Headed) {
         let versions = seq_of(message, header::SEQ);
         let has_version = versions.is_some();
         self.has_versions |= has_version;
@@ -235,18 +236,16 @@ impl Pass {
 }
 
 /// The eight-byte header of this name, where it has that form.
-fn seq_of(message: &impl Message, name: &str) -> Option<u64> {
-    let headers = message.headers()?;
-    let mut headers = headers.iter();
-    header::parse_seq(headers.find(|header| header.key == name)?.value?)
+fn seq_of(message: &impl Headed, name: &str) -> Option<u64> {
+    let (_, value) = kafka::headers(message).find(|(found, _)| found == name)?;
+    header::parse_seq(value?)
 }
 
-fn owned(message: &impl Message) -> OwnedMessage {
-    let headers = message.headers().map(|headers| {
-        headers.iter().fold(
-            OwnedHeaders::new_with_capacity(headers.count()),
-            |all, Header { key, value }| all.insert(Header { key, value }),
-        )
+fn owned(message: &impl Headed) -> OwnedMessage {
+    let headers = message.headers().map(|_| {
+        kafka::headers(message).fold(OwnedHeaders::new(), |all, (key, value)| {
+            all.insert(Header { key: &key, value })
+        })
     });
     OwnedMessage::new(
         message.payload().map(<[u8]>::to_vec),

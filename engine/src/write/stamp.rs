@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rdkafka::message::{Headers, Message};
+use tributary_runtime::kafka::{self, Headed};
 
 use crate::topics::TopicPartition;
 
@@ -40,7 +40,7 @@ pub(crate) struct Done {
 
 impl Stamp {
     /// `None` for a message that says of itself that it is something else.
-    pub(crate) fn of(message: &impl Message) -> Option<Self> {
+    pub(crate) fn of(message: &impl Headed) -> Option<Self> {
         Some(Self {
             service: text(message, SERVICE).unwrap_or_default(),
             partition: place(message)?,
@@ -52,7 +52,7 @@ impl Stamp {
 
 impl Done {
     /// `None` for a message that is a letter, or somebody else's.
-    pub(crate) fn of(message: &impl Message) -> Option<Self> {
+    pub(crate) fn of(message: &impl Headed) -> Option<Self> {
         Some(Self {
             service: text(message, SERVICE)?,
             partition: place(message)?,
@@ -76,7 +76,7 @@ impl Done {
     }
 }
 
-fn place(message: &impl Message) -> Option<TopicPartition> {
+fn place(message: &impl Headed) -> Option<TopicPartition> {
     Some(TopicPartition {
         topic: text(message, TOPIC)?,
         partition: text(message, PARTITION)?.parse().ok()?,
@@ -84,10 +84,11 @@ fn place(message: &impl Message) -> Option<TopicPartition> {
 }
 
 /// The last header of a name counts: the record that was put aside may be a letter itself.
-fn text(message: &impl Message, name: &str) -> Option<String> {
-    let headers = message.headers()?;
-    let value = headers.iter().filter(|header| header.key == name).last()?;
-    std::str::from_utf8(value.value?).ok().map(str::to_owned)
+fn text(message: &impl Headed, name: &str) -> Option<String> {
+    let (_, value) = kafka::headers(message)
+        .filter(|(found, _)| found == name)
+        .last()?;
+    std::str::from_utf8(value?).ok().map(str::to_owned)
 }
 
 #[cfg(test)]

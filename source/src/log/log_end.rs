@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use tributary_runtime::Error;
 use tributary_runtime::kafka;
@@ -106,9 +106,8 @@ pub(crate) fn highest_seq(
 }
 
 fn seq(message: &BorrowedMessage<'_>) -> Option<u64> {
-    let mut headers = message.headers()?.iter();
-    let value = headers.find(|found| found.key == header::SEQ)?.value?;
-    Some(u64::from_be_bytes(value.try_into().ok()?))
+    let (_, value) = kafka::headers(message).find(|(name, _)| name == header::SEQ)?;
+    Some(u64::from_be_bytes(value?.try_into().ok()?))
 }
 
 /// Reads partitions from their ends: any number of them with the same two clients.

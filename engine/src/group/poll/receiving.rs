@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
+use tributary_runtime::kafka::Headed;
 use tributary_runtime::{Policy, Result, kafka};
 
 use super::Poll;
@@ -127,7 +127,7 @@ fn deliver<T>(
     instance: &Instance<T>,
     holdings: &mut Holdings,
     fetching: &mut Fetching,
-    message: &impl Message,
+    message: &impl Headed,
 ) -> Option<usize> {
     let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
     let held = holdings.topic_mut(topic)?;
