@@ -94,16 +94,15 @@ unsafe fn read(list: &List) -> Result<Members, RDKafkaErrorCode> {
             let bytes = member.member_assignment.cast::<u8>();
             partitions(parts(bytes, member.member_assignment_size))
         });
-        let assigned = is_divided.then(|| assigned.collect::<Option<Vec<_>>>());
+        let assigned = is_divided.then(|| {
+            let each: Option<Vec<_>> = assigned.collect();
+            each.ok_or(RDKafkaErrorCode::BadMessage)
+        });
         Ok(Members {
             hosts: hosts.collect(),
-            assigned: match assigned {
-                Some(each) => {
-                    let each = each.ok_or(RDKafkaErrorCode::BadMessage)?;
-                    Some(each.into_iter().flatten().collect())
-                }
-                None => None,
-            },
+            assigned: assigned
+                .transpose()?
+                .map(|each| each.into_iter().flatten().collect()),
         })
     }
 }

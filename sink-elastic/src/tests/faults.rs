@@ -14,7 +14,8 @@ use tributary_schemas::record::{Datum, FieldType};
 use crate::ElasticLane;
 
 use super::fixture::{
-    impatient, lane, mark, record_type, rejections, target_error, text_key, until_rejected, upsert,
+    impatient, lane, listen, mark, record_type, rejections, target_error, text_key, until_rejected,
+    upsert,
 };
 
 /// Answers a bulk request, given how many came before it and its action lines.
@@ -68,13 +69,7 @@ impl Server {
             requests: Arc::clone(&requests),
             answer: Arc::new(answer),
         };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move {
-            axum::serve(listener, Router::new().fallback(serve).with_state(shared))
-                .await
-                .unwrap();
-        });
+        let url = listen(Router::new().fallback(serve).with_state(shared)).await;
         Self { url, requests }
     }
 

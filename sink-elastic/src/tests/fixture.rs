@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use axum::Router;
 use reqwest::Method;
 use serde_json::Value;
 use tributary_engine::{
@@ -292,4 +293,12 @@ impl ElasticLane {
         }
         Ok(pieces)
     }
+}
+
+/// A server on loopback until the test ends; its URL.
+pub(super) async fn listen(router: Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    url
 }

@@ -10,6 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{Request, StatusCode};
 use serde_json::json;
 
+use super::fixture::listen;
 use super::sigv4::{Come, Lock};
 
 /// What becomes of a request on its way.
@@ -52,13 +53,11 @@ impl Gate {
                 refused: Vec::new(),
             }),
         });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new()
             .fallback(serve)
             .layer(axum::extract::DefaultBodyLimit::disable())
             .with_state(Arc::clone(&shared));
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let url = listen(router).await;
         Self { url, shared }
     }
 

@@ -8,6 +8,8 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 
+use super::fixture::listen;
+
 /// The status that a request to this path, of so many bytes, is answered with; none lets it through.
 type Fault = dyn Fn(&str, usize) -> Option<u16> + Send + Sync;
 
@@ -95,13 +97,11 @@ impl Proxy {
             under_way: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
         });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new()
             .fallback(serve)
             .layer(axum::extract::DefaultBodyLimit::disable())
             .with_state(Arc::clone(&shared));
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let url = listen(router).await;
         Self { url, shared }
     }
 

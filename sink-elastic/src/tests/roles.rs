@@ -15,8 +15,9 @@ use axum::routing::get;
 use serde_json::json;
 use tributary_runtime::Policy;
 
+use super::fixture::listen;
 use super::gate::Gate;
-use super::signed::{ID, SECRET, config, lock, serve, version};
+use super::signed::{ID, SECRET, config, lock, version};
 use crate::client::Client;
 
 /// In such a process: the gate's URL.
@@ -95,7 +96,7 @@ async fn keys_of_a_container_are_asked_for_before_they_expire_and_when_they_are_
         .route("/keys", get(keys))
         .route("/asked", get(asked))
         .route("/expire", get(expire));
-    let url = serve(router.with_state(Arc::clone(&role))).await;
+    let url = listen(router.with_state(Arc::clone(&role))).await;
     let variables = [
         (CONTAINER, format!("{url}/keys")),
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "let me in".to_owned()),

@@ -6,7 +6,7 @@ use serde_json::json;
 use tributary_runtime::{Error, Policy};
 use tributary_schemas::record::{Datum, FieldType};
 
-use super::fixture::{Fixture, delete, record_type, text_key, upsert};
+use super::fixture::{Fixture, delete, listen, record_type, text_key, upsert};
 use super::gate::Gate;
 use super::sigv4::{Come, Lock};
 use crate::check;
@@ -298,12 +298,5 @@ async fn what_policies_forbid_stops_the_service_with_their_words() {
 
 async fn answering(status: u16, body: &'static str) -> String {
     let status = StatusCode::from_u16(status).unwrap();
-    serve(Router::new().fallback(move || async move { (status, body) })).await
-}
-
-pub(super) async fn serve(router: Router) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    url
+    listen(Router::new().fallback(move || async move { (status, body) })).await
 }

@@ -212,8 +212,7 @@ fn leave_others(all: &mut Tables, tables: &TableTopics) {
             topic,
             "the table is not there, or cannot be read: its topic stays as it is, and is brought up to date once it can"
         );
-        known.followed.leave();
-        known.snapshot = None;
+        known.leave();
     }
 }
 

@@ -81,15 +81,11 @@ impl Session {
 
     /// The partitions that the selected tables' topics have, by topic.
     pub(super) async fn real_partitions(&self) -> Result<BTreeMap<String, i32>, Error> {
-        let tables = self.tables.iter();
-        let topics: Result<Vec<String>, Error> = tables
-            .map(|table| self.config.topic_name(&table.table))
-            .collect();
-        let described = self.registrar.described(&topics?).await?;
-        let real = described.into_iter();
-        // Not every broker knows a topic that was just created.
         let mut counts = self.topic_partitions()?;
-        counts.extend(real.map(|(topic, it)| (topic, it.partitions)));
+        let topics: Vec<String> = counts.keys().cloned().collect();
+        // Not every broker knows a topic that was just created.
+        let described = self.registrar.described(&topics).await?.into_iter();
+        counts.extend(described.map(|(topic, it)| (topic, it.partitions)));
         Ok(counts)
     }
 }

@@ -67,6 +67,12 @@ impl TableProgress {
         self.key_schema_id.is_none()
     }
 
+    /// The table is not followed any more: what its topic holds is brought up to date when it is back.
+    pub(crate) fn leave(&mut self) {
+        self.followed.leave();
+        self.snapshot = None;
+    }
+
     /// Ends its snapshot, if all rows are read, and returns it: those in the log that are not among them are gone, as its
     /// `below` says.
     pub(crate) fn take_complete(&mut self) -> Option<TableSnapshot> {

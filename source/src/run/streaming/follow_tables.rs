@@ -122,8 +122,7 @@ impl Streaming {
                 topic,
                 "the table is {why}: its topic stays as it is, and is brought up to date if a table of this name comes back"
             );
-            known.followed.leave();
-            known.snapshot = None;
+            known.leave();
         }
     }
 
