@@ -1,8 +1,12 @@
 //! What the slot holds on the server: as little as may be, and never without saying so.
 
+use tokio_postgres::Client;
+use tributary_tests::pipeline::Pipeline;
 use tributary_tests::service::{Kind, Service};
+use tributary_tests::shop;
+use tributary_tests::stack::{Postgres, Server, Stack};
 
-use super::{PATIENCE, events, fold, pipeline, records, source, table, wait_until};
+use super::{PATIENCE, events, fold, records, source, table, wait_until};
 
 const TABLE: &str = "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, name text);
     CREATE TABLE public.noise (text text);
@@ -12,20 +16,34 @@ const TABLE: &str = "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, name
 const NOISE: &str =
     "INSERT INTO public.noise SELECT repeat(md5(g::text), 10) FROM generate_series(1, 100000) g";
 
-/// One after the other: an open transaction keeps the new slots of all databases waiting.
-static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// A pipeline on a server of its own: a slot keeps the WAL behind the oldest open transaction of any database, and such
+/// a transaction keeps the new slots of all waiting.
+async fn alone(name: &str) -> (Stack, Pipeline, Client, Server) {
+    let stack = Stack::from_env().unwrap();
+    let mut pipeline = Pipeline::new(&stack, name).await.unwrap();
+    let version = Postgres::from_env().unwrap().unwrap_or_default();
+    let server = Server::start_new(pipeline.dir(), "alone", version, &[]).unwrap();
+    pipeline.source_url = server.url("postgres");
+    pipeline.tables = vec!["s.*".to_owned()];
+    let client = pipeline.source().await.unwrap();
+    client.batch_execute(TABLE).await.unwrap();
+    (stack, pipeline, client, server)
+}
 
 /// redpanda-data/connect#3198, supabase/etl#429: the WAL of a busy neighbour piles up behind the slot of a database
 /// in which nothing happens.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_database_does_not_hold_the_wal_of_a_busy_one() {
-    let _alone = ALONE.lock().await;
-    let (_stack, pipeline, client) = pipeline("idle", TABLE).await;
+    let (_stack, pipeline, client, server) = alone("idle").await;
     let mut source = source(&pipeline);
     source.wait_ready(PATIENCE).unwrap();
     pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
     let before = events(&source);
-    let neighbour = pipeline.warehouse().await.unwrap();
+    client
+        .batch_execute("CREATE DATABASE neighbour")
+        .await
+        .unwrap();
+    let neighbour = shop::connect(&server.url("neighbour")).await.unwrap();
     neighbour
         .batch_execute("CREATE TABLE public.noise (text text)")
         .await
@@ -48,7 +66,7 @@ async fn an_idle_database_does_not_hold_the_wal_of_a_busy_one() {
     assert!(events(&source) - before < 1.0, "nothing happened here");
 }
 
-fn limited(pipeline: &tributary_tests::pipeline::Pipeline, on_limit: &str) -> Service {
+fn limited(pipeline: &Pipeline, on_limit: &str) -> Service {
     let config = format!(
         "{}[slot]\nmax_retained_bytes = 20000000\non_limit = \"{on_limit}\"\n",
         pipeline.source_config()
@@ -60,8 +78,7 @@ fn limited(pipeline: &tributary_tests::pipeline::Pipeline, on_limit: &str) -> Se
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_holds_too_much_is_said_and_flagged() {
-    let _alone = ALONE.lock().await;
-    let (_stack, pipeline, client) = pipeline("alerted", TABLE).await;
+    let (_stack, pipeline, client, _server) = alone("alerted").await;
     let mut source = limited(&pipeline, "alert");
     source.wait_ready(PATIENCE).unwrap();
     // An open transaction makes the slot keep all that comes behind it.
@@ -95,8 +112,7 @@ async fn a_slot_that_holds_too_much_is_said_and_flagged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_holds_too_much_is_dropped_and_every_row_read_again() {
-    let _alone = ALONE.lock().await;
-    let (stack, pipeline, client) = pipeline("dropped", TABLE).await;
+    let (stack, pipeline, client, _server) = alone("dropped").await;
     let mut source = limited(&pipeline, "drop-and-resnapshot");
     source.wait_ready(PATIENCE).unwrap();
     pipeline.wait_source(&mut source, PATIENCE).await.unwrap();
