@@ -23,6 +23,9 @@ SEARCH := cargo test -p tributary-sink-elastic && cargo test -p tributary-tests 
 # More than there are cores: most tests wait for servers most of the time.
 TEST_THREADS := $(shell echo $$(($$(nproc) + 1)))
 
+# For servers that live for minutes: the JVM's second compiler takes a third of their CPU time, and more of a start's.
+BRIEF = $(JAVA_TOOL_OPTIONS) -XX:TieredStopAtLevel=1
+
 engine_row = IFS=/ read -r TRIBUTARY_ENGINE TRIBUTARY_ENGINE_VERSION <<< "$$row"; export TRIBUTARY_ENGINE TRIBUTARY_ENGINE_VERSION
 matrix_row = IFS=/ read -r TRIBUTARY_POSTGRES TRIBUTARY_KAFKA_VERSION TRIBUTARY_REGISTRY_VERSION <<< "$$row"; \
 	    export TRIBUTARY_POSTGRES TRIBUTARY_KAFKA_VERSION TRIBUTARY_REGISTRY_VERSION
@@ -56,7 +59,7 @@ release: ## Build everything (release)
 test: ## Run all tests that CI runs, with a stack of their own
 	$(install) debezium opensearch-secured postgres-17
 	cargo build --workspace --bins
-	RUST_TEST_THREADS=$(TEST_THREADS) $(with_stack) cargo test --workspace --no-fail-fast
+	JAVA_TOOL_OPTIONS="$(BRIEF)" RUST_TEST_THREADS=$(TEST_THREADS) $(with_stack) cargo test --workspace --no-fail-fast
 
 test-long: ## Run the tests that take too long for CI
 	$(install) debezium postgres-17
