@@ -51,6 +51,10 @@ pub(crate) mod given {
         NoBudget,
         /// What is still to be swept counts as durable.
         Unswept,
+        /// A replay writes what the letter had, were there anything newer.
+        OldLetter,
+        /// Letters are done with before they are written.
+        EarlyReplayed,
     }
 
     thread_local! {

@@ -2,6 +2,7 @@
 
 mod newest;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tributary_schemas::decode::{KeyPlan, SchemaError, ValuePlan};
@@ -183,6 +184,13 @@ fn has_header(records: &Records, plans: &Plans) -> bool {
         let read = read(record, plans);
         read.is_ok_and(|(content, seq)| seq.is_some() && !matches!(content, Content::Nothing))
     })
+}
+
+/// Where those of these records stand that say that rows are gone.
+pub(crate) fn emptying(records: &Records, plans: &Plans) -> BTreeSet<i64> {
+    let is_below = |record: &Record<'_>| matches!(read(*record, plans), Ok((Content::Below(_), _)));
+    let found = records.iter().filter(is_below);
+    found.map(|record| record.offset).collect()
 }
 
 /// Where the last of these records stands that says that its table was emptied, and has no version of its own.

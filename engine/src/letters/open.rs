@@ -37,8 +37,8 @@ pub(super) struct OpenLetters {
 /// By who has put it aside, and where it was.
 type ByPlace = BTreeMap<(String, TopicPartition, i64), OpenLetter>;
 
-/// By whose letters, and where they were: where those begin that are open.
-type DoneUntil = HashMap<(String, TopicPartition), BTreeMap<i32, i64>>;
+/// By whose letters, where they were, and whether they have a key: where those begin that are open.
+type DoneUntil = HashMap<(String, TopicPartition, bool), BTreeMap<i32, i64>>;
 
 /// Reads the dead-letter topic.
 ///
@@ -69,10 +69,14 @@ fn scan(config: &SinkConfig, topic: String) -> Result<OpenLetters> {
             };
             found.insert(of, letter);
         } else if let Some(said) = Done::of(message) {
-            let until = done.entry((said.service, said.partition)).or_default();
-            for (partition, offset) in said.until {
-                let known = until.entry(partition).or_insert(offset);
-                *known = offset.max(*known);
+            let kinds = [Some(true), said.has_keyless.then_some(false)];
+            for has_key in kinds.into_iter().flatten() {
+                let of = (said.service.clone(), said.partition.clone(), has_key);
+                let until = done.entry(of).or_default();
+                for (&partition, &offset) in &said.until {
+                    let known = until.entry(partition).or_insert(offset);
+                    *known = offset.max(*known);
+                }
             }
         }
         ControlFlow::Continue(())
@@ -87,12 +91,16 @@ fn scan(config: &SinkConfig, topic: String) -> Result<OpenLetters> {
     })
 }
 
-/// Without a key nothing of it is replayed.
 fn is_done(letter: &OpenLetter, done: &DoneUntil) -> bool {
     let (partition, offset) = letter.place;
-    let of = (letter.stamp.service.clone(), letter.stamp.partition.clone());
+    let stamp = &letter.stamp;
+    let of = (
+        stamp.service.clone(),
+        stamp.partition.clone(),
+        letter.key.is_some(),
+    );
     let until = done.get(&of).and_then(|until| until.get(&partition));
-    letter.key.is_some() && until.is_some_and(|&until| offset < until)
+    until.is_some_and(|&until| offset < until)
 }
 
 /// To count keys, not to tell them.

@@ -38,8 +38,8 @@ pub(super) fn definition() -> Command {
 struct Pile {
     letters: usize,
     keys: BTreeSet<u64>,
-    /// The lowest offset of one with a key.
-    from: Option<i64>,
+    /// The lowest offset of one.
+    from: i64,
     without_key: usize,
     /// Where the first one stands, by partition of the dead-letter topic.
     begin: BTreeMap<i32, i64>,
@@ -92,15 +92,18 @@ fn piles(open: &OpenLetters, service: &str, topics: &[String]) -> Piles {
         letter.stamp.service == service && (topics.is_empty() || topics.contains(topic))
     });
     for letter in ours {
-        let pile = piles.entry(letter.stamp.partition.clone()).or_default();
-        pile.letters += 1;
-        let Some(key) = letter.key else {
-            pile.without_key += 1;
-            continue;
-        };
-        pile.keys.insert(key);
         let offset = letter.stamp.offset;
-        pile.from = Some(pile.from.map_or(offset, |from| from.min(offset)));
+        let pile = piles.entry(letter.stamp.partition.clone());
+        let pile = pile.or_insert_with(|| Pile {
+            from: offset,
+            ..Pile::default()
+        });
+        pile.letters += 1;
+        match letter.key {
+            Some(key) => drop(pile.keys.insert(key)),
+            None => pile.without_key += 1,
+        }
+        pile.from = pile.from.min(offset);
         let (partition, place) = letter.place;
         let begin = pile.begin.entry(partition).or_insert(place);
         *begin = place.min(*begin);
@@ -119,13 +122,13 @@ fn orders(open: &OpenLetters, piles: &Piles) -> Vec<Order> {
                 Some((partition, (begin, end)))
             })
             .collect();
-        (!letters.is_empty()).then(|| Order {
+        Order {
             topic: at.topic.clone(),
             partition: at.partition,
             letters,
-        })
+        }
     };
-    piles.iter().filter_map(of_pile).collect()
+    piles.iter().map(of_pile).collect()
 }
 
 /// Waits until the sink has ended what it was asked for.
@@ -159,6 +162,11 @@ fn answer(topic: &str, verdicts: &[Verdict]) -> Answer {
             "{topic}: {} applied, {} superseded by something newer, {} put aside again, {} gone from the log",
             counts.applied, counts.superseded, counts.put_aside, counts.gone
         );
+    }
+    for verdict in verdicts {
+        if let (Fate::Replayed, Some(reason)) = (&verdict.state, &verdict.reason) {
+            let _ = writeln!(text, "{reason}");
+        }
     }
     let open = verdicts
         .iter()
@@ -210,21 +218,20 @@ fn plan_text(topic: &str, piles: &Piles) -> String {
     }
     let mut text = String::new();
     for (at, pile) in piles {
-        if let Some(from) = pile.from {
-            let letters = pile.letters - pile.without_key;
-            let _ = writeln!(
-                text,
-                "{at}: {letters} letters of {} keys, whose records are read again from offset {from}",
-                pile.keys.len()
-            );
+        let mut of = vec![format!("{} keys", pile.keys.len())];
+        if pile.keys.is_empty() {
+            of.clear();
         }
         if pile.without_key > 0 {
-            let _ = writeln!(
-                text,
-                "{at}: {} letters without a key, which are not replayed: nothing tells whether their rows are there",
-                pile.without_key
-            );
+            of.push(format!("{} rows without a key", pile.without_key));
         }
+        let _ = writeln!(
+            text,
+            "{at}: {} letters of {}, whose records are read again from offset {}",
+            pile.letters,
+            of.join(" and "),
+            pile.from
+        );
     }
     text
 }

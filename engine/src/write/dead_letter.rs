@@ -2,6 +2,9 @@
 
 mod gathering;
 
+#[cfg(test)]
+pub(crate) use gathering::no_room;
+
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,7 +23,9 @@ use crate::topics::TopicPartition;
 use crate::write::lettered::Pass;
 use crate::write::replay::Order;
 use crate::write::stamp::Done;
-pub use crate::write::stamp::{ERROR, OFFSET, PARTITION, REPLAYED, SERVICE, TOPIC};
+pub use crate::write::stamp::{
+    ERROR, OFFSET, PARTITION, REPLAYED, REPLAYED_KEYLESS, SERVICE, TOPIC,
+};
 use tokio_util::sync::CancellationToken;
 use tributary_runtime::config::KafkaConfig;
 use tributary_runtime::kafka::{self, LogContext};
@@ -131,6 +136,7 @@ impl DeadLetters {
             service: self.place.service.clone(),
             partition: order.at(),
             until: until.collect(),
+            has_keyless: true,
         };
         let headers = done.headers();
         let headers = headers

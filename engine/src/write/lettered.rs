@@ -1,4 +1,4 @@
-//! The keys of letters, and what the log has newest of each.
+//! The keys of letters, and what the log has newest of each. A letter without a key is a row of its own, told by where it was.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,6 +23,8 @@ pub(crate) struct LetteredKeys {
     /// In the order of their letters.
     keys: Vec<Lettered>,
     index: AHashMap<Arc<[u8]>, usize>,
+    /// Those without a key, by where they were.
+    places: AHashMap<i64, usize>,
     held: usize,
     /// The lowest offset of a letter.
     from: i64,
@@ -42,9 +44,17 @@ pub(crate) struct LetteredKeys {
     rest: BTreeMap<i32, i64>,
 }
 
+/// What tells the row of a letter.
+#[derive(Debug)]
+enum Identity {
+    Key(Arc<[u8]>),
+    /// Its offset does. Of a topic that was deleted and made again, another record may have it: this is of the value.
+    Place(u64),
+}
+
 #[derive(Debug)]
 struct Lettered {
-    key: Arc<[u8]>,
+    identity: Identity,
     /// The place of its first letter.
     letter: (i32, i64),
     /// The offset of its newest one.
@@ -58,6 +68,8 @@ pub(crate) struct Pass {
     /// In offset order, one per key; and whether it is the letter itself.
     newest: Vec<(OwnedMessage, bool)>,
     pub(crate) counts: Counts,
+    /// Where letters without a key were whose records the log has no more.
+    pub(crate) lost: Vec<i64>,
     /// The letters that are left to the next pass.
     pub(crate) rest: Ranges,
     pub(crate) is_versioned: bool,
@@ -73,6 +85,7 @@ impl LetteredKeys {
             keys_max,
             keys: Vec::new(),
             index: AHashMap::new(),
+            places: AHashMap::new(),
             held: 0,
             from: i64::MAX,
             is_versioned: false,
@@ -94,18 +107,45 @@ impl LetteredKeys {
             self.from = self.from.min(offset);
             return true;
         }
-        let cost = OVERHEAD_BYTES + 2 * key.len();
+        let schema = wire::parse(key).map(|(id, _)| id);
+        let key: Arc<[u8]> = key.into();
+        let known = self.keys.len();
+        let has_room = self.insert(Identity::Key(Arc::clone(&key)), letter, offset);
+        if has_room {
+            self.index.insert(key, known);
+            self.key_schemas.extend(schema);
+        }
+        has_room
+    }
+
+    /// The same for a letter without a key, with its value.
+    pub(crate) fn add_keyless(
+        &mut self,
+        value: Option<&[u8]>,
+        letter: (i32, i64),
+        offset: i64,
+    ) -> bool {
+        if self.places.contains_key(&offset) {
+            return true;
+        }
+        let known = self.keys.len();
+        let has_room = self.insert(Identity::Place(digest(value)), letter, offset);
+        if has_room {
+            self.places.insert(offset, known);
+        }
+        has_room
+    }
+
+    fn insert(&mut self, identity: Identity, letter: (i32, i64), offset: i64) -> bool {
+        let cost = identity.bytes();
         let is_full = self.held + cost > self.bytes_max / 2 || self.keys.len() >= self.keys_max;
         if is_full && !self.keys.is_empty() {
             return false;
         }
         self.held += cost;
         self.from = self.from.min(offset);
-        self.key_schemas.extend(wire::parse(key).map(|(id, _)| id));
-        let key: Arc<[u8]> = key.into();
-        self.index.insert(Arc::clone(&key), self.keys.len());
         self.keys.push(Lettered {
-            key,
+            identity,
             letter,
             offset,
             newest: None,
@@ -138,6 +178,7 @@ impl LetteredKeys {
             self.below = self.below.max(Some(below));
         }
         let Some(key) = message.key() else {
+            self.take_keyless(message);
             if self.takes_keyless && !has_version && message.payload().is_some() {
                 let before = self.keyless.bytes();
                 self.keyless.push(message);
@@ -153,7 +194,28 @@ impl LetteredKeys {
         let Some(&known) = self.index.get(key) else {
             return;
         };
+        self.keep(known, message);
+    }
+
+    /// What has no key is the letter itself, or has nothing to do with it.
+    fn take_keyless(&mut self, message: &impl Headed) {
+        let Some(&known) = self.places.get(&message.offset()) else {
+            return;
+        };
+        let value = digest(message.payload());
+        if matches!(self.keys[known].identity, Identity::Place(of_letter) if of_letter == value) {
+            self.keep(known, message);
+        }
+    }
+
+    fn keep(&mut self, known: usize, message: &impl Headed) {
         let lettered = &mut self.keys[known];
+        #[cfg(test)]
+        if crate::outside::given::has(crate::outside::given::Flaw::OldLetter)
+            && lettered.newest.is_some()
+        {
+            return;
+        }
         self.held -= lettered.newest.as_ref().map_or(0, bytes_of);
         let newest = owned(message);
         self.held += bytes_of(&newest);
@@ -192,6 +254,9 @@ impl LetteredKeys {
                     false => &mut pass.counts.superseded,
                 };
                 *count += 1;
+                if key.offset < until && matches!(key.identity, Identity::Place(_)) {
+                    pass.lost.push(key.offset);
+                }
                 continue;
             };
             let is_below = |below: u64| seq_of(&newest, header::SEQ).is_some_and(|seq| seq < below);
@@ -211,12 +276,30 @@ impl LetteredKeys {
     fn make_room(&mut self) {
         while self.held > self.bytes_max && self.keys.len() > 1 {
             let Some(last) = self.keys.pop() else { return };
-            self.index.remove(&last.key);
-            self.held -= OVERHEAD_BYTES + 2 * last.key.len();
+            match &last.identity {
+                Identity::Key(key) => self.index.remove(key),
+                Identity::Place(_) => self.places.remove(&last.offset),
+            };
+            self.held -= last.identity.bytes();
             self.held -= last.newest.as_ref().map_or(0, bytes_of);
             self.leave(last.letter);
         }
     }
+}
+
+impl Identity {
+    fn bytes(&self) -> usize {
+        let key = match self {
+            Self::Key(key) => key.len(),
+            Self::Place(_) => 0,
+        };
+        OVERHEAD_BYTES + 2 * key
+    }
+}
+
+/// To tell values apart.
+fn digest(value: Option<&[u8]>) -> u64 {
+    ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(value)
 }
 
 impl Pass {
@@ -269,91 +352,4 @@ fn bytes_of(message: &OwnedMessage) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use tributary_schemas::header;
-
-    use super::LetteredKeys;
-    use crate::flow::records::tests::message;
-    use crate::write::replay::Counts;
-    use crate::write::scan::Ranges;
-
-    fn letters() -> Ranges {
-        Ranges::from([(0, (0, 100))])
-    }
-
-    fn keys(bytes_max: usize, letters: &[(&[u8], i64)]) -> LetteredKeys {
-        let mut keys = LetteredKeys::new(bytes_max, 1_000, true);
-        for (at, (key, offset)) in (0..).zip(letters) {
-            assert!(keys.add(key, (0, at), *offset));
-        }
-        keys
-    }
-
-    #[test]
-    fn the_newest_record_of_each_key_counts() {
-        let mut keys = keys(1 << 20, &[(b"a", 5), (b"b", 7), (b"c", 9), (b"a", 11)]);
-        assert_eq!(keys.from(), Some(5));
-        for (offset, key) in [(5, b"a"), (6, b"x"), (7, b"b"), (11, b"a"), (12, b"b")] {
-            keys.take(&message(offset, Some(key), Some(b"v"), &[]));
-        }
-        let mut pass = keys.finish(&letters(), 100);
-        assert!(pass.rest.is_empty() && !pass.has_versions);
-        assert_eq!((pass.counts.gone, pass.counts.superseded), (1, 0));
-        let (records, are_letters) = pass.records(None);
-        let offsets: Vec<_> = records.iter().map(|record| record.offset).collect();
-        assert_eq!(offsets, [11, 12]);
-        assert!(are_letters[&11] && !are_letters[&12]);
-    }
-
-    #[test]
-    fn what_has_no_room_is_left_to_the_next_pass() {
-        let mut keys = keys(20_000, &[(b"a", 5), (b"b", 6), (b"c", 7), (b"d", 8)]);
-        let large = vec![b'v'; 4_000];
-        for (offset, key) in [(5, b"a"), (6, b"b"), (7, b"c"), (8, b"d")] {
-            keys.take(&message(offset, Some(key), Some(&large), &[]));
-        }
-        let mut pass = keys.finish(&letters(), 100);
-        assert_eq!(pass.rest, Ranges::from([(0, (2, 100))]));
-        assert_eq!(pass.records(None).0.len(), 2);
-
-        // One record may be larger than all, so that there is an end.
-        let mut keys = self::keys(1_000, &[(b"a", 5)]);
-        keys.take(&message(5, Some(b"a"), Some(&large), &[]));
-        assert!(!keys.is_overfull());
-        assert!(!keys.add(b"b", (0, 1), 6));
-    }
-
-    #[test]
-    fn what_is_gone_below_and_where_a_table_was_emptied_is_superseded() {
-        let seq = |seq: u64| seq.to_be_bytes();
-        let mut keys = keys(1 << 20, &[(b"a", 5), (b"b", 6)]);
-        keys.take(&message(5, Some(b"a"), None, &[(header::SEQ, &seq(50))]));
-        keys.take(&message(6, Some(b"b"), None, &[(header::SEQ, &seq(60))]));
-        let below = [(header::SEQ, &seq(70)[..]), (header::BELOW, &seq(60)[..])];
-        keys.take(&message(7, Some(b"t"), None, &below));
-        let mut pass = keys.finish(&letters(), 100);
-        assert!(pass.has_versions && !pass.is_mixed);
-        let superseded = |superseded| Counts {
-            superseded,
-            ..Counts::default()
-        };
-        assert_eq!(pass.counts, superseded(1));
-        assert!(pass.records(Some(7)).0.len() == 0);
-        assert_eq!(pass.counts, superseded(2));
-    }
-
-    #[test]
-    fn a_key_of_another_schema_is_told_where_records_have_no_version() {
-        let (one, two): (&[u8], &[u8]) = (b"\0\0\0\0\x01k", b"\0\0\0\0\x02k");
-        for (headers, is_mixed) in [
-            (&[][..], true),
-            (&[(header::SEQ, &8_u64.to_be_bytes()[..])][..], false),
-        ] {
-            let mut keys = keys(1 << 20, &[(one, 5)]);
-            keys.take(&message(5, Some(one), None, headers));
-            assert!(!keys.is_mixed);
-            keys.take(&message(6, Some(two), None, headers));
-            assert_eq!(keys.finish(&letters(), 100).is_mixed, is_mixed);
-        }
-    }
-}
+mod tests;

@@ -16,9 +16,11 @@ pub const OFFSET: &str = "tributary.dead-letter.offset";
 pub const ERROR: &str = "tributary.dead-letter.error";
 /// The header with the name of the service that put a letter aside.
 pub const SERVICE: &str = "tributary.dead-letter.service";
-/// The header of a message that is no letter: those of its service, topic and partition that have a key and stand before some offsets of the
+/// The header of a message that is no letter: those of its service, topic and partition that stand before some offsets of the
 /// dead-letter topic were replayed. Its value is those offsets, by partition, as JSON.
 pub const REPLAYED: &str = "tributary.dead-letter.replayed";
+/// The header of the same message that says that letters without a key were replayed, too, which earlier builds left out.
+pub const REPLAYED_KEYLESS: &str = "tributary.dead-letter.replayed.keyless";
 
 /// A record that was put aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub(crate) struct Done {
     pub(crate) partition: TopicPartition,
     /// By partition of the dead-letter topic, where those begin that are not.
     pub(crate) until: BTreeMap<i32, i64>,
+    /// Those without a key are among them.
+    pub(crate) has_keyless: bool,
 }
 
 impl Stamp {
@@ -57,11 +61,12 @@ impl Done {
             service: text(message, SERVICE)?,
             partition: place(message)?,
             until: serde_json::from_str(&text(message, REPLAYED)?).ok()?,
+            has_keyless: text(message, REPLAYED_KEYLESS).is_some_and(|text| text == "true"),
         })
     }
 
     /// The headers that say it.
-    pub(crate) fn headers(&self) -> [(&'static str, String); 4] {
+    pub(crate) fn headers(&self) -> [(&'static str, String); 5] {
         let until: serde_json::Map<_, _> = self
             .until
             .iter()
@@ -72,6 +77,7 @@ impl Done {
             (PARTITION, self.partition.partition.to_string()),
             (SERVICE, self.service.clone()),
             (REPLAYED, serde_json::Value::Object(until).to_string()),
+            (REPLAYED_KEYLESS, self.has_keyless.to_string()),
         ]
     }
 }
@@ -108,6 +114,7 @@ mod tests {
                 partition: 3,
             },
             until: BTreeMap::from([(0, 17), (1, 4)]),
+            has_keyless: true,
         };
         let headers = done.headers();
         let headers: Vec<_> = headers
@@ -115,7 +122,17 @@ mod tests {
             .map(|(key, value)| (*key, value.as_bytes()))
             .collect();
         let said = message(9, None, None, &headers);
-        assert_eq!(Done::of(&said), Some(done));
+        assert_eq!(Done::of(&said).as_ref(), Some(&done));
+        // As earlier builds have said it.
+        let said = message(9, None, None, &headers[..4]);
+        let has_keyless = false;
+        assert_eq!(
+            Done::of(&said),
+            Some(Done {
+                has_keyless,
+                ..done
+            })
+        );
         assert_eq!(Stamp::of(&said), None);
 
         let headers: [(&str, &[u8]); 5] = [

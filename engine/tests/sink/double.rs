@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tributary_engine::{
-    Action, Batch, Known, Lane, Mark, Note, Rejection, RowForm, Stand, TableName, TopicPartition,
-    WriteError, Written as Outcome,
+    Action, Batch, Change, Known, Lane, Mark, Note, Rejection, RowForm, Stand, TableName,
+    TopicPartition, WriteError, Written as Outcome,
 };
 use tributary_runtime::Error;
 use tributary_schemas::record::{Datum, Row};
@@ -236,7 +236,7 @@ impl State {
                 Action::Delete => None,
                 Action::Upsert(value) | Action::Append(value) => number_of(&value.row),
             };
-            let id = change.key.as_ref().and_then(|key| int(&key.row[0]));
+            let id = id_of(&change);
             self.written.push(Written {
                 instance,
                 partition: batch.partition().partition,
@@ -256,6 +256,15 @@ impl State {
                 }
             }
         }
+    }
+}
+
+/// Of a row without a key, the column says it.
+fn id_of(change: &Change<'_>) -> Option<i64> {
+    match (&change.key, &change.action) {
+        (Some(key), _) => key.row.first().and_then(int),
+        (None, Action::Upsert(value) | Action::Append(value)) => value.row.first().and_then(int),
+        (None, Action::Delete) => None,
     }
 }
 
@@ -290,7 +299,7 @@ impl Writer {
             return Err(Error::retry_msg("the target is away").into());
         }
         let fails = batches.iter().flat_map(Batch::changes).any(|change| {
-            let id = change.key.as_ref().and_then(|key| int(&key.row[0]));
+            let id = id_of(&change);
             id.is_some_and(|id| state.faults.failing_rows.contains(&id))
         });
         if fails {
@@ -300,7 +309,7 @@ impl Writer {
         for batch in batches {
             let partition = batch.partition().partition;
             let refused = batch.changes().filter(|change| {
-                let id = change.key.as_ref().and_then(|key| int(&key.row[0]));
+                let id = id_of(change);
                 id.is_some_and(|id| state.faults.refused.contains(&id))
             });
             rejections.extend(refused.map(|change| Rejection {

@@ -274,7 +274,7 @@ async fn letters_of_records_without_a_version() {
     sink.take(stage.foreign('c', 1, 1)).await;
     sink.take(stage.foreign_truncate()).await;
     sink.take(stage.foreign('c', 2, 2)).await;
-    // Without a key: nothing tells whether its row is there.
+    // Nothing mends it.
     let junk = Outgoing {
         key: None,
         value: Some(b"junk".to_vec()),
@@ -282,11 +282,9 @@ async fn letters_of_records_without_a_version() {
     };
     sink.take(junk).await;
     sink.target.mend();
-    assert_eq!(sink.replayed().await, sink.counts(1, 1, 0, 0));
+    assert_eq!(sink.replayed().await, sink.counts(1, 1, 1, 0));
     assert_eq!(sink.target.state().rows, [(2, (3, Some(2)))].into());
     assert_eq!(sink.open().await, [3]);
-    let rest = sink.replay(&["--yes"]).await;
-    assert!(rest.text.contains("1 letters without a key"), "{rest:?}");
     sink.sink.stop().await;
 
     // Among such that have a version it never gets one.
@@ -297,6 +295,52 @@ async fn letters_of_records_without_a_version() {
     assert_eq!(sink.open().await, [1]);
     assert_eq!(sink.replayed().await, sink.counts(0, 0, 1, 0));
     assert_eq!(sink.target.state().live_rows(), [(1, 1)].into());
+    sink.sink.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_without_a_key_are_replayed_unless_the_table_was_emptied_since() {
+    let sink = Diverting::new("replay-keyless", 1, |_| {}).await;
+    let stage = &sink.stage;
+    let keyless = |record| Outgoing {
+        key: None,
+        ..record
+    };
+    let row = |id, seq| keyless(stage.change('c', id, id, seq));
+    sink.target.refuse([1, 2]);
+    sink.take(row(1, 10)).await;
+    sink.take(row(2, 11)).await;
+    sink.take(keyless(stage.gone_below(11, 12))).await;
+    sink.take(row(3, 13)).await;
+    sink.target.mend();
+    let plan = sink.replay(&[]).await;
+    let line = format!(
+        "{}[0]: 2 letters of 2 rows without a key, whose records are read again from offset 0\n",
+        sink.topic
+    );
+    assert!(plan.text.starts_with(&line), "{}", plan.text);
+    assert_eq!(sink.replayed().await, sink.counts(1, 1, 0, 0));
+    let rows = [(2, 2), (3, 3)];
+    assert_eq!(sink.target.state().live_rows(), rows.into());
+    assert_eq!(
+        (sink.written(0), sink.written(1), sink.written(3)),
+        (0, 1, 1)
+    );
+    assert!(sink.open().await.is_empty());
+
+    // One that is still refused stays, until its record is gone; that is said.
+    sink.target.refuse([4]);
+    sink.take(row(4, 14)).await;
+    assert_eq!(sink.replayed().await, sink.counts(0, 0, 1, 0));
+    assert_eq!(sink.open().await, [4]);
+    sink.target.mend();
+    sink.take(row(5, 15)).await;
+    stage.delete_below(&sink.topic, 0, 5).await;
+    let answer = sink.replay(&["--yes"]).await;
+    assert_eq!(answer.json["topics"][0], sink.counts(0, 0, 0, 1));
+    let named = format!("{}[0] offset 4: the log has this record", sink.topic);
+    assert!(answer.text.contains(&named), "{answer:?}");
+    assert_eq!(sink.written(4), 0);
     sink.sink.stop().await;
 }
 

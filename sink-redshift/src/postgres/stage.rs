@@ -223,7 +223,8 @@ impl Stage {
             target.name, self.name
         );
         if target.is_keyless() {
-            return insert;
+            // A row that is replayed may be there.
+            return format!("{insert} ON CONFLICT ({key}) DO NOTHING");
         }
         let sets: Vec<_> = names()
             .map(|name| format!("{0} = excluded.{0}", Quoted(name)))

@@ -47,8 +47,13 @@ impl LetterTopic {
             let (partition, offset) = (message.partition(), message.offset());
             let ours = Stamp::of(message)
                 .filter(|stamp| stamp.partition == at && stamp.service == self.service);
-            if let (Some(stamp), Some(key)) = (ours, message.key()) {
-                if !keys.add(key, (partition, offset), stamp.offset) {
+            if let Some(stamp) = ours {
+                let place = (partition, offset);
+                let has_room = match message.key() {
+                    Some(key) => keys.add(key, place, stamp.offset),
+                    None => keys.add_keyless(message.payload(), place, stamp.offset),
+                };
+                if !has_room {
                     is_full = true;
                     return ControlFlow::Break(());
                 }
@@ -71,23 +76,31 @@ impl LetterTopic {
         if let Some(from) = keys.from().filter(|&from| from < search.until) {
             let scan = Scan::new(&self.kafka, &self.service, &order.topic)?;
             let part = Ranges::from([(order.partition, (from, search.until))]);
-            let mut is_overfull = false;
+            let mut room = Ok(());
             scan.read(&part, &search.cancel, |message| {
                 keys.take(message);
-                is_overfull = keys.is_overfull();
-                if is_overfull {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
+                room = no_room(&keys);
+                match room {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
                 }
             })?;
-            if is_overfull {
-                return Err(Error::stop_msg(
-                    "behind the letters there are more records without a key than have room, and each may say that the table was emptied",
-                )
-                .remedy("raise batch.bytes for the time of the replay"));
-            }
+            room?;
         }
         Ok(keys.finish(&order.letters, search.until))
     }
+}
+
+/// Ends a pass that holds more than it may.
+///
+/// # Errors
+/// Stop, with the remedy.
+pub(crate) fn no_room(keys: &LetteredKeys) -> Result<()> {
+    if !keys.is_overfull() {
+        return Ok(());
+    }
+    Err(Error::stop_msg(
+        "behind the letters there are more records without a key than have room, and each may say that the table was emptied",
+    )
+    .remedy("raise batch.bytes for the time of the replay"))
 }

@@ -11,12 +11,13 @@ use tributary_runtime::{Error, Result, ResultExt};
 use crate::cluster::Cluster;
 use crate::figures::Figures;
 use crate::flow::budget::Budget;
-use crate::flow::coalesce::{History, emptied_at};
+use crate::flow::coalesce::{History, emptied_at, emptying};
 use crate::flow::plans::Plans;
 use crate::flow::versions::Versions;
 use crate::mark::Note;
 use crate::status::On;
 use crate::target::{Lane, Target, Written};
+use crate::topics::TopicPartition;
 use crate::write::attempts::Attempts;
 use crate::write::dead_letter::Search;
 use crate::write::ground::{Ground, is_another};
@@ -29,6 +30,9 @@ use crate::write::work::{Share, Work};
 
 /// A replay may hold this part of what all lanes may hold together, and no more than a batch.
 const SHARE: usize = 4;
+
+/// So many letters that the log lacks are named.
+const LOST_NAMED: usize = 10;
 
 /// A replay, and what it needs of its lane.
 pub(super) struct Replaying {
@@ -51,6 +55,8 @@ struct Desk<'a, T: Target, C> {
     turns: Turns,
     plans: Plans,
     counts: Counts,
+    /// Where letters without a key were whose records the log has no more.
+    lost: Vec<i64>,
 }
 
 impl Replaying {
@@ -74,13 +80,15 @@ impl Replaying {
             turns: self.turns,
             plans: Plans::default(),
             counts: Counts::default(),
+            lost: Vec::new(),
         };
         let replayed = desk.replay(&self.ticket).await;
         let (partition, counts) = (hold.partition(), desk.counts);
         match replayed {
             Ok(()) => {
                 tracing::info!(%partition, ?counts, "letters are replayed");
-                self.ticket.end(Fate::Replayed, None, counts);
+                let lost = lost(partition, &desk.lost);
+                self.ticket.end(Fate::Replayed, lost, counts);
             }
             Err(error) if error.is_interrupted() => {
                 self.ticket.end(Fate::Interrupted, None, counts);
@@ -109,6 +117,10 @@ impl<T: Target, C: Cluster> Desk<'_, T, C> {
         let topic = &self.hold.partition().topic;
         let facts = self.until_done(On::Kafka, || self.cluster.topic(topic));
         let takes_keyless = facts.await?.partitions == 1;
+        #[cfg(test)]
+        if crate::outside::given::has(crate::outside::given::Flaw::EarlyReplayed) {
+            letters.note_replayed(&ticket.order).await?;
+        }
         while !order.letters.is_empty() {
             let search = Search {
                 order: order.clone(),
@@ -147,6 +159,7 @@ impl<T: Target, C: Cluster> Desk<'_, T, C> {
         }
         let completed = self.complete(&pass).await?;
         let emptied_at = emptied_at(&pass.keyless, &completed);
+        self.lost.append(&mut pass.lost);
         let (records, are_letters) = pass.records(emptied_at);
         if records.len() > 0 {
             let share = Share {
@@ -193,7 +206,8 @@ impl<T: Target, C: Cluster> Desk<'_, T, C> {
         };
         let ended = Box::pin(job.run()).await;
         self.plans = ended.plans;
-        if ended.outcome? == Written::Accepted {
+        let written = ended.outcome?;
+        if written == Written::Accepted {
             let alone = Turn::Alone(Arc::clone(&self.turns));
             self.until_done(On::Target, || async {
                 let _taking = alone.take().await;
@@ -203,8 +217,13 @@ impl<T: Target, C: Cluster> Desk<'_, T, C> {
             .await?;
         }
         for (batch, history) in ended.work.written() {
+            let emptying = emptying(&batch.records, &self.plans);
+            if let (Written::Unswept, Some(offset)) = (written, emptying.first()) {
+                return Err(still_to_sweep(batch.partition(), *offset));
+            }
             for (&offset, &is_letter) in are_letters {
-                let count = match (batch.has(offset), is_letter) {
+                let is_written = batch.has(offset) || emptying.contains(&offset);
+                let count = match (is_written, is_letter) {
                     (false, _) => &mut counts.put_aside,
                     (true, true) => &mut counts.applied,
                     (true, false) => &mut counts.superseded,
@@ -238,6 +257,31 @@ impl<T: Target, C: Cluster> Desk<'_, T, C> {
             }
         }
     }
+}
+
+/// A sweep belongs to the flow, in front of whose end the offset stays.
+fn still_to_sweep(partition: &TopicPartition, offset: i64) -> Error {
+    Error::stop_msg(format_args!(
+        "{partition} offset {offset}: the letter says that the table was emptied, and a replay deletes nothing from this target"
+    ))
+    .remedy("build the target again: see Replaying")
+}
+
+/// What is to be said of letters without a key that have no record in the log any more.
+fn lost(partition: &TopicPartition, offsets: &[i64]) -> Option<String> {
+    let named = offsets.iter().take(LOST_NAMED).map(ToString::to_string);
+    let named: Vec<_> = named.collect();
+    let others = match offsets.len().saturating_sub(LOST_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!named.is_empty()).then(|| {
+        format!(
+            "{partition} offset {}{others}: the log has this record of a row without a key no more, so nothing tells whether the table was \
+             emptied since; insert the row again in the source, should it be there: the dead-letter topic has it",
+            named.join(", ")
+        )
+    })
 }
 
 /// What a replay may hold, taken from the budget of all as long as this lives.
