@@ -11,6 +11,7 @@ use crate::metrics::RETRIES;
 use crate::outside;
 use crate::status::On;
 use crate::target::{Lane as _, Swept, Target, Written};
+use crate::write::job::Turn;
 use crate::write::work::Work;
 
 impl<T: Target, C: Cluster> LaneTask<T, C> {
@@ -75,7 +76,11 @@ impl<T: Target, C: Cluster> LaneTask<T, C> {
             self.settle_at = Some(Instant::now() + outside::delay(&mut self.backoff));
             return;
         }
-        match Arc::clone(ground).lane.settle().await {
+        // A replay writes without being one of the jobs.
+        let alone = Turn::Alone(Arc::clone(&self.turns)).take().await;
+        let settled = Arc::clone(ground).lane.settle().await;
+        drop(alone);
+        match settled {
             Ok(()) => {
                 self.settle_at = None;
                 self.backoff.reset();
