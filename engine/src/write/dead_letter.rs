@@ -2,9 +2,6 @@
 
 mod gathering;
 
-#[cfg(test)]
-pub(crate) use gathering::no_room;
-
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;

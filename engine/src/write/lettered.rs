@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ahash::AHashMap;
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 use tributary_runtime::kafka::{self, Headed};
+use tributary_runtime::{Error, Result};
 use tributary_schemas::{header, wire};
 
 use crate::flow::records::Records;
@@ -188,7 +189,8 @@ impl LetteredKeys {
             return;
         };
         let schema = wire::parse(key).map(|(id, _)| id);
-        if !has_version && schema.is_some_and(|id| !self.key_schemas.contains(&id)) {
+        let is_another = schema.is_some_and(|id| !self.key_schemas.contains(&id));
+        if is_another && !has_version && !self.index.is_empty() {
             self.is_mixed = true;
         }
         let Some(&known) = self.index.get(key) else {
@@ -208,8 +210,14 @@ impl LetteredKeys {
         }
     }
 
+    /// The higher version wins: a record may come a second time, behind newer ones.
     fn keep(&mut self, known: usize, message: &impl Headed) {
         let lettered = &mut self.keys[known];
+        let newest = lettered.newest.as_ref();
+        let newest = newest.and_then(|newest| seq_of(newest, header::SEQ));
+        if newest > seq_of(message, header::SEQ) {
+            return;
+        }
         #[cfg(test)]
         if crate::outside::given::has(crate::outside::given::Flaw::OldLetter)
             && lettered.newest.is_some()
@@ -224,10 +232,24 @@ impl LetteredKeys {
     }
 
     /// Whether more is held than may be, although only one key is left.
-    pub(crate) fn is_overfull(&self) -> bool {
+    fn is_overfull(&self) -> bool {
         let record = self.keys.first().and_then(|key| key.newest.as_ref());
         // One record may be larger than all.
         self.held - record.map_or(0, bytes_of) > self.bytes_max
+    }
+
+    /// Ends a pass that holds more than it may.
+    ///
+    /// # Errors
+    /// Stop, with the remedy.
+    pub(crate) fn check_room(&self) -> Result<()> {
+        if !self.is_overfull() {
+            return Ok(());
+        }
+        Err(Error::stop_msg(
+            "behind the letters there are more records without a key than have room, and each may say that the table was emptied",
+        )
+        .remedy("raise batch.bytes for the time of the replay"))
     }
 
     /// What was found in the log, of which all below `until` was read. The letters stood in `letters`.

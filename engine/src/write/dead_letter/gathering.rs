@@ -79,7 +79,7 @@ impl LetterTopic {
             let mut room = Ok(());
             scan.read(&part, &search.cancel, |message| {
                 keys.take(message);
-                room = no_room(&keys);
+                room = keys.check_room();
                 match room {
                     Ok(()) => ControlFlow::Continue(()),
                     Err(_) => ControlFlow::Break(()),
@@ -89,18 +89,4 @@ impl LetterTopic {
         }
         Ok(keys.finish(&order.letters, search.until))
     }
-}
-
-/// Ends a pass that holds more than it may.
-///
-/// # Errors
-/// Stop, with the remedy.
-pub(crate) fn no_room(keys: &LetteredKeys) -> Result<()> {
-    if !keys.is_overfull() {
-        return Ok(());
-    }
-    Err(Error::stop_msg(
-        "behind the letters there are more records without a key than have room, and each may say that the table was emptied",
-    )
-    .remedy("raise batch.bytes for the time of the replay"))
 }

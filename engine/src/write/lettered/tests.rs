@@ -119,3 +119,28 @@ fn a_letter_without_a_key_is_told_by_where_it_was() {
     assert!(!keys.add_keyless(Some(b"v"), (0, 1), 6));
     assert!(keys.add_keyless(Some(b"v"), (0, 2), 5));
 }
+
+#[test]
+fn a_record_that_comes_a_second_time_is_not_newer() {
+    let record = |offset, seq: u64| {
+        let seq = seq.to_be_bytes();
+        message(offset, Some(b"a"), Some(b"v"), &[(header::SEQ, &seq)])
+    };
+    let mut keys = keys(1 << 20, &[(b"a", 5)]);
+    for (offset, seq) in [(5, 50), (6, 60), (7, 50), (8, 60), (9, 59)] {
+        keys.take(&record(offset, seq));
+    }
+    let (records, _) = keys.finish(&letters(), 100).records(None);
+    let offsets: Vec<_> = records.iter().map(|record| record.offset).collect();
+    assert_eq!(offsets, [8]);
+}
+
+#[test]
+fn keys_of_any_schema_are_nothing_to_letters_without_one() {
+    let mut keys = LetteredKeys::new(1 << 20, 1_000, false);
+    assert!(keys.add_keyless(Some(b"v"), (0, 0), 5));
+    keys.take(&message(5, None, Some(b"v"), &[]));
+    keys.take(&message(6, Some(b"\0\0\0\0\x01k"), None, &[]));
+    let pass = keys.finish(&letters(), 100);
+    assert!(!pass.is_mixed && pass.lost.is_empty());
+}
