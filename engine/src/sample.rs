@@ -27,10 +27,25 @@ pub(crate) const VALUE_SCHEMA: &str = r#"{"type":"record","name":"test.Envelope"
 #[cfg_attr(not(test), expect(dead_code, reason = "the simulation has them all"))]
 pub(crate) enum Deed {
     Upsert { id: i64, number: i64 },
+    Append { id: i64, number: i64 },
     Delete { id: i64 },
     Tombstone { id: i64 },
     Below(u64),
     Junk,
+}
+
+#[cfg(test)]
+impl Deed {
+    /// The row that it is about.
+    pub(crate) const fn id(self) -> Option<i64> {
+        match self {
+            Self::Upsert { id, .. }
+            | Self::Append { id, .. }
+            | Self::Delete { id }
+            | Self::Tombstone { id } => Some(id),
+            Self::Below(_) | Self::Junk => None,
+        }
+    }
 }
 
 /// A record; without a version as other sources write it.
@@ -41,7 +56,11 @@ pub(crate) fn message(
     deed: Deed,
     text: &str,
 ) -> OwnedMessage {
-    let (key, value) = bytes(deed, text);
+    let (mut key, value) = bytes(deed, text);
+    if seq.is_none() && matches!(deed, Deed::Below(_)) {
+        // As Debezium writes it.
+        key = None;
+    }
     let mut headers = OwnedHeaders::new();
     if let Some(seq) = seq {
         headers = with(headers, header::SEQ, seq);
@@ -77,6 +96,7 @@ fn bytes(deed: Deed, text: &str) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
     };
     match deed {
         Deed::Upsert { id, number } => (key(id), Some(value(b'u', Some((id, number, text))))),
+        Deed::Append { id, number } => (None, Some(value(b'c', Some((id, number, text))))),
         Deed::Delete { id } => (key(id), Some(value(b'd', None))),
         Deed::Tombstone { id } => (key(id), None),
         Deed::Below(_) => {

@@ -62,6 +62,15 @@ impl PartitionLog {
             .unwrap_or_else(|| self.end())
     }
 
+    /// Versions below this are gone.
+    pub(super) fn below(&self) -> u64 {
+        let below = self.records().map(|(_, entered)| match entered.deed {
+            Deed::Below(below) => below,
+            _ => 0,
+        });
+        below.max().unwrap_or_default()
+    }
+
     fn records(&self) -> impl Iterator<Item = (i64, &Entered)> {
         (self.low..self.end()).filter_map(|offset| Some((offset, self.get(offset)?)))
     }
@@ -114,12 +123,17 @@ impl TopicLog {
         let number = i64::try_from(dice.below(1_000_000)).unwrap();
         let is_partial = self.plan.is_foreign && self.plan.partitions > 1;
         let deed = match dice.below(100) {
+            0..83 if self.plan.is_keyless => Deed::Append { id, number },
             0..60 => Deed::Upsert { id, number },
             60..75 => Deed::Delete { id },
             75..83 => Deed::Tombstone { id },
             83..86 if !is_partial => Deed::Below(self.seq),
             86..89 if has_junk => Deed::Junk,
-            89..93 if !self.plan.is_foreign => return self.repeat(dice, partition),
+            _ if self.plan.is_keyless => Deed::Append { id, number },
+            // Who forgets what it has deleted relies on that nothing comes twice.
+            89..93 if !self.plan.is_foreign && !self.plan.forgets_deletes => {
+                return self.repeat(dice, partition);
+            }
             _ => Deed::Upsert { id, number },
         };
         if let Deed::Below(below) = deed {
@@ -163,6 +177,9 @@ impl TopicLog {
                 *below = seq;
             }
         }
+        if let Deed::Append { id, .. } = &mut deed {
+            *id = row_of(partition, offset);
+        }
         let text = usize::try_from(dice.below(TEXT_BYTES)).unwrap();
         let named = TopicPartition {
             topic: self.name.clone(),
@@ -188,7 +205,7 @@ impl TopicLog {
             let mut of_partition: BTreeMap<i64, (u64, Option<i64>, bool)> = BTreeMap::new();
             for (offset, entered) in log.records() {
                 let (id, number) = match entered.deed {
-                    Deed::Upsert { id, number } => (id, Some(number)),
+                    Deed::Upsert { id, number } | Deed::Append { id, number } => (id, Some(number)),
                     Deed::Delete { id } | Deed::Tombstone { id } => (id, None),
                     Deed::Below(gone) => {
                         below = below.max(gone);
@@ -216,6 +233,11 @@ impl TopicLog {
         }
         (newest, open)
     }
+}
+
+/// The id of a row without a key.
+pub(super) fn row_of(partition: i32, offset: i64) -> i64 {
+    i64::from(partition) * 1_000_000 + offset
 }
 
 /// The place's topic, as the engine names it.

@@ -11,9 +11,9 @@ use crate::flow::records::Record;
 use crate::sample::{KEY_ID, KEY_SCHEMA, TRUNCATE_ID, TRUNCATE_SCHEMA, VALUE_ID, VALUE_SCHEMA};
 use crate::topics::TopicPartition;
 use crate::write::dead_letter::{Gathered, Letters, Put, Search};
-use crate::write::lettered::Pass;
 use crate::write::replay::Order;
 
+use super::letterbox::Letter;
 use super::log::place;
 use super::scene::{Scene, Server};
 use super::trace::Step;
@@ -73,7 +73,7 @@ impl Letters for Outskirts {
         &'a self,
         partition: &'a TopicPartition,
         record: Record<'a>,
-        _fault: &'a RecordFault,
+        fault: &'a RecordFault,
     ) -> Put<'a> {
         Box::pin(async move {
             self.scene.way(self.who, Server::Kafka).await?;
@@ -81,18 +81,46 @@ impl Letters for Outskirts {
                 let mut world = self.scene.world();
                 let (who, at, offset) = (self.who, place(partition), record.offset);
                 world.step(Step::PutAside { who, at, offset });
-                world.aside.insert((at, offset));
+                world.letterbox.put(Letter {
+                    at,
+                    offset,
+                    key: record.key.map(<[u8]>::to_vec),
+                    value: record.value.map(<[u8]>::to_vec),
+                    error: fault.what.clone(),
+                });
                 world.stores[at.0].do_without(at.1, offset);
             }
             self.scene.way(self.who, Server::Kafka).await
         })
     }
 
-    fn gather(&self, _search: Search) -> Gathered<'_> {
-        Box::pin(async { Ok(Pass::default()) })
+    fn gather(&self, search: Search) -> Gathered<'_> {
+        Box::pin(async move {
+            self.scene.way(self.who, Server::Kafka).await?;
+            let mut keys = self.scene.world().letterbox.keys(self.who, &search);
+            self.scene.way(self.who, Server::Kafka).await?;
+            let (topic, partition) = place(&search.order.at());
+            let world = self.scene.world();
+            let log = world.topics[topic].partition(partition);
+            let from = keys.from().unwrap_or(search.until).max(log.low());
+            for entered in (from..search.until).filter_map(|offset| log.get(offset)) {
+                keys.take(&entered.message());
+                keys.check_room()?;
+            }
+            Ok(keys.finish(&search.order.letters, search.until))
+        })
     }
 
-    fn note_replayed<'a>(&'a self, _order: &'a Order) -> Put<'a> {
-        Box::pin(async { Ok(()) })
+    fn note_replayed<'a>(&'a self, order: &'a Order) -> Put<'a> {
+        Box::pin(async move {
+            self.scene.way(self.who, Server::Kafka).await?;
+            {
+                let mut world = self.scene.world();
+                let (who, at) = (self.who, place(&order.at()));
+                world.step(Step::Replayed { who, at });
+                world.letterbox.note_replayed(order);
+            }
+            self.scene.way(self.who, Server::Kafka).await
+        })
     }
 }

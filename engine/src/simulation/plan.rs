@@ -28,6 +28,10 @@ pub(super) struct TopicPlan {
     pub(super) is_durable: bool,
     /// What is below a boundary is deleted beside later writes; only where versions are kept, and what is written is durable at once.
     pub(super) sweeps_apart: bool,
+    /// It forgets what it has deleted, as a warehouse does.
+    pub(super) forgets_deletes: bool,
+    /// Rows without a key.
+    pub(super) is_keyless: bool,
     /// Records without a version of their own.
     pub(super) is_foreign: bool,
     pub(super) ids: u64,
@@ -43,6 +47,8 @@ pub(super) struct Plan {
     pub(super) batch: BatchConfig,
     /// Records that cannot be applied are put aside, and there are some.
     pub(super) has_letters: bool,
+    /// Targets are mended, and letters replayed.
+    pub(super) has_replays: bool,
     /// How long tombstones live, in milliseconds: who was away for longer builds its target anew.
     pub(super) tombstones_ms: u64,
     /// Targets vanish.
@@ -67,12 +73,15 @@ impl TopicPlan {
         let keeps = dice.pick(&[Keeps::Versions, Keeps::Offsets]);
         // Offsets are kept in the transaction of the rows.
         let is_durable = keeps == Keeps::Offsets || dice.chance(600);
+        let is_keyless = dice.chance(150);
         Self {
             partitions: dice.pick(&[1, 1, 2, 3, 4]),
             keeps,
             is_durable,
             sweeps_apart: keeps == Keeps::Versions && is_durable && dice.chance(700),
-            is_foreign: dice.chance(250),
+            forgets_deletes: keeps == Keeps::Offsets && dice.chance(600),
+            is_keyless,
+            is_foreign: !is_keyless && dice.chance(300),
             ids: dice.pick(&[2, 8, 30]),
             refuses: dice.pick(if has_letters { &[0, 7, 3] } else { &[0] }),
             width: dice.pick(&[1, 2, usize::MAX]),
@@ -99,6 +108,7 @@ impl Plan {
             topics,
             batch,
             has_letters,
+            has_replays: has_letters && dice.chance(800),
             tombstones_ms: dice.pick(&[86_400_000, 86_400_000, 12_000]),
             loses_targets: dice.chance(300),
             latency_ms: dice.pick(&[1, 20, 200, 2_000]),

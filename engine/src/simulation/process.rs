@@ -43,6 +43,7 @@ pub(super) fn machine(scene: &Scene) -> usize {
         is_dead: false,
         has_ended: false,
         shutdown: CancellationToken::new(),
+        lasting: Lasting::default(),
         frozen_until: now,
         held_up_until: now,
         polled_at: now,
@@ -60,7 +61,7 @@ async fn live(scene: Scene, who: usize) {
         health: Health::new(),
         gate: Gate::new(),
     };
-    let lasting = Lasting::default();
+    let lasting = scene.world().machines[who].lasting.clone();
     loop {
         let instance = instance(&scene, who, lasting.clone(), &context);
         if !membership(&scene, who, &instance).await {
@@ -194,6 +195,10 @@ fn check(scene: &Scene, who: usize, instance: &Instance<Shelf>, poll: &Simulated
         // What waited is dropped.
         world.machines[who].unwritten.clear();
     }
+    // Nor is what comes of a partition that is to be let go for a replay taken any more.
+    let leaving = poll.holdings().iter().filter(|holding| holding.is_leaving);
+    let leaving: Vec<_> = leaving.map(|holding| place(holding.partition())).collect();
+    world.forget_unwritten(who, &leaving);
     world.check_memory(who, instance.budget.held());
     for holding in poll.holdings().iter() {
         let (Some(claimed), true) = (holding.hold.durable(), holding.is_fetched) else {

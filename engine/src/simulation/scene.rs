@@ -1,6 +1,6 @@
 //! All that is outside of the instances: Kafka, targets, faults, time; and what was found wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -8,9 +8,11 @@ use tokio::time::Instant;
 use tributary_runtime::{Error, Result};
 
 use crate::outside::given::Flaw;
+use crate::write::instance::Lasting;
 
 use super::coordinator::Coordinator;
 use super::dice::Dice;
+use super::letterbox::Letterbox;
 use super::log::TopicLog;
 use super::plan::{Plan, RECORD_BYTES};
 use super::store::Store;
@@ -43,6 +45,7 @@ pub(super) struct Machine {
     pub(super) is_dead: bool,
     pub(super) has_ended: bool,
     pub(super) shutdown: tokio_util::sync::CancellationToken,
+    pub(super) lasting: Lasting,
     pub(super) frozen_until: Instant,
     pub(super) held_up_until: Instant,
     /// When its poll thread last polled.
@@ -70,7 +73,7 @@ pub(super) struct World {
     pub(super) topics: Vec<TopicLog>,
     pub(super) group: Coordinator,
     pub(super) stores: Vec<Store>,
-    pub(super) aside: BTreeSet<(Spot, i64)>,
+    pub(super) letterbox: Letterbox,
     pub(super) machines: Vec<Machine>,
     pub(super) faults: Faults,
     pub(super) lanes: usize,

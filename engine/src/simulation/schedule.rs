@@ -9,9 +9,11 @@ use crate::outside::given;
 
 use super::coordinator::Coordinator;
 use super::dice::Dice;
+use super::letterbox::Letterbox;
 use super::log::TopicLog;
 use super::plan::Plan;
 use super::process;
+use super::replays;
 use super::scene::{Faults, Planted, Scene, World};
 use super::store::Store;
 use super::trace::{Spot, Step, Trace};
@@ -79,17 +81,13 @@ pub(super) fn world(dice: &mut Dice, planted: Option<Planted>) -> World {
         topics: topics
             .map(|(number, topic)| TopicLog::new(number, topic.clone(), dice))
             .collect(),
-        stores: plan
-            .topics
-            .iter()
-            .map(|topic| Store::new(topic.keeps))
-            .collect(),
+        stores: plan.topics.iter().map(Store::new).collect(),
         dice: dice.fork(),
         plan,
         planted,
         trace: Trace::default(),
         group: Coordinator::default(),
-        aside: BTreeSet::new(),
+        letterbox: Letterbox::default(),
         machines: Vec::new(),
         faults: Faults {
             are_over: false,
@@ -116,6 +114,11 @@ async fn whole(scene: &Scene, dice: &mut Dice) {
     heal(scene);
     producing.await.unwrap();
     if settles(scene).await {
+        compare(scene);
+        let has_replays = scene.world().plan.has_replays;
+        if has_replays && !(replays::replay_all(scene).await && settles(scene).await) {
+            return;
+        }
         compare(scene);
         end(scene).await;
         compare(scene);
@@ -178,7 +181,7 @@ fn misfortune(scene: &Scene, dice: &mut Dice) {
     let now = Instant::now();
     let ms = dice.pick(&[50, 500, 3_000, 8_000, 15_000]);
     let until = now + Duration::from_millis(ms);
-    match dice.below(13) {
+    match dice.below(if world.plan.has_replays { 16 } else { 13 }) {
         0 => {
             world.machines[who].is_dead = true;
             world.step(Step::Killed { who });
@@ -223,6 +226,13 @@ fn misfortune(scene: &Scene, dice: &mut Dice) {
             world.group.overlook(topic);
             world.step(Step::Overlooked { topic });
         }
+        13 => {
+            let topic = dice.below(world.topics.len() as u64);
+            let topic = usize::try_from(topic).unwrap();
+            world.stores[topic].is_mended = true;
+            world.step(Step::Mended { topic });
+        }
+        14 | 15 => world.ask(who),
         _ => {}
     }
 }
@@ -233,6 +243,10 @@ fn heal(scene: &Scene) {
         let mut world = scene.world();
         world.step(Step::Healed);
         world.faults.are_over = true;
+        let is_mended = world.plan.has_replays;
+        for store in &mut world.stores {
+            store.is_mended |= is_mended;
+        }
         let now = Instant::now();
         for machine in &mut world.machines {
             machine.frozen_until = machine.frozen_until.min(now);
@@ -299,8 +313,13 @@ fn of_this_target(committed: &Committed, current: Option<&String>) -> bool {
 /// Each target must hold what its log says.
 fn compare(scene: &Scene) {
     let mut world = scene.world();
+    let without = world.without_letter();
+    world.must(without.is_empty(), || {
+        format!("these have no letter: {without:?}")
+    });
+    let aside = world.letterbox.open();
     for number in 0..world.topics.len() {
-        let (mut expected, open) = world.topics[number].fold(&world.aside);
+        let (mut expected, open) = world.topics[number].fold(&aside);
         let mut rows = world.stores[number].live_rows();
         for id in open {
             expected.remove(&id);

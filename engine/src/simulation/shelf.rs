@@ -7,12 +7,12 @@ use tokio::sync::oneshot;
 use tributary_runtime::{Error, Result};
 use tributary_schemas::record::{Datum, Row};
 
-use crate::flow::batch::{Action, Batch};
+use crate::flow::batch::{Action, Batch, Change};
 use crate::mark::{Known, Mark, Note};
 use crate::target::{Lane, Rejection, Stand, Swept, Target, WriteError, Written};
 use crate::topics::TableName;
 
-use super::log::topic_number;
+use super::log::{row_of, topic_number};
 use super::plan::Keeps;
 use super::scene::{Planted, Scene, Server, World};
 use super::store::{FencedOff, Request, Sent, Sweep};
@@ -135,7 +135,9 @@ impl ShelfLane {
                 format!("lane {lane} of instance {who} has two writes of {at:?} under way")
             });
             known.is_writing = true;
-            if let Some(written) = known.written {
+            if batch.is_replay() {
+                world.check_replay(who, batch);
+            } else if let Some(written) = known.written {
                 world.must(first >= written, || {
                     format!("lane {lane} writes {at:?} from {first} on, after up to {written}")
                 });
@@ -157,11 +159,7 @@ impl ShelfLane {
         let gone = batch.gone().filter(|_| sweeps_apart);
         let changes = batch.changes().chain(gone).map(|change| Sent {
             offset: change.offset,
-            id: change
-                .key
-                .as_ref()
-                .and_then(|key| int(&key.row, 0))
-                .unwrap(),
+            id: id(&change),
             seq: change.seq,
             number: match &change.action {
                 Action::Delete => None,
@@ -185,7 +183,7 @@ impl ShelfLane {
     fn refused(&self, requests: &[Request]) -> Vec<Rejection> {
         let mut world = self.scene.world();
         let refuses = i64::try_from(world.plan.topics[self.topic].refuses).unwrap();
-        if refuses == 0 {
+        if refuses == 0 || world.stores[self.topic].is_mended {
             return Vec::new();
         }
         let mut rejections = Vec::new();
@@ -400,6 +398,14 @@ impl Lane for ShelfLane {
     }
 
     async fn settle(&self) -> Result<(), Error> {
+        {
+            let lane = self.number;
+            let mut world = self.scene.world();
+            let is_writing = self.state().partitions.values().any(|of| of.is_writing);
+            world.must(!is_writing, || {
+                format!("lane {lane} settles while a write is under way")
+            });
+        }
         self.way().await?;
         let pending = self.state().pending.clone();
         let count = pending.len();
@@ -429,10 +435,8 @@ impl ShelfLane {
             return Err(WriteError::Rejected(rejections));
         }
         let is_durable = self.scene.world().plan.topics[self.topic].is_durable;
-        let ends: Vec<_> = requests
-            .iter()
-            .map(|one| (one.partition, one.next))
-            .collect();
+        let flows = requests.iter().filter(|one| !one.is_replay);
+        let ends: Vec<_> = flows.map(|one| (one.partition, one.next)).collect();
         if is_durable {
             let sent = self.send(requests).await;
             sent.unwrap_or_else(|_| Err(no_answer()))?;
@@ -455,9 +459,10 @@ impl ShelfLane {
     fn acknowledge(&self, writing: &WriteUnderWay<'_>, ends: &[(i32, i64)]) {
         let mut world = self.scene.world();
         let mut state = self.state();
-        for (&(partition, next), (_, takes)) in ends.iter().zip(&writing.partitions) {
+        for &(partition, next) in ends {
+            let begun = writing.partitions.iter().find(|(of, _)| *of == partition);
             let known = state.partitions.entry(partition).or_default();
-            if known.takes == *takes {
+            if begun.is_some_and(|(_, takes)| known.takes == *takes) {
                 known.written = Some(next);
                 let unwritten = &mut world.machines[self.who].unwritten;
                 if let Some(of_partition) = unwritten.get_mut(&(self.topic, partition)) {
@@ -476,6 +481,14 @@ fn taken_over() -> WriteError {
 
 fn no_answer() -> WriteError {
     Error::retry_msg("injected: no answer").into()
+}
+
+/// The row's.
+pub(super) fn id(change: &Change<'_>) -> i64 {
+    match &change.key {
+        Some(key) => int(&key.row, 0).unwrap(),
+        None => row_of(change.partition, change.offset),
+    }
 }
 
 fn int(row: &Row<'_>, column: usize) -> Option<i64> {

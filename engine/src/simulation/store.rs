@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::mark::Mark;
 
 use super::log::{PartitionLog, Rows};
-use super::plan::Keeps;
+use super::plan::{Keeps, TopicPlan};
 
 /// A partition's records, as they are sent.
 #[derive(Debug, Clone)]
@@ -42,6 +42,9 @@ pub(super) struct FencedOff;
 pub(super) struct Store {
     pub(super) keeps: Keeps,
     pub(super) mark: Option<Mark>,
+    forgets_deletes: bool,
+    /// It refuses nothing any more.
+    pub(super) is_mended: bool,
     /// The newest version of each row, those that are gone included.
     rows: BTreeMap<i64, (u64, Option<i64>)>,
     shares: BTreeMap<i32, PartitionShare>,
@@ -77,10 +80,12 @@ pub(super) struct Sweep {
 }
 
 impl Store {
-    pub(super) fn new(keeps: Keeps) -> Self {
+    pub(super) fn new(plan: &TopicPlan) -> Self {
         Self {
-            keeps,
+            keeps: plan.keeps,
             mark: None,
+            forgets_deletes: plan.forgets_deletes,
+            is_mended: false,
             rows: BTreeMap::new(),
             shares: BTreeMap::new(),
         }
@@ -105,7 +110,9 @@ impl Store {
             return Err(FencedOff);
         }
         let share = self.shares.entry(request.partition).or_default();
+        let mut from = 0;
         if self.keeps == Keeps::Offsets {
+            from = share.stands_at.filter(|_| !request.is_replay).unwrap_or(0);
             let is_there = share.stands_at.is_some_and(|at| request.next <= at);
             if is_there && !request.is_replay {
                 return Ok(());
@@ -119,13 +126,16 @@ impl Store {
         for sent in request
             .changes
             .iter()
-            .filter(|sent| sent.seq >= share.below)
+            .filter(|sent| sent.seq >= share.below && sent.offset >= from)
         {
             let row = self.rows.entry(sent.id).or_default();
             // What is gone at a version does not come back at the same one: a sweep's boundary may be one above a row's.
             let is_back = row.0 == sent.seq && row.1.is_none() && sent.number.is_some();
             if sent.seq >= row.0 && !is_back {
                 *row = (sent.seq, sent.number);
+            }
+            if self.forgets_deletes && row.1.is_none() {
+                self.rows.remove(&sent.id);
             }
         }
         if request.below.is_some() && request.sweeps_apart {

@@ -144,6 +144,17 @@ pub(super) enum Step {
         lane: usize,
         topic: usize,
     },
+    Mended {
+        topic: usize,
+    },
+    Asked {
+        who: usize,
+        is_taken: bool,
+    },
+    Replayed {
+        who: usize,
+        at: Spot,
+    },
     PutAside {
         who: usize,
         at: Spot,
