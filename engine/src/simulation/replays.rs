@@ -113,16 +113,17 @@ pub(super) async fn replay_all(scene: &Scene) -> bool {
         for &who in &living {
             hear(scene, who);
         }
-        let mut world = scene.world();
-        let left = world.unreplayed();
-        if left.is_empty() || world.found.is_some() {
-            return world.found.is_none();
+        {
+            let mut world = scene.world();
+            let left = world.unreplayed();
+            if left.is_empty() || world.found.is_some() {
+                return world.found.is_none();
+            }
+            if Instant::now() >= until {
+                world.find(|| format!("these letters are not replayed: {left:?}"));
+                return false;
+            }
         }
-        if Instant::now() >= until {
-            world.find(|| format!("these letters are not replayed: {left:?}"));
-            return false;
-        }
-        drop(world);
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
