@@ -2,31 +2,31 @@
 
 mod access;
 mod check;
-mod column;
-mod deadline;
+mod database;
+mod ddl;
 mod failure;
 mod growth;
 mod lane;
 mod ledger;
 mod load;
 mod marks;
-mod metric;
 mod outlook;
 mod pool;
 mod reform;
 mod row;
-mod search;
+mod rules;
 mod session;
+mod settings;
 mod sqlstate;
 mod stage;
 mod sweep;
+mod table;
 mod takeover;
-mod target;
-mod warehouse;
 
 pub(crate) use check::check;
+pub use database::PostgresWarehouse;
 pub use lane::PostgresLane;
-pub use warehouse::PostgresWarehouse;
+pub(crate) use settings::validate;
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use tributary_runtime::cli::{Answer, Context, Running, Service};
 use tributary_runtime::{Error, Problem};
 
-use crate::config::Warehouse;
+use crate::config::{Dialect, Warehouse};
 use crate::postgres::{self, PostgresWarehouse};
 
 tributary_engine::sink_config! {
@@ -20,7 +20,13 @@ impl Config {
     /// What is wrong with the values, without a connection.
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = self.engine().validate();
-        problems.extend(self.warehouse.validate());
+        problems.extend(match self.warehouse.dialect {
+            Dialect::Postgres => postgres::validate(&self.warehouse),
+            Dialect::Redshift => vec![
+                Problem::new("`warehouse.dialect` is \"redshift\", which this version cannot write to yet")
+                    .remedy("set `warehouse.dialect` to \"postgres\" and `warehouse.url` to a PostgreSQL database"),
+            ],
+        });
         problems
     }
 }
@@ -83,5 +89,27 @@ impl Service for RedshiftSink {
     async fn run(config: Config, context: Context) -> Result<(), Error> {
         let warehouse = PostgresWarehouse::new(&config.name, &config.warehouse)?;
         tributary_engine::run(config.engine(), warehouse, &context).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+
+    #[test]
+    fn a_dialect_that_is_not_there_yet_is_said_so() {
+        let config = |dialect| {
+            toml::from_str::<Config>(&format!(
+                "name = 'shop'\ntopics = ['shop.*']\n[kafka]\nbrokers = ['kafka:9092']\nregistry = 'http://registry:8081'\n\
+                 [warehouse]\nurl = 'postgres://db/shop'\ndialect = '{dialect}'\nmax_connections = 0"
+            ))
+            .unwrap()
+        };
+        let problems = config("redshift").validate();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].to_string().contains("cannot write to yet"));
+        let problems = config("postgres").validate();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].to_string().contains("max_connections"));
     }
 }

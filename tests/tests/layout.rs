@@ -5,6 +5,8 @@
 mod declarations;
 #[path = "layout/dependencies.rs"]
 mod dependencies;
+#[path = "layout/dialects.rs"]
+mod dialects;
 #[path = "layout/knots.rs"]
 mod knots;
 #[path = "layout/modules.rs"]
@@ -25,6 +27,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::declarations::declared_twice;
 use crate::dependencies::{ALLOWED, wrong_dependencies};
+use crate::dialects::dialect_in;
 use crate::knots::knots;
 use crate::names::arrows;
 use crate::sizes::wrong_size;
@@ -92,6 +95,14 @@ fn no_crate_has_a_knot() -> Result<()> {
     for member in members()?.iter().chain([&fuzz()]) {
         faults.extend(knots_of(&member.folder)?);
     }
+    none(&faults);
+    Ok(())
+}
+
+#[test]
+fn what_any_warehouse_needs_knows_no_dialect() -> Result<()> {
+    let text = |file: &Path| fs::read_to_string(root().join(file)).ok();
+    let faults = dialect_in("warehouse", Path::new("sink-redshift/src/lib.rs"), &text)?;
     none(&faults);
     Ok(())
 }

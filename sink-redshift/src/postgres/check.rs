@@ -1,19 +1,19 @@
 //! What `check` tries: the connection and every privilege, changing nothing.
 
-use std::collections::BTreeSet;
-
 use tokio_postgres::types::Type;
 use tributary_runtime::{Error, Problem};
-use tributary_schemas::name::unescape;
 
 use crate::config::Warehouse;
-use crate::name::{Qualified, Quoted};
-use crate::postgres::failure::{Attempt, Failure};
-use crate::postgres::ledger::{Ledger, OWN_SCHEMA};
+use crate::postgres::database::pool;
+use crate::postgres::failure::Attempt;
+use crate::postgres::ledger::LedgerTable;
 use crate::postgres::pool::Pool;
 use crate::postgres::session::Session;
-use crate::postgres::target::use_grant;
-use crate::postgres::warehouse::pool;
+use crate::postgres::table::use_grant;
+use crate::warehouse::failure::Failure;
+use crate::warehouse::ledger::Ledger;
+use crate::warehouse::name::{Qualified, Quoted};
+use crate::warehouse::placement::Placement;
 
 /// The oldest server that holds all values: infinite numerics came with PG14.
 const OLDEST_VERSION: i32 = 140_000;
@@ -35,40 +35,24 @@ async fn look(
 ) -> Result<Vec<Problem>, Error> {
     let lease = pool.lease().await?;
     let session = &lease.session;
-    let ledger_schema = warehouse.schema.as_deref().unwrap_or(OWN_SCHEMA);
-    let mut schemas: BTreeSet<String> = match &warehouse.schema {
-        Some(_) => BTreeSet::new(),
-        None => topics.iter().filter_map(|topic| schema_of(topic)).collect(),
-    };
-    schemas.insert(ledger_schema.to_owned());
+    let placement = Placement::new(warehouse.schema.as_deref());
+    let ledger = LedgerTable::new(Ledger::new(placement.ledger(), name));
     let problems = async {
         let mut problems = server(session).await?;
         let mut missing = false;
-        for schema in &schemas {
-            match schema_privileges(session, schema).await? {
+        for schema in placement.schemas(topics) {
+            match schema_privileges(session, &schema).await? {
                 Some(found) => problems.extend(found),
                 None => missing = true,
             }
         }
         problems.extend(database(session, missing).await?);
-        problems.extend(tables(session, &Ledger::new(ledger_schema, name), name).await?);
+        problems.extend(tables(session, &ledger, name).await?);
         Ok::<_, Failure>(problems)
     };
     let problems = problems.await.map_err(Failure::into_error)?;
     lease.give_back();
     Ok(problems)
-}
-
-/// The schema that a topic's table goes to, where the name or pattern says it.
-fn schema_of(topic: &str) -> Option<String> {
-    let parts: Vec<_> = topic.split('.').collect();
-    let [.., schema, table] = parts[..] else {
-        return None;
-    };
-    let is_pattern = |part: &str| part.contains(['*', '?']);
-    // In `shop.*` the asterisk may stand for schema and table.
-    let unclear = is_pattern(schema) || (is_pattern(table) && parts.len() < 3);
-    (!unclear).then(|| unescape(schema))
 }
 
 async fn server(session: &Session) -> Result<Vec<Problem>, Failure> {
@@ -164,7 +148,7 @@ async fn database(session: &Session, create: bool) -> Result<Vec<Problem>, Failu
 /// What is missing on the ledger and on the tables that it knows.
 async fn tables(
     session: &Session,
-    ledger: &Ledger,
+    ledger: &LedgerTable,
     service: &str,
 ) -> Result<Vec<Problem>, Failure> {
     let name = ledger.name();
@@ -227,23 +211,4 @@ async fn table_privileges(
         .await
         .attempt(|| format!("look at table {table}"), String::new)?;
     Ok(row.map(|row| row.get(0)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::schema_of;
-
-    #[test]
-    fn the_schema_is_taken_from_a_topic_that_names_it() {
-        for (topic, schema) in [
-            ("shop.sales.order", Some("sales")),
-            ("shop.sales.*", Some("sales")),
-            ("shop.a_u0020b.*", Some("a b")),
-            ("shop.*", None),
-            ("shop.*.order", None),
-            ("orders", None),
-        ] {
-            assert_eq!(schema_of(topic).as_deref(), schema, "{topic}");
-        }
-    }
 }

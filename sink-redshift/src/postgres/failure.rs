@@ -6,38 +6,7 @@ use tokio_postgres::error::DbError;
 use tributary_runtime::Error;
 
 use crate::postgres::sqlstate::{Verdict, directive};
-
-/// Why a statement or a whole transaction failed.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The warehouse as a whole.
-    Target(Error),
-    /// Another instance has a partition.
-    TakenOver(Error),
-    /// A record that Postgres can never take.
-    Record {
-        /// The line of the COPY, counted from 1, where Postgres said it.
-        line: Option<usize>,
-        /// What is wrong, without the value.
-        reason: String,
-    },
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Target(error)
-    }
-}
-
-impl Failure {
-    /// As an error, where no record can be at fault (control statements).
-    pub(crate) fn into_error(self) -> Error {
-        match self {
-            Self::Target(error) | Self::TakenOver(error) => error,
-            Self::Record { reason, .. } => Error::stop_msg(reason),
-        }
-    }
-}
+use crate::warehouse::failure::Failure;
 
 /// Classifies the error of a statement.
 pub(crate) trait Attempt<T> {

@@ -1,4 +1,4 @@
-//! The ledger: how far each partition has come, in the same transaction as the rows, and who may write it.
+//! The statements of the ledger.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,42 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use tributary_engine::TopicPartition;
-use tributary_runtime::Error;
 
-use crate::name::{Qualified, Quoted, literal};
-use crate::postgres::failure::{Attempt, Failure};
+use crate::postgres::ddl::create_schema;
+use crate::postgres::failure::Attempt;
 use crate::postgres::session::Session;
+use crate::warehouse::failure::Failure;
+use crate::warehouse::ledger::{Entry, FORMAT_VERSION, Ledger, Progress, TopicState, Writer};
+use crate::warehouse::name::{Qualified, Quoted, literal};
 
-/// Where the ledger is kept unless the configuration names a schema for all tables.
-pub(crate) const OWN_SCHEMA: &str = "_tributary";
-const TABLE: &str = "_tributary_ledger";
-/// The form of the ledger and of the tables that it speaks of.
-pub(crate) const FORMAT_VERSION: i32 = 2;
-
-/// The table that holds one row per service and partition.
-pub(crate) struct Ledger {
-    name: Qualified,
-    service: String,
+/// The table that holds one row per service and partition, and one per service and topic.
+pub(crate) struct LedgerTable {
+    /// What its rows mean.
+    pub(crate) meaning: Ledger,
     exists: AtomicBool,
-}
-
-/// A partition's row, as its holder sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Entry {
-    /// Raised by every holder: a lower one is a holder of the past.
-    pub(crate) epoch: i64,
-    /// One past the last record in the target; `None` before the first commit.
-    pub(crate) next_offset: Option<i64>,
-    /// Whether the partition has ever written into the target table.
-    pub(crate) loaded: bool,
-}
-
-/// How far a partition has come with a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Advance {
-    pub(crate) partition: i32,
-    /// One past the last record.
-    pub(crate) next_offset: i64,
 }
 
 /// What there is of the ledger.
@@ -53,35 +30,23 @@ pub(crate) struct Presence {
     pub(crate) whole: bool,
 }
 
-/// What the ledger knows about a topic before a partition is taken.
-#[derive(Default)]
-pub(crate) struct TopicState {
-    /// Whether it has an offset of the topic.
-    pub(crate) known: bool,
-    /// Whether any partition has written into the target table.
-    pub(crate) loaded: bool,
-    /// Who else writes that target table: service and topic.
-    pub(crate) rival: Option<(String, String)>,
-}
-
-impl Ledger {
-    /// The ledger in `schema`, for the rows of `service`.
-    pub(crate) fn new(schema: &str, service: &str) -> Self {
+impl LedgerTable {
+    /// The table of this ledger.
+    pub(crate) const fn new(meaning: Ledger) -> Self {
         Self {
-            name: Qualified::new(schema, TABLE),
-            service: service.to_owned(),
+            meaning,
             exists: AtomicBool::new(false),
         }
     }
 
-    /// The ledger's own table.
+    /// Its name.
     pub(crate) const fn name(&self) -> &Qualified {
-        &self.name
+        self.meaning.name()
     }
 
     /// The service whose rows these are.
     pub(crate) fn service(&self) -> &str {
-        &self.service
+        self.meaning.service()
     }
 
     /// Creates the ledger where it is missing. Asked once per process: nobody drops it while we run.
@@ -92,7 +57,7 @@ impl Ledger {
         let presence = self.presence(session).await?;
         let statements = self.statements(presence);
         if !statements.is_empty() {
-            let name = &self.name;
+            let name = self.name();
             let ddl = format!(
                 "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('tributary ledger', 0)); {}; COMMIT",
                 statements.join("; ")
@@ -120,8 +85,8 @@ impl Ledger {
                 "SELECT to_regnamespace($1) IS NOT NULL, to_regclass($2) IS NOT NULL, \
                  EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass($2) AND attname = 'key_schemas')",
                 &[
-                    (&Quoted(&self.name.schema).to_string(), Type::TEXT),
-                    (&self.name.to_string(), Type::TEXT),
+                    (&Quoted(&self.name().schema).to_string(), Type::TEXT),
+                    (&self.name().to_string(), Type::TEXT),
                 ],
             )
             .await
@@ -135,7 +100,7 @@ impl Ledger {
 
     /// The statements that make it, or bring the one of an older version up to date.
     pub(crate) fn statements(&self, presence: Presence) -> Vec<String> {
-        let name = &self.name;
+        let name = self.name();
         let mut statements = Vec::new();
         if presence.whole {
             return statements;
@@ -159,7 +124,10 @@ impl Ledger {
     }
 
     /// What is known about `topic` and about others that write `target`.
-    pub(crate) async fn topic_state(
+    ///
+    /// # Errors
+    /// As [`Ledger::state`].
+    pub(crate) async fn state(
         &self,
         session: &Session,
         topic: &str,
@@ -169,14 +137,13 @@ impl Ledger {
             .client
             .query_typed(
                 &format!(
-                    "SELECT service, topic, bool_or(loaded), service = $1 AND topic = $2, \
-                     max(format_version), bool_and(target_schema = $3 AND target_table = $4), \
-                     bool_or(next_offset IS NOT NULL) FROM {} WHERE (service = $1 AND topic = $2) \
+                    "SELECT service, topic, bool_or(loaded), bool_or(next_offset IS NOT NULL), max(format_version), \
+                     bool_and(target_schema = $3 AND target_table = $4) FROM {} WHERE (service = $1 AND topic = $2) \
                      OR (target_schema = $3 AND target_table = $4) GROUP BY service, topic",
-                    self.name
+                    self.name()
                 ),
                 &[
-                    (&self.service, Type::TEXT),
+                    (&self.service(), Type::TEXT),
                     (&topic, Type::TEXT),
                     (&target.schema, Type::TEXT),
                     (&target.name, Type::TEXT),
@@ -184,54 +151,16 @@ impl Ledger {
             )
             .await
             .attempt(|| self.reading(), || self.usage(session))?;
-        let mut state = TopicState::default();
-        for row in &rows {
-            self.check_form(row.get(4))?;
-            if row.get(3) {
-                if !row.get::<_, bool>(5) {
-                    return Err(self.moved(topic, target).into());
-                }
-                state.known = row.get(6);
-                state.loaded = row.get(2);
-            } else {
-                state.rival = Some((row.get(0), row.get(1)));
-            }
-        }
-        Ok(state)
+        let writers: Vec<_> = rows.iter().map(writer).collect();
+        let forget = |service: &str, topic: &str| self.forget(service, topic);
+        Ok(self.meaning.state(topic, target, &writers, forget)?)
     }
 
-    fn check_form(&self, version: i32) -> Result<(), Error> {
-        if version > FORMAT_VERSION {
-            return Err(Error::stop_msg(format_args!(
-                "the ledger {} has format {version}, this program writes format {FORMAT_VERSION}",
-                self.name
-            ))
-            .remedy("run the newer version of tributary-sink-redshift that wrote it"));
-        }
-        Ok(())
-    }
-
-    fn moved(&self, topic: &str, target: &Qualified) -> Error {
-        Error::stop_msg(format_args!(
-            "the ledger {} says that topic '{topic}' went to another table than {target}",
-            self.name
-        ))
-        .remedy(format!(
-            "give the service a new name, or rebuild: {}",
-            self.forget(topic)
-        ))
-    }
-
-    /// The statement that makes the service begin a topic anew.
-    pub(crate) fn forget(&self, topic: &str) -> String {
-        self.forget_for(&self.service, topic)
-    }
-
-    /// The same for another service.
-    pub(crate) fn forget_for(&self, service: &str, topic: &str) -> String {
+    /// The statement that makes a service begin a topic anew.
+    fn forget(&self, service: &str, topic: &str) -> String {
         format!(
             "DELETE FROM {} WHERE service = {} AND topic = {}",
-            self.name,
+            self.name(),
             literal(service),
             literal(topic)
         )
@@ -253,10 +182,10 @@ impl Ledger {
                      VALUES ($1, $2, $3, $4, $5, 1, NULL, false, {FORMAT_VERSION}, now()) \
                      ON CONFLICT (service, topic, partition) DO UPDATE SET epoch = l.epoch + 1, format_version = {FORMAT_VERSION}, updated_at = now() \
                      RETURNING epoch, next_offset, loaded",
-                    self.name
+                    self.name()
                 ),
                 &[
-                    (&self.service, Type::TEXT),
+                    (&self.service(), Type::TEXT),
                     (&partition.topic, Type::TEXT),
                     (&partition.partition, Type::INT4),
                     (&target.schema, Type::TEXT),
@@ -265,7 +194,7 @@ impl Ledger {
             )
             .await
             .attempt(
-                || format!("take {partition} in the ledger {}", self.name),
+                || format!("take {partition} in the ledger {}", self.name()),
                 || self.usage(session),
             )?;
         Ok(entry(&row))
@@ -284,10 +213,10 @@ impl Ledger {
                 &format!(
                     "SELECT epoch, next_offset, loaded, partition FROM {} \
                      WHERE service = $1 AND topic = $2 AND partition = ANY ($3) ORDER BY partition FOR UPDATE",
-                    self.name
+                    self.name()
                 ),
                 &[
-                    (&self.service, Type::TEXT),
+                    (&self.service(), Type::TEXT),
                     (&topic, Type::TEXT),
                     (&partitions, Type::INT4_ARRAY),
                 ],
@@ -302,11 +231,11 @@ impl Ledger {
         &self,
         session: &Session,
         topic: &str,
-        advances: &[Advance],
+        progress: &[Progress],
         loaded: bool,
     ) -> Result<(), Failure> {
-        let partitions: Vec<i32> = advances.iter().map(|advance| advance.partition).collect();
-        let offsets: Vec<i64> = advances.iter().map(|advance| advance.next_offset).collect();
+        let partitions: Vec<i32> = progress.iter().map(|to_be| to_be.partition).collect();
+        let offsets: Vec<i64> = progress.iter().map(|to_be| to_be.next_offset).collect();
         session
             .client
             .execute_typed(
@@ -314,10 +243,10 @@ impl Ledger {
                     "UPDATE {} AS l SET next_offset = to_be.next_offset, loaded = loaded OR $5, updated_at = now() \
                      FROM unnest($3, $4) AS to_be (partition, next_offset) \
                      WHERE service = $1 AND topic = $2 AND l.partition = to_be.partition",
-                    self.name
+                    self.name()
                 ),
                 &[
-                    (&self.service, Type::TEXT),
+                    (&self.service(), Type::TEXT),
                     (&topic, Type::TEXT),
                     (&partitions, Type::INT4_ARRAY),
                     (&offsets, Type::INT8_ARRAY),
@@ -326,7 +255,7 @@ impl Ledger {
             )
             .await
             .attempt(
-                || format!("note the offsets of topic '{topic}' in the ledger {}", self.name),
+                || format!("note the offsets of topic '{topic}' in the ledger {}", self.name()),
                 || self.usage(session),
             )?;
         Ok(())
@@ -344,9 +273,9 @@ impl Ledger {
                 &format!(
                     "SELECT partition, next_offset FROM {} \
                      WHERE service = $1 AND topic = $2 AND next_offset IS NOT NULL",
-                    self.name
+                    self.name()
                 ),
-                &[(&self.service, Type::TEXT), (&topic, Type::TEXT)],
+                &[(&self.service(), Type::TEXT), (&topic, Type::TEXT)],
             )
             .await
             .attempt(|| self.reading(), || self.usage(session))?;
@@ -354,22 +283,28 @@ impl Ledger {
     }
 
     pub(crate) fn reading(&self) -> String {
-        format!("read the ledger {}", self.name)
+        format!("read the ledger {}", self.name())
     }
 
     /// The grants that using the ledger asks for.
     pub(crate) fn usage(&self, session: &Session) -> String {
         format!(
             "{}; {}",
-            session.grant("USAGE", &format!("SCHEMA {}", Quoted(&self.name.schema))),
-            session.grant("SELECT, INSERT, UPDATE", &self.name.to_string())
+            session.grant("USAGE", &format!("SCHEMA {}", Quoted(&self.name().schema))),
+            session.grant("SELECT, INSERT, UPDATE", &self.name().to_string())
         )
     }
 }
 
-/// Whoever needs a schema makes it, unless somebody was faster.
-pub(crate) fn create_schema(name: &str) -> String {
-    format!("CREATE SCHEMA IF NOT EXISTS {}", Quoted(name))
+fn writer(row: &Row) -> Writer {
+    Writer {
+        service: row.get(0),
+        topic: row.get(1),
+        loaded: row.get(2),
+        has_offset: row.get(3),
+        format_version: row.get(4),
+        writes_it: row.get(5),
+    }
 }
 
 fn entry(row: &Row) -> Entry {

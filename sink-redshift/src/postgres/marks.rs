@@ -1,17 +1,18 @@
-//! The mark of a table, in the ledger: a row of its own for the topic, and in each partition's row when that was caught up.
+//! The statements of the marks in the ledger.
 
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use tributary_engine::{Mark, Note};
 
-use crate::name::Qualified;
-use crate::postgres::failure::{Attempt, Failure};
-use crate::postgres::ledger::{FORMAT_VERSION, Ledger};
+use crate::postgres::failure::Attempt;
+use crate::postgres::ledger::LedgerTable;
 use crate::postgres::session::Session;
+use crate::warehouse::failure::Failure;
+use crate::warehouse::ledger::FORMAT_VERSION;
+use crate::warehouse::mark::{MarkRow, Notes, OF_THE_TOPIC, mark};
+use crate::warehouse::name::Qualified;
 
-/// The number of the row that is the topic's, and no partition's.
-pub(crate) const OF_THE_TOPIC: i32 = -1;
-
-impl Ledger {
+impl LedgerTable {
     /// The topic's mark; `None` where no generation has begun.
     pub(crate) async fn mark(
         &self,
@@ -30,30 +31,7 @@ impl Ledger {
             )
             .await
             .attempt(|| self.reading(), || self.usage(session))?;
-        let (of_topic, partitions): (Vec<_>, Vec<_>) = rows
-            .iter()
-            .partition(|row| row.get::<_, i32>(0) == OF_THE_TOPIC);
-        let Some((row, generation)) = of_topic
-            .first()
-            .and_then(|row| Some((row, row.get::<_, Option<String>>(1)?)))
-        else {
-            return Ok(None);
-        };
-        let key_schemas: Option<Vec<i64>> = row.get(6);
-        let key_schemas = key_schemas.unwrap_or_default().into_iter();
-        let caught_up = partitions
-            .iter()
-            .filter_map(|row| Some((row.get(0), row.get::<_, Option<i64>>(5)?)));
-        Ok(Some(Mark {
-            generation,
-            topic_id: row.get(2),
-            partitions: row.get::<_, Option<i32>>(3).unwrap_or_default(),
-            versions_are_offsets: row.get::<_, Option<bool>>(4).unwrap_or_default(),
-            key_schemas: key_schemas
-                .filter_map(|id| u32::try_from(id).ok())
-                .collect(),
-            caught_up_ms: caught_up.collect(),
-        }))
+        Ok(mark(rows.iter().map(mark_row).collect()))
     }
 
     /// Begins a generation, unless one has begun.
@@ -139,18 +117,7 @@ impl Ledger {
         topic: &str,
         notes: &[Note],
     ) -> Result<(), Failure> {
-        let (mut partitions, mut times) = (Vec::new(), Vec::new());
-        let (mut are_offsets, mut key_schemas) = (false, Vec::new());
-        for note in notes {
-            match note {
-                Note::CaughtUp { partition, at_ms } => {
-                    partitions.push(*partition);
-                    times.push(*at_ms);
-                }
-                Note::VersionsAreOffsets => are_offsets = true,
-                Note::KeySchema(id) => key_schemas.push(i64::from(*id)),
-            }
-        }
+        let notes = Notes::new(notes);
         session
             .client
             .execute_typed(
@@ -167,10 +134,10 @@ impl Ledger {
                 &[
                     (&self.service(), Type::TEXT),
                     (&topic, Type::TEXT),
-                    (&partitions, Type::INT4_ARRAY),
-                    (&times, Type::INT8_ARRAY),
-                    (&are_offsets, Type::BOOL),
-                    (&key_schemas, Type::INT8_ARRAY),
+                    (&notes.caught_up, Type::INT4_ARRAY),
+                    (&notes.times_ms, Type::INT8_ARRAY),
+                    (&notes.versions_are_offsets, Type::BOOL),
+                    (&notes.key_schemas, Type::INT8_ARRAY),
                 ],
             )
             .await
@@ -200,5 +167,17 @@ impl Ledger {
             "note in the ledger {} what topic '{topic}' became",
             self.name()
         )
+    }
+}
+
+fn mark_row(row: &Row) -> MarkRow {
+    MarkRow {
+        partition: row.get(0),
+        generation: row.get(1),
+        topic_id: row.get(2),
+        partitions: row.get(3),
+        versions_are_offsets: row.get(4),
+        caught_up_ms: row.get(5),
+        key_schemas: row.get(6),
     }
 }

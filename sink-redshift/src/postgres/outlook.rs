@@ -7,11 +7,14 @@ use tributary_engine::{Foresight, Intent, Mark, Needs, Outlook, RowForm, TableNa
 use tributary_runtime::Error;
 
 use crate::postgres::access::Shared;
-use crate::postgres::failure::{Attempt, Failure};
+use crate::postgres::database::PostgresWarehouse;
+use crate::postgres::ddl::emptying;
+use crate::postgres::failure::Attempt;
 use crate::postgres::growth::needed;
+use crate::postgres::rules::Postgres;
 use crate::postgres::session::Session;
-use crate::postgres::target::Target;
-use crate::postgres::warehouse::PostgresWarehouse;
+use crate::postgres::table;
+use crate::warehouse::failure::Failure;
 
 impl Foresight for PostgresWarehouse {
     async fn common(&self) -> Result<Vec<Intent>, Error> {
@@ -23,8 +26,7 @@ impl Foresight for PostgresWarehouse {
     }
 
     async fn outlook(&self, topic: &str, table: &TableName) -> Result<Outlook, Error> {
-        let target = self.shared.target(table);
-        target.validate()?;
+        let target = self.shared.placement.table::<Postgres>(table)?;
         self.read(&target.to_string(), async |shared, session| {
             let presence = shared.ledger.presence(session).await?;
             let known = shared.foreseen(session, topic, &target, presence).await?;
@@ -49,12 +51,12 @@ impl Foresight for PostgresWarehouse {
         form: Option<&RowForm>,
         is_rebuilt: bool,
     ) -> Result<Needs, Error> {
-        let target = self.shared.target(table);
+        let target = self.shared.placement.table::<Postgres>(table)?;
         let what = target.to_string();
         let statements = self.read(&what, async |_, session| {
             let mut statements = Vec::new();
-            if is_rebuilt && Target::read(session, &target).await?.is_some() {
-                statements.push(Target::emptying(&target));
+            if is_rebuilt && table::read(session, &target).await?.is_some() {
+                statements.push(emptying(&target));
             }
             if let Some(form) = form {
                 statements.extend(needed(session, &target, form, is_rebuilt).await?);
@@ -86,8 +88,9 @@ impl PostgresWarehouse {
             session.commit().await?;
             Ok(answer)
         };
-        let answer = shared
-            .bounded(&session.deadline, "look at", what, reading)
+        let answer = session
+            .deadline
+            .within("look at", what, reading)
             .await
             .map_err(Failure::into_error)?;
         lease.give_back();

@@ -7,9 +7,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::Config;
 use tributary_runtime::Error;
 
-use crate::name::Qualified;
 use crate::postgres::session::{Limits, Session};
 use crate::postgres::stage::Stages;
+use crate::warehouse::name::Qualified;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);

@@ -1,10 +1,10 @@
 //! Rows of a batch as lines of `COPY … FROM STDIN` in the text format.
 
 use tributary_engine::{Action, Change};
-use tributary_schemas::record::{Datum, FieldType, RecordType};
+use tributary_schemas::record::{Datum, FieldType};
 use tributary_schemas::render::{RenderError, postgres_text};
 
-use crate::postgres::target::{DELETED, LACKING, OFFSET, PARTITION, SEQ, Target};
+use crate::warehouse::plan::{Plan, Source};
 
 const NULL: &[u8] = b"\\N";
 /// Digits behind the second that Postgres keeps.
@@ -13,172 +13,56 @@ const FINER_THAN_MICROS: RenderError = RenderError::OutOfRange {
     kind: "time with a part of a microsecond",
 };
 
-/// How rows come into the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// By a temporary table, and merged from there.
-    Staged,
-    /// The same; rows that lack values get those that the table has before they are merged.
-    Completed,
-    /// Copied into it, which takes less than half of the server's time, and fails where it has one of the rows.
-    Straight,
-}
-
-/// How records of one key type and value type become lines for one target table.
-pub(crate) struct Plan<'a> {
-    key_type: Option<&'a RecordType>,
-    row_type: Option<&'a RecordType>,
-    columns: Vec<Source<'a>>,
-}
-
-/// Where a column's value comes from.
-enum Source<'a> {
-    Key(usize, &'a FieldType),
-    Row(usize, &'a FieldType),
-    Seq,
-    Partition,
-    Offset,
-    Deleted,
-    /// Which of the columns the record has no value for.
-    Lacking,
-    /// The records lack the column: dropped at the source, or not yet known there.
-    Missing,
-}
-
-impl<'a> Plan<'a> {
-    /// Which column takes which field. Staged rows say whether they are deleted, and those that are to be completed what they lack.
-    pub(crate) fn new(target: &Target, change: &Change<'a>, way: Way) -> Self {
-        let (key_type, row_type) = record_types(change);
-        let place = |record: Option<&'a RecordType>, name: &str| {
-            let fields = &record?.fields;
-            let index = fields.iter().position(|field| field.name == name)?;
-            Some((index, &fields[index].field_type))
-        };
-        let names = target.columns.iter().map(|column| column.name.as_str());
-        let columns = names
-            .chain((way != Way::Straight).then_some(DELETED))
-            .chain((way == Way::Completed).then_some(LACKING))
-            .map(|name| match name {
-                SEQ => Source::Seq,
-                PARTITION => Source::Partition,
-                OFFSET => Source::Offset,
-                DELETED => Source::Deleted,
-                LACKING => Source::Lacking,
-                _ => {
-                    let key = place(key_type, name).map(|(index, field)| Source::Key(index, field));
-                    let row =
-                        || place(row_type, name).map(|(index, field)| Source::Row(index, field));
-                    key.or_else(row).unwrap_or(Source::Missing)
-                }
-            })
-            .collect();
-        Self {
-            key_type,
-            row_type,
-            columns,
+/// Appends the line of one change. `scratch` is room for a value's text.
+///
+/// # Errors
+/// A value that Postgres has no form for, and which of the target's columns it is in.
+pub(crate) fn append_line(
+    plan: &Plan<'_>,
+    change: &Change<'_>,
+    line: &mut Vec<u8>,
+    scratch: &mut Vec<u8>,
+) -> Result<(), (usize, RenderError)> {
+    let key = change.key.as_ref().map_or(&[][..], |key| &key.row);
+    let row = change.row().map_or(&[][..], |value| &value.row);
+    let mut number = itoa::Buffer::new();
+    for (index, column) in plan.columns().iter().enumerate() {
+        if index > 0 {
+            line.push(b'\t');
         }
-    }
-
-    /// Whether the plan was made for records like this one.
-    pub(crate) fn serves(&self, change: &Change<'_>) -> bool {
-        same_types((self.key_type, self.row_type), record_types(change))
-    }
-
-    /// Appends the line of one change. `scratch` is room for a value's text.
-    ///
-    /// # Errors
-    /// A value that Postgres has no form for, and which of the target's columns it is in.
-    pub(crate) fn append_line(
-        &self,
-        change: &Change<'_>,
-        line: &mut Vec<u8>,
-        scratch: &mut Vec<u8>,
-    ) -> Result<(), (usize, RenderError)> {
-        let key = change.key.as_ref().map_or(&[][..], |key| &key.row);
-        let row = change.row().map_or(&[][..], |value| &value.row);
-        let mut number = itoa::Buffer::new();
-        for (index, column) in self.columns.iter().enumerate() {
-            if index > 0 {
-                line.push(b'\t');
+        match column {
+            Source::Key(at, field_type) => {
+                append_value(field_type, key.get(*at), line, scratch)
+                    .map_err(|error| (index, error))?;
             }
-            match column {
-                Source::Key(at, field_type) => {
-                    append_value(field_type, key.get(*at), line, scratch)
-                        .map_err(|error| (index, error))?;
-                }
-                Source::Row(at, field_type) => {
-                    append_value(field_type, row.get(*at), line, scratch)
-                        .map_err(|error| (index, error))?;
-                }
-                Source::Seq => line.extend_from_slice(number.format(change.seq).as_bytes()),
-                Source::Partition => {
-                    line.extend_from_slice(number.format(change.partition).as_bytes());
-                }
-                Source::Offset => line.extend_from_slice(number.format(change.offset).as_bytes()),
-                Source::Deleted => line.push(match change.action {
-                    Action::Delete => b't',
-                    Action::Upsert(_) | Action::Append(_) => b'f',
-                }),
-                Source::Lacking => {
-                    line.push(b'{');
-                    for (at, lacking) in self.lacking(change).enumerate() {
-                        if at > 0 {
-                            line.push(b',');
-                        }
-                        line.extend_from_slice(number.format(lacking).as_bytes());
+            Source::Row(at, field_type) => {
+                append_value(field_type, row.get(*at), line, scratch)
+                    .map_err(|error| (index, error))?;
+            }
+            Source::Seq => line.extend_from_slice(number.format(change.seq).as_bytes()),
+            Source::Partition => {
+                line.extend_from_slice(number.format(change.partition).as_bytes());
+            }
+            Source::Offset => line.extend_from_slice(number.format(change.offset).as_bytes()),
+            Source::Deleted => line.push(match change.action {
+                Action::Delete => b't',
+                Action::Upsert(_) | Action::Append(_) => b'f',
+            }),
+            Source::Lacking => {
+                line.push(b'{');
+                for (at, lacking) in plan.lacking(change).enumerate() {
+                    if at > 0 {
+                        line.push(b',');
                     }
-                    line.push(b'}');
+                    line.extend_from_slice(number.format(lacking).as_bytes());
                 }
-                Source::Missing => line.extend_from_slice(NULL),
+                line.push(b'}');
             }
+            Source::Missing => line.extend_from_slice(NULL),
         }
-        line.push(b'\n');
-        Ok(())
     }
-
-    /// The table's columns, by their index, of which the record does not carry the value.
-    pub(crate) fn lacking<'s>(
-        &'s self,
-        change: &'s Change<'_>,
-    ) -> impl Iterator<Item = usize> + 's {
-        let row = change.row().map_or(&[][..], |value| &value.row);
-        let columns = self.columns.iter().enumerate();
-        columns.filter_map(|(index, column)| match column {
-            Source::Row(at, _) => (row.get(*at) == Some(&Datum::Unavailable)).then_some(index),
-            _ => None,
-        })
-    }
-}
-
-/// The types of a change's key and value.
-pub(crate) const fn record_types<'a>(
-    change: &Change<'a>,
-) -> (Option<&'a RecordType>, Option<&'a RecordType>) {
-    let key_type = match &change.key {
-        Some(key) => Some(key.key_type),
-        None => None,
-    };
-    let row_type = match change.row() {
-        Some(value) => Some(value.row_type),
-        None => None,
-    };
-    (key_type, row_type)
-}
-
-/// Whether records of these types become rows in the same way.
-pub(crate) fn same_types(
-    known: (Option<&RecordType>, Option<&RecordType>),
-    other: (Option<&RecordType>, Option<&RecordType>),
-) -> bool {
-    same(known.0, other.0) && same(known.1, other.1)
-}
-
-fn same(known: Option<&RecordType>, other: Option<&RecordType>) -> bool {
-    match (known, other) {
-        (Some(known), Some(other)) => std::ptr::eq(known, other) || known == other,
-        (None, None) => true,
-        _ => false,
-    }
+    line.push(b'\n');
+    Ok(())
 }
 
 fn append_value(

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use tokio_postgres::{Client, Config, NoTls};
 use tributary_runtime::Error;
 
-use crate::name::Quoted;
-use crate::postgres::deadline::Deadline;
-use crate::postgres::failure::{Attempt, Failure};
+use crate::postgres::failure::Attempt;
 use crate::postgres::sqlstate;
+use crate::warehouse::deadline::Deadline;
+use crate::warehouse::failure::Failure;
+use crate::warehouse::name::Quoted;
 
 /// How long a transaction waits for a lock of another one.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::Statement;
 
-use crate::name::{Qualified, Quoted, quoted_list};
-use crate::postgres::failure::{Attempt, Failure};
+use crate::postgres::failure::Attempt;
 use crate::postgres::session::Session;
-use crate::postgres::target::{DELETED, LACKING, SEQ, Target};
+use crate::warehouse::failure::Failure;
+use crate::warehouse::name::{Qualified, Quoted, quoted_list};
+use crate::warehouse::target::{DELETED, LACKING, SEQ, Target};
 
 /// How many temporary tables a connection keeps. Each costs the server some kilobytes, and at the connection's end a few
 /// of the locks that all sessions share, which must suffice for all connections at once.
@@ -145,7 +146,7 @@ impl Stages {
 }
 
 fn copy_statement(stage: &str, target: &Target, further: &str) -> String {
-    let names = quoted_list(target.columns.iter().map(|column| column.name.as_str()));
+    let names = quoted_list(target.column_names());
     format!("COPY pg_temp.{stage} ({names}, {further}) FROM STDIN")
 }
 
@@ -209,8 +210,7 @@ impl Stage {
     /// more than once: the newest counts. That it is one row only the table's own types can say.
     pub(crate) fn upsert_statement(&self, repeats: bool) -> String {
         let target = &self.target;
-        let names = || target.columns.iter().map(|column| column.name.as_str());
-        let columns = quoted_list(names());
+        let columns = quoted_list(target.column_names());
         let key = quoted_list(target.key.iter().map(String::as_str));
         let (distinct, order) = if repeats && !target.is_keyless() {
             let distinct = format!("DISTINCT ON ({key}) ");
@@ -226,7 +226,8 @@ impl Stage {
             // A row that is replayed may be there.
             return format!("{insert} ON CONFLICT ({key}) DO NOTHING");
         }
-        let sets: Vec<_> = names()
+        let sets: Vec<_> = target
+            .column_names()
             .map(|name| format!("{0} = excluded.{0}", Quoted(name)))
             .collect();
         format!(

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::types::Type;
 
-use crate::name::Qualified;
-use crate::postgres::failure::{Attempt, Failure};
-use crate::postgres::metric;
+use crate::postgres::failure::Attempt;
 use crate::postgres::session::Session;
-use crate::postgres::target::use_grant;
+use crate::postgres::table::use_grant;
+use crate::warehouse::failure::Failure;
+use crate::warehouse::metric;
+use crate::warehouse::name::Qualified;
 
 /// Pages of the first slice: what a small table has in all, so that it is swept together with the batch's rows.
 const FIRST_PAGES: u64 = 1024;

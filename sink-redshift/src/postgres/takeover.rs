@@ -13,10 +13,11 @@ use tokio::time::sleep;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::postgres::failure::{Attempt, Failure};
+use crate::postgres::failure::Attempt;
 use crate::postgres::pool::Pool;
 use crate::postgres::session::Session;
 use crate::postgres::sqlstate;
+use crate::warehouse::failure::Failure;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a holder has to stand still. Below the time-out of a lock, so that the waiting statement gets it.

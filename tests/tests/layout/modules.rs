@@ -43,6 +43,8 @@ pub(crate) struct Module {
     pub(crate) uses: Vec<Use>,
     /// Paths of two names or more in the code.
     pub(crate) paths: Vec<Vec<String>>,
+    /// Literals in the code, as they are written; comments are none.
+    pub(crate) literals: Vec<String>,
     /// Whether there is anything but modules and `use` items.
     pub(crate) has_code: bool,
 }
@@ -164,7 +166,7 @@ fn read_code(tokens: TokenStream, module: &mut Module) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let mut at = 0;
     while at < tokens.len() {
-        at = if let Some(next) = skipped(&tokens, at) {
+        at = if let Some(next) = skipped(&tokens, at).or_else(|| comment(&tokens, at)) {
             next
         } else if is_use(&tokens, at) {
             read_use(&tokens, at, module)
@@ -191,8 +193,19 @@ fn read_token(tokens: &[TokenTree], at: usize, module: &mut Module) -> usize {
             }
             next
         }
-        _ => at + 1,
+        TokenTree::Literal(literal) => {
+            module.literals.push(literal.to_string());
+            at + 1
+        }
+        TokenTree::Punct(_) => at + 1,
     }
+}
+
+/// The end of a doc comment, which the lexer makes an attribute of, if one begins here.
+fn comment(tokens: &[TokenTree], at: usize) -> Option<usize> {
+    let (attribute, next) = attribute(tokens, at)?;
+    let inside: Vec<TokenTree> = attribute.stream().into_iter().collect();
+    (word(&inside, 0) == "doc").then_some(next)
 }
 
 /// The end of what does not count, if it begins here: items of tests, and who may see an item (`pub(in a::b)`).

@@ -1,109 +1,28 @@
 //! The transactions that bring batches into the table.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
-use tributary_engine::{Rejection, WriteError};
+use tributary_engine::Rejection;
 use tributary_runtime::Error;
 
-use super::{Changes, Claim, PostgresLane};
-use crate::postgres::failure::Failure;
+use super::PostgresLane;
+use crate::postgres::failure::Attempt;
 use crate::postgres::growth::prepare;
-use crate::postgres::ledger::{Advance, Entry};
-use crate::postgres::load::{Load, Taken, Tally};
-use crate::postgres::metric;
+use crate::postgres::load::{Load, Taken, Way};
 use crate::postgres::pool::Lease;
-use crate::postgres::row::Way;
-use crate::postgres::search::refused;
 use crate::postgres::session::Session;
 use crate::postgres::sweep::Sweep;
-use crate::postgres::target::Target;
+use crate::postgres::table;
+use crate::warehouse::batch::{Changes, name_of, partitions};
+use crate::warehouse::claims::Places;
+use crate::warehouse::failure::Failure;
+use crate::warehouse::metric::{self, Tally};
+use crate::warehouse::order::Write;
+use crate::warehouse::search::Search;
+use crate::warehouse::target::Target;
 
-impl PostgresLane {
-    /// Writes batches; the records that Postgres can never take are found and named, all of them.
-    pub(crate) async fn apply(&self, batches: &[impl Changes]) -> Result<(), WriteError> {
-        match self.transact(batches).await {
-            Ok(()) => Ok(()),
-            Err(Failure::Record { reason, .. }) => {
-                let refused = self.locate(batches).await.map_err(Failure::into_error)?;
-                if refused.is_empty() {
-                    return Err(Error::stop_msg(format_args!(
-                        "the warehouse refuses a batch of {} without saying which record: {reason}",
-                        self.name_of(batches)
-                    ))
-                    .into());
-                }
-                Err(WriteError::Rejected(refused))
-            }
-            Err(Failure::TakenOver(error)) => Err(WriteError::TakenOver(error)),
-            Err(Failure::Target(error)) => Err(WriteError::Target(error)),
-        }
-    }
-
-    /// Which records are refused. Its connection, with all that was tried on it, is closed.
-    async fn locate(&self, batches: &[impl Changes]) -> Result<Vec<Rejection>, Failure> {
-        let _beside_others = self.table.read().await;
-        let mut lease = self.shared.pool.lease_for(&self.target).await?;
-        let deadline = Arc::clone(&lease.session.deadline);
-        let searching = async {
-            let session = &lease.session;
-            let (entries, target) = self.begin(session, &partitions(batches)).await?;
-            let mut changes = Vec::new();
-            for batch in batches {
-                let covered = covered(&entries, batch);
-                changes.extend(batch.changes().filter(|change| change.offset >= covered));
-            }
-            let mut load = Load::new(
-                session,
-                &mut lease.stages,
-                &self.target,
-                target,
-                way_of(batches),
-            );
-            refused(session, &mut load, &changes).await
-        };
-        self.shared
-            .bounded(
-                &deadline,
-                "write",
-                self.name_of(batches),
-                Box::pin(searching),
-            )
-            .await
-    }
-
-    /// Writes batches; where the table must grow for them, that is done before, in a transaction of its own.
-    async fn transact(&self, batches: &[impl Changes]) -> Result<(), Failure> {
-        if self.attempt(batches).await? {
-            return Ok(());
-        }
-        let alone = self.table.write().await;
-        let lease = self.shared.pool.lease_for(&self.target).await?;
-        let session = &lease.session;
-        let growing = async {
-            self.begin(session, &partitions(batches)).await?;
-            let changes = batches.iter().flat_map(Changes::changes);
-            prepare(session, &self.target, changes).await?;
-            session.commit().await
-        };
-        let what = self.name_of(batches);
-        self.shared
-            .bounded(&session.deadline, "write", what, Box::pin(growing))
-            .await?;
-        lease.give_back();
-        drop(alone);
-        if self.attempt(batches).await? {
-            return Ok(());
-        }
-        Err(Error::retry_msg(format_args!(
-            "table {} was changed by somebody else at the same moment",
-            self.target
-        ))
-        .into())
-    }
-
-    /// Writes batches; false where the table must grow first.
+impl Write for PostgresLane {
     async fn attempt(&self, batches: &[impl Changes]) -> Result<bool, Failure> {
         let (_alone, _beside_others);
         if batches.iter().any(|batch| batch.below().is_some()) {
@@ -124,15 +43,70 @@ impl PostgresLane {
         Ok(end.is_committed())
     }
 
+    async fn grow(&self, batches: &[impl Changes]) -> Result<(), Failure> {
+        let _alone = self.table.write().await;
+        let lease = self.shared.pool.lease_for(&self.target).await?;
+        let session = &lease.session;
+        let growing = async {
+            self.begin(session, &partitions(batches)).await?;
+            let changes = batches.iter().flat_map(Changes::changes);
+            prepare(session, &self.target, changes).await?;
+            session.commit().await
+        };
+        let what = name_of(&self.topic, batches);
+        session
+            .deadline
+            .within("write", what, Box::pin(growing))
+            .await?;
+        lease.give_back();
+        Ok(())
+    }
+
+    /// Its connection, with all that was tried on it, is closed.
+    async fn refused(&self, batches: &[impl Changes]) -> Result<Vec<Rejection>, Failure> {
+        let _beside_others = self.table.read().await;
+        let mut lease = self.shared.pool.lease_for(&self.target).await?;
+        let deadline = Arc::clone(&lease.session.deadline);
+        let searching = async {
+            let session = &lease.session;
+            let (places, target) = self.begin(session, &partitions(batches)).await?;
+            let mut changes = Vec::new();
+            for batch in batches {
+                let covered = places.covered(batch);
+                changes.extend(batch.changes().filter(|change| change.offset >= covered));
+            }
+            let mut load = Load::new(
+                session,
+                &mut lease.stages,
+                &self.target,
+                target,
+                way_of(batches),
+            );
+            load.make_stage().await?;
+            run(session, "SAVEPOINT search").await?;
+            let mut search = Search::new(&changes);
+            while let Some(piece) = search.next_piece() {
+                // One piece at a time is what the time-out of a transaction is for.
+                session.deadline.restart();
+                let tried = load.try_out(piece).await;
+                run(session, "ROLLBACK TO SAVEPOINT search").await?;
+                search.tried(piece, tried)?;
+            }
+            Ok(search.refused())
+        };
+        let what = name_of(&self.topic, batches);
+        deadline.within("write", what, Box::pin(searching)).await
+    }
+}
+
+impl PostgresLane {
     /// One transaction. A connection on which this fails is not used again, so nothing is rolled back here.
     async fn attempt_by(&self, way: Way, batches: &[impl Changes]) -> Result<End, Failure> {
         let mut lease = self.shared.pool.lease_for(&self.target).await?;
         let deadline = Arc::clone(&lease.session.deadline);
         let writing = Box::pin(self.write_batches(way, &mut lease, batches));
-        let end = self
-            .shared
-            .bounded(&deadline, "write", self.name_of(batches), writing)
-            .await?;
+        let what = name_of(&self.topic, batches);
+        let end = deadline.within("write", what, writing).await?;
         match end {
             End::Committed(tally) => {
                 lease.give_back();
@@ -160,10 +134,10 @@ impl PostgresLane {
         batches: &[impl Changes],
     ) -> Result<End, Failure> {
         let session = &lease.session;
-        let (entries, target) = self.begin(session, &partitions(batches)).await?;
+        let (places, target) = self.begin(session, &partitions(batches)).await?;
         let rest: Vec<_> = batches
             .iter()
-            .filter(|batch| covered(&entries, *batch) < batch.next_offset())
+            .filter(|batch| places.covered(*batch) < batch.next_offset())
             .collect();
         if rest.is_empty() {
             session.commit().await?;
@@ -175,7 +149,7 @@ impl PostgresLane {
             swept = self.sweep(session, &partitions(batches), below).await?;
         }
         let mut load = Load::new(session, &mut lease.stages, &self.target, target, way);
-        let pushed = push_all(&mut load, &rest, &entries).await;
+        let pushed = push_all(&mut load, &rest, &places).await;
         let may_have_staged = way != Way::Straight && !load.is_untouched();
         let loaded = match pushed {
             Ok(Taken::Yes) => load.finish().await,
@@ -201,25 +175,14 @@ impl PostgresLane {
             Err(failure) => return Err(failure),
         };
         tally.swept = swept;
-        let advances: Vec<_> = rest
-            .iter()
-            .map(|batch| Advance {
-                partition: batch.partition(),
-                next_offset: batch.next_offset().max(place(&entries, *batch)),
-            })
-            .collect();
+        let progress: Vec<_> = rest.iter().map(|batch| places.behind(*batch)).collect();
         let loaded = tally.merged > 0;
         self.shared
             .ledger
-            .advance(session, &self.topic, &advances, loaded)
+            .advance(session, &self.topic, &progress, loaded)
             .await?;
         session.commit().await?;
-        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        for advance in advances {
-            if let Some(claim) = claims.get_mut(&advance.partition) {
-                claim.durable = claim.durable.max(advance.next_offset);
-            }
-        }
+        self.claims.committed(&progress);
         Ok(End::Committed(tally))
     }
 
@@ -241,7 +204,8 @@ impl PostgresLane {
             metric::swept(deleted);
             session.begin().await?;
             let locked = self.shared.ledger.lock(session, &self.topic, partitions);
-            self.held(partitions, &locked.await?)?;
+            self.claims
+                .judge(&self.shared.ledger.meaning, partitions, &locked.await?)?;
         }
     }
 
@@ -250,81 +214,32 @@ impl PostgresLane {
         &self,
         session: &Session,
         partitions: &[i32],
-    ) -> Result<(BTreeMap<i32, Entry>, Option<Target>), Failure> {
+    ) -> Result<(Places, Option<Target>), Failure> {
+        let ledger = &self.shared.ledger;
         let (begun, locked, target) = tokio::join!(
             biased;
             session.begin(),
-            self.shared.ledger.lock(session, &self.topic, partitions),
-            Target::read(session, &self.target),
+            ledger.lock(session, &self.topic, partitions),
+            table::read(session, &self.target),
         );
         begun?;
-        let entries = self.held(partitions, &locked?)?;
+        let places = self.claims.judge(&ledger.meaning, partitions, &locked?)?;
         let target = target?;
-        if target.is_none() && entries.values().any(|entry| entry.loaded) {
+        if target.is_none() && places.are_loaded() {
             // What follows is decided once the table was looked at again.
-            let is_gone = self.shared.is_gone(&self.topic, &self.target);
+            let is_gone = ledger.meaning.is_gone(&self.topic, &self.target);
             return Err(Error::retry_msg(is_gone).into());
         }
-        Ok((entries, target))
-    }
-
-    /// Refuses to write once somebody else has taken one of the partitions.
-    fn held(
-        &self,
-        partitions: &[i32],
-        locked: &[(i32, Entry)],
-    ) -> Result<BTreeMap<i32, Entry>, Failure> {
-        let entries: BTreeMap<i32, Entry> = locked.iter().copied().collect();
-        let claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        for partition in partitions {
-            let Some(entry) = entries.get(partition) else {
-                return Err(Error::stop_msg(format_args!(
-                    "the ledger {} has lost the row of {}",
-                    self.shared.ledger.name(),
-                    self.at(*partition)
-                ))
-                .remedy("start again; the table asks for a rebuild where that is needed")
-                .into());
-            };
-            let Claim {
-                epoch: ours,
-                durable,
-            } = claims.get(partition).copied().unwrap_or_default();
-            if entry.epoch == ours && entry.next_offset.unwrap_or(0) < durable {
-                return Err(Failure::TakenOver(
-                    self.went_back(*partition, entry, durable),
-                ));
-            }
-            if entry.epoch != ours {
-                let error = Error::retry_msg(format_args!(
-                    "another instance has taken {} over (epoch {}, ours is {ours})",
-                    self.at(*partition),
-                    entry.epoch
-                ))
-                .remedy(
-                    "nothing while the consumer group rebalances; otherwise look for a second service of this name",
-                );
-                return Err(Failure::TakenOver(error));
-            }
-        }
-        Ok(entries)
-    }
-
-    /// A server that took another one's place, or was restored, lacks what was committed: the partition is taken again, and read from
-    /// where this one stands.
-    fn went_back(&self, partition: i32, entry: &Entry, durable: i64) -> Error {
-        Error::retry_msg(format_args!(
-            "the ledger {} stands at offset {} of {}, and offset {durable} was committed: the warehouse has gone back in time",
-            self.shared.ledger.name(),
-            entry.next_offset.unwrap_or(0),
-            self.at(partition),
-        ))
-        .remedy("nothing: what it lacks is read again")
+        Ok((places, target))
     }
 }
 
-fn partitions(batches: &[impl Changes]) -> Vec<i32> {
-    batches.iter().map(Changes::partition).collect()
+async fn run(session: &Session, statement: &str) -> Result<(), Failure> {
+    session
+        .client
+        .batch_execute(statement)
+        .await
+        .attempt(|| "search for refused records".to_owned(), String::new)
 }
 
 /// The way that takes every batch.
@@ -340,10 +255,10 @@ fn way_of(batches: &[impl Changes]) -> Way {
 async fn push_all<'a>(
     load: &mut Load<'_, 'a>,
     batches: &[&'a impl Changes],
-    entries: &BTreeMap<i32, Entry>,
+    places: &Places,
 ) -> Result<Taken, Failure> {
     for batch in batches {
-        let covered = covered(entries, *batch);
+        let covered = places.covered(*batch);
         for change in batch.changes() {
             if change.offset >= covered && load.push(&change).await? == Taken::Unfit {
                 return Ok(Taken::Unfit);
@@ -351,20 +266,6 @@ async fn push_all<'a>(
         }
     }
     Ok(Taken::Yes)
-}
-
-/// What of a batch is in the table already, because the ledger covers it.
-fn covered(entries: &BTreeMap<i32, Entry>, batch: &impl Changes) -> i64 {
-    if batch.is_replay() {
-        return 0;
-    }
-    place(entries, batch)
-}
-
-/// Where the ledger stands with a batch's partition; it never goes back.
-fn place(entries: &BTreeMap<i32, Entry>, batch: &impl Changes) -> i64 {
-    let entry = entries.get(&batch.partition());
-    entry.and_then(|entry| entry.next_offset).unwrap_or(0)
 }
 
 /// How the transaction of batches ends.

@@ -12,8 +12,8 @@ use tributary_runtime::{Error, Policy};
 use tributary_schemas::record::{Datum, Field, FieldType, RecordType, Row};
 
 use crate::config::Warehouse;
-use crate::postgres::lane::Changes;
 use crate::postgres::{PostgresLane, PostgresWarehouse};
+use crate::warehouse::batch::Changes;
 
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 

@@ -8,8 +8,8 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 use tributary_schemas::record::{Datum, FieldType};
 
-use crate::name::Qualified;
 use crate::postgres::sweep::Sweep;
+use crate::warehouse::name::Qualified;
 
 use super::fixture::{Fixture, PRODUCTS, Product, TestBatch, open, record};
 

@@ -1,10 +1,14 @@
 //! How long a transaction may take as a whole, whatever the server does.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+use tributary_runtime::Error;
+
+use crate::warehouse::failure::Failure;
 
 /// The clock of one connection's work. What has a limit of its own is allowed its time.
 #[derive(Debug)]
@@ -22,19 +26,35 @@ impl Deadline {
         }
     }
 
+    /// Does what a whole transaction is for, whatever the server does, within the time of a transaction.
+    pub(crate) async fn within<T>(
+        &self,
+        doing: &str,
+        what: impl Display,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let done = self.bound(work).await;
+        done.unwrap_or_else(|| {
+            let overdue = Error::retry_msg(format_args!(
+                "{doing} {what}: the warehouse did not answer within {} s",
+                self.limit.as_secs()
+            ));
+            Err(overdue
+                .remedy(
+                    "look for locks on the target table, or raise [warehouse] statement_timeout_ms",
+                )
+                .into())
+        })
+    }
+
     /// Does the work; `None` where the time is over before. Dropping the work ends it.
-    pub(crate) async fn bound<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    async fn bound<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         self.restart();
         tokio::select! {
             biased;
             done = work => Some(done),
             () = self.passed() => None,
         }
-    }
-
-    /// The longest that a piece of work may take.
-    pub(crate) const fn limit(&self) -> Duration {
-        self.limit
     }
 
     /// The clock begins anew: a step is done, and the next one has its own time.

@@ -9,10 +9,14 @@ use tributary_runtime::Error;
 use crate::config::Warehouse;
 use crate::postgres::access::Shared;
 use crate::postgres::lane::PostgresLane;
-use crate::postgres::ledger::{Ledger, OWN_SCHEMA};
-use crate::postgres::metric;
+use crate::postgres::ledger::LedgerTable;
 use crate::postgres::pool::Pool;
+use crate::postgres::rules::Postgres;
 use crate::postgres::session::Limits;
+use crate::postgres::settings::connection;
+use crate::warehouse::ledger::Ledger;
+use crate::warehouse::metric;
+use crate::warehouse::placement::Placement;
 
 /// A Postgres database that a service keeps equal to its topics.
 pub struct PostgresWarehouse {
@@ -26,12 +30,12 @@ impl PostgresWarehouse {
     /// A URL that does not parse, or asks for what is not there (TLS).
     pub fn new(name: &str, warehouse: &Warehouse) -> Result<Self, Error> {
         metric::describe();
-        let ledger_schema = warehouse.schema.as_deref().unwrap_or(OWN_SCHEMA);
+        let placement = Placement::new(warehouse.schema.as_deref());
         Ok(Self {
             shared: Arc::new(Shared {
                 pool: pool(name, warehouse)?,
-                ledger: Ledger::new(ledger_schema, name),
-                schema: warehouse.schema.clone(),
+                ledger: LedgerTable::new(Ledger::new(placement.ledger(), name)),
+                placement,
             }),
         })
     }
@@ -39,7 +43,7 @@ impl PostgresWarehouse {
 
 /// The connections that the configuration allows.
 pub(crate) fn pool(name: &str, warehouse: &Warehouse) -> Result<Pool, Error> {
-    let mut config = warehouse.connection().map_err(|problem| {
+    let mut config = connection(warehouse).map_err(|problem| {
         Error::stop_msg(&problem.what).remedy(problem.remedy.unwrap_or_default())
     })?;
     config.application_name(format!("tributary-sink-redshift {name}"));
@@ -54,8 +58,7 @@ impl Target for PostgresWarehouse {
     type Lane = PostgresLane;
 
     async fn lane(&self, topic: &str, table: &TableName) -> Result<PostgresLane, Error> {
-        let target = self.shared.target(table);
-        target.validate()?;
+        let target = self.shared.placement.table::<Postgres>(table)?;
         let shared = Arc::clone(&self.shared);
         Ok(PostgresLane::new(shared, topic.to_owned(), target))
     }

@@ -1,6 +1,44 @@
-//! Column types: what a field becomes in the target, and which changes of a column are safe.
+//! What Postgres says of names and types: what a field becomes in the target, and which changes of a column are safe.
 
 use tributary_schemas::record::{FieldType, Geometric};
+
+use crate::warehouse::name::{Qualified, Quoted};
+use crate::warehouse::rules::{Fit, Misfit, TableRules};
+
+/// PostgreSQL 14 or newer.
+pub(crate) struct Postgres;
+
+impl TableRules for Postgres {
+    const SERVER: &'static str = "Postgres";
+    /// `NAMEDATALEN - 1`.
+    const NAME_BYTES: usize = 63;
+
+    fn column_type(field: &FieldType, in_key: bool) -> String {
+        sql_type(field, in_key)
+    }
+
+    fn fit(have: &str, want: &str) -> Fit {
+        fit(have, want)
+    }
+
+    fn cure(table: &Qualified, misfit: &Misfit<'_>) -> String {
+        match misfit {
+            Misfit::Key { .. } => format!("DROP TABLE {table}"),
+            Misfit::Type { column, want, .. } => {
+                let column = Quoted(column);
+                format!(
+                    "ALTER TABLE {table} ALTER COLUMN {column} TYPE {want} USING {column}::{want}"
+                )
+            }
+            Misfit::Required { column } => {
+                let column = Quoted(column);
+                format!(
+                    "ALTER TABLE {table} ALTER COLUMN {column} DROP IDENTITY IF EXISTS, ALTER COLUMN {column} DROP NOT NULL"
+                )
+            }
+        }
+    }
+}
 
 /// The precision up to which Postgres takes `numeric(p, s)`.
 const NUMERIC_PRECISION: u32 = 1000;
@@ -9,7 +47,7 @@ const NUMERIC_PRECISION: u32 = 1000;
 ///
 /// `json` keeps a document's text as it is (the wire does not tell `json` from `jsonb`); a key needs an
 /// equality, which only `jsonb` has.
-pub(crate) fn sql_type(field: &FieldType, in_key: bool) -> String {
+fn sql_type(field: &FieldType, in_key: bool) -> String {
     match field {
         FieldType::Bool => "boolean".to_owned(),
         FieldType::Int32 => "integer".to_owned(),
@@ -71,19 +109,8 @@ fn numeric(precision: Option<u32>, scale: i32) -> String {
     }
 }
 
-/// How a column that exists stands to the type that the records ask for.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Fit {
-    /// It holds every value as it is.
-    Holds,
-    /// It does once it has this type; what it holds already stays as it is.
-    Widen(String),
-    /// Neither.
-    Contradicts,
-}
-
 /// Compares a column's type with the one that the records ask for, both as `format_type` spells them.
-pub(crate) fn fit(have: &str, want: &str) -> Fit {
+fn fit(have: &str, want: &str) -> Fit {
     if have == want {
         return Fit::Holds;
     }
@@ -215,7 +242,36 @@ impl Bounds {
 mod tests {
     use tributary_schemas::record::{Field, FieldType, RecordType};
 
-    use super::{Fit, fit, sql_type};
+    use super::{Fit, Postgres, fit, sql_type};
+    use crate::warehouse::name::Qualified;
+    use crate::warehouse::rules::{Misfit, TableRules as _, identifier};
+
+    #[test]
+    fn a_misfit_has_its_cure() {
+        let cure = |misfit| Postgres::cure(&Qualified::new("s", "t"), &misfit);
+        let (have, want) = (&["a".to_owned()], &["b".to_owned()]);
+        assert_eq!(cure(Misfit::Key { have, want }), r#"DROP TABLE "s"."t""#);
+        assert_eq!(
+            cure(Misfit::Type {
+                column: "id",
+                have: "date",
+                want: "bigint"
+            }),
+            r#"ALTER TABLE "s"."t" ALTER COLUMN "id" TYPE bigint USING "id"::bigint"#
+        );
+        assert_eq!(
+            cure(Misfit::Required { column: "x" }),
+            r#"ALTER TABLE "s"."t" ALTER COLUMN "x" DROP IDENTITY IF EXISTS, ALTER COLUMN "x" DROP NOT NULL"#
+        );
+    }
+
+    #[test]
+    fn names_that_postgres_would_cut_are_refused() {
+        assert!(identifier::<Postgres>(&"ä".repeat(31)).is_ok());
+        for wrong in ["ä".repeat(32), String::new(), "a\0".to_owned()] {
+            assert!(identifier::<Postgres>(&wrong).is_err(), "{wrong:?}");
+        }
+    }
 
     fn widen(to: &str) -> Fit {
         Fit::Widen(to.to_owned())

@@ -1,9 +1,7 @@
-//! What the Postgres dialect counts, beside the loop's own metrics.
+//! What a warehouse counts, beside the loop's own metrics.
 
 use metrics::{counter, gauge};
 use tributary_runtime::telemetry::{self, Metric};
-
-use crate::postgres::load::Tally;
 
 /// Rows inserted or updated.
 const MERGED: &str = "tributary_sink_redshift_merged_rows_total";
@@ -44,6 +42,21 @@ const METRICS: [Metric; 7] = [
         "Committed transactions, each a batch with its offset in the ledger.",
     ),
 ];
+
+/// What a write did.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Rows inserted or updated.
+    pub(crate) merged: u64,
+    /// Rows deleted by key.
+    pub(crate) deleted: u64,
+    /// Rows that were not newer than the target's, and deletions of rows that it lacks.
+    pub(crate) skipped: u64,
+    /// Rows deleted by "gone below".
+    pub(crate) swept: u64,
+    /// Rows that lack values which the table does not have either.
+    pub(crate) incomplete: u64,
+}
 
 /// Describes them to the installed recorder.
 pub(crate) fn describe() {
