@@ -12,7 +12,7 @@ use tributary_runtime::Error;
 
 use crate::postgres::access::Shared;
 use crate::postgres::session::Session;
-use crate::warehouse::batch::{Changes, name_of};
+use crate::warehouse::batch::Changes;
 use crate::warehouse::claims::Claims;
 use crate::warehouse::failure::Failure;
 use crate::warehouse::name::Qualified;
@@ -50,8 +50,7 @@ impl PostgresLane {
 
     /// Writes batches; the records that Postgres can never take are found and named, all of them.
     pub(crate) async fn apply(&self, batches: &[impl Changes]) -> Result<(), WriteError> {
-        let what = name_of(&self.topic, batches);
-        order::write(self, &self.target, &what, batches).await
+        order::write(self, &self.target, &self.topic, batches).await
     }
 
     /// Does something on a connection of the pool, within the time of a transaction.

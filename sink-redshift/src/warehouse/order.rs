@@ -4,7 +4,7 @@
 use tributary_engine::{Rejection, WriteError};
 use tributary_runtime::Error;
 
-use crate::warehouse::batch::Changes;
+use crate::warehouse::batch::{Changes, name_of};
 use crate::warehouse::failure::Failure;
 use crate::warehouse::name::Qualified;
 
@@ -20,14 +20,14 @@ pub(crate) trait Write {
     async fn refused(&self, batches: &[impl Changes]) -> Result<Vec<Rejection>, Failure>;
 }
 
-/// Writes batches, which messages call `what`, into the table `target`.
+/// Writes batches of a topic into the table `target`.
 ///
 /// # Errors
 /// All records that the warehouse can never take, or why nothing is written.
 pub(crate) async fn write(
     table: &impl Write,
     target: &Qualified,
-    what: &str,
+    topic: &str,
     batches: &[impl Changes],
 ) -> Result<(), WriteError> {
     match attempt_twice(table, target, batches).await {
@@ -36,7 +36,8 @@ pub(crate) async fn write(
             let refused = table.refused(batches).await.map_err(Failure::into_error)?;
             if refused.is_empty() {
                 return Err(Error::stop_msg(format_args!(
-                    "the warehouse refuses a batch of {what} without saying which record: {reason}"
+                    "the warehouse refuses a batch of {} without saying which record: {reason}",
+                    name_of(topic, batches)
                 ))
                 .into());
             }
@@ -146,7 +147,7 @@ mod tests {
             steps: Mutex::default(),
         };
         let target = Qualified::new("s", "t");
-        let done = write(&table, &target, "topic[0]", &[Unread]).await;
+        let done = write(&table, &target, "topic", &[Unread]).await;
         (table.steps.into_inner().unwrap().join(" "), done)
     }
 
