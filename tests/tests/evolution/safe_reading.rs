@@ -155,6 +155,34 @@ async fn a_watermark_that_cannot_be_written_is_not_waited_for() {
     stage.converges("s.t", "s.t").await;
 }
 
+/// Once the rows from before are gone from the log, no cancel leaves it with a part of those of now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bag_that_is_half_read_cannot_be_cancelled() {
+    let sql = "CREATE TABLE s.t (id int, x text) PARTITION BY RANGE (id);
+        CREATE TABLE s.t1 PARTITION OF s.t FOR VALUES FROM (0) TO (100);
+        CREATE TABLE s.t2 PARTITION OF s.t FOR VALUES FROM (100) TO (200);
+        INSERT INTO s.t SELECT g, 'row ' || g FROM generate_series(1, 199) g";
+    let mut stage = Stage::begin("safe_cancel", sql, "").await;
+    stage.source.stop(PATIENCE).unwrap();
+    let pause = stage.start_paused("keyless-reading");
+    stage.source.wait_ready(PATIENCE).unwrap();
+    stage.read_again("s.t");
+    stage.reaches(&pause).await;
+    // Its first partition can be read, the second one not before it is let go.
+    let other = stage.pipeline.source().await.unwrap();
+    let lock = "BEGIN; LOCK TABLE s.t2 IN ACCESS EXCLUSIVE MODE";
+    other.batch_execute(lock).await.unwrap();
+    let (code, out, err) = stage.source.command(&["snapshot", "cancel"]).unwrap();
+    assert_eq!(code, 0, "{out}{err}");
+    std::fs::remove_file(&pause).unwrap();
+    stage
+        .logs("without this snapshot its topic lacks rows", 1)
+        .await;
+    other.batch_execute("ROLLBACK").await.unwrap();
+    stage.logs(READ, 1).await;
+    stage.converges("s.t", "s.t").await;
+}
+
 impl Stage {
     /// Starts the source, to wait at a place. The file for whose end it waits.
     fn start_paused(&mut self, pause: &str) -> PathBuf {

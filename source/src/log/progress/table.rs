@@ -73,6 +73,14 @@ impl TableProgress {
         self.snapshot = None;
     }
 
+    /// The rows that its topic had are gone from the log, and those that it has now are read: without the rest of them the
+    /// topic would lack rows, whoever asked for this.
+    pub(crate) const fn begin_bag(&mut self) {
+        if let Some(snapshot) = &mut self.snapshot {
+            snapshot.on_request = false;
+        }
+    }
+
     /// Ends its snapshot, if all rows are read, and returns it: those in the log that are not among them are gone, as its
     /// `below` says.
     pub(crate) fn take_complete(&mut self) -> Option<TableSnapshot> {

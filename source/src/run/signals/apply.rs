@@ -278,6 +278,23 @@ mod tests {
     }
 
     #[test]
+    fn a_bag_that_is_begun_is_not_cancelled() {
+        let mut progress = progress();
+        signal(
+            &mut progress,
+            r#"{"type":"snapshot","tables":["s.t","s.u"]}"#,
+        )
+        .unwrap();
+        progress.tables.get_mut("p.s.t").unwrap().begin_bag();
+        let applied = signal(&mut progress, r#"{"type":"cancel"}"#).unwrap();
+        assert_eq!(applied.abandoned, ["p.s.u"]);
+        assert!(
+            applied.refused[0].contains("table s.t: without this snapshot its topic lacks rows")
+        );
+        assert!(of(&progress, "s.t").is_some());
+    }
+
+    #[test]
     fn a_table_that_is_gone_is_not_read() {
         let mut progress = progress();
         let gone = progress.tables.get_mut("p.s.t").unwrap();

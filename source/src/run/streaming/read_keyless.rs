@@ -114,6 +114,10 @@ impl Streaming {
             }
             if std::mem::take(&mut is_first) {
                 self.translator.append_gone_below(table, below, lsn)?;
+                // In the same Kafka transaction: from here on all rows are read, however often that begins again.
+                if let Some(known) = self.progress.get_mut().tables.get_mut(&table.topic) {
+                    known.begin_bag();
+                }
             }
             count += self.read_relation(prepared, &relation.name, lsn).await?;
             let given_back = shape::give_back(&prepared.client).await;
