@@ -129,9 +129,12 @@ fn agreed(
     match known.filter(|known| !known.on_request) {
         None => Ok(Some((wanted, true))),
         Some(_) if request.filter.is_some() => Err(
-            "its rows are being read as a whole, since the topic lacks some: ask again when that is done",
+            "rows that its topic lacks are being read, which comes first: ask again when that is done",
         ),
-        Some(known) if request.sweep && known.below.is_none() => Ok(Some((wanted, false))),
+        // Of a condition of our own only the rows of some partitions are read.
+        Some(known) if known.filter.is_some() || (request.sweep && known.below.is_none()) => {
+            Ok(Some((wanted, false)))
+        }
         Some(_) => Ok(None),
     }
 }
@@ -292,6 +295,28 @@ mod tests {
             applied.refused[0].contains("table s.t: without this snapshot its topic lacks rows")
         );
         assert!(of(&progress, "s.t").is_some());
+    }
+
+    #[test]
+    fn a_table_of_which_partitions_are_read_is_not_being_read_already() {
+        let mut progress = progress();
+        let partitions = SnapshotRequest {
+            sweep: false,
+            filter: Some("tableoid IN (7)".to_owned()),
+        };
+        assert!(progress.request_snapshot("p.s.t", partitions));
+        let narrower = r#"{"type":"snapshot","tables":["s.t"],"where":"id > 7"}"#;
+        assert_eq!(signal(&mut progress, narrower).unwrap().refused.len(), 1);
+        assert!(of(&progress, "s.t").unwrap().filter.is_some());
+        let text = r#"{"type":"snapshot","tables":["s.t"]}"#;
+        assert_eq!(signal(&mut progress, text).unwrap().abandoned, ["p.s.t"]);
+        let all = of(&progress, "s.t").unwrap();
+        assert!(
+            all.filter.is_none() && !all.on_request,
+            "it cannot be cancelled"
+        );
+        let applied = signal(&mut progress, text).unwrap();
+        assert_eq!(applied.done, ["table s.t is being read already"]);
     }
 
     #[test]
