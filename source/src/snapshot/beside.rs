@@ -24,6 +24,7 @@ use crate::log::table_topic::{Registrar, TableTopic};
 use crate::snapshot::chunk::{ChunkReading, ChunkStart, Chunker, DescribedTable};
 use crate::snapshot::throttle::Throttle;
 use tributary_postgres::catalog::Catalog;
+use tributary_postgres::client::Client as Connection;
 use tributary_postgres::ctid::TidRange;
 use tributary_postgres::database::Database;
 use tributary_postgres::quote::literal;
@@ -177,9 +178,8 @@ impl Beside {
             };
             self.throttle.settled().await;
             let table = self.task.known.table.clone();
-            match self.chunk(&marks, &client).await {
-                Ok(true) => reader = Some(client),
-                Ok(false) => {}
+            match self.chunk(&marks, client).await {
+                Ok(client) => reader = client,
                 // A condition of others does not stop the source.
                 Err(error)
                     if self.task.snapshot.has_a_condition_of_others()
@@ -196,15 +196,19 @@ impl Beside {
         }
     }
 
-    /// Reads one chunk. Returns whether the connection can be used again: a COPY that is not wanted any more
-    /// ends with its connection.
-    async fn chunk(&mut self, marks: &Client, client: &Client) -> Result<bool, Error> {
-        let Some(table) = self.describe(client).await? else {
+    /// Reads one chunk. Returns the connection if it can be used again: a COPY that is not wanted any more ends with
+    /// its connection.
+    async fn chunk(
+        &mut self,
+        marks: &Client,
+        client: Connection,
+    ) -> Result<Option<Connection>, Error> {
+        let Some(table) = self.describe(&client).await? else {
             self.send(Progressed::Gone).await?;
-            return Ok(true);
+            return Ok(Some(client));
         };
         self.low_watermark(marks).await?;
-        let chunker = Chunker::new(&self.database, client, self.chunk_pages);
+        let chunker = Chunker::new(&self.database, &client, self.chunk_pages);
         let state = &mut self.task.snapshot;
         let chunk = match chunker.begin(&table, state).await? {
             ChunkStart::Chunk(chunk) => chunk,
@@ -212,12 +216,12 @@ impl Beside {
                 let state = self.task.snapshot.clone();
                 self.hand_over(marks, &table.published, snapshot, Vec::new(), state)
                     .await?;
-                return Ok(true);
+                return Ok(Some(client));
             }
             ChunkStart::Changed => {
-                self.execute(client, "ROLLBACK").await?;
+                self.execute(&client, "ROLLBACK").await?;
                 tokio::time::sleep(RETRY_PAUSE).await;
-                return Ok(true);
+                return Ok(Some(client));
             }
         };
         self.pieces((marks, client), chunk).await
@@ -267,12 +271,12 @@ impl Beside {
         self.write(marks, &low).await
     }
 
-    /// Hands the chunk's rows over, piece by piece. Returns whether all were read.
+    /// Hands the chunk's rows over, piece by piece. Returns the connection if all were read.
     async fn pieces(
         &mut self,
-        (marks, client): (&Client, &Client),
+        (marks, client): (&Client, Connection),
         mut chunk: Box<ChunkReading>,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<Connection>, Error> {
         loop {
             let (mut rows, mut bytes) = (Vec::new(), 0);
             let (mut to, mut whole) = (None, false);
@@ -297,26 +301,24 @@ impl Beside {
             }
             if whole {
                 // The lock is not kept while the stream comes to the watermark.
-                self.execute(client, "COMMIT").await?;
+                self.execute(&client, "COMMIT").await?;
             }
             let behind = self.throttle.spend(rows.len() as u64);
             let (table, snapshot) = (Arc::clone(&chunk.table), chunk.snapshot.clone());
-            let database = self.database.clone();
             let mut verdict = pin!(self.hand_over(marks, &table, snapshot, rows, state));
             let left = MAX_CHUNK.saturating_sub(chunk.began.elapsed());
             let Ok(in_time) = tokio::time::timeout(left, &mut verdict).await else {
-                // The stream is far behind: neither the lock nor the snapshot is kept for it. Rows on the way are let go.
-                drop(chunk);
-                let end = client.batch_execute("COMMIT").await;
-                end.map_err(|error| database.explain(error))?;
-                return verdict.await.map(|_| true);
+                // The stream is far behind: neither the lock nor the snapshot is kept for it. They end with the connection:
+                // a COMMIT would come behind all rows that are still to be read.
+                drop((chunk, client));
+                return verdict.await.map(|_| None);
             };
             match in_time? {
-                _ if whole => return Ok(true),
-                Verdict::Again => return Ok(false),
+                _ if whole => return Ok(Some(client)),
+                Verdict::Again => return Ok(None),
                 // No snapshot is held while the throttle makes it wait.
                 Verdict::Taken if chunk.began.elapsed() < MAX_CHUNK && !behind => {}
-                Verdict::Taken | Verdict::TakenRenew => return Ok(false),
+                Verdict::Taken | Verdict::TakenRenew => return Ok(None),
             }
             chunk.range.after = to.unwrap_or(chunk.range.after);
         }

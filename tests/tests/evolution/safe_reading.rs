@@ -104,16 +104,22 @@ async fn a_rewrite_beside_a_look_up_loses_no_value() {
     }
 }
 
-/// Where the stream does not come to the watermark, nobody waits for a chunk's lock as long as that lasts.
+/// Where the stream does not come to the watermark, nobody waits for a chunk's lock as long as that lasts, nor until the
+/// rest of the chunk is read.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chunk_gives_its_lock_back_while_its_watermark_waits() {
     let sql = "CREATE TABLE s.t (id int PRIMARY KEY, x text);
-        INSERT INTO s.t SELECT g, repeat('x', 1000) || g FROM generate_series(1, 5000) g";
+        INSERT INTO s.t SELECT g, repeat('x', 1000) || g FROM generate_series(1, 5000) g;
+        CREATE SCHEMA o; CREATE TABLE o.slow AS SELECT 1 AS n";
     let (mut stage, _server) = Stage::begin_alone("safe_behind", sql, OFTEN, &[]).await;
     stage.source.stop(PATIENCE).unwrap();
     let pause = stage.start_paused("chunk-snapshot");
     stage.source.wait_ready(PATIENCE).unwrap();
-    stage.read_again("s.t");
+    // More than the first piece takes minutes.
+    let slow = "(SELECT count(*) FROM o.slow) = 0 OR id < 1500 OR pg_sleep(0.1) IS NOT NULL";
+    let command = ["snapshot", "--table", "s.t", "--where", slow];
+    let (code, out, err) = stage.source.command(&command).unwrap();
+    assert_eq!(code, 0, "{out}{err}");
     // Commits wait for a standby that is not there, the watermark's too.
     stage.reaches(&pause).await;
     stage
@@ -129,6 +135,9 @@ async fn a_chunk_gives_its_lock_back_while_its_watermark_waits() {
         .run("BEGIN; SET LOCAL lock_timeout = '60s'; LOCK TABLE s.t IN ACCESS EXCLUSIVE MODE; ROLLBACK")
         .await;
     stage.until(&format!("SELECT EXISTS ({WAITING})")).await;
+    stage
+        .run("SET synchronous_commit = local; DELETE FROM o.slow")
+        .await;
     stage
         .run("ALTER SYSTEM RESET synchronous_standby_names")
         .await;
