@@ -2,8 +2,10 @@
 
 mod slot;
 mod snapshot;
+mod source_name;
 mod stream;
 mod tables;
+mod transactional_id;
 
 use serde::Deserialize;
 use tributary_postgres::catalog::{PartitionTopics, TablePattern, TopicNames, Wanted};
@@ -25,6 +27,7 @@ pub use columns::{ColumnConfig, ColumnForm, IntervalForm, TypesConfig};
 
 pub use slot::{OnLimit, SlotConfig};
 pub use snapshot::{SnapshotConfig, SnapshotMode};
+use source_name::{NAME_BYTES, is_source_name};
 pub use stream::PublishConfig;
 pub(crate) use tables::{ON_TYPE_CHANGE, resnapshot_flag};
 pub use tables::{OnTypeChange, TableConfig};
@@ -170,9 +173,6 @@ const fn default_partitions() -> i32 {
     6
 }
 
-/// The longest `name`: a slot's name has 63 bytes at most, ours begins with `tributary_`.
-const NAME_BYTES: usize = 50;
-
 impl SourceConfig {
     /// The name of slot and publication: `tributary_<name>`, with `-` as `_`.
     pub fn slot_name(&self) -> String {
@@ -221,9 +221,14 @@ impl SourceConfig {
         self.topic_of(&table.schema, &table.name)
     }
 
-    /// The transactional id of the one producer.
+    /// The transactional id of the one producer: no other source's.
     pub fn transactional_id(&self) -> String {
-        format!("tributary-{}-{}", self.kafka.topic_prefix, self.name)
+        transactional_id::of(&self.kafka.topic_prefix, &self.name)
+    }
+
+    /// The one that earlier versions gave it, where another source could have the same.
+    pub(crate) fn ambiguous_transactional_id(&self) -> Option<String> {
+        transactional_id::ambiguous(&self.kafka.topic_prefix, &self.name)
     }
 
     /// The topic that holds the position.
@@ -280,8 +285,7 @@ impl SourceConfig {
     /// Everything that is wrong with the values themselves.
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-        if self.name.is_empty() || self.name.len() > NAME_BYTES || !self.name.chars().all(legal) {
+        if !is_source_name(&self.name) {
             problems.push(Problem::new("`name` is not a legal source name")
                 .remedy(format!("use 1 to {NAME_BYTES} of a-z, 0-9, '-' and '_': the replication slot is named after it")));
         }

@@ -89,9 +89,15 @@ impl Publisher {
         let (transactions, input) = mpsc::channel(1);
         let (output, mut results) = mpsc::channel(2);
         let limits = Limits::new(config);
+        let former = config.ambiguous_transactional_id().map(|id| {
+            let mut former = client.clone();
+            former.set("transactional.id", id);
+            former
+        });
+        let clients = (client, former);
         thread::Builder::new()
             .name("publisher".to_owned())
-            .spawn(move || run(&client, &progress, &limits, input, &output))
+            .spawn(move || run(&clients, &progress, &limits, input, &output))
             .map_err(Error::retry)?;
         match results.recv().await {
             Some(Ok(_)) => Ok(Self {
@@ -175,13 +181,16 @@ impl ProducerContext for Deliveries {
 }
 
 fn run(
-    client: &ClientConfig,
+    (client, former): &(ClientConfig, Option<ClientConfig>),
     progress: &ProgressKeys,
     limits: &Limits,
     mut input: mpsc::Receiver<Transaction>,
     output: &mpsc::Sender<Result<Committed, Error>>,
 ) {
-    let started = start(client, &progress.topic);
+    let fenced = former
+        .as_ref()
+        .map_or(Ok(()), |former| fence(former, &progress.topic));
+    let started = fenced.and_then(|()| start(client, &progress.topic));
     let producer = match started {
         Ok(producer) => producer,
         Err(error) => {
@@ -212,6 +221,24 @@ fn run(
             break;
         }
     }
+}
+
+/// Fences an instance of an earlier version, which has the id that is not ours alone; and once another source, if that still
+/// has it: it begins its session again.
+fn fence(former: &ClientConfig, topic: &str) -> Result<(), Error> {
+    match start(former, topic) {
+        Ok(_) => Ok(()),
+        // Nor has anybody written with it whom we would have to fence.
+        Err(error) if is_not_ours(&error) => Ok(()),
+        Err(error) => Err(error.context("fence producers of an earlier version")),
+    }
+}
+
+/// Whether our user may not have this transactional id.
+fn is_not_ours(error: &Error) -> bool {
+    let code = error.cause().downcast_ref::<KafkaError>();
+    let code = code.and_then(KafkaError::rdkafka_error_code);
+    code == Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed)
 }
 
 fn start(client: &ClientConfig, topic: &str) -> Result<BaseProducer<Deliveries>, Error> {

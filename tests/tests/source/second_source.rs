@@ -1,5 +1,8 @@
 //! Another source, of another database, whose tables have the same topics: it never writes to them.
 
+use rdkafka::config::ClientConfig;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tokio_postgres::Client;
 use tributary_tests::pipeline::Pipeline;
 use tributary_tests::service::{Kind, Service};
@@ -132,4 +135,56 @@ async fn second_source_on_the_same_topic() {
     }
     assert_eq!(owner.command(&["check"]).unwrap().0, 0, "the owner");
     scene.first_topic_is_its_table().await;
+}
+
+/// Two sources whose prefix and name make the same words with a dash between them: neither is fenced by the other, and each
+/// fences its own instances of an earlier version.
+#[tokio::test(flavor = "multi_thread")]
+async fn sources_with_the_same_words_run_beside_each_other() {
+    let sql = "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, name text)";
+    let (stack, pipeline, client) = crate::pipeline("words", sql).await;
+    let word = pipeline.prefix();
+    let both = format!("{word}-{word}");
+    let service = |prefix: &str, name: &str| {
+        let config = pipeline.source_config();
+        let (of, one) = ("topic_prefix = ", format!("{word:?}"));
+        let config = config.replace(&format!("{of}{one}"), &format!("{of}{prefix:?}"));
+        let config = config.replacen(&format!("name = {one}"), &format!("name = {name:?}"), 1);
+        pipeline.service(Kind::Source, name, &config).unwrap()
+    };
+    let mut first = service(&both, word);
+    first.start().unwrap();
+    first.wait_ready(PATIENCE).unwrap();
+    first.kill().unwrap();
+    let earlier: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", stack.kafka())
+        .set("transactional.id", format!("tributary-{both}-{word}"))
+        .create()
+        .unwrap();
+    earlier.init_transactions(PATIENCE).unwrap();
+    earlier.begin_transaction().unwrap();
+    let topic = format!("{both}.progress");
+    let record = BaseRecord::to(&topic).key("other").payload("{}");
+    earlier.send(record).map_err(|(error, _)| error).unwrap();
+    earlier.flush(PATIENCE).unwrap();
+    first.start().unwrap();
+    first.wait_ready(PATIENCE).unwrap();
+    let fenced = earlier.commit_transaction(PATIENCE).unwrap_err();
+    let code = fenced.rdkafka_error_code();
+    let is_fenced = [RDKafkaErrorCode::Fenced, RDKafkaErrorCode::ProducerFenced];
+    assert!(
+        code.is_some_and(|code| is_fenced.contains(&code)),
+        "{fenced:?}"
+    );
+
+    let mut second = service(word, &both);
+    second.start().unwrap();
+    second.wait_ready(PATIENCE).unwrap();
+    let insert = "INSERT INTO s.t VALUES (1, 'both')";
+    client.batch_execute(insert).await.unwrap();
+    for source in [&first, &second] {
+        wait_until("the row", || crate::events(source) >= 1.0).await;
+        let log = source.log();
+        assert!(!log.contains("the session ended"), "{log}");
+    }
 }
