@@ -6,6 +6,7 @@ mod known_types;
 mod pattern;
 mod pgtype;
 mod read;
+mod row_security;
 mod selection;
 mod storage;
 mod table;

@@ -63,10 +63,10 @@ async fn postgres(
                 .map(Problem::from),
         );
     }
-    let selection = Catalog::new(&client, &database)
-        .select(&config.wanted())
-        .await?;
+    let mut catalog = Catalog::new(&client, &database);
+    let selection = catalog.select(&config.wanted()).await?;
     problems.extend(selection.problems().cloned());
+    problems.extend(catalog.row_security(&selection.tables).await?);
     problems.extend(unused_patterns(config, &selection.tables));
     let publications = config.publications();
     let mut missing = Vec::new();
