@@ -10,6 +10,8 @@ mod refused;
 mod seeds;
 #[path = "plugins/statements.rs"]
 mod statements;
+#[path = "plugins/unseen.rs"]
+mod unseen;
 #[path = "plugins/workload.rs"]
 mod workload;
 

@@ -16,7 +16,7 @@ use crate::database::Database;
 // One statement, and so one moment: a rewrite is told by its columns and its file together.
 const COLUMNS: &str = "
     SELECT a.attrelid, a.attname, a.attnum, a.atttypid, a.atttypmod, a.attndims::int4, a.atthasmissing, a.xmin::text,
-        a.attgenerated <> '', c.relfilenode
+        a.attgenerated <> '', c.relfilenode, c.reltoastrelid
     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
     WHERE a.attrelid = ANY($1) AND a.attnum > 0 AND NOT a.attisdropped
     ORDER BY a.attrelid, a.attnum";
@@ -176,6 +176,7 @@ impl<'a> Catalog<'a> {
             let (oid, attnum): (u32, i16) = (row.get(0), row.get(2));
             let table = tables.entry(oid).or_default();
             table.storage.filenode = row.get(9);
+            table.storage.toast = row.get(10);
             let is_generated: bool = row.get(8);
             if is_generated {
                 table.storage.generated.insert(attnum);

@@ -13,6 +13,9 @@ pub struct Storage {
     /// `pg_class.relfilenode`. 0 for a partitioned table: its leaves have their own, see
     /// [`LeafState`](super::LeafState).
     pub(super) filenode: u32,
+    /// `pg_class.reltoastrelid`; 0 without a TOAST table, and in a record of an older version.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) toast: u32,
     /// The transactions that wrote the columns' rows of `pg_attribute` (`xmin`). Each ALTER TABLE that computes values
     /// anew adds one; VACUUM FULL, CLUSTER and SET TABLESPACE do not.
     pub(super) altered: BTreeSet<String>,
@@ -77,6 +80,11 @@ impl Storage {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+const fn is_zero(oid: &u32) -> bool {
+    *oid == 0
+}
+
 fn collect_labels(column_type: &ColumnType, into: &mut BTreeSet<String>) {
     match column_type {
         ColumnType::Enum { labels } => into.extend(labels.iter().cloned()),
@@ -124,6 +132,16 @@ impl Storage {
         let altered = !now.altered.is_subset(&before.altered);
         (altered && now.filenode != before.filenode)
             .then_some("an ALTER TABLE rewrote it, maybe with new values")
+    }
+}
+
+impl Storage {
+    /// [`CatalogTable::may_have_been_unlogged`](super::CatalogTable::may_have_been_unlogged)
+    pub(super) fn may_have_been_unlogged(&self, before: &Self) -> bool {
+        if self.toast == 0 || before.toast == 0 {
+            return self.filenode != before.filenode;
+        }
+        self.toast != before.toast
     }
 }
 
@@ -204,6 +222,28 @@ mod tests {
         generated.generated.insert(2);
         let ordinary = storage(10, &["701"], &[(1, "a"), (2, "g")]);
         assert!(given(&ordinary, &generated, &[]).is_some());
+    }
+
+    #[test]
+    fn a_rewrite_by_alter_table_is_told_by_the_toast_table() {
+        let stored = |filenode, toast| Storage {
+            toast,
+            ..storage(filenode, &["700"], &[(1, "a")])
+        };
+        for (before, now, wanted) in [
+            ((10, 90), (10, 90), false),
+            // VACUUM FULL, TRUNCATE.
+            ((10, 90), (11, 90), false),
+            ((10, 90), (11, 91), true),
+            ((10, 0), (11, 0), true),
+            ((10, 0), (10, 0), false),
+            // A column was added whose values may be long; or the record is of an older version.
+            ((10, 0), (10, 90), false),
+            ((10, 0), (11, 90), true),
+        ] {
+            let (before, now) = (stored(before.0, before.1), stored(now.0, now.1));
+            assert_eq!(now.may_have_been_unlogged(&before), wanted, "{now:?}");
+        }
     }
 
     #[test]

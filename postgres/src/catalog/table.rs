@@ -64,6 +64,14 @@ impl CatalogTable {
         self.storage.given_since(before, &self.defaulted)
     }
 
+    /// Whether the WAL may lack rows that it has by now: SET UNLOGGED and SET LOGGED each write a table anew, and leave no other
+    /// trace. So does every ALTER TABLE that rewrites; it makes a new TOAST table, which VACUUM FULL, CLUSTER, SET TABLESPACE and
+    /// TRUNCATE do not. Of a table without one these cannot be told apart.
+    #[must_use]
+    pub fn may_have_been_unlogged(&self, before: &Storage) -> bool {
+        self.storage.may_have_been_unlogged(before)
+    }
+
     /// The leaves that are `known`, with the files of now where one of these transactions gave them: each truncated the
     /// whole table, which the stream tells. Of a leaf that was altered later it is not certain that nothing else gave it
     /// another file.

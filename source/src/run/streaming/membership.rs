@@ -35,6 +35,9 @@ pub(super) struct Consequences {
     pub(super) learn_again: bool,
 }
 
+/// [`Members::place`](tributary_postgres::publication::Members::place) with a plug-in that has no publications.
+const NO_PUBLICATION: u64 = 0;
+
 /// How a table differs from what is remembered of it.
 enum Finding {
     /// It is taken in anew, for this reason.
@@ -165,6 +168,13 @@ impl Membership {
         let storage = followed.storage.as_ref();
         if let Some(why) = storage.and_then(|storage| table.given_since(storage)) {
             return Some(Finding::Values(why));
+        }
+        // In a publication no table can be unlogged.
+        let is_published = surveyed.place != NO_PUBLICATION;
+        if !is_published && storage.is_some_and(|it| table.may_have_been_unlogged(it)) {
+            return Some(Finding::Values(
+                "it was written anew, and may have been unlogged meanwhile, when the WAL has none of its rows",
+            ));
         }
         if followed.leaves != table.leaves {
             return Some(Finding::Partitions);

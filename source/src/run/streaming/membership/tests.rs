@@ -213,6 +213,38 @@ fn of_partitions() -> Vec<Statement> {
 }
 
 #[test]
+fn a_table_that_may_have_been_unlogged_is_read_where_no_publication_forbids_it() {
+    let toasted = |filenode, toast| CatalogTable {
+        storage: with(
+            &storage(filenode, &["700"], &[(1, "id"), (2, "a")]),
+            "toast",
+            toast,
+        ),
+        ..table()
+    };
+    let before = toasted(10, 90.into());
+    for (place, now, is_read) in [
+        (0, toasted(12, 91.into()), true),
+        (0, toasted(12, 90.into()), false),
+        (PLACE, toasted(12, 91.into()), false),
+    ] {
+        let mut known = known(&before);
+        known.followed.place = place;
+        let found = follows(&mut membership(), Some(&known), &survey(now.clone(), place));
+        let reads = |command: &TableCommand| {
+            matches!(command, TableCommand::Read(_, request, why)
+                if *request == all(true) && why.contains("may have been unlogged"))
+        };
+        assert_eq!(found.commands.iter().any(reads), is_read, "{place} {now:?}");
+        let now = remembered(&found).unwrap().followed.storage;
+        assert!(
+            now.is_some_and(|now| now != before.storage),
+            "and no news later"
+        );
+    }
+}
+
+#[test]
 fn statements_without_events_lead_to_a_reading_or_do_not() {
     for (what, before, now, is_read) in statements() {
         let mut known = known(&before);
