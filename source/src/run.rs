@@ -5,6 +5,7 @@ pub(crate) mod gap;
 pub(crate) mod hold;
 mod lost_topics;
 mod pace;
+mod selection;
 pub(crate) mod session;
 pub(crate) mod signals;
 pub(crate) mod slot_care;

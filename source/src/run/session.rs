@@ -18,6 +18,7 @@ use crate::log::progress::{Followed, Progress};
 use crate::log::publisher::{Publisher, WentBack};
 use crate::log::table_topic::Registrar;
 use crate::run::hold::{self, Waiting};
+use crate::run::selection::{self, OtherSelection};
 use crate::run::status::Monitor;
 use crate::snapshot::throttle::Throttle;
 use tributary_postgres::catalog::{Catalog, CatalogTable};
@@ -25,6 +26,7 @@ use tributary_postgres::client::Client;
 use tributary_postgres::database::Database;
 use tributary_postgres::decoder::StreamRequest;
 use tributary_postgres::decoder::limits;
+use tributary_postgres::plugin::Plugin;
 use tributary_postgres::publication;
 use tributary_postgres::publication::Members;
 use tributary_postgres::publication::{Publication, publications};
@@ -57,6 +59,8 @@ pub(crate) struct Session {
     pub(super) publication_gone: Option<String>,
     /// Topics that have lost what they had acknowledged to the session before.
     pub(super) lost_records: BTreeSet<String>,
+    /// What the stream is asked for instead of the configuration's `postgres.tables`: see [`super::selection`].
+    pub(super) selection: Option<Vec<String>>,
     /// See [`Carried`].
     adopt: Arc<AtomicBool>,
     /// The end of the server's WAL when the session began, or when it got the slot.
@@ -73,6 +77,8 @@ pub(crate) struct Carried {
     pub(super) publication_gone: Option<String>,
     /// The topics of which a session has noticed that they have lost records.
     pub(super) lost_records: BTreeSet<String>,
+    /// What the next session asks for instead of the configuration's `postgres.tables`.
+    selection: Option<Vec<String>>,
     pub(super) waiting: Waiting,
 }
 
@@ -82,6 +88,7 @@ impl Carried {
             adopt: Arc::new(AtomicBool::new(adopt)),
             publication_gone: None,
             lost_records: BTreeSet::new(),
+            selection: None,
             waiting: Waiting::default(),
         }
     }
@@ -94,6 +101,9 @@ impl Carried {
         if let Some(back) = ended.cause().downcast_ref::<WentBack>() {
             self.lost_records.insert(back.topic.clone());
         }
+        // Whatever else has ended the session, the next one finds it again.
+        let other = ended.cause().downcast_ref::<OtherSelection>();
+        self.selection = other.and_then(|other| other.0.clone());
     }
 }
 
@@ -169,6 +179,7 @@ impl Session {
             publication_names,
             publication_gone: gone.or_else(|| carried.publication_gone.clone()),
             lost_records: carried.lost_records.clone(),
+            selection: carried.selection.clone(),
             adopt: Arc::clone(&carried.adopt),
             wal_end,
         })
@@ -178,6 +189,30 @@ impl Session {
     pub(crate) fn follow(&self, table: &CatalogTable, followed: &mut Followed) {
         let place = self.members.place(table, &self.config.publications());
         followed.place(place.unwrap_or_default(), table);
+    }
+
+    /// The entries of `postgres.tables` that the stream is asked for by; none where they do not choose what comes.
+    pub(super) fn asked_for(&self) -> Option<Vec<String>> {
+        let is_asked_by = self.config.postgres.plugin == Plugin::Wal2json;
+        is_asked_by.then(|| self.stream_tables().to_vec())
+    }
+
+    fn stream_tables(&self) -> &[String] {
+        let configured = &self.config.postgres.tables;
+        self.selection.as_ref().unwrap_or(configured)
+    }
+
+    /// Makes sure that the stream was asked for as it has to be from this progress on; none where it begins anew.
+    ///
+    /// # Errors
+    /// [`OtherSelection`]
+    pub(super) fn asked_rightly(&self, goes_on: Option<&Progress>) -> Result<(), Error> {
+        let needed = selection::needed(goes_on, &self.config.postgres.tables);
+        if needed == self.selection.as_deref() {
+            return Ok(());
+        }
+        let needed = needed.map(<[String]>::to_vec);
+        Err(Error::retry(OtherSelection(needed)))
     }
 
     /// How far the stream has come.
@@ -245,7 +280,7 @@ impl Session {
         let request = StreamRequest {
             plugin: self.config.postgres.plugin,
             publications: &self.publication_names,
-            tables: &self.config.postgres.tables,
+            tables: self.stream_tables(),
             watermark_prefix: WATERMARK_PREFIX,
             streaming: self.streaming.is_on(),
         };

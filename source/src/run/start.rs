@@ -74,7 +74,12 @@ impl Session {
             let mut taken = self.take_log().await?;
             let before = taken.progress.take();
             let goes_on = self.go_on(slot, &identity, &history, before, &taken.topic_ids);
-            let (progress, anew) = match goes_on.await? {
+            let way = goes_on.await?;
+            self.asked_rightly(match &way {
+                Way::On(progress) | Way::Reread(progress) => Some(progress),
+                Way::Sweep(_) | Way::Anew(_) => None,
+            })?;
+            let (progress, anew) = match way {
                 Way::On(progress) => (progress, false),
                 Way::Anew(before) => (before, true),
                 Way::Reread(progress) => {
@@ -202,6 +207,7 @@ impl Session {
 
     /// There is no slot, or one that is of no use: a first start, or a gap.
     async fn begin_without_slot(&mut self, lost: Option<Gap>) -> Result<Begun, Error> {
+        self.selection = None;
         let taken = self.take_log().await?;
         self.unless_done(taken.progress.as_ref())?;
         let (identity, mut connection) = self.connect_replication().await?;

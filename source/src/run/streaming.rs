@@ -75,8 +75,15 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
     .await?;
     progress.signals_offset = Some(signals_offset);
     let name = session.config.slot_name();
+    progress.selection = session.asked_for();
     let slot = Slot::read(&session.client, &session.database, &name).await?;
     let mut streaming = Streaming {
+        gate: Gate::new(
+            session
+                .selection
+                .as_ref()
+                .map(|_| progress.position.commit_lsn()),
+        ),
         silence: Silence::of(slot.as_ref()),
         tables: TablesFollowed::begin(&session, &progress),
         topics: TopicWatch::new(Arc::clone(&session.registrar)),
@@ -98,7 +105,6 @@ pub(crate) async fn run(session: Session, begun: Begun, context: &Context) -> Re
         progress: ProgressLog::new(progress),
         chunks: Chunks::default(),
         reader: TableReader::None,
-        gate: Gate::default(),
         commands: Commands::new(inbox),
         in_flight: None,
         newest_commit_us: 0,
@@ -207,7 +213,7 @@ impl Streaming {
             };
             if self.translator.is_between_transactions() {
                 self.between_transactions().await?;
-                if self.is_done() {
+                if self.is_done() || self.rest_is_in() {
                     return Ok(());
                 }
                 if self.let_in()? {
@@ -240,6 +246,10 @@ impl Streaming {
 
     /// What may change only between two transactions.
     async fn between_transactions(&mut self) -> Result<(), Error> {
+        if self.gate.is_for_a_rest() {
+            self.attend_types();
+            return Ok(());
+        }
         self.attend_tables().await?;
         self.attend_types();
         self.attend_keyless().await?;
@@ -449,28 +459,6 @@ impl Streaming {
         self.session.caught_up_to(self.received);
         let positions = (self.received.max(confirm), confirm);
         send_status(&mut self.stream, &self.session.database, positions, ask).await
-    }
-
-    /// Commits what came in, confirms it, and gives the slot back.
-    async fn close(mut self) -> Result<(), Error> {
-        self.chunks = Chunks::default();
-        self.reader = TableReader::None;
-        loop {
-            if self.in_flight.is_some() {
-                let committed = self.publisher.committed().await?;
-                self.committed(committed);
-            }
-            if self.translator.is_empty() && !self.progress.has_changed() {
-                break;
-            }
-            self.hand_over().await?;
-        }
-        self.report().await?;
-        tracing::info!(confirmed = %self.durable.confirm(), "flushed, confirmed and stopped");
-        self.stream
-            .close()
-            .await
-            .map_err(|e| self.session.database.explain_replication(e))
     }
 }
 

@@ -1,11 +1,13 @@
-//! What wal2json's stream does not have: rows that the WAL lacks.
+//! What wal2json's stream does not have: rows that the WAL lacks, and those of tables that were not asked for.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use tokio_postgres::Client;
 use tributary_tests::oracle::TopicReader;
 use tributary_tests::stack::Stack;
 
+use super::records::RawRecord;
 use super::{PATIENCE, Side, setup};
 
 /// What the log says when all rows of a table are read beside the stream.
@@ -74,4 +76,61 @@ async fn rows_that_were_loaded_unlogged_are_read() {
     let log = side.service.log();
     assert_eq!(log.matches(&read("s.t")).count(), 2, "{log}");
     side.stop();
+}
+
+impl Side {
+    /// Other tables are asked for.
+    fn select(&self, from: &str, to: &str) {
+        let path = self.service.config_path();
+        let config = std::fs::read_to_string(path).unwrap();
+        assert!(config.contains(from), "{config}");
+        std::fs::write(path, config.replacen(from, to, 1)).unwrap();
+    }
+
+    /// A transaction comes in, and the source dies when the first part of it is in the log.
+    async fn dies_amid(&mut self, client: &Client, transaction: &str) {
+        self.stop();
+        client.batch_execute(transaction).await.unwrap();
+        self.service.start_armed("committed:3").unwrap();
+        assert!(!self.service.wait(PATIENCE).unwrap().success());
+    }
+}
+
+/// A change of the selection amid a transaction that is in the log in part: its rest is counted as its beginning was.
+#[tokio::test]
+async fn another_selection_amid_a_transaction_loses_and_doubles_nothing() {
+    let sql = "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY); CREATE TABLE s.other (id int PRIMARY KEY);
+        CREATE TABLE s.mark (id serial PRIMARY KEY)";
+    let (stack, mut pipeline, client) = setup("plugins_selection", sql).await;
+    pipeline.tables = ["s.t", "s.mark"].map(str::to_owned).to_vec();
+    let mut side = Side::started(&pipeline, "wal2json").await;
+    let insert = |first: u32| {
+        format!(
+            "BEGIN; INSERT INTO s.other SELECT generate_series({first}, {first} + 14999);
+             INSERT INTO s.t SELECT generate_series({first}, {first} + 49999);
+             INSERT INTO s.other SELECT generate_series({first} + 15000, {first} + 19999); COMMIT"
+        )
+    };
+    side.dies_amid(&client, &insert(1)).await;
+    side.select("\"s.t\", ", "\"s.t\", \"s.other\", ");
+    side.service.start().unwrap();
+    side.service.wait_ready(PATIENCE).unwrap();
+    logs(&side, &read("s.other"), 1).await;
+    side.caught_up(&client).await;
+    assert_eq!(ids(&side, &stack, "s.other").await.len(), 20_000);
+    once(&side.records(&stack, "s.t").await, 50_000);
+
+    side.dies_amid(&client, &insert(100_001)).await;
+    side.select("\"s.other\", ", "");
+    side.service.start().unwrap();
+    side.service.wait_ready(PATIENCE).unwrap();
+    side.caught_up(&client).await;
+    once(&side.records(&stack, "s.t").await, 100_000);
+    side.stop();
+}
+
+/// Each record is there once.
+fn once(records: &[RawRecord], count: usize) {
+    let keys: BTreeSet<_> = records.iter().map(|record| &record.key).collect();
+    assert_eq!((records.len(), keys.len()), (count, count));
 }

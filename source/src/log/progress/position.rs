@@ -44,6 +44,11 @@ impl Position {
         self.ordinal
     }
 
+    /// Whether a part of that transaction, and not all of it, is in the log.
+    pub(crate) const fn is_amid_transaction(&self) -> bool {
+        !self.complete
+    }
+
     /// What may be confirmed to the slot.
     pub(crate) const fn confirm(&self) -> Lsn {
         self.confirm

@@ -52,6 +52,8 @@ pub(crate) struct PositionRecord {
     timeline: u32,
     position: Position,
     #[serde(default)]
+    selection: Option<Vec<String>>,
+    #[serde(default)]
     signals_offset: Option<i64>,
     #[serde(default)]
     snapshots_paused: bool,
@@ -106,6 +108,7 @@ impl PositionRecord {
             system_id: self.system_id,
             timeline: self.timeline,
             position: self.position,
+            selection: self.selection,
             signals_offset: self.signals_offset,
             snapshots_paused: self.snapshots_paused,
             tables: all.into_iter().collect(),
@@ -160,6 +163,8 @@ fn encode_position(progress: &Progress, changed: BTreeMap<&String, &TableProgres
         system_id: &'a str,
         timeline: u32,
         position: Position,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        selection: Option<&'a [String]>,
         signals_offset: Option<i64>,
         snapshots_paused: bool,
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -170,6 +175,10 @@ fn encode_position(progress: &Progress, changed: BTreeMap<&String, &TableProgres
         system_id: &progress.system_id,
         timeline: progress.timeline,
         position: progress.position,
+        selection: progress
+            .selection
+            .as_deref()
+            .filter(|_| progress.position.is_amid_transaction()),
         signals_offset: progress.signals_offset,
         snapshots_paused: progress.snapshots_paused,
         changed,
@@ -320,6 +329,19 @@ mod tests {
         assert!(topic.tables_written > 10, "{}", topic.tables_written);
         let request = SnapshotRequest::default();
         assert!(!log.get_mut().request_snapshot("p.a.c", request));
+    }
+
+    #[test]
+    fn the_selection_is_kept_amid_a_transaction() {
+        let (mut topic, mut log) = (Topic::default(), ProgressLog::new(progress(1)));
+        let selection = Some(vec!["a.*".to_owned()]);
+        log.get_mut().selection.clone_from(&selection);
+        let mut position = log.get().position;
+        assert_eq!(topic.write(log.encode(position)).selection, selection);
+        position.commit(Lsn(5), 7, Lsn(6));
+        assert_eq!(topic.write(log.encode(position)).selection, None);
+        position.advance(Lsn(8), 1).unwrap();
+        assert_eq!(topic.write(log.encode(position)).selection, selection);
     }
 
     #[test]

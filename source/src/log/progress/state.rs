@@ -16,6 +16,9 @@ pub(crate) struct Progress {
     /// The server's timeline.
     pub(crate) timeline: u32,
     pub(crate) position: Position,
+    /// The entries of `postgres.tables` by which the server chooses what is counted in the position; none where it
+    /// chooses otherwise. Kept while the position is amid a transaction.
+    pub(crate) selection: Option<Vec<String>>,
     /// Where the signals begin that are not applied yet; `None` before the first look at their topic.
     pub(crate) signals_offset: Option<i64>,
     /// Snapshots wait until somebody lets them go on.
@@ -30,6 +33,7 @@ impl Progress {
             system_id,
             timeline,
             position,
+            selection: None,
             signals_offset: None,
             snapshots_paused: false,
             tables: Tables::default(),

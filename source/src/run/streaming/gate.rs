@@ -44,6 +44,8 @@ pub(super) enum Opening {
 /// Keeps transactions out.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
+    /// In this session nothing comes in but the rest of the transaction that is committed here.
+    rest_of: Option<Lsn>,
     held: Option<Held>,
     /// The stream has waited for long enough, and does not any more while the slot is being created.
     released: bool,
@@ -57,13 +59,32 @@ struct Held {
 }
 
 impl Gate {
+    /// The gate of a session in which nothing else than the rest of a transaction may have to come in.
+    pub(super) fn new(rest_of: Option<Lsn>) -> Self {
+        Self {
+            rest_of,
+            ..Self::default()
+        }
+    }
+
+    /// Whether nothing comes in but the rest of a transaction.
+    pub(super) const fn is_for_a_rest(&self) -> bool {
+        self.rest_of.is_some()
+    }
+
     /// Another table is to be read.
     pub(super) const fn begin(&mut self) {
         self.released = false;
     }
 
-    /// Whether the rows of a table in this stage come before a transaction, or may have to.
+    /// Whether a transaction is not to come in: not in this session, or not yet.
     pub(super) fn keeps_out(&self, stage: Option<Stage>, begin: &Begin) -> bool {
+        let is_beyond = self.rest_of.is_some_and(|rest| begin.final_lsn > rest);
+        is_beyond || self.is_behind_rows(stage, begin)
+    }
+
+    /// Whether the rows of a table in this stage come before a transaction, or may have to.
+    fn is_behind_rows(&self, stage: Option<Stage>, begin: &Begin) -> bool {
         let from = match stage {
             None | Some(Stage::Describing) => None,
             Some(Stage::Creating(since)) => (!self.released).then_some(since),
@@ -103,7 +124,7 @@ impl Gate {
     /// again until it is let in.
     pub(super) fn open(&mut self, stage: Option<Stage>, now: Instant) -> Option<Opening> {
         let Held { begin, since } = self.held?;
-        if !self.keeps_out(stage, &begin) {
+        if !self.is_behind_rows(stage, &begin) {
             self.held = None;
             return Some(Opening::LetIn(begin));
         }
@@ -154,6 +175,14 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn behind_the_rest_of_a_transaction_nothing_comes_in() {
+        let gate = Gate::new(Some(Lsn(10)));
+        let out: Vec<bool> = (9..12).map(|at| gate.keeps_out(None, &begin(at))).collect();
+        assert_eq!(out, [false, false, true]);
+        assert!(gate.is_for_a_rest() && !Gate::new(None).is_for_a_rest());
     }
 
     #[test]
