@@ -132,6 +132,39 @@ async fn a_snapshot_that_cannot_begin_keeps_no_other_table() {
     assert!(none_ended(&stage), "{}", stage.source.log());
 }
 
+/// A snapshot that is taken while the stream is far behind would be held, and dead rows with it, until it comes there.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_snapshot_waits_for_a_stream_that_is_far_behind() {
+    let settings = [("max_replication_slots", "2")];
+    let (mut stage, _server) = Stage::begin_alone("far", TABLES, "", &settings).await;
+    stage
+        .run("SELECT pg_create_physical_replication_slot('taken')")
+        .await;
+    stage.read_again("s.journal");
+    stage.logs(NOT_YET, 1).await;
+    stage.source.stop(PATIENCE).unwrap();
+    stage
+        .run("SELECT pg_drop_replication_slot('taken'); ALTER TABLE s.t ADD COLUMN x text")
+        .await;
+    let backlog = "INSERT INTO s.t SELECT g, repeat('x', 500) FROM generate_series(1, 30000) g";
+    stage.run(backlog).await;
+    // What comes first is not let through, so the rest is not read.
+    let pause = stage.start_paused("produced-records");
+    stage.reaches(&pause).await;
+    let of_the_source = "pg_stat_activity WHERE application_name LIKE 'tributary-source%'";
+    let held = format!("{of_the_source} AND state = 'idle in transaction'");
+    let asked = format!("{of_the_source} AND query LIKE '%pg_logical_emit_message%'");
+    let either = format!("SELECT EXISTS (SELECT FROM {held}) OR EXISTS (SELECT FROM {asked})");
+    stage.until(&either).await;
+    let held = format!("SELECT count(*) FROM {held}");
+    let held: i64 = stage.client.query_one(&held, &[]).await.unwrap().get(0);
+    assert_eq!(held, 0, "{}", stage.source.log_tail());
+    std::fs::remove_file(&pause).unwrap();
+    stage.logs(READ, 1).await;
+    stage.converges("s.journal", "s.journal").await;
+    stage.same("s.t", "s.t").await;
+}
+
 /// It was asked for, or begun, when the table was there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_is_gone_before_it_is_read_keeps_no_other_table() {

@@ -194,7 +194,7 @@ async fn a_bag_that_is_half_read_cannot_be_cancelled() {
 
 impl Stage {
     /// Starts the source, to wait at a place. The file for whose end it waits.
-    fn start_paused(&mut self, pause: &str) -> PathBuf {
+    pub(super) fn start_paused(&mut self, pause: &str) -> PathBuf {
         let file = self.pipeline.dir().join("paused");
         std::fs::write(&file, "").unwrap();
         self.source.start_paused(pause, &file).unwrap();
@@ -202,7 +202,7 @@ impl Stage {
     }
 
     /// Waits until the source waits.
-    async fn reaches(&mut self, pause: &Path) {
+    pub(super) async fn reaches(&mut self, pause: &Path) {
         let deadline = Instant::now() + PATIENCE;
         while !pause.with_added_extension("held").exists() {
             let log = self.source.log_tail();

@@ -4,15 +4,21 @@
 //! under the snapshot of a temporary slot, and the stream waits where that snapshot was taken: all that came
 //! before is gone from the log, then all rows enter it, then the stream goes on.
 //!
+//! None of this begins while the stream is far behind: the snapshot would be held until it comes there, and the server's
+//! clean-up with it.
+//!
 //! Where that will be is not known before the slot is there, only that it is behind where the log ended before. So from
 //! there on no transaction is let in until it is known; and none behind it, until the rows are read.
 
 use std::sync::Arc;
 
+use std::time::{Duration, Instant};
+
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tributary_runtime::{Error, ResultExt};
+use tributary_schemas::Lsn;
 
 use super::gate::Stage;
 use crate::change::watermark::WATERMARK_PREFIX;
@@ -28,10 +34,17 @@ use tributary_postgres::replication::ReplicationConnection;
 use tributary_postgres::rows::ONE_SCAN;
 use tributary_postgres::slot::{Awaited, Reminder, SlotCreation};
 
+/// The stream is near the end of the WAL if it comes within this time to where that was.
+const NEAR: Duration = Duration::from_secs(20);
+/// How long the snapshot is held for the stream to come to it.
+const MAX_AHEAD: Duration = Duration::from_secs(60);
+
 /// A table without a key that is to be read.
 pub(super) struct Keyless {
     pub(super) table: String,
     stage: watch::Receiver<Stage>,
+    /// How far the stream is.
+    passed: watch::Sender<Lsn>,
     pub(super) preparing: Option<JoinHandle<Result<Option<Prepared>, Error>>>,
     pub(super) prepared: Option<Prepared>,
 }
@@ -53,11 +66,13 @@ pub(super) struct Prepared {
     pub(super) table: TableTopic,
     /// As the snapshot has them.
     pub(super) relations: Vec<Relation>,
+    since: Instant,
 }
 
 impl Keyless {
     pub(super) fn start(session: &Session, task: Task) -> Self {
         let (sender, stage) = watch::channel(Stage::Describing);
+        let (passed, told) = watch::channel(Lsn::ZERO);
         let table = task.known.table.clone();
         let preparation = Preparation {
             database: session.database.clone(),
@@ -65,19 +80,30 @@ impl Keyless {
             plugin: session.config.postgres.plugin.name(),
             task,
             stage: sender,
+            passed: told,
         };
         Self {
             table,
             stage,
+            passed,
             preparing: Some(tokio::spawn(preparation.run())),
             prepared: None,
         }
     }
 
-    /// Waits until the preparation gets further; never ready behind its end. Cancel safe.
+    /// The stream has come to here.
+    pub(super) fn passes(&self, place: Lsn) {
+        self.passed.send_if_modified(|passed| {
+            let is_further = place > *passed;
+            *passed = place.max(*passed);
+            is_further
+        });
+    }
+
+    /// Waits until the preparation gets further, or the snapshot is held for too long. Cancel safe.
     pub(super) async fn next(&mut self) -> Preparing {
         let Some(preparing) = &mut self.preparing else {
-            return std::future::pending().await;
+            return self.outlived().await;
         };
         let prepared = tokio::select! {
             Ok(()) = self.stage.changed() => return Preparing::Further,
@@ -92,6 +118,16 @@ impl Keyless {
             Ok(None) => Preparing::Gone,
             Err(error) => Preparing::Failed(error),
         }
+    }
+
+    async fn outlived(&self) -> Preparing {
+        let Some(prepared) = &self.prepared else {
+            return std::future::pending().await;
+        };
+        tokio::time::sleep_until((prepared.since + MAX_AHEAD).into()).await;
+        Preparing::Failed(Error::retry_msg(
+            "the stream does not come to the place of its snapshot in time",
+        ))
     }
 
     /// How far it is, at this moment.
@@ -120,11 +156,12 @@ struct Preparation {
     plugin: &'static str,
     task: Task,
     stage: watch::Sender<Stage>,
+    passed: watch::Receiver<Lsn>,
 }
 
 impl Preparation {
     /// Returns `None` if the table is gone.
-    async fn run(self) -> Result<Option<Prepared>, Error> {
+    async fn run(mut self) -> Result<Option<Prepared>, Error> {
         if self.task.snapshot.filter.is_some() {
             tracing::warn!(
                 table = self.task.known.table,
@@ -135,6 +172,7 @@ impl Preparation {
             self.database.connect().await?,
             self.database.connect().await?,
         );
+        self.come_near(&other).await?;
         let Some(described) = self.describe(&other).await? else {
             return Ok(None);
         };
@@ -160,19 +198,41 @@ impl Preparation {
         let relations = relations(&client, self.task.known.oid)
             .await
             .map_err(explain)?;
-        // So that the stream comes there soon, also where nobody else writes. A commit that waits for a standby would
-        // not come before that, and it may be our confirmation that is waited for.
-        let wake = format!(
-            "SET synchronous_commit = local;
-            SELECT pg_catalog.pg_logical_emit_message(true, '{WATERMARK_PREFIX}', '{slot}')"
-        );
-        let woken = other.batch_execute(&wake).await;
-        woken.map_err(|error| self.database.explain(error))?;
+        // So that the stream comes there soon, also where nobody else writes.
+        self.mark(&other).await?;
         Ok(Some(Prepared {
             client,
             table,
             relations,
+            since: Instant::now(),
         }))
+    }
+
+    /// Makes sure that the stream is near the end of the WAL.
+    async fn come_near(&mut self, client: &Client) -> Result<(), Error> {
+        let mark = self.mark(client).await?;
+        let comes = self.passed.wait_for(|passed| *passed >= mark);
+        match tokio::time::timeout(NEAR, comes).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(closed)) => Err(Error::retry(closed)),
+            Err(_) => Err(Error::retry_msg(format!(
+                "the stream is more than {} s behind, and a snapshot would be held for as long",
+                NEAR.as_secs()
+            ))),
+        }
+    }
+
+    /// Puts a mark into the WAL, so that the stream gets something there. Returns its place.
+    async fn mark(&self, client: &Client) -> Result<Lsn, Error> {
+        // A commit that waits for a standby would not come before that, and it may be our confirmation that is waited for.
+        let local = client.batch_execute("SET synchronous_commit = local").await;
+        local.map_err(|error| self.database.explain(error))?;
+        let emit = format!(
+            "SELECT pg_catalog.pg_logical_emit_message(true, '{WATERMARK_PREFIX}', 'keyless')::text"
+        );
+        let row = client.query_one(&emit, &[]).await;
+        let row = row.map_err(|error| self.database.explain(error))?;
+        row.get::<_, &str>(0).parse().map_err(Error::stop)
     }
 
     /// The table as the catalog has it now; `None` if it is gone. Under another name it has another topic.

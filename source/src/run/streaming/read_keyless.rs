@@ -42,6 +42,7 @@ impl Streaming {
         };
         let state = (keyless.stage(), keyless.is_prepared());
         let passed = self.translator.position().confirm();
+        keyless.passes(passed);
         match self.gate.due(state, (self.translator.begun(), passed)) {
             None => Ok(()),
             Some(Due::Passed) => {
