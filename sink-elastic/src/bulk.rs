@@ -49,6 +49,9 @@ struct Submission<'s> {
     rejections: Vec<Rejection>,
     /// Records whose request the engine has refused although there was nothing else in it, and as what.
     refused_alone: Vec<(Rejection, String)>,
+    /// Operations of which it is proved that the engine fails at them. They stay suspected until that is told: what keeps it from being
+    /// told has them proved again at once.
+    proved: Vec<Box<[u8]>>,
     /// What the index had confirmed before.
     confirmed_before: u64,
     /// There is one operation in all.
@@ -89,6 +92,7 @@ impl Bulk {
             index,
             rejections: std::mem::take(&mut chunk.rejections),
             refused_alone: Vec::new(),
+            proved: Vec::new(),
             confirmed_before: index.suspects().confirmed(),
             is_alone: chunk.operations.len() == 1,
         };
@@ -265,9 +269,10 @@ impl Submission<'_> {
                 && one.operation.place.is_some()
                 && suspects.is_suspect(action, is_alone, patience)
         });
-        others.extend(suspected.split_off(suspected.len().min(PROVED)));
-        if !suspected.is_empty() {
+        while !suspected.is_empty() {
+            let later = suspected.split_off(suspected.len().min(PROVED));
             others.extend(self.prove(part, suspected, target).await?);
+            suspected = later;
         }
         match others.first() {
             None => Ok(()),
@@ -316,7 +321,7 @@ impl Submission<'_> {
             } else if item.is_confirmed() {
                 self.index.suspects().forget(action);
             } else if probe.is_confirmed() && item.is_failure() {
-                self.index.suspects().forget(action);
+                self.proved.push(action.into());
                 metrics::counter!(metric::REJECTED).increment(1);
                 self.rejections.extend(one.operation.place.map(|(partition, offset)| Rejection {
                     partition,
@@ -426,6 +431,9 @@ impl Submission<'_> {
 
     fn finish(mut self) -> Result<Vec<Rejection>> {
         self.check_refused()?;
+        for action in &self.proved {
+            self.index.suspects().forget(action);
+        }
         metrics::counter!(metric::REJECTED).increment(self.refused_alone.len() as u64);
         let refused = self.refused_alone.drain(..);
         self.rejections

@@ -245,11 +245,11 @@ async fn another_node_is_used_when_one_is_away() {
     assert_eq!(server.requests(), [vec!["a"]]);
 }
 
-/// The engine fails at "bad" each time; what `others` says decides about the rest.
+/// The engine fails at each that begins with "bad" each time; what `others` says decides about the rest.
 async fn fails_at_one(status: u16, others: impl Fn(&str) -> u16 + Send + Sync + 'static) -> Server {
     Server::start(move |_, ids| {
         items(ids, |id| match (id, others(id)) {
-            ("bad", _) => item(status, Some("null_pointer_exception")),
+            (bad, _) if bad.starts_with("bad") => item(status, Some("null_pointer_exception")),
             (_, 201) => item(201, None),
             (_, status) => item(status, Some("unavailable_shards_exception")),
         })
@@ -274,6 +274,20 @@ async fn an_item_that_always_fails_is_rejected_while_others_are_taken() {
         assert!(!reason.contains("secret"), "{reason}");
         assert_eq!(server.requests().last().unwrap(), &["~?", "bad"]);
     }
+}
+
+/// More than one request puts to the proof: none keeps another one from being rejected.
+#[tokio::test]
+async fn items_that_always_fail_are_rejected_however_many_there_are() {
+    let server = fails_at_one(500, |_| 201).await;
+    let writer = server.writer().await;
+    let bad: Vec<_> = (0..250).map(|n| format!("bad {n}")).collect();
+    let ids: Vec<_> = ["good"]
+        .into_iter()
+        .chain(bad.iter().map(String::as_str))
+        .collect();
+    let (rejected, _) = until_rejected(async || Server::write_by(&writer, &ids).await).await;
+    assert_eq!(rejected.len(), bad.len());
 }
 
 #[tokio::test]
