@@ -107,6 +107,12 @@ pub(crate) fn elsewhere(items: &[Item<'_>], alias: &str, target: &str) -> Option
     item.map(|item| item.index.clone().into_owned())
 }
 
+/// Whether operations went to an index that has the alias' name.
+pub(crate) fn is_plain(items: &[Item<'_>], alias: &str) -> bool {
+    let mut done = items.iter().filter(|item| item.error.is_none());
+    done.any(|item| item.index == alias)
+}
+
 impl Outcome {
     /// What became of the operations of `chunk` where the engine has done them all, in the index `target`; `None` where it says anything
     /// else, or in another form. Such an answer has one form, and a hundred times as long is taken to read it as JSON.
@@ -157,12 +163,6 @@ impl Outcome {
         operation: &Operation,
         item: Item<'_>,
     ) -> Result<()> {
-        // OpenSearch heeds require_alias for documents only: a delete may have made this index.
-        if item.index == alias && item.error.is_none() {
-            return Err(failure::vanished(alias).context(format!(
-                "delete from '{alias}', which is now an empty index that DELETE /{alias} removes"
-            )));
-        }
         let Some(error) = item.error else {
             // Also 404: the document of a delete was not there, and the engine remembers the version.
             let count = if operation.is_delete {

@@ -63,6 +63,8 @@ enum Response {
     Settled(Outcome),
     /// Operations went to this index, which the alias did not lead to before.
     Moved(String),
+    /// Operations went to an index that has the alias' name, so the alias is gone.
+    Plain,
     TooLarge,
     /// Nothing: the connection was cut off.
     Cut(Error),
@@ -111,7 +113,8 @@ impl Bulk {
             .sound(
                 Method::POST,
                 &[alias, "_bulk"],
-                // Without require_alias an engine would make an index of the alias' name once that is gone.
+                // Without require_alias an engine would make an index of the alias' name once that is gone. It heeds that for documents:
+                // a request of deletes alone makes one nevertheless.
                 &[
                     ("require_alias", "true"),
                     ("timeout", &self.timeout),
@@ -158,6 +161,7 @@ impl Submission<'_> {
                     part = part.repeated();
                     continue;
                 }
+                Response::Plain => return Err(self.index.unmake().await),
                 Response::TooLarge => return Ok(self.too_large(&part)),
                 Response::Cut(error) => return self.cut_off(part, error, &target).await,
                 Response::Refused(kind) => return self.refused(&part, kind),
@@ -220,6 +224,9 @@ impl Submission<'_> {
                 let items = answer::items(alias, chunk.operations.len(), &reply.body)?;
                 if items.iter().any(Item::is_turned_away) {
                     *signal = Signal::Busy;
+                }
+                if answer::is_plain(&items, alias) {
+                    return Ok(Response::Plain);
                 }
                 if let Some(to) = answer::elsewhere(&items, alias, target) {
                     return Ok(Response::Moved(to));
@@ -312,6 +319,9 @@ impl Submission<'_> {
             return Ok(suspected);
         }
         let items = answer::items(alias, probed.operations.len(), &reply.body)?;
+        if answer::is_plain(&items, alias) {
+            return Err(self.index.unmake().await);
+        }
         let mut unproved = Vec::new();
         for (one, pair) in suspected.into_iter().zip(items.chunks(2)) {
             let [probe, item] = pair else { continue };

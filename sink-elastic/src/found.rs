@@ -65,8 +65,13 @@ impl Found {
     pub(crate) fn read(answer: &Value, alias: &str, topic: &str) -> Result<Self> {
         let nothing = Map::new();
         let indices = answer.as_object().unwrap_or(&nothing);
-        if indices.contains_key(alias) {
-            return Err(plain(alias));
+        if let Some(index) = indices.get(alias) {
+            let error = plain(alias);
+            return Err(if is_bare(index) {
+                bare(alias, error)
+            } else {
+                error
+            });
         }
         let (write_index, index) = write_index(indices, alias)?;
         let ours = owner(index, write_index, alias, topic)?;
@@ -157,6 +162,25 @@ pub(crate) fn plain(alias: &str) -> Error {
          it builds the topic's index beside this one, and then deletes this one, which nobody can take back; to keep it, set \
          elasticsearch.index_prefix to another prefix, and search there"
     ))
+}
+
+/// The same for one that says nothing, as a delete makes it that comes when the alias is gone.
+fn bare(alias: &str, plain: Error) -> Error {
+    let remedy = plain.remedy_text().unwrap_or_default();
+    let remedy = format!(
+        "if it holds no document, DELETE /{alias}: a delete has made it, once the index behind the alias was gone. Else, {remedy}"
+    );
+    plain.remedy(remedy)
+}
+
+/// Whether an index has neither fields nor aliases, and does not say whose it is.
+pub(crate) fn is_bare(index: &Value) -> bool {
+    ["/aliases", "/mappings/_meta", "/mappings/properties"]
+        .iter()
+        .all(|part| match index.pointer(part) {
+            Some(Value::Object(part)) => part.is_empty(),
+            part => part.is_none(),
+        })
 }
 
 /// The error for an index that has the name of ours and no alias.

@@ -3,6 +3,7 @@
 mod handover;
 mod needs;
 mod options;
+mod plain;
 mod plans;
 
 use std::sync::Arc;
@@ -253,7 +254,7 @@ impl Index {
 
     /// Reads what is there, and sets what an index of ours needs.
     async fn look_up(&self) -> Result<Option<Found>> {
-        let Some(found) = self.read().await? else {
+        let Some(found) = self.read_past_plain().await? else {
             return Ok(None);
         };
         if found.async_translog {

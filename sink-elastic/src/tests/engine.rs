@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tributary_engine::{Change, Lane};
+use tributary_engine::{Change, Known, Lane};
 use tributary_runtime::Policy;
 use tributary_schemas::record::{Datum, FieldType, RecordType};
 
@@ -239,10 +239,35 @@ async fn an_index_that_goes_away_is_not_made_again_in_silence() {
     let error = target_error(writer.put([change].into_iter()).await);
     assert_eq!(error.policy(), Policy::Retry);
     assert!(error.to_string().contains("is gone"), "{error}");
-    // OpenSearch makes an index for a delete; Elasticsearch does not.
-    let error = target_error(writer.put([delete(3, 3, (&key, id))].into_iter()).await);
+    // The engines make an index for a request of deletes alone.
+    let gone = || [delete(3, 3, (&key, id.clone()))].into_iter();
+    let error = target_error(writer.put(gone()).await);
     assert_eq!(error.policy(), Policy::Retry);
     assert!(error.to_string().contains("is gone"), "{error}");
+    assert_eq!(writer.known().await.unwrap(), Known::Nothing);
+
+    // By another instance, which is about to take it away.
+    let bulk = format!("{}/{}/_bulk", fixture.url, fixture.alias());
+    let action = json!({"delete": {"_id": "b", "version": 3, "version_type": "external"}});
+    let request = fixture.http.post(bulk).body(format!("{action}\n"));
+    let request = request.header("content-type", "application/x-ndjson");
+    assert_eq!(request.send().await.unwrap().status().as_u16(), 200);
+    let made = format!("/{}", fixture.alias());
+    assert_eq!(fixture.call(Method::GET, &made, None).await.0, 200);
+    assert_eq!(writer.known().await.unwrap(), Known::Nothing);
+
+    // One that is somebody else's stays.
+    let mappings = json!({"properties": {"theirs": {"type": "long"}}});
+    let theirs = format!("/{}", fixture.alias());
+    fixture.put(&theirs, json!({"mappings": mappings})).await;
+    let error = target_error(writer.put(gone()).await);
+    assert_eq!(error.policy(), Policy::Retry);
+    let error = writer.known().await.unwrap_err();
+    assert!(
+        error.to_string().contains("is an index, not an alias"),
+        "{error}"
+    );
+    assert_eq!(fixture.call(Method::GET, &theirs, None).await.0, 200);
     fixture.finish().await;
 }
 
