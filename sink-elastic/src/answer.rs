@@ -43,6 +43,11 @@ pub(crate) struct Outcome {
     /// The index had this version or a newer one.
     pub(crate) conflicts: u64,
     pub(crate) again: Vec<TurnedAway>,
+    /// Documents that the index has, or had, by this request.
+    pub(crate) passed: u64,
+    /// Documents that are refused for what an ingest pipeline may have done, and the types of the last one's failure.
+    pub(crate) by_pipelines: u64,
+    pub(crate) why: String,
     pub(crate) rejections: Vec<Rejection>,
 }
 
@@ -141,6 +146,7 @@ impl Outcome {
             *count += 1;
             rest = after.strip_prefix(b"}}")?;
         }
+        outcome.passed = outcome.indexed;
         (rest == b"]}").then_some(outcome)
     }
 
@@ -171,20 +177,31 @@ impl Outcome {
                 &mut self.indexed
             };
             *count += 1;
+            self.passed += u64::from(!operation.is_delete);
             return Ok(());
         };
         match (error.verdict(item.status, alias), operation.place) {
-            (Verdict::Conflict, _) => self.conflicts += 1,
+            (Verdict::Conflict, _) => {
+                self.conflicts += 1;
+                self.passed += u64::from(!operation.is_delete);
+            }
             (Verdict::Again, _) => self.again.push(TurnedAway {
                 operation: operation.clone(),
                 status: item.status,
                 what: error.of_document(chunk.plan_of(operation)),
             }),
-            (Verdict::Refused, Some((partition, offset))) => self.rejections.push(Rejection {
-                partition,
-                offset,
-                reason: error.of_document(chunk.plan_of(operation)),
-            }),
+            (Verdict::Refused, Some((partition, offset))) => {
+                let plan = chunk.plan_of(operation);
+                if error.may_be_of_a_pipeline(plan) {
+                    self.by_pipelines += 1;
+                    self.why = error.kinds();
+                }
+                self.rejections.push(Rejection {
+                    partition,
+                    offset,
+                    reason: error.of_document(plan),
+                });
+            }
             (Verdict::Refused, None) => {
                 return Err(Error::stop_msg(format_args!(
                     "the engine refuses a delete from '{alias}' ({})",

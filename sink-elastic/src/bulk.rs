@@ -166,6 +166,7 @@ impl Submission<'_> {
                 Response::Cut(error) => return self.cut_off(part, error, &target).await,
                 Response::Refused(kind) => return self.refused(&part, kind),
             };
+            self.check_pipelines(&outcome).await?;
             let again = self.take(&part, outcome);
             if again.is_empty() {
                 break;
@@ -250,6 +251,21 @@ impl Submission<'_> {
                 "set elasticsearch.compression = \"none\", or have what stands in front of the engine pass requests with Content-Encoding: gzip as they are",
             ),
         }
+    }
+
+    /// Where nothing but refusals comes which the mapping does not explain, and documents pass through ingest pipelines, it is those.
+    async fn check_pipelines(&self, outcome: &Outcome) -> Result<()> {
+        let (suspects, alias) = (self.index.suspects(), self.index.alias());
+        let Some(count) = suspects.refused(outcome.passed, outcome.by_pipelines) else {
+            return Ok(());
+        };
+        let pipelines = self.index.pipelines().await?;
+        if pipelines.is_empty() {
+            suspects.refused_rightly();
+            return Ok(());
+        }
+        let refused = (count, outcome.why.as_str());
+        Err(failure::refused_by_pipelines(alias, refused, &pipelines))
     }
 
     /// Notes what became of the operations; returns those that are to be sent again.

@@ -10,9 +10,22 @@ use crate::document::DocumentPlan;
 /// The type of the failure where an index is closed.
 pub(crate) const CLOSED: &str = "index_closed_exception";
 
+/// The settings of an index whose documents pass through no ingest pipeline.
+const NO_PIPELINE: &str = r#"{"index.default_pipeline": null, "index.final_pipeline": null}"#;
+
 /// What to do where a shard is not there.
 pub(crate) const ABSENT: &str =
     "GET /_cluster/allocation/explain says which shard is not there, and why";
+
+/// The types of the failures where a document does not fit the mapping, or is not one.
+const OF_THE_MAPPING: [&str; 4] = [
+    "mapper_parsing_exception",
+    "document_parsing_exception",
+    "strict_dynamic_mapping_exception",
+    "parsing_exception",
+];
+/// How the engines begin what they say of a value that is too long for its field.
+const IMMENSE: &str = "Document contains at least one immense term";
 
 /// The `error` object of a response or of a bulk item.
 #[derive(Debug, Clone, Deserialize)]
@@ -98,6 +111,7 @@ impl Failure {
                 Error::stop_msg(format_args!("not allowed to write to '{alias}' ({})", self.kinds()))
                     .remedy(format!("grant the privileges index and delete on '{alias}*'")),
             ),
+            (400, _) if self.has_no_pipeline() => Verdict::Halt(without_pipeline(alias, &self.full())),
             (400, kind) if self.is_about_the_index() => Verdict::Halt(
                 Error::stop_msg(format_args!("'{alias}' takes no documents ({kind})")).remedy(
                     format!("see GET /{alias}: the alias needs one write index, and that index room for documents"),
@@ -115,6 +129,28 @@ impl Failure {
                 reason.starts_with("no write index is defined for alias")
                     || reason.starts_with("Number of documents in the index can't exceed")
             })
+    }
+
+    /// The index names an ingest pipeline that there is not. The text has no value.
+    fn has_no_pipeline(&self) -> bool {
+        self.kind == "illegal_argument_exception"
+            && self.reason.as_deref().is_some_and(|reason| {
+                reason.starts_with("pipeline with id [") && reason.ends_with("] does not exist")
+            })
+    }
+
+    /// Whether nothing in it says that the document does not fit the mapping: an ingest pipeline may have refused it, whatever is in
+    /// it.
+    pub(crate) fn may_be_of_a_pipeline(&self, plan: Option<&DocumentPlan>) -> bool {
+        let is_named = plan.is_some_and(|plan| self.column(plan).is_some());
+        let is_the_mappings = self.chain().any(|failure| {
+            OF_THE_MAPPING.contains(&failure.kind.as_str())
+                || failure
+                    .reason
+                    .as_deref()
+                    .is_some_and(|reason| reason.starts_with(IMMENSE))
+        });
+        !is_named && !is_the_mappings
     }
 
     fn chain(&self) -> impl Iterator<Item = &Self> {
@@ -162,6 +198,28 @@ pub(crate) fn blocked(alias: &str, what: &str) -> Error {
     };
     Error::retry(Blocked(format!("writes to '{alias}' are blocked ({what})"))).remedy(format!(
         "free disk space if the disk is full; else lift the block: {lift}"
+    ))
+}
+
+/// Documents pass through an ingest pipeline that there is not.
+fn without_pipeline(alias: &str, what: &str) -> Error {
+    Error::stop_msg(format_args!("'{alias}' takes no documents ({what})")).remedy(format!(
+        "make the pipeline, or have documents pass through none: PUT /{alias}/_settings {NO_PIPELINE}"
+    ))
+}
+
+/// Documents pass through these ingest pipelines, and `count` in a row were refused with this type of failure.
+pub(crate) fn refused_by_pipelines(
+    alias: &str,
+    (count, kind): (u64, &str),
+    pipelines: &[String],
+) -> Error {
+    let names = pipelines.join(",");
+    Error::stop_msg(format_args!(
+        "'{alias}' refuses every document, {count} in a row ({kind}), for a reason that is none of its mapping's: it may be what its ingest pipelines do ({names})"
+    ))
+    .remedy(format!(
+        "see GET /_ingest/pipeline/{names}, and correct it, or give its processors an `on_failure`; or have documents pass through none: PUT /{alias}/_settings {NO_PIPELINE}"
     ))
 }
 

@@ -3,6 +3,7 @@
 mod handover;
 mod needs;
 mod options;
+mod pipelines;
 mod plain;
 mod plans;
 

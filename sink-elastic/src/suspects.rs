@@ -13,6 +13,9 @@ const LEAST_FAILURES: u32 = 3;
 /// only one that was sent, and where all that were sent fail, which looks more like a fault of the index.
 const ALONE: u32 = 20;
 const ALL: u32 = 240;
+/// How many documents are refused in a row before it looks like a fault of the index. Fewer may well be rows that do not fit: they are
+/// put aside, if that is configured, and can be written again from there.
+const MANY: u64 = 1_000;
 /// An operation that was not seen for so long is not sent any more.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 /// How many are remembered.
@@ -23,6 +26,8 @@ const CAPACITY: usize = 10_000;
 pub(crate) struct Suspects {
     /// How many documents the index has taken.
     confirmed: AtomicU64,
+    /// How many documents in a row it has refused for what an ingest pipeline may have done.
+    refused: AtomicU64,
     seen: Mutex<HashMap<Box<[u8]>, Seen>>,
 }
 
@@ -44,6 +49,22 @@ impl Suspects {
     /// How many documents the index has taken by now.
     pub(crate) fn confirmed(&self) -> u64 {
         self.confirmed.load(Ordering::Relaxed)
+    }
+
+    /// Of one request the index has, or had, so many documents, and has refused so many for what an ingest pipeline may have done;
+    /// how many in a row, where that are too many.
+    pub(crate) fn refused(&self, passed: u64, refused: u64) -> Option<u64> {
+        if passed > 0 {
+            self.refused.store(0, Ordering::Relaxed);
+            return None;
+        }
+        let in_a_row = self.refused.fetch_add(refused, Ordering::Relaxed) + refused;
+        (refused > 0 && in_a_row >= MANY).then_some(in_a_row)
+    }
+
+    /// It is no pipeline.
+    pub(crate) fn refused_rightly(&self) {
+        self.refused.store(0, Ordering::Relaxed);
     }
 
     /// An operation has failed; `action` tells it from all others.

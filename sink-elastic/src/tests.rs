@@ -14,6 +14,7 @@ mod history;
 mod indices;
 mod moved;
 mod nodes;
+mod pipelines;
 mod proxy;
 mod roles;
 mod signed;

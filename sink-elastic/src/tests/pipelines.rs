@@ -1,0 +1,108 @@
+//! Ingest pipelines of the user's, by which an index takes no document.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tributary_engine::WriteError;
+use tributary_runtime::Policy;
+use tributary_schemas::record::{Datum, FieldType};
+
+use super::fixture::{Fixture, record_type, rejections, target_error, text_key, upsert};
+use crate::ElasticLane;
+
+/// More than may be refused in a row.
+const MANY: usize = 1_100;
+
+/// Writes so many rows with this text in "flag".
+async fn put(writer: &ElasticLane, text: &str, count: usize) -> Result<(), WriteError> {
+    let (key, row) = (text_key(), record_type(&[("flag", FieldType::String)]));
+    let ids: Vec<_> = (0..count).map(|n| n.to_string()).collect();
+    let changes = ids.iter().enumerate().map(|(n, id)| {
+        let value = [Datum::Str(text)];
+        upsert(n as i64, 2, (&key, Datum::Str(id)), (&row, &value))
+    });
+    writer.put(changes.collect::<Vec<_>>().into_iter()).await
+}
+
+/// Makes "flag" a boolean.
+async fn map_flag(writer: &ElasticLane) {
+    let (key, row) = (text_key(), record_type(&[("flag", FieldType::Bool)]));
+    let values = [Datum::Bool(true)];
+    let change = upsert(0, 1, (&key, Datum::Str("first")), (&row, &values));
+    writer.put([change].into_iter()).await.unwrap();
+}
+
+/// Has the index pass documents through a pipeline; whether the engine has this processor.
+async fn passes_through(fixture: &Fixture, processor: Value) -> bool {
+    let pipeline = format!("/_ingest/pipeline/{}", fixture.topic);
+    let body = json!({"processors": [processor]});
+    let (status, answer) = fixture.call(Method::PUT, &pipeline, Some(body)).await;
+    if status == 400 && answer.to_string().contains("No processor type exists") {
+        eprintln!("this engine lacks ingest-common: nothing is tried");
+        return false;
+    }
+    assert_eq!(status, 200, "{answer}");
+    let settings = format!("/{}/_settings", fixture.alias());
+    let default = json!({"index.default_pipeline": fixture.topic});
+    fixture.put(&settings, default).await;
+    true
+}
+
+#[tokio::test]
+async fn an_index_whose_pipeline_is_missing_stops_the_service_and_rejects_nobody() {
+    let fixture = Fixture::new();
+    let writer = fixture.writer().await;
+    let settings = format!("/{}/_settings", fixture.alias());
+    for name in ["default", "final"] {
+        let set = json!({format!("index.{name}_pipeline"): "tributary-none"});
+        fixture.put(&settings, set).await;
+        let error = target_error(put(&writer, "a", 1).await);
+        assert_eq!(error.policy(), Policy::Stop);
+        let text = error.to_string();
+        let told = "takes no documents (illegal_argument_exception: pipeline with id [tributary-none] does not exist)";
+        assert!(text.contains(told), "{text}");
+        let remedy = error.remedy_text().unwrap();
+        let body =
+            &remedy[remedy.find("_settings {").unwrap() + 10..remedy.rfind('}').unwrap() + 1];
+        let body = serde_json::from_str(body).unwrap();
+        fixture.put(&settings, body).await;
+        put(&writer, "a", 1).await.unwrap();
+    }
+    fixture.finish().await;
+}
+
+#[tokio::test]
+async fn a_pipeline_that_refuses_every_document_stops_the_service() {
+    let fixture = Fixture::new();
+    let writer = fixture.writer().await;
+    let refuses = json!({"rename": {"field": "missing", "target_field": "other", "if": "ctx.flag != 'passes'"}});
+    if !passes_through(&fixture, refuses).await {
+        return fixture.finish().await;
+    }
+    put(&writer, "passes", 1).await.unwrap();
+    let error = target_error(put(&writer, "secret", MANY).await);
+    assert_eq!(error.policy(), Policy::Stop);
+    let text = format!("{error} {}", error.remedy_text().unwrap());
+    assert!(text.contains("refuses every document"), "{text}");
+    assert!(
+        text.contains(&format!("/_ingest/pipeline/{}", fixture.topic)),
+        "{text}"
+    );
+    assert!(!text.contains("secret"), "{text}");
+    fixture.finish().await;
+}
+
+/// Rows that do not fit are put aside, however many of them come together.
+#[tokio::test]
+async fn rows_of_another_type_than_their_field_stop_nothing() {
+    let fixture = Fixture::new();
+    let writer = fixture.writer().await;
+    map_flag(&writer).await;
+    passes_through(
+        &fixture,
+        json!({"rename": {"field": "missing", "target_field": "other", "ignore_missing": true}}),
+    )
+    .await;
+    let rejected = rejections(put(&writer, "no flag", MANY).await);
+    assert_eq!(rejected.len(), MANY);
+    fixture.finish().await;
+}
