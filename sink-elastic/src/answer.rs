@@ -71,7 +71,7 @@ impl Item<'_> {
     /// Whether the engine was too busy for it.
     pub(crate) fn is_turned_away(&self) -> bool {
         let error = self.error.as_ref().filter(|_| self.status == 429);
-        error.is_some_and(|error| error.kind != "cluster_block_exception")
+        error.is_some_and(|error| !failure::is_block(&error.kind))
     }
 
     /// Whether the engine has done it, or had done it before.

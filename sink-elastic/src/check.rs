@@ -191,11 +191,15 @@ async fn blocks(client: &Client) -> Result<Option<Problem>> {
     let block = [
         "cluster.blocks.read_only",
         "cluster.blocks.read_only_allow_delete",
+        "cluster.blocks.create_index",
     ]
     .into_iter()
     .find(|name| is_set(name));
     Ok(block.map(|name| {
-        Problem::new(format_args!("the cluster takes no writes: {name} is set")).remedy(format!(
+        Problem::new(format_args!(
+            "the cluster takes no writes, or no new indices: {name} is set"
+        ))
+        .remedy(format!(
             "PUT /_cluster/settings {{\"persistent\": {{\"{name}\": null}}}}"
         ))
     }))

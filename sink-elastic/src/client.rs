@@ -320,7 +320,7 @@ impl Shortfall {
     fn of(reply: &Reply) -> Option<Self> {
         match reply.status.as_u16() {
             // By the engine: writes are blocked, whichever node is asked.
-            429 if reply.failure_kind() == "cluster_block_exception" => None,
+            429 if failure::is_block(&reply.failure_kind()) => None,
             408 | 504 => Some(Self::Unsettled),
             429 | 500..=599 => Some(Self::Settled),
             _ if reply.is_foreign() => Some(Self::Settled),
@@ -355,7 +355,7 @@ fn judge(reply: Reply, path: &[&str], pass: &Pass) -> Result<Reply> {
             ))
             .remedy("set this machine's clock: a signature is good for five minutes"))
         }
-        403 | 429 if reply.failure_kind() == "cluster_block_exception" => Err(failure::blocked(
+        403 | 429 if failure::is_block(&reply.failure_kind()) => Err(failure::blocked(
             path.first().copied().unwrap_or_default(),
             &Failure::parse(&reply.body).map_or_else(String::new, |failure| failure.full()),
         )),

@@ -104,7 +104,7 @@ impl Failure {
     pub(crate) fn verdict(&self, status: u16, alias: &str) -> Verdict {
         match (status, self.kind.as_str()) {
             (409, "version_conflict_engine_exception") => Verdict::Conflict,
-            (_, "cluster_block_exception") => Verdict::Halt(blocked(alias, &self.full())),
+            (_, kind) if is_block(kind) => Verdict::Halt(blocked(alias, &self.full())),
             (_, CLOSED) => Verdict::Halt(closed(alias)),
             (_, "index_not_found_exception") => Verdict::Halt(vanished(alias)),
             (_, "security_exception") | (401 | 403, _) => Verdict::Halt(
@@ -181,22 +181,38 @@ impl fmt::Display for Blocked {
 
 impl std::error::Error for Blocked {}
 
-/// Writes are blocked: by somebody, by a reindex that hands over, or by the engine when a disk is nearly full.
-pub(crate) fn blocked(alias: &str, what: &str) -> Error {
-    let lift = if what.contains("index [") {
+/// Whether a failure of this type says that a block forbids what was asked: of an index, of the cluster, or of indices that are to be
+/// made.
+pub(crate) fn is_block(kind: &str) -> bool {
+    kind.ends_with("block_exception")
+}
+
+/// Writes are blocked: by somebody, by a reindex that hands over, or by the engine when a disk is nearly full. `asked` is the alias or
+/// index that was asked for, or what is none (`_aliases`).
+pub(crate) fn blocked(asked: &str, what: &str) -> Error {
+    let index = what
+        .split_once("index [")
+        .and_then(|(_, rest)| rest.split_once(']'));
+    let name = match index {
+        Some((index, _)) if asked.starts_with('_') => index,
+        _ => asked,
+    };
+    let lift = if index.is_some() {
         format!(
-            "PUT /{alias}/_settings {{\"index.blocks.write\": null, \"index.blocks.read_only\": null, \"index.blocks.read_only_allow_delete\": null, \"index.blocks.read\": null, \"index.blocks.metadata\": null}}"
+            "PUT /{name}/_settings {{\"index.blocks.write\": null, \"index.blocks.read_only\": null, \"index.blocks.read_only_allow_delete\": null, \"index.blocks.read\": null, \"index.blocks.metadata\": null}}"
         )
     } else {
         // OpenSearch lets a request through that changes this setting and no other.
         let key = if what.contains("allow delete") {
             "cluster.blocks.read_only_allow_delete"
+        } else if what.contains("create-index") {
+            "cluster.blocks.create_index"
         } else {
             "cluster.blocks.read_only"
         };
         format!("PUT /_cluster/settings {{\"persistent\": {{\"{key}\": null}}}}")
     };
-    Error::retry(Blocked(format!("writes to '{alias}' are blocked ({what})"))).remedy(format!(
+    Error::retry(Blocked(format!("writes to '{name}' are blocked ({what})"))).remedy(format!(
         "free disk space if the disk is full; else lift the block: {lift}"
     ))
 }

@@ -1,6 +1,7 @@
 //! Against the real engine at `TRIBUTARY_SEARCH`, and against a server that answers what a real one cannot be
 //! made to answer.
 
+mod blocks;
 mod busy;
 mod compressed;
 mod conforming;
