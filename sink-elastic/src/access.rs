@@ -18,6 +18,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// How often the files are looked at: a few kilobytes, which are read with no thought of waiting for the disk.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long an engine that knew the service before may say that it does not, while it has lost its index of users perhaps, before that
+/// is believed.
+const UNKNOWN_FOR: Duration = Duration::from_secs(15 * 60);
 /// The subject of the warning in the service's status.
 const SUBJECT: &str = "certificates and secrets of the search engine";
 
@@ -31,7 +34,16 @@ pub(crate) struct Access {
     /// Whether anything may change.
     has_files: bool,
     state: Mutex<Held>,
+    known: Mutex<KnownBy>,
     health: OnceLock<Health>,
+}
+
+/// What the engine has said of who the service is.
+#[derive(Debug, Default)]
+struct KnownBy {
+    was_let_in: bool,
+    /// Since when it does not know the service.
+    refused: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -62,6 +74,11 @@ impl Pass {
             Credentials::None => self.has_identity,
             _ => self.credentials.may_change(),
         }
+    }
+
+    /// Whether it says who the service is.
+    pub(crate) const fn shows_something(&self) -> bool {
+        self.has_identity || !matches!(self.credentials, Credentials::None)
     }
 
     /// With what signs now, where requests are signed.
@@ -112,8 +129,24 @@ impl Access {
                 looked: Instant::now(),
                 trouble: None,
             }),
+            known: Mutex::default(),
             health: OnceLock::new(),
         })
+    }
+
+    /// The engine has done what it was asked.
+    pub(crate) fn was_let_in(&self) {
+        *self.known() = KnownBy {
+            was_let_in: true,
+            refused: None,
+        };
+    }
+
+    /// The engine does not know the service; whether that may pass by itself, for it did before and the same credentials are used.
+    pub(crate) fn is_let_out_for_now(&self) -> bool {
+        let mut known = self.known();
+        let since = *known.refused.get_or_insert_with(Instant::now);
+        known.was_let_in && since.elapsed() < UNKNOWN_FOR
     }
 
     /// How long a request may take.
@@ -160,6 +193,10 @@ impl Access {
             self.look(&mut state);
         }
         (state.pass.edition > than.edition).then(|| state.pass.clone())
+    }
+
+    fn known(&self) -> MutexGuard<'_, KnownBy> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
@@ -240,4 +277,26 @@ fn http(material: &Material, request_timeout: Duration, is_tls: bool) -> Result<
 fn joined(problems: &[Problem]) -> Error {
     let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
     Error::stop_msg(problems.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Access;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_known_before_is_not_let_out_at_once() {
+        let config = toml::from_str("url = \"http://127.0.0.1:1\"").unwrap();
+        let access = Access::new(&config).unwrap();
+        assert!(!access.is_let_out_for_now());
+        for _ in 0..2 {
+            access.was_let_in();
+            assert!(access.is_let_out_for_now());
+            tokio::time::advance(Duration::from_secs(14 * 60)).await;
+            assert!(access.is_let_out_for_now());
+        }
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert!(!access.is_let_out_for_now());
+    }
 }

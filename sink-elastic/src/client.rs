@@ -158,11 +158,14 @@ impl Client {
                 Ok(reply) => match Shortfall::of(&reply) {
                     None => {
                         attempt.worked();
+                        if reply.status.is_success() {
+                            self.access.was_let_in();
+                        }
                         let signal = match reply.status {
                             StatusCode::PAYLOAD_TOO_LARGE => Signal::TooLarge,
                             _ => Signal::Fine,
                         };
-                        return (judge(reply, path, &pass), signal);
+                        return (self.judge(reply, path, &pass), signal);
                     }
                     Some(shortfall) => {
                         let why = format!("answers {}", reply.status.as_u16());
@@ -172,7 +175,7 @@ impl Client {
                             attempt.failed(&why, None);
                         }
                         let signal = shortfall.signal(reply.status);
-                        last = (judge(reply, path, &pass), signal);
+                        last = (self.judge(reply, path, &pass), signal);
                         shortfall == Shortfall::Settled
                     }
                 },
@@ -215,6 +218,75 @@ impl Client {
             Some(pass) => send_to(node, &pass, method, path, query, content.clone()).await,
             None => Ok(sent),
         }
+    }
+
+    fn judge(&self, reply: Reply, path: &[&str], pass: &Pass) -> Result<Reply> {
+        let host = &reply.host;
+        match reply.status.as_u16() {
+            // A request that OpenSearch Service has not at all: no fault of the credentials.
+            401 if reply.aws_refusal() == Some(Refusal::Request) => Ok(reply),
+            401 => Err(self.let_out("credentials", &reply, pass)),
+            403 if reply.signature_refusal(pass) == Some(Refusal::Keys) => {
+                Err(self.let_out("signature", &reply, pass))
+            }
+            403 if reply.signature_refusal(pass) == Some(Refusal::Clock) => {
+                Err(Error::retry_msg(format_args!(
+                    "{host} refuses the signature (403{})",
+                    reply.told()
+                ))
+                .remedy("set this machine's clock: a signature is good for five minutes"))
+            }
+            403 | 429 if failure::is_block(&reply.failure_kind()) => Err(failure::blocked(
+                path.first().copied().unwrap_or_default(),
+                &Failure::parse(&reply.body).map_or_else(String::new, |failure| failure.full()),
+            )),
+            403 => Err(Error::stop_msg(format_args!(
+                "{host} does not allow /{} (403{})",
+                path.join("/"),
+                reply.told()
+            ))
+            .remedy(if !reply.is_json_object() {
+                "who answers is no search engine: see what stands in front of it"
+            } else if pass.signer.is_some() {
+                "have the policies of AWS (the domain's, the collection's, the role's) allow it to who signs, and grant that role the privileges that docs/search.md lists"
+            } else {
+                "grant the user the privileges that docs/search.md lists"
+            })),
+            400 if reply.failure_kind() == failure::CLOSED => {
+                Err(failure::closed(path.first().copied().unwrap_or_default()))
+            }
+            _ if reply.is_foreign() => Err(Error::retry_msg(format_args!(
+                "{host} answers {} to /{} {FOREIGN}",
+                reply.status,
+                path.join("/")
+            ))
+            .remedy(OF_FOREIGN)),
+            408 | 429 | 500..=599 => Err(Error::retry_msg(format_args!(
+                "{host} answers {} to /{}{}",
+                reply.status,
+                path.join("/"),
+                reply.told()
+            ))),
+            _ => Ok(reply),
+        }
+    }
+
+    /// The engine does not know who asks.
+    fn let_out(&self, what: &str, reply: &Reply, pass: &Pass) -> Error {
+        let (host, status) = (&reply.host, reply.status.as_u16());
+        let what = format!("{host} refuses the {what} ({status}{})", reply.told());
+        // Whoever changes a secret or a certificate changes the engine's and the file one after the other. Elasticsearch says 401 also
+        // while its index of users is not there.
+        let may_pass = pass.may_change()
+            || (reply.status == StatusCode::UNAUTHORIZED
+                && pass.shows_something()
+                && self.access.is_let_out_for_now());
+        let error = if may_pass {
+            Error::retry_msg(what)
+        } else {
+            Error::stop_msg(what)
+        };
+        error.remedy(pass.credentials.remedy())
     }
 }
 
@@ -337,70 +409,6 @@ impl Shortfall {
             _ => Signal::Away,
         }
     }
-}
-
-fn judge(reply: Reply, path: &[&str], pass: &Pass) -> Result<Reply> {
-    let host = &reply.host;
-    match reply.status.as_u16() {
-        // A request that OpenSearch Service has not at all: no fault of the credentials.
-        401 if reply.aws_refusal() == Some(Refusal::Request) => Ok(reply),
-        401 => Err(let_out("credentials", &reply, pass)),
-        403 if reply.signature_refusal(pass) == Some(Refusal::Keys) => {
-            Err(let_out("signature", &reply, pass))
-        }
-        403 if reply.signature_refusal(pass) == Some(Refusal::Clock) => {
-            Err(Error::retry_msg(format_args!(
-                "{host} refuses the signature (403{})",
-                reply.told()
-            ))
-            .remedy("set this machine's clock: a signature is good for five minutes"))
-        }
-        403 | 429 if failure::is_block(&reply.failure_kind()) => Err(failure::blocked(
-            path.first().copied().unwrap_or_default(),
-            &Failure::parse(&reply.body).map_or_else(String::new, |failure| failure.full()),
-        )),
-        403 => Err(Error::stop_msg(format_args!(
-            "{host} does not allow /{} (403{})",
-            path.join("/"),
-            reply.told()
-        ))
-        .remedy(if !reply.is_json_object() {
-            "who answers is no search engine: see what stands in front of it"
-        } else if pass.signer.is_some() {
-            "have the policies of AWS (the domain's, the collection's, the role's) allow it to who signs, and grant that role the privileges that docs/search.md lists"
-        } else {
-            "grant the user the privileges that docs/search.md lists"
-        })),
-        400 if reply.failure_kind() == failure::CLOSED => {
-            Err(failure::closed(path.first().copied().unwrap_or_default()))
-        }
-        _ if reply.is_foreign() => Err(Error::retry_msg(format_args!(
-            "{host} answers {} to /{} {FOREIGN}",
-            reply.status,
-            path.join("/")
-        ))
-        .remedy(OF_FOREIGN)),
-        408 | 429 | 500..=599 => Err(Error::retry_msg(format_args!(
-            "{host} answers {} to /{}{}",
-            reply.status,
-            path.join("/"),
-            reply.told()
-        ))),
-        _ => Ok(reply),
-    }
-}
-
-/// The engine does not know who asks.
-fn let_out(what: &str, reply: &Reply, pass: &Pass) -> Error {
-    let (host, status) = (&reply.host, reply.status.as_u16());
-    let what = format!("{host} refuses the {what} ({status}{})", reply.told());
-    // Whoever changes a secret or a certificate changes the engine's and the file one after the other.
-    let error = if pass.may_change() {
-        Error::retry_msg(what)
-    } else {
-        Error::stop_msg(what)
-    };
-    error.remedy(pass.credentials.remedy())
 }
 
 /// A certificate, too, is renewed while the service runs, at the engine or in a file: it tries again.

@@ -13,6 +13,7 @@ mod gate;
 mod handover;
 mod history;
 mod indices;
+mod let_in;
 mod moved;
 mod nodes;
 mod pipelines;
