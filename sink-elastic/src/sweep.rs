@@ -58,14 +58,13 @@ impl Sweep {
     /// Begins a sweep of the rows with a version below `below`; `None` where there can be none.
     ///
     /// # Errors
-    /// As [`Client::send`]; retry where not every shard has answered.
+    /// As [`Client::send`]; retry where not every shard has answered, and where the index is gone.
     pub(crate) async fn begin(client: &Client, index: &Index, below: u64) -> Result<Option<Self>> {
         let Some(last) = below.checked_sub(1) else {
             return Ok(None);
         };
-        let Some(write_index) = index.find().await? else {
-            return Ok(None);
-        };
+        let found = index.find().await?;
+        let write_index = found.ok_or_else(|| failure::vanished(index.alias()))?;
         let sweep = Self {
             write_index,
             below,
@@ -79,6 +78,9 @@ impl Sweep {
         let path = [&*sweep.write_index, "_refresh"];
         let refreshed = client.send(Method::POST, &path, &[], Content::Nothing);
         let refreshed = refreshed.await.doing(|| sweep.doing())?;
+        if refreshed.status == StatusCode::NOT_FOUND {
+            return Err(failure::vanished(index.alias()).context(sweep.doing()));
+        }
         complete(&refreshed.json(&sweep.doing())?).doing(|| sweep.doing())?;
         Ok(Some(sweep))
     }
