@@ -266,7 +266,10 @@ impl Index {
         }
         if let Some(request) = requests::remembering(&found) {
             let reply = self.send(&request).await?;
-            reply.json(&format!("set index.gc_deletes of '{}'", found.write_index))?;
+            self.json(
+                &reply,
+                &format!("set index.gc_deletes of '{}'", found.write_index),
+            )?;
         }
         self.plans.fit(&found.properties);
         Ok(Some(found))
@@ -435,7 +438,7 @@ impl Index {
             return Ok(());
         };
         for limit in limits {
-            self.send(limit).await?.json(&doing)?;
+            self.json(&self.send(limit).await?, &doing)?;
         }
         let reply = self.send(mapping).await?;
         if reply.status == StatusCode::BAD_REQUEST {
@@ -446,7 +449,7 @@ impl Index {
                 return Ok(());
             }
         }
-        reply.json(&doing)?;
+        self.json(&reply, &doing)?;
         found.properties = all;
         Ok(())
     }
@@ -463,6 +466,14 @@ impl Index {
         let content = content.map_or(Content::Nothing, Content::Json);
         self.request(request.method.clone(), &path, &[], content)
             .await
+    }
+
+    /// The body of a 2xx answer about the index, which may be gone since it was found.
+    fn json(&self, reply: &Reply, doing: &str) -> Result<Value> {
+        if reply.status == StatusCode::NOT_FOUND {
+            return Err(failure::vanished(&self.alias).context(doing.to_owned()));
+        }
+        reply.json(doing)
     }
 
     async fn put(&self, path: &[&str], content: Value) -> Result<Reply> {

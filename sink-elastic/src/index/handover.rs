@@ -61,13 +61,11 @@ impl Index {
     pub(crate) async fn lift(&self, index: &str, handover: &Handover) -> Result<()> {
         let doing = format!("lift the block of '{index}', which a reindex has left");
         // Before the block goes: whatever that reindex still sends, it cannot take the place any more.
-        self.send(&Request::claim(index, &handover.claim))
-            .await?
-            .json(&doing)?;
+        let claimed = self.send(&Request::claim(index, &handover.claim)).await?;
+        self.json(&claimed, &doing)?;
         let settings = json!({ (BLOCK): null });
-        self.put(&[index, "_settings"], settings)
-            .await?
-            .json(&doing)?;
+        let lifted = self.put(&[index, "_settings"], settings).await?;
+        self.json(&lifted, &doing)?;
         tracing::warn!(
             index,
             to = handover.to,

@@ -6,7 +6,8 @@ use tributary_engine::{Known, Lane as _, Mark, Note, RowForm};
 use tributary_runtime::Policy;
 use tributary_schemas::record::{Datum, FieldType};
 
-use super::fixture::{Fixture, mark, record_type, text_key, upsert};
+use super::fixture::{Fixture, mark, record_type, target_error, text_key, upsert};
+use super::wire::{Act, Wire};
 use crate::config::Config;
 use crate::{Elastic, check};
 
@@ -245,6 +246,26 @@ async fn a_new_column_becomes_a_field_and_a_changed_one_stays_readable() {
             .len(),
         1
     );
+    fixture.finish().await;
+}
+
+#[tokio::test]
+async fn an_index_that_goes_away_while_a_field_is_mapped_is_not_taken_for_a_refusal() {
+    const GONE: &str = r#"{"error":{"type":"index_not_found_exception"},"status":404}"#;
+    let mut fixture = Fixture::new();
+    let wire = Wire::start(&fixture.url).await;
+    fixture.config.url = vec![wire.url.clone()];
+    fixture.elastic = Elastic::new(fixture.config.clone()).unwrap();
+    let writer = fixture.writer().await;
+    wire.fails(|asked| match asked.path.ends_with("/_mapping") {
+        true => Act::Answer(404, GONE),
+        false => Act::Pass,
+    });
+    let (key, row) = (text_key(), record_type(&[("n", FieldType::Int32)]));
+    let change = upsert(0, 1, (&key, Datum::Str("a")), (&row, &[Datum::Int(1)]));
+    let error = target_error(writer.put([change].into_iter()).await);
+    assert_eq!(error.policy(), Policy::Retry, "{error}");
+    assert!(error.to_string().contains("is gone"), "{error}");
     fixture.finish().await;
 }
 
