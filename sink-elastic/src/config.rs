@@ -199,16 +199,18 @@ impl ElasticConfig {
         let hosts: Vec<_> = open
             .filter_map(|url| url.host_str().map(str::to_owned))
             .collect();
-        if !has_login || hosts.is_empty() {
-            return Vec::new();
-        }
-        vec![
-            Problem::note(format_args!(
-                "credentials go to {} without TLS: whoever is on the way can read them",
-                hosts.join(", ")
-            ))
-            .remedy("begin `elasticsearch.url` with https://"),
-        ]
+        let (what, read) = match &self.aws {
+            _ if hosts.is_empty() => return Vec::new(),
+            Some(_) => (
+                "signed requests go",
+                "can read what is in them, a session token too",
+            ),
+            None if has_login => ("credentials go", "can read them"),
+            None => return Vec::new(),
+        };
+        let hosts = hosts.join(", ");
+        let note = format!("{what} to {hosts} without TLS: whoever is on the way {read}");
+        vec![Problem::note(note).remedy("begin `elasticsearch.url` with https://")]
     }
 
     fn login_problems(&self) -> Vec<Problem> {
@@ -331,6 +333,27 @@ mod tests {
 
     fn config(more: &str) -> Config {
         toml::from_str(&format!("{SMALLEST}{more}")).unwrap()
+    }
+
+    #[test]
+    fn what_others_can_read_on_the_way_is_said() {
+        let said = |more: &str| {
+            let notes = config(more).elasticsearch.notes();
+            notes.into_iter().map(|note| note.what).collect::<Vec<_>>()
+        };
+        assert_eq!(said(""), [""; 0]);
+        let login = "api_key = \"a\"";
+        assert_eq!(
+            said(login),
+            ["credentials go to search without TLS: whoever is on the way can read them"]
+        );
+        let aws = "[elasticsearch.aws]\nregion = \"eu-central-1\"";
+        assert_eq!(
+            said(aws),
+            [
+                "signed requests go to search without TLS: whoever is on the way can read what is in them, a session token too"
+            ]
+        );
     }
 
     #[test]
