@@ -66,7 +66,7 @@ pub(crate) async fn documents(
     let sent = client.send(Method::POST, &path, &[], content);
     let reply = sent.await.doing(doing)?;
     if !reply.status.is_success() {
-        return Err(Error::retry_msg(reply.refusal()).context(doing()));
+        return Err(Error::retry_msg(reply.refusal_in_short()).context(doing()));
     }
     let answer: Documents = serde_json::from_slice(&reply.body)
         .map_err(|error| Error::retry(error).context(doing()))?;

@@ -76,6 +76,11 @@ impl Reply {
         )
     }
 
+    /// The same of a request that carries rows or their keys, which the engine's words may quote.
+    pub(crate) fn refusal_in_short(&self) -> String {
+        format!("the engine answers {}{}", self.status, self.told())
+    }
+
     /// What may be told of any failure.
     pub(super) fn told(&self) -> String {
         self.with_words(Failure::parse(&self.body).map(|failure| failure.kinds()))
@@ -112,6 +117,18 @@ mod tests {
     use reqwest::StatusCode;
 
     use super::Reply;
+
+    #[test]
+    fn what_is_said_in_short_quotes_no_key() {
+        let body = br#"{"error":{"type":"some_exception","reason":"[secret]"},"status":400}"#;
+        let reply = Reply {
+            status: StatusCode::BAD_REQUEST,
+            body: Bytes::from_static(body),
+            host: "h:1".into(),
+        };
+        let short = reply.refusal_in_short();
+        assert_eq!(short, "the engine answers 400 Bad Request (some_exception)");
+    }
 
     /// As OpenSearch 3.8 and Elasticsearch 9.5 answer, and gateways.
     #[test]
