@@ -367,7 +367,7 @@ fn unanswered(error: reqwest::Error, attempt: Attempt<'_>, pass: &Pass) -> (Erro
         None if is_away => attempt.failed("cannot be reached", None),
         None => attempt.failed("does not answer", None),
     }
-    let signal = if is_away || error.is_redirect() {
+    let signal = if is_away {
         Signal::Away
     } else if error.is_timeout() {
         Signal::Busy
