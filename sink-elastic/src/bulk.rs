@@ -65,7 +65,8 @@ enum Response {
     Moved(String),
     /// Operations went to an index that has the alias' name, so the alias is gone.
     Plain,
-    TooLarge,
+    /// Larger than this setting of the engine allows.
+    TooLarge(&'static str),
     /// Nothing: the connection was cut off.
     Cut(Error),
     /// The request as a whole, as this type of failure.
@@ -162,7 +163,7 @@ impl Submission<'_> {
                     continue;
                 }
                 Response::Plain => return Err(self.index.unmake().await),
-                Response::TooLarge => return Ok(self.too_large(&part)),
+                Response::TooLarge(setting) => return Ok(self.too_large(&part, setting)),
                 Response::Cut(error) => return self.cut_off(part, error, &target).await,
                 Response::Refused(kind) => return self.refused(&part, kind),
             };
@@ -209,12 +210,15 @@ impl Submission<'_> {
     ) -> Result<Response> {
         let alias = self.index.alias();
         match reply.status {
-            StatusCode::PAYLOAD_TOO_LARGE => {
+            status if reply.is_too_large() => {
                 if chunk.operations.len() == 1 {
                     // A document that is too large by itself says nothing of requests.
                     *signal = Signal::Fine;
                 }
-                Ok(Response::TooLarge)
+                Ok(Response::TooLarge(match status {
+                    StatusCode::TOO_MANY_REQUESTS => "indexing_pressure.memory.limit",
+                    _ => "http.max_content_length",
+                }))
             }
             StatusCode::NOT_FOUND => Err(failure::vanished(alias)),
             StatusCode::BAD_REQUEST => Ok(Response::Refused(reply.failure_kind())),
@@ -365,16 +369,17 @@ impl Submission<'_> {
     }
 
     /// The halves of a part that is too large; a single operation that is too large by itself is rejected.
-    fn too_large(&mut self, part: &Chunk) -> Vec<Chunk> {
+    fn too_large(&mut self, part: &Chunk, setting: &str) -> Vec<Chunk> {
         let [only] = part.operations.as_slice() else {
             return halves(part);
         };
         metrics::counter!(metric::REJECTED).increment(1);
-        self.rejections.extend(only.place.map(|(partition, offset)| Rejection {
+        self.rejections
+            .extend(only.place.map(|(partition, offset)| Rejection {
             partition,
             offset,
             reason: format!(
-                "the document has {} bytes, more than the engine takes in one request (http.max_content_length)",
+                "the document has {} bytes, more than the engine takes in one request ({setting})",
                 Chunk::bytes_of(only)
             ),
         }));

@@ -161,9 +161,10 @@ impl Client {
                         if reply.status.is_success() {
                             self.access.was_let_in();
                         }
-                        let signal = match reply.status {
-                            StatusCode::PAYLOAD_TOO_LARGE => Signal::TooLarge,
-                            _ => Signal::Fine,
+                        let signal = if reply.is_too_large() {
+                            Signal::TooLarge
+                        } else {
+                            Signal::Fine
                         };
                         return (self.judge(reply, path, &pass), signal);
                     }
@@ -255,6 +256,7 @@ impl Client {
             400 if reply.failure_kind() == failure::CLOSED => {
                 Err(failure::closed(path.first().copied().unwrap_or_default()))
             }
+            _ if reply.is_too_large() => Ok(reply),
             _ if reply.is_foreign() => Err(Error::retry_msg(format_args!(
                 "{host} answers {} to /{} {FOREIGN}",
                 reply.status,
@@ -391,6 +393,7 @@ impl Shortfall {
     /// its nodes are all left alone then, and asked one at a time.
     fn of(reply: &Reply) -> Option<Self> {
         match reply.status.as_u16() {
+            _ if reply.is_too_large() => None,
             // By the engine: writes are blocked, whichever node is asked.
             429 if failure::is_block(&reply.failure_kind()) => None,
             408 | 504 => Some(Self::Unsettled),

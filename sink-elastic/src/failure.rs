@@ -100,6 +100,25 @@ impl Failure {
         }
     }
 
+    /// Whether the engine turns a request away that it could not bear idle either: it has more bytes than may be under way together. The
+    /// text that says so has numbers only.
+    pub(crate) fn is_of_size(&self) -> bool {
+        let reason = self.reason.as_deref().unwrap_or_default();
+        let number = |name| -> Option<u64> {
+            let (_, rest) = reason.split_once(name)?;
+            let digits = rest.find(|letter: char| !letter.is_ascii_digit());
+            rest.get(..digits.unwrap_or(rest.len()))?.parse().ok()
+        };
+        let most = [
+            "max_coordinating_and_primary_bytes=",
+            "max_coordinating_bytes=",
+        ];
+        let most = most.into_iter().find_map(number);
+        let asked = number("coordinating_operation_bytes=");
+        self.kind.ends_with("rejected_execution_exception")
+            && asked.zip(most).is_some_and(|(asked, most)| asked > most)
+    }
+
     /// The failure of a bulk item with this status, for the alias `alias`.
     pub(crate) fn verdict(&self, status: u16, alias: &str) -> Verdict {
         match (status, self.kind.as_str()) {
@@ -333,6 +352,31 @@ mod tests {
             "mapper_parsing_exception, caused by illegal_argument_exception in column \"a.b\""
         );
         assert!(!refused.of_document(None).contains("secret"));
+    }
+
+    /// As OpenSearch 3.8 and Elasticsearch 9.5 answer.
+    #[test]
+    fn what_is_too_large_for_an_idle_engine_is_not_taken_for_load() {
+        let is_of_size = |kind: &str, asked: u64, most: &str| {
+            let under_way =
+                "coordinating_and_primary_bytes=70000000, replica_bytes=0, all_bytes=70000000";
+            let reason = format!(
+                "rejected execution of coordinating operation [{under_way}, coordinating_operation_bytes={asked}, {most}=80530636]"
+            );
+            failure(&json!({"type": kind, "reason": reason})).is_of_size()
+        };
+        for (kind, most) in [
+            (
+                "rejected_execution_exception",
+                "max_coordinating_and_primary_bytes",
+            ),
+            ("es_rejected_execution_exception", "max_coordinating_bytes"),
+        ] {
+            assert!(is_of_size(kind, 89_129_208, most));
+            assert!(!is_of_size(kind, 20_000_000, most));
+        }
+        let full = failure(&json!({"type": "rejected_execution_exception", "reason": "full"}));
+        assert!(!full.is_of_size());
     }
 
     #[test]

@@ -62,6 +62,17 @@ impl Reply {
         self.body.trim_ascii_start().starts_with(b"{")
     }
 
+    /// Whether the request is larger than the engine, or what stands in front of it, ever takes.
+    pub(crate) fn is_too_large(&self) -> bool {
+        match self.status {
+            StatusCode::PAYLOAD_TOO_LARGE => true,
+            StatusCode::TOO_MANY_REQUESTS => {
+                Failure::parse(&self.body).is_some_and(|failure| failure.is_of_size())
+            }
+            _ => false,
+        }
+    }
+
     /// The type of the failure that the body tells; empty if it tells none.
     pub(crate) fn failure_kind(&self) -> String {
         Failure::parse(&self.body).map_or_else(String::new, |failure| failure.kind)

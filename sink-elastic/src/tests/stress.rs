@@ -15,6 +15,8 @@ use super::wire::{Act, Asked, chance};
 /// Requests of a few documents each.
 const SMALL: usize = 4 * 1024;
 const BUSY: &str = r#"{"error": {"type": "rejected_execution_exception", "reason": "secret"}}"#;
+/// As Elasticsearch 9.5 answers, with smaller numbers.
+const PRESSURE: &str = r#"{"error": {"type": "es_rejected_execution_exception", "reason": "rejected execution of coordinating operation [coordinating_and_primary_bytes=0, replica_bytes=0, all_bytes=0, coordinating_operation_bytes=1000001, max_coordinating_bytes=1000000]"}}"#;
 const LATE: &str = r#"{"error": {"type": "receive_timeout_transport_exception"}}"#;
 /// How long a machine may take that does other things.
 const LONG: Duration = Duration::from_secs(60);
@@ -115,11 +117,12 @@ async fn pages_of_a_proxy_lose_no_row() {
     scene.fixture.finish().await;
 }
 
-/// A proxy that takes a million bytes, and says so or not.
+/// An engine, or a proxy, that takes a million bytes, and says so or not.
 #[tokio::test]
 async fn requests_that_are_too_large_for_a_proxy_lose_no_row() {
     const MOST: usize = 1_000_000;
     let cases = [
+        ("429", Act::Answer(429, PRESSURE), "indexing_pressure"),
         ("413", Act::Answer(413, PAGE), "http.max_content_length"),
         ("413 unread", Act::AnswerUnread(413, PAGE), "bytes"),
         ("reset", Act::Reset, "1200"),
