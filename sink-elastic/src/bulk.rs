@@ -278,6 +278,7 @@ impl Submission<'_> {
         self.index.note_conflicts(outcome.conflicts);
         let suspects = self.index.suspects();
         let confirmed_before = suspects.confirmed();
+        suspects.pass(outcome.passed);
         for one in outcome.again.iter().filter(|one| one.is_failure()) {
             suspects.failed(part.action_of(&one.operation), confirmed_before);
         }
@@ -290,11 +291,13 @@ impl Submission<'_> {
     async fn give_up(&mut self, part: &Chunk, again: Vec<TurnedAway>, target: &str) -> Result<()> {
         let (patience, suspects) = (self.bulk.patience, self.index.suspects());
         let is_alone = part.operations.len() == 1;
+        let is_piped =
+            again.iter().any(TurnedAway::is_failure) && !self.index.pipelines().await?.is_empty();
         let (mut suspected, mut others): (Vec<_>, Vec<_>) = again.into_iter().partition(|one| {
             let action = part.action_of(&one.operation);
             one.is_failure()
                 && one.operation.place.is_some()
-                && suspects.is_suspect(action, is_alone, patience)
+                && suspects.is_suspect(action, (is_alone, is_piped), patience)
         });
         while !suspected.is_empty() {
             let later = suspected.split_off(suspected.len().min(PROVED));
@@ -399,7 +402,7 @@ impl Submission<'_> {
         let Some((partition, offset)) = only.place else {
             return Err(error);
         };
-        if !suspects.is_suspect(action, self.is_alone, self.bulk.patience) {
+        if !suspects.is_suspect(action, (self.is_alone, false), self.bulk.patience) {
             return Err(error);
         }
         let probe = part.probe(only);

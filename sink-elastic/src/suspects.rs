@@ -26,6 +26,8 @@ const CAPACITY: usize = 10_000;
 pub(crate) struct Suspects {
     /// How many documents the index has taken.
     confirmed: AtomicU64,
+    /// The same with those that it had before: they have passed through its ingest pipelines as well.
+    passed: AtomicU64,
     /// How many documents in a row it has refused for what an ingest pipeline may have done.
     refused: AtomicU64,
     seen: Mutex<HashMap<Box<[u8]>, Seen>>,
@@ -38,12 +40,21 @@ struct Seen {
     last: Instant,
     /// [`Suspects::confirmed`] when it failed first.
     confirmed: u64,
+    /// [`Suspects::passed`] when it failed last.
+    passed: u64,
+    /// How often other documents had passed between two of its failures.
+    beside: u32,
 }
 
 impl Suspects {
     /// The index has taken so many documents.
     pub(crate) fn confirm(&self, documents: u64) {
         self.confirmed.fetch_add(documents, Ordering::Relaxed);
+    }
+
+    /// So many documents have passed through the index' pipelines, and reached a shard that works.
+    pub(crate) fn pass(&self, documents: u64) {
+        self.passed.fetch_add(documents, Ordering::Relaxed);
     }
 
     /// How many documents the index has taken by now.
@@ -70,10 +81,13 @@ impl Suspects {
     /// An operation has failed; `action` tells it from all others.
     pub(crate) fn failed(&self, action: &[u8], confirmed_before: u64) {
         let now = Instant::now();
+        let passed = self.passed.load(Ordering::Relaxed);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = seen.get_mut(action) {
             known.failures += 1;
             known.last = now;
+            known.beside += u32::from(passed > known.passed);
+            known.passed = passed;
             return;
         }
         if seen.len() >= CAPACITY {
@@ -85,6 +99,8 @@ impl Suspects {
                 first: now,
                 last: now,
                 confirmed: confirmed_before,
+                passed,
+                beside: 0,
             };
             seen.insert(action.into(), first);
         }
@@ -97,14 +113,24 @@ impl Suspects {
     }
 
     /// Whether an operation has failed for so long that it is worth a proof: often, for about `patience` while other
-    /// documents are taken, or for much longer while nothing is there to compare it with.
-    pub(crate) fn is_suspect(&self, action: &[u8], is_alone: bool, patience: Duration) -> bool {
+    /// documents are taken, or for much longer while nothing is there to compare it with. Where documents pass through pipelines
+    /// (`is_piped`) a proof says nothing of those, which may be what is away for a while: others must pass again and again.
+    pub(crate) fn is_suspect(
+        &self,
+        action: &[u8],
+        (is_alone, is_piped): (bool, bool),
+        patience: Duration,
+    ) -> bool {
         let times = if is_alone { ALONE } else { ALL };
         let now = Instant::now();
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.get(action).is_some_and(|seen| {
             let failing = now - seen.first;
-            let others_pass = self.confirmed() > seen.confirmed;
+            let others_pass = if is_piped {
+                seen.beside >= LEAST_FAILURES
+            } else {
+                self.confirmed() > seen.confirmed
+            };
             seen.failures >= LEAST_FAILURES
                 && (failing >= patience * times || (others_pass && failing >= patience / 2))
         })
@@ -123,22 +149,43 @@ mod tests {
         let fail = async || {
             suspects.failed(b"a", suspects.confirmed());
             tokio::time::advance(Duration::from_secs(4)).await;
-            suspects.is_suspect(b"a", true, PATIENCE)
+            suspects.is_suspect(b"a", (true, false), PATIENCE)
         };
         assert!(!fail().await);
         assert!(!fail().await);
         assert!(!fail().await);
         suspects.confirm(1);
-        assert!(suspects.is_suspect(b"a", true, PATIENCE));
-        assert!(!suspects.is_suspect(b"b", true, PATIENCE));
+        assert!(suspects.is_suspect(b"a", (true, false), PATIENCE));
+        assert!(!suspects.is_suspect(b"b", (true, false), PATIENCE));
 
         suspects.forget(b"a");
         for _ in 0..74 {
             assert!(!fail().await);
         }
         assert!(fail().await);
-        assert!(!suspects.is_suspect(b"a", false, PATIENCE));
+        assert!(!suspects.is_suspect(b"a", (false, false), PATIENCE));
         tokio::time::advance(PATIENCE * (ALL - ALONE)).await;
-        assert!(suspects.is_suspect(b"a", false, PATIENCE));
+        assert!(suspects.is_suspect(b"a", (false, false), PATIENCE));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn behind_a_pipeline_others_must_pass_again_and_again() {
+        let suspects = Suspects::default();
+        let fail = async || {
+            suspects.failed(b"a", suspects.confirmed());
+            tokio::time::advance(Duration::from_secs(4)).await;
+            suspects.is_suspect(b"a", (false, true), PATIENCE)
+        };
+        // Those that passed when all of them began to fail.
+        assert!(!fail().await);
+        suspects.confirm(9);
+        suspects.pass(9);
+        for _ in 0..20 {
+            assert!(!fail().await);
+        }
+        suspects.pass(1);
+        assert!(!fail().await);
+        suspects.pass(1);
+        assert!(fail().await);
     }
 }
