@@ -8,7 +8,7 @@ use tributary_engine::{Log, Mark, Note};
 use tributary_runtime::kafka::SESSION_TIMEOUT_MS;
 use tributary_runtime::{Error, Result, failpoint};
 
-use super::moments::CREATED;
+use super::moments::{CREATED, FOUND};
 use super::site::{Site, View};
 use super::standing::Standing;
 use super::voice::say;
@@ -44,10 +44,11 @@ pub(super) enum Due {
 /// Stop: another reindex is under way, or one was begun that does not fit. Otherwise the engine's and Kafka's.
 pub(super) async fn begin(site: &Site, log: &Log, config: &Config, wanted: &Wanted) -> Result<Due> {
     site.settle().await?;
-    let view = site.look().await?;
+    let mut view = site.look().await?;
     if let Some(build) = view.current.build() {
-        alone(site, log, &build.group).await?;
-        let new = view.current.name;
+        let of_reindex = (&view.current, &build);
+        let (_, (index, build)) = left_alone(site, log, &view, of_reindex).await?;
+        let new = index.name;
         say(&format!(
             "'{new}' has taken the place of '{}': clears up",
             build.of
@@ -72,7 +73,9 @@ pub(super) async fn begin(site: &Site, log: &Log, config: &Config, wanted: &Want
     let succession = match begun {
         Some((index, build)) => {
             check_same(site, wanted, &shape, &view, (index, &build))?;
-            resume(site, log, &view, (index, build)).await?
+            let (now, left) = left_alone(site, log, &view, (index, &build)).await?;
+            view = now;
+            resume(site, &view.current, left).await?
         }
         None => create(site, log, (config, &shape), wanted, &view).await?,
     };
@@ -126,6 +129,42 @@ pub(super) async fn alone(site: &Site, log: &Log, group: &str) -> Result<()> {
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// As [`alone`], at an index that a reindex has begun; what there is then, and what that index says of the reindex. What was seen before
+/// the wait holds no more: who was in the group may have put the index in its place and deleted the other one.
+///
+/// # Errors
+/// As [`alone`]; stop where somebody has ended the reindex meanwhile, or goes on with it.
+async fn left_alone(
+    site: &Site,
+    log: &Log,
+    before: &View,
+    (index, build): (&Standing, &Build),
+) -> Result<(View, (Standing, Build))> {
+    alone(site, log, &build.group).await?;
+    let (now, name) = (site.look().await?, &index.name);
+    let left = now
+        .index(name)
+        .and_then(|index| Some((index.clone(), index.build()?)));
+    match left {
+        Some((_, found)) if found.runner != build.runner => Err(goes_on_elsewhere(name)),
+        Some(left) if now.current.name == before.current.name => {
+            failpoint::hit(FOUND);
+            Ok((now, left))
+        }
+        _ => Err(Error::stop_msg(format_args!(
+            "another reindex of '{alias}' was under way and has ended: '{alias}' leads to '{}' now",
+            now.current.name,
+            alias = site.alias
+        ))
+        .remedy("run the command again if the index is to be built once more")),
+    }
+}
+
+/// The error for a reindex whose index another one has gone on with.
+pub(super) fn goes_on_elsewhere(new: &str) -> Error {
+    Error::stop_msg(format_args!("another reindex goes on with '{new}'")).remedy("let that one end")
 }
 
 /// Takes back that a reindex, which has ended in the middle, was about to hand over from this index. One of somebody else's stays blocked,
@@ -184,21 +223,20 @@ fn check_same(
     Ok(())
 }
 
+/// Goes on with an index that a reindex has left.
 async fn resume(
     site: &Site,
-    log: &Log,
-    view: &View,
-    (index, build): (&Standing, Build),
+    old: &Standing,
+    (index, build): (Standing, Build),
 ) -> Result<Succession> {
-    let new = index.name.clone();
-    alone(site, log, &build.group).await?;
-    take_back(site, &view.current).await?;
+    let new = index.name;
+    take_back(site, old).await?;
     let build = Build {
         runner: runner(),
         claim: None,
         ..build
     };
-    site.note(&new, &index.notes.clone().with_build(Some(&build)))
+    site.note(&new, &index.notes.with_build(Some(&build)))
         .await?;
     say(&format!(
         "goes on with '{new}', which an earlier reindex has begun"

@@ -2,6 +2,8 @@
 
 /// The new index is made, and nothing is read.
 pub(super) const CREATED: &str = "reindex-created";
+/// An index that an earlier one has left is found, and nothing says yet who goes on with it.
+pub(super) const FOUND: &str = "reindex-found";
 /// Something is read.
 pub(super) const READING: &str = "reindex-reading";
 /// Writes to the old index are blocked.

@@ -40,6 +40,15 @@ pub(super) struct View {
 }
 
 impl Site {
+impl View {
+    /// The index of this name.
+    pub(super) fn index(&self, name: &str) -> Option<&Standing> {
+        std::iter::once(&self.current)
+            .chain(&self.others)
+            .find(|index| index.name == name)
+    }
+}
+
     /// # Errors
     /// Stop: an address or the credentials are malformed.
     pub(super) fn new(config: &Config, topic: &str) -> Result<Self> {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_engine::Log;
 use tributary_runtime::{Error, Policy, Result, failpoint};
 
-use super::building::{Succession, take_back};
+use super::building::{Succession, goes_on_elsewhere, take_back};
 use super::moments::{BLOCKED, SWAPPED};
 use super::reading::{Reading, begun_anew, interrupted};
 use super::site::Site;
@@ -249,11 +249,7 @@ impl Stage<'_> {
             .build()
             .filter(|build| build.runner == task.build.runner);
         let Some(build) = build else {
-            return Err(Error::stop_msg(format_args!(
-                "another reindex goes on with '{}'",
-                task.new
-            ))
-            .remedy("let that one end"));
+            return Err(goes_on_elsewhere(&task.new));
         };
         let build = Build {
             claim: Some(claim.clone()),
