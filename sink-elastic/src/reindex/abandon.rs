@@ -5,9 +5,72 @@ use tributary_engine::Log;
 use tributary_runtime::cli::Answer;
 use tributary_runtime::{Error, Result};
 
-use super::building::{alone, take_back};
+use super::building::{alone, goes_on_elsewhere, take_back};
 use super::finish::{forget_group, take_names_off};
 use super::site::Site;
+use super::standing::Standing;
+use crate::succession::Build;
+
+/// What reindexes of the alias have left.
+#[derive(Debug)]
+struct Left {
+    /// The indices in use.
+    current: Vec<Standing>,
+    /// Those that are built.
+    begun: Vec<(Standing, Build)>,
+}
+
+impl Left {
+    /// # Errors
+    /// Stop: a reindex has moved the alias. Otherwise the engine's.
+    async fn find(site: &Site) -> Result<Self> {
+        let indices = site.list().await?.into_iter();
+        let (current, others): (Vec<_>, Vec<_>) =
+            indices.partition(|index| index.aliases.contains_key(&site.alias));
+        if let Some(index) = current.iter().find(|index| index.build().is_some()) {
+            return Err(Error::stop_msg(format_args!(
+                "the reindex has put '{}' in its place: there is nothing to abandon",
+                index.name
+            ))
+            .remedy("run `reindex` without --abandon, which clears up"));
+        }
+        let begun = others.into_iter();
+        let begun = begun.filter_map(|index| index.build().map(|build| (index, build)));
+        Ok(Self {
+            current,
+            begun: begun.collect(),
+        })
+    }
+
+    fn names(&self) -> Vec<&str> {
+        let begun = self.begun.iter();
+        begun.map(|(index, _)| index.name.as_str()).collect()
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.begun.is_empty() && self.current.iter().all(|index| index.handover().is_none())
+    }
+
+    /// Waits until nobody is at it; what there is then. What was seen before holds no more: who was at it may have moved the alias and
+    /// deleted the index that it had led to.
+    ///
+    /// # Errors
+    /// Stop: a reindex is under way, or has moved the alias. Otherwise the engine's and Kafka's.
+    async fn alone(self, site: &Site, log: &Log) -> Result<Self> {
+        for (_, build) in &self.begun {
+            alone(site, log, &build.group).await?;
+        }
+        let now = Self::find(site).await?;
+        let was_seen = |(index, build): &&(Standing, Build)| {
+            let mut seen = self.begun.iter();
+            seen.any(|(before, of)| before.name == index.name && of.runner == build.runner)
+        };
+        match now.begun.iter().find(|begun| !was_seen(begun)) {
+            Some((index, _)) => Err(goes_on_elsewhere(&index.name)),
+            None => Ok(now),
+        }
+    }
+}
 
 /// Deletes the indices that reindexes of the alias have begun, and their groups.
 ///
@@ -15,25 +78,13 @@ use super::site::Site;
 /// Stop: a reindex is under way, or has moved the alias. Otherwise the engine's and Kafka's.
 pub(super) async fn abandon(site: &Site, log: &Log, is_confirmed: bool) -> Result<Answer> {
     site.settle().await?;
-    let indices = site.list().await?;
-    let is_current = |aliases: &serde_json::Map<_, _>| aliases.contains_key(&site.alias);
-    let (current, others): (Vec<_>, Vec<_>) = indices
-        .into_iter()
-        .partition(|index| is_current(&index.aliases));
-    if let Some(index) = current.iter().find(|index| index.build().is_some()) {
-        return Err(Error::stop_msg(format_args!(
-            "the reindex has put '{}' in its place: there is nothing to abandon",
-            index.name
-        ))
-        .remedy("run `reindex` without --abandon, which clears up"));
+    let mut left = Left::find(site).await?;
+    if is_confirmed {
+        left = left.alone(site, log).await?;
     }
-    let begun: Vec<_> = others
-        .iter()
-        .filter_map(|index| Some((index, index.build()?)))
-        .collect();
-    let names: Vec<_> = begun.iter().map(|(index, _)| index.name.as_str()).collect();
+    let names = left.names();
     let json = json!({"alias": site.alias, "deletes": names});
-    if names.is_empty() && current.iter().all(|index| index.handover().is_none()) {
+    if left.is_nothing() {
         let text = format!("{}: there is no unfinished reindex\n", site.alias);
         return Ok(Answer::ok(text, json));
     }
@@ -50,10 +101,13 @@ pub(super) async fn abandon(site: &Site, log: &Log, is_confirmed: bool) -> Resul
     if !is_confirmed {
         return Ok(Answer::unconfirmed(text, json));
     }
-    for (_, build) in &begun {
-        alone(site, log, &build.group).await?;
-    }
-    for index in &current {
+    delete(site, log, &left).await?;
+    Ok(Answer::ok(text, json))
+}
+
+async fn delete(site: &Site, log: &Log, left: &Left) -> Result<()> {
+    let Left { current, begun } = left;
+    for index in current {
         take_back(site, index).await?;
     }
     let is_blocked = begun.iter().any(|(_, build)| build.of == site.alias);
@@ -61,14 +115,14 @@ pub(super) async fn abandon(site: &Site, log: &Log, is_confirmed: bool) -> Resul
         // Before what says that a reindex has done it.
         site.unblock(&plain.name).await?;
     }
-    for (index, build) in &begun {
+    for (index, build) in begun {
         site.delete(&index.name).await?;
         forget_group(log, &build.group).await?;
     }
-    for index in &current {
+    for index in current {
         if let Some(index) = site.index(&index.name).await? {
             take_names_off(site, &index).await?;
         }
     }
-    Ok(Answer::ok(text, json))
+    Ok(())
 }
