@@ -47,13 +47,13 @@ pub(super) async fn begin(site: &Site, log: &Log, config: &Config, wanted: &Want
     let mut view = site.look().await?;
     if let Some(build) = view.current.build() {
         let of_reindex = (&view.current, &build);
-        let (_, (index, build)) = left_alone(site, log, &view, of_reindex).await?;
-        let new = index.name;
+        let (_, left) = left_alone(site, log, &view, of_reindex).await?;
+        let task = sign(site, left).await?;
         say(&format!(
-            "'{new}' has taken the place of '{}': clears up",
-            build.of
+            "'{}' has taken the place of '{}': clears up",
+            task.new, task.build.of
         ));
-        return Ok(Due::Finish(Succession { new, build }));
+        return Ok(Due::Finish(task));
     }
     if view.current.is_plain {
         check_may_replace(wanted, &view.current)?;
@@ -229,18 +229,28 @@ async fn resume(
     old: &Standing,
     (index, build): (Standing, Build),
 ) -> Result<Succession> {
-    let new = index.name;
     take_back(site, old).await?;
     let build = Build {
-        runner: runner(),
         claim: None,
         ..build
     };
+    let task = sign(site, (index, build)).await?;
+    say(&format!(
+        "goes on with '{}', which an earlier reindex has begun",
+        task.new
+    ));
+    Ok(task)
+}
+
+/// Says in the index that it is this process which goes on with it: another one that does stops.
+async fn sign(site: &Site, (index, build): (Standing, Build)) -> Result<Succession> {
+    let build = Build {
+        runner: runner(),
+        ..build
+    };
+    let new = index.name;
     site.note(&new, &index.notes.with_build(Some(&build)))
         .await?;
-    say(&format!(
-        "goes on with '{new}', which an earlier reindex has begun"
-    ));
     Ok(Succession { new, build })
 }
 

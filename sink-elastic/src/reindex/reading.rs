@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tributary_engine::{Ends, Rebuild, is_unfit};
 use tributary_runtime::{Error, Result, ResultExt, failpoint};
 
-use super::building::Succession;
+use super::building::{Succession, goes_on_elsewhere};
 use super::moments::READING;
 use super::site::Site;
 use super::voice::Teller;
@@ -14,12 +14,15 @@ use crate::config::Config;
 use crate::lane::Elastic;
 
 const LOOK: Duration = Duration::from_millis(10);
+/// How often is looked whether another reindex has gone on with the same index.
+const LOOK_FOR_OTHERS: Duration = Duration::from_secs(3);
 
 /// Reads until it is ended.
 #[derive(Debug)]
 pub(super) struct Reading<'a> {
     rebuild: Rebuild,
-    new: &'a str,
+    site: &'a Site,
+    task: &'a Succession,
     stop: &'a CancellationToken,
 }
 
@@ -28,7 +31,7 @@ impl<'a> Reading<'a> {
     /// Stop: the configuration is not valid.
     pub(super) fn begin(
         config: &Config,
-        site: &Site,
+        site: &'a Site,
         task: &'a Succession,
         stop: &'a CancellationToken,
     ) -> Result<Self> {
@@ -36,7 +39,8 @@ impl<'a> Reading<'a> {
         let group = &task.build.group;
         Ok(Self {
             rebuild: Rebuild::begin(&config.engine(), &site.topic, group, target)?,
-            new: &task.new,
+            site,
+            task,
             stop,
         })
     }
@@ -44,12 +48,14 @@ impl<'a> Reading<'a> {
     /// Waits until everything below these ends is in the index.
     ///
     /// # Errors
-    /// What stops the reading; that the command is interrupted.
+    /// What stops the reading; that the command is interrupted, or another one goes on with the index.
     pub(super) async fn until(
         &mut self,
         ends: &Ends,
         mut teller: Option<&mut Teller>,
     ) -> Result<()> {
+        let (new, overtaken) = (&self.task.new, overtaken(self.site, self.task));
+        tokio::pin!(overtaken);
         while !self.rebuild.has_reached(ends) {
             let advance = self.rebuild.advance(ends);
             if advance.done > 0 {
@@ -60,10 +66,11 @@ impl<'a> Reading<'a> {
             }
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return Err(interrupted(self.new)),
+                () = self.stop.cancelled() => return Err(interrupted(new)),
                 error = self.rebuild.failed() => {
-                    return Err(begun_anew(error)).doing(|| format!("read the topic into '{}'", self.new));
+                    return Err(begun_anew(error)).doing(|| format!("read the topic into '{new}'"));
                 }
+                error = &mut overtaken => return Err(error),
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
@@ -79,6 +86,20 @@ impl<'a> Reading<'a> {
     /// What had stopped it.
     pub(super) async fn end(self) -> Result<()> {
         self.rebuild.end().await
+    }
+}
+
+/// Waits until another reindex goes on with the index. Both are in one group then, and each is given a part of the partitions, so that
+/// neither would see all of them read.
+async fn overtaken(site: &Site, task: &Succession) -> Error {
+    loop {
+        tokio::time::sleep(LOOK_FOR_OTHERS).await;
+        // Where the engine does not answer, reading says so.
+        let index = site.index(&task.new).await.ok().flatten();
+        let build = index.and_then(|index| index.build());
+        if build.is_some_and(|build| build.runner != task.build.runner) {
+            return goes_on_elsewhere(&task.new);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a reindex does not do, and what it says then.
 
+use std::io::Read as _;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -7,24 +9,38 @@ use tributary_tests::service::Kind;
 use tributary_tests::stack::Stack;
 
 use super::PATIENCE;
-use super::stage::{Stage, ended};
+use super::stage::{Done, Stage, ended};
 
+/// What one has begun is left to it by others; what it has left, one of them alone goes on with.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_one_is_refused_while_the_first_one_runs_and_what_it_has_begun_can_be_abandoned() {
+async fn of_several_of_one_index_one_goes_on() {
     let stack = Stack::from_env().unwrap();
-    let stage = Stage::set(&stack, "reindex_two", &["s.a"], 1_500).await;
-    let pause = stage.file("pause", &json!("here"));
-    let held = format!("{pause}.held");
-    let paused = format!("reindex-reading:{pause}");
-    let mut first = stage.start("s.a", &[], &[("TRIBUTARY_PAUSE", &paused)]);
-    let begun = Instant::now();
-    while !std::fs::exists(&held).unwrap() {
-        assert!(begun.elapsed() < PATIENCE && first.try_wait().unwrap().is_none());
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    let tables = ["s.a", "s.b", "s.c"];
+    let stage = Stage::set(&stack, "reindex_two", &tables, 1_500).await;
+    tokio::join!(
+        a_second_one_is_refused_while_the_first_one_runs_and_what_it_has_begun_can_be_abandoned(
+            &stage, "s.a"
+        ),
+        those_that_wait_for_one_which_ends_then_do_nothing(&stage, "s.b"),
+        of_two_that_go_on_with_the_same_the_earlier_one_stops(&stage, "s.c"),
+    );
+    for (table, number) in [("s.a", 1), ("s.b", 2), ("s.c", 2)] {
+        stage
+            .run(&format!("UPDATE {table} SET v = 3 WHERE id <= 1000"))
+            .await;
+        stage.until_equal(table).await;
+        stage.assert_cleared(table, number).await;
     }
+}
+
+async fn a_second_one_is_refused_while_the_first_one_runs_and_what_it_has_begun_can_be_abandoned(
+    stage: &Stage,
+    table: &str,
+) {
+    let (mut first, _) = held(stage, table, "reindex-reading").await;
     let (second, third) = tokio::join!(
-        stage.reindex("s.a", &[]),
-        stage.reindex("s.a", &["--abandon", "--yes"])
+        stage.reindex(table, &[]),
+        stage.reindex(table, &["--abandon", "--yes"])
     );
     for refused in [second, third] {
         assert_eq!(refused.code, 1, "{}", refused.errors);
@@ -35,21 +51,97 @@ async fn a_second_one_is_refused_while_the_first_one_runs_and_what_it_has_begun_
     first.kill().unwrap();
     first.wait().unwrap();
 
-    let plan = stage.reindex("s.a", &["--abandon"]).await;
+    let plan = stage.reindex(table, &["--abandon"]).await;
     assert_eq!(plan.code, 5, "{}", plan.errors);
-    assert_eq!(plan.json["deletes"], json!([stage.index("s.a", 2)]));
-    let abandoned = stage.reindex("s.a", &["--abandon", "--yes"]).await;
+    assert_eq!(plan.json["deletes"], json!([stage.index(table, 2)]));
+    let abandoned = stage.reindex(table, &["--abandon", "--yes"]).await;
     assert_eq!(abandoned.code, 0, "{}", abandoned.errors);
-    stage.assert_cleared("s.a", 1).await;
-    let again = stage.reindex("s.a", &["--abandon", "--yes"]).await;
+    let again = stage.reindex(table, &["--abandon", "--yes"]).await;
     assert_eq!(
         (again.code, &again.json["deletes"]),
         (0, &json!([])),
         "{}",
         again.errors
     );
-    stage.run("UPDATE s.a SET v = 3").await;
-    stage.until_equal("s.a").await;
+}
+
+/// They have seen what there was before it moved the alias.
+async fn those_that_wait_for_one_which_ends_then_do_nothing(stage: &Stage, table: &str) {
+    let (first, pause) = held(stage, table, "reindex-reading").await;
+    let mut second = stage.start(table, &[], &[]);
+    let mut third = stage.start(table, &["--abandon", "--yes"], &[]);
+    for waiting in [&mut second, &mut third] {
+        until_said(waiting, "whether it still runs");
+    }
+    std::fs::remove_file(pause).unwrap();
+    let (first, second, third) = tokio::join!(ended(first), ended(second), ended(third));
+    assert_eq!(first.code, 0, "{}", first.errors);
+    assert_eq!(second.code, 1, "{}", second.errors);
+    let expected = format!("leads to '{}' now", stage.index(table, 2));
+    assert!(second.errors.contains(&expected), "{}", second.errors);
+    let is_too_late = third.errors.contains("there is nothing to abandon");
+    assert!(
+        is_too_late || third.json["deletes"] == json!([]),
+        "{}",
+        third.errors
+    );
+}
+
+/// Both have seen that nobody is at it.
+async fn of_two_that_go_on_with_the_same_the_earlier_one_stops(stage: &Stage, table: &str) {
+    let armed = [("TRIBUTARY_FAILPOINT", "reindex-created")];
+    let killed = ended(stage.start(table, &[], &armed)).await;
+    assert_eq!(killed.code, -1, "{}", killed.errors);
+    let (later, later_goes_on) = held(stage, table, "reindex-found").await;
+    let (earlier, earlier_goes_on) = held(stage, table, "reindex-reading").await;
+    std::fs::remove_file(later_goes_on).unwrap();
+    stage.until_shared(&stage.index(table, 2)).await;
+    std::fs::remove_file(earlier_goes_on).unwrap();
+    let (earlier, later) = tokio::join!(ended_in_time(earlier), ended_in_time(later));
+    assert_eq!(earlier.code, 1, "{}", earlier.errors);
+    assert!(
+        earlier.errors.contains("another reindex goes on with"),
+        "{}",
+        earlier.errors
+    );
+    assert_eq!(later.code, 0, "{}", later.errors);
+}
+
+/// One that waits at this place until the file goes.
+async fn held(stage: &Stage, table: &str, place: &str) -> (Child, String) {
+    let pause = stage.file(&format!("{table}-{place}"), &json!("here"));
+    let paused = format!("{place}:{pause}");
+    let mut child = stage.start(table, &[], &[("TRIBUTARY_PAUSE", &paused)]);
+    let begun = Instant::now();
+    while !std::fs::exists(format!("{pause}.held")).unwrap() {
+        let lives = child.try_wait().unwrap().is_none();
+        assert!(begun.elapsed() < PATIENCE && lives, "{table} at {place}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    (child, pause)
+}
+
+/// Reads what it says on stderr up to this.
+fn until_said(child: &mut Child, words: &str) {
+    let (mut said, mut byte) = (Vec::new(), [0]);
+    while !said.ends_with(words.as_bytes()) {
+        let read = child.stderr.as_mut().unwrap().read(&mut byte).unwrap();
+        let text = String::from_utf8_lossy(&said);
+        assert_eq!(read, 1, "no '{words}' in: {text}");
+        said.extend(byte);
+    }
+}
+
+/// As [`ended`]; what does not end is killed.
+async fn ended_in_time(mut child: Child) -> Done {
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > PATIENCE {
+            child.kill().unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    ended(child).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -267,11 +267,7 @@ impl Stage {
     pub(crate) async fn groups_of(&self, own: &str) -> Vec<String> {
         let kafka = self.kafka.clone();
         let asked = tokio::task::spawn_blocking(move || {
-            let client: BaseConsumer = ClientConfig::new()
-                .set("bootstrap.servers", kafka)
-                .create()
-                .unwrap();
-            let groups = client
+            let groups = client(kafka)
                 .fetch_group_list(None, Duration::from_secs(20))
                 .unwrap();
             let names = groups.groups().iter().map(|group| group.name().to_owned());
@@ -280,6 +276,33 @@ impl Stage {
         let mut names = asked.await.unwrap();
         names.retain(|name| name.starts_with(&format!("{own}.reindex.")));
         names
+    }
+
+    /// Waits until two members share the group of the reindex that builds this index.
+    pub(crate) async fn until_shared(&self, index: &str) {
+        let built = self.get(&format!("/{index}")).await;
+        let group = built.pointer(&format!("/{index}/mappings/_meta/tributary/reindex/group"));
+        let group = group.and_then(Value::as_str).unwrap().to_owned();
+        let kafka = self.kafka.clone();
+        let asking = tokio::task::spawn_blocking(move || {
+            let client = client(kafka);
+            let begun = Instant::now();
+            loop {
+                let groups = client
+                    .fetch_group_list(Some(&group), Duration::from_secs(20))
+                    .unwrap();
+                let shared = groups
+                    .groups()
+                    .iter()
+                    .find(|found| found.state() == "Stable" && found.members().len() > 1);
+                if shared.is_some() {
+                    return;
+                }
+                assert!(begun.elapsed() < PATIENCE, "'{group}' is not shared");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        asking.await.unwrap();
     }
 
     /// A further alias of an index, by which some rows are found.
@@ -328,6 +351,12 @@ impl Changes {
         self.ends.store(true, Ordering::Relaxed);
         self.task.await.unwrap()
     }
+}
+
+/// Asks Kafka for groups, and is in none.
+fn client(kafka: String) -> BaseConsumer {
+    let config = ClientConfig::new().set("bootstrap.servers", kafka).clone();
+    config.create().unwrap()
 }
 
 /// Waits for the end of the command; one that was killed has no code, and -1 here.
