@@ -21,6 +21,7 @@ use crate::config::{Compression, ElasticConfig};
 use crate::failure::{self, Failure};
 use crate::handshake::{self, Fault};
 use crate::nodes::{Attempt, Node, Nodes, Work};
+use crate::snapshot;
 use crate::throttle::Signal;
 
 pub(crate) use reply::Reply;
@@ -255,6 +256,10 @@ impl Client {
             })),
             400 if reply.failure_kind() == failure::CLOSED => {
                 Err(failure::closed(path.first().copied().unwrap_or_default()))
+            }
+            400 if reply.failure_kind() == snapshot::RUNS => {
+                let failure = Failure::parse(&reply.body);
+                Err(snapshot::awaited(&failure.map_or_else(String::new, |failure| failure.full())))
             }
             _ if reply.is_too_large() => Ok(reply),
             _ if reply.is_foreign() => Err(Error::retry_msg(format_args!(

@@ -36,6 +36,7 @@ mod requests;
 mod secrets;
 mod service;
 mod shape;
+mod snapshot;
 mod succession;
 mod suspects;
 mod sweep;

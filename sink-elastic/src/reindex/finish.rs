@@ -18,9 +18,13 @@ use super::swap::{Swapped, read_on};
 use super::voice::say;
 use super::wanted::Wanted;
 use crate::config::Config;
+use crate::snapshot;
 
 /// How long is waited for searches that were begun on the old index.
 const SEARCHES_WAIT: Duration = Duration::from_secs(600);
+/// How long is waited for a snapshot that the old index is in, and how often it is tried.
+const SNAPSHOT_WAIT: Duration = Duration::from_secs(600);
+const SNAPSHOT_LOOK: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a group may take to miss its last member, which has left.
 const GROUP_WAIT: Duration = Duration::from_secs(30);
@@ -54,7 +58,7 @@ pub(super) async fn finish(
                 None => site.searches().await?,
             };
             wait_for_searches(site, &old.name, searches, stop).await?;
-            site.delete(&old.name).await?;
+            delete(site, &old.name, stop).await?;
             failpoint::hit(DELETED);
         }
     }
@@ -112,6 +116,32 @@ async fn keep(site: &Site, old: &Standing, new: &str) -> Result<()> {
     site.unblock(&old.name).await
 }
 
+/// Deletes the old index. One that is in a snapshot stays until that is taken.
+async fn delete(site: &Site, old: &str, stop: &CancellationToken) -> Result<()> {
+    let begun = Instant::now();
+    let mut has_said = false;
+    loop {
+        match site.delete(old).await {
+            Err(error) if snapshot::is_awaited(&error) && begun.elapsed() < SNAPSHOT_WAIT => {
+                if !has_said {
+                    has_said = true;
+                    say(&format!("waits to delete '{old}': {error}"));
+                }
+            }
+            done => return done,
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Err(interrupted(old)),
+            () = tokio::time::sleep(SNAPSHOT_LOOK) => {}
+        }
+    }
+}
+
+fn interrupted(old: &str) -> Error {
+    Error::stop_msg(format_args!("interrupted: '{old}' is not deleted yet"))
+        .remedy("run the command again, which clears up")
+}
+
 /// An index that is deleted under a search fails it, or gives an answer without its hits (measured). Scrolls are searches that wait.
 async fn wait_for_searches(
     site: &Site,
@@ -141,11 +171,54 @@ async fn wait_for_searches(
             say(&format!("waits for searches that use '{old}'"));
         }
         tokio::select! {
-            () = stop.cancelled() => {
-                return Err(Error::stop_msg(format_args!("interrupted: '{old}' is not deleted yet"))
-                    .remedy("run the command again, which clears up"));
-            }
+            () = stop.cancelled() => return Err(interrupted(old)),
             () = tokio::time::sleep(LOOK) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::Router;
+    use axum::http::StatusCode;
+    use serde_json::json;
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::site::tests::site;
+    use super::{delete, interrupted};
+    use crate::snapshot;
+
+    /// An engine at which so many deletions meet a snapshot.
+    fn engine(snapshots: usize) -> Router {
+        let asked = Arc::new(AtomicUsize::new(0));
+        Router::new().fallback(async move || {
+            if asked.fetch_add(1, Ordering::SeqCst) < snapshots {
+                let error =
+                    json!({"type": "snapshot_in_progress_exception", "reason": "Try again"});
+                return (
+                    StatusCode::BAD_REQUEST,
+                    json!({ "error": error }).to_string(),
+                );
+            }
+            (StatusCode::OK, json!({"acknowledged": true}).to_string())
+        })
+    }
+
+    #[tokio::test]
+    async fn an_index_that_is_in_a_snapshot_is_deleted_once_that_is_taken() {
+        let stop = CancellationToken::new();
+        let soon = site(engine(2)).await;
+        delete(&soon, "t-000001", &stop).await.unwrap();
+
+        let site = site(engine(usize::MAX)).await;
+        let error = site.delete("t-000001").await.unwrap_err();
+        assert!(snapshot::is_awaited(&error), "{error}");
+        assert!(error.remedy_text().is_some());
+        stop.cancel();
+        let error = delete(&site, "t-000001", &stop).await.unwrap_err();
+        assert_eq!(error.to_string(), interrupted("t-000001").to_string());
     }
 }

@@ -14,6 +14,7 @@ use crate::client::{Client, Content, Reply};
 use crate::config::Config;
 use crate::found::Found;
 use crate::requests::Request;
+use crate::snapshot;
 use crate::succession::{BLOCK, Notes};
 use crate::{mark, naming};
 
@@ -182,7 +183,7 @@ impl View {
         .await
     }
 
-    /// Deletes an index; one that is gone is fine.
+    /// Deletes an index; one that is gone is fine. Of one that is in a snapshot which is being taken see [`snapshot::is_awaited`].
     pub(super) async fn delete(&self, index: &str) -> Result<()> {
         let reply = self.send(&Request::deletion(index)).await?;
         if reply.status == StatusCode::NOT_FOUND {
@@ -354,13 +355,15 @@ impl Tries {
     fn pause<A>(&mut self, done: &Result<A>) -> Option<Duration> {
         self.made += 1;
         let error = done.as_ref().err()?;
-        let is_tried_again = error.policy() == Policy::Retry && self.made < TRIES;
+        // That takes minutes: the caller says so.
+        let is_long = snapshot::is_awaited(error);
+        let is_tried_again = error.policy() == Policy::Retry && !is_long && self.made < TRIES;
         is_tried_again.then(|| self.backoff.next_delay())
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -372,7 +375,7 @@ mod tests {
     use crate::config::Config;
 
     /// The topic `t` on an engine that answers like this.
-    async fn site(engine: Router) -> Site {
+    pub(in crate::reindex) async fn site(engine: Router) -> Site {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, engine).await.unwrap() });

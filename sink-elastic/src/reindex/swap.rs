@@ -20,6 +20,7 @@ use super::wanted::Wanted;
 use crate::config::Config;
 use crate::naming;
 use crate::requests::written_by;
+use crate::snapshot;
 use crate::succession::{Build, Handover};
 
 /// How long writes may wait until the new index is where the old one stands, and then for the alias to be moved: both together far less
@@ -29,6 +30,8 @@ const MOVE_WAIT: Duration = Duration::from_secs(5);
 /// How often handing over is tried, and how long is waited in between.
 const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_secs(3);
+/// How long is waited for a snapshot that the old index is in, where it goes with the move.
+const SNAPSHOT_WAIT: Duration = Duration::from_secs(600);
 /// How long shards may take to get copies where none is being set up.
 const HEALTH_WAIT: Duration = Duration::from_secs(10);
 /// How long a service that stops, for the alias is none, may be in its group.
@@ -136,27 +139,42 @@ impl Stage<'_> {
         if old.is_plain {
             self.hand_to_service(reading).await?;
         }
-        let mut tries = 0;
-        let swapped = loop {
-            tries += 1;
-            if let Some(swapped) = self.hand_over(reading, tries).await? {
-                break swapped;
-            }
-            if tries == TRIES {
-                return Err(Error::stop_msg(format_args!(
-                    "'{new}' was {TRIES} times not up to date within {} s while writes waited",
-                    WINDOW.as_secs()
-                ))
-                .remedy(
-                    "run the command again while less is written; it goes on with what is there",
-                ));
-            }
-            say("the new index was not up to date in time: that is undone, and tried again");
-            tokio::time::sleep(PAUSE).await;
-        };
+        let swapped = self.swap(reading).await?;
         failpoint::hit(SWAPPED);
         read_on(site, self.log, self.task, reading).await?;
         Ok(swapped)
+    }
+
+    /// Tries to hand over until that is done.
+    async fn swap(&self, reading: &mut Reading<'_>) -> Result<Swapped> {
+        let (new, mut late, mut attempt) = (&self.task.new, 0, 0);
+        let begun = Instant::now();
+        while late < TRIES {
+            attempt += 1;
+            match self.hand_over(reading, attempt).await {
+                Ok(Some(swapped)) => return Ok(swapped),
+                Ok(None) => {
+                    late += 1;
+                    say(
+                        "the new index was not up to date in time: that is undone, and tried again",
+                    );
+                }
+                // The move is to delete the old index. That takes long, and its writes are blocked in any case.
+                Err(error) if snapshot::is_awaited(&error) && begun.elapsed() < SNAPSHOT_WAIT => {
+                    say(&format!("waits: {error}"));
+                }
+                Err(error) => return Err(error),
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return Err(interrupted(new)),
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
+        Err(Error::stop_msg(format_args!(
+            "'{new}' was {TRIES} times not up to date within {} s while writes waited",
+            WINDOW.as_secs()
+        ))
+        .remedy("run the command again while less is written; it goes on with what is there"))
     }
 
     /// The index in use, which must be the one that is to be replaced.
@@ -367,6 +385,7 @@ impl Stage<'_> {
 fn unblocked(old: &str) -> Error {
     Error::stop_msg(format_args!(
         "the block of writes to '{old}' was lifted: it is not replaced"
+            Err(error) if snapshot::is_awaited(&error) => Err(error),
     ))
     .remedy("find who has lifted it, and who writes there, and run the command again, which blocks writes anew and goes on")
 }
