@@ -209,6 +209,15 @@ fn missing_inside(mapped: &Value, wanted: &Value) -> Option<Value> {
         None,
         mapped.get("properties")?.as_object()?.clone(),
     );
+/// What a search asks for that must find all that was refreshed, by the settings of the index. With segment replication (OpenSearch's) a
+/// refresh makes it visible on the primary shards alone: copies get it later. Elasticsearch has neither that nor this preference.
+pub(crate) fn preference(settings: &Map<String, Value>) -> Option<(&'static str, &'static str)> {
+    let replication = settings.get("index.replication.type")?.as_str()?;
+    replication
+        .eq_ignore_ascii_case("SEGMENT")
+        .then_some(("preference", "_primary"))
+}
+
     let missing = inner.missing(wanted);
     let mut inside = Map::new();
     // A nested object stays one only if it is said again.

@@ -146,6 +146,11 @@ impl Index {
     }
 
     /// Makes sure that the index behind the alias maps the columns of `plans`. Returns its name.
+    /// As [`found::preference`], of the index as it was seen last.
+    pub(crate) async fn preference(&self) -> Option<(&'static str, &'static str)> {
+        found::preference(&self.live.lock().await.as_ref()?.settings)
+    }
+
     ///
     /// # Errors
     /// Retry: it maps fields otherwise than the documents were written for. Else as [`Index::find`].

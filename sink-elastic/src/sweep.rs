@@ -51,6 +51,7 @@ pub(crate) struct Sweep {
     /// The last version below: a row at `below` or a newer one stays, also if it comes later, and an older one that comes late is
     /// refused.
     last: u64,
+    preference: Option<(&'static str, &'static str)>,
     scroll_id: Option<String>,
 }
 
@@ -69,6 +70,7 @@ impl Sweep {
             write_index,
             below,
             last,
+            preference: index.preference().await,
             scroll_id: None,
         };
         present(client, &sweep.write_index)
@@ -96,7 +98,7 @@ impl Sweep {
         index: &Index,
     ) -> Result<bool> {
         let reply = match &self.scroll_id {
-            None => search(client, &self.write_index, self.below).await,
+            None => self.search(client).await,
             Some(scroll_id) => next(client, scroll_id).await,
         };
         let reply = reply.doing(|| self.doing())?;
@@ -132,6 +134,21 @@ impl Sweep {
         Ok(true)
     }
 
+    async fn search(&self, client: &Client) -> Result<Reply> {
+        let query = json!({
+            "size": PAGE,
+            "query": {"range": {(SEQ_FIELD): {"lt": self.below}}},
+            "sort": ["_doc"],
+            "_source": false,
+        });
+        let mut parameters = vec![("scroll", KEEP_ALIVE)];
+        parameters.extend(self.preference);
+        let path = [&*self.write_index, "_search"];
+        client
+            .send(Method::POST, &path, &parameters, Content::Json(query))
+            .await
+    }
+
     /// Whether it deletes what is below `below`.
     pub(crate) const fn is_below(&self, below: u64) -> bool {
         self.below == below
@@ -160,23 +177,6 @@ async fn present(client: &Client, index: &str) -> Result<()> {
         );
     }
     Ok(())
-}
-
-async fn search(client: &Client, index: &str, below: u64) -> Result<Reply> {
-    let query = json!({
-        "size": PAGE,
-        "query": {"range": {(SEQ_FIELD): {"lt": below}}},
-        "sort": ["_doc"],
-        "_source": false,
-    });
-    client
-        .send(
-            Method::POST,
-            &[index, "_search"],
-            &[("scroll", KEEP_ALIVE)],
-            Content::Json(query),
-        )
-        .await
 }
 
 async fn next(client: &Client, scroll_id: &str) -> Result<Reply> {

@@ -40,7 +40,6 @@ pub(super) struct View {
     pub(super) others: Vec<Standing>,
 }
 
-impl Site {
 impl View {
     /// The index of this name.
     pub(super) fn index(&self, name: &str) -> Option<&Standing> {
@@ -50,6 +49,7 @@ impl View {
     }
 }
 
+impl Site {
     /// # Errors
     /// Stop: an address or the credentials are malformed.
     pub(super) fn new(config: &Config, topic: &str) -> Result<Self> {
@@ -220,12 +220,19 @@ impl View {
     }
 
     /// Makes what is written visible to searches, on all shards, and counts the documents.
-    pub(super) async fn count(&self, index: &str) -> Result<u64> {
-        self.refresh(index).await?;
-        let doing = format!("count the documents of '{index}'");
+    pub(super) async fn count(&self, index: &Standing) -> Result<u64> {
+        let name = index.name.as_str();
+        self.refresh(name).await?;
+        let doing = format!("count the documents of '{name}'");
+        let (path, of_primaries) = ([name, "_count"], index.preference());
         let reply = self
             .client
-            .send(Method::GET, &[index, "_count"], &[], Content::Nothing)
+            .send(
+                Method::GET,
+                &path,
+                of_primaries.as_slice(),
+                Content::Nothing,
+            )
             .await
             .doing(|| doing.clone())?;
         let answer = whole(reply.json(&doing)?, &doing)?;

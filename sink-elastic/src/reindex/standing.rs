@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use tributary_engine::Mark;
 
 use crate::config::ElasticConfig;
+use crate::found;
 use crate::requests::{self, OF_SERVICE};
 use crate::shape::Shape;
 use crate::succession::{self, BLOCK, Build, Handover, Notes};
@@ -81,6 +82,11 @@ impl Standing {
 
     pub(super) fn is_blocked(&self) -> bool {
         self.settings.get(BLOCK).and_then(Value::as_str) == Some("true")
+    }
+
+    /// As [`found::preference`].
+    pub(super) fn preference(&self) -> Option<(&'static str, &'static str)> {
+        found::preference(&self.settings)
     }
 
     /// The settings of an index that is built in the place of this one.

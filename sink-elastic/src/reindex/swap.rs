@@ -273,7 +273,7 @@ impl Stage<'_> {
             claim: Some(claim.clone()),
             ..build
         };
-        site.note(&task.new, &new.notes.with_build(Some(&build)))
+        site.note(&task.new, &new.notes.clone().with_build(Some(&build)))
             .await?;
         let handover = Handover {
             to: task.new.clone(),
@@ -288,7 +288,7 @@ impl Stage<'_> {
         );
         first.and(second)?;
         let begun = Instant::now();
-        let moved = self.within_window(reading, &old, &handover).await;
+        let moved = self.within_window(reading, (&old, &new), &handover).await;
         let window = begun.elapsed();
         let counts = match moved {
             Ok(Some(counts)) => counts,
@@ -305,23 +305,28 @@ impl Stage<'_> {
     async fn within_window(
         &self,
         reading: &mut Reading<'_>,
-        old: &Standing,
+        (old, new): (&Standing, &Standing),
         handover: &Handover,
     ) -> Result<Option<Counts>> {
-        let (site, new) = (self.site, self.task.new.as_str());
-        let settling = timeout(WINDOW, self.settle(reading, old));
+        let site = self.site;
+        let settling = timeout(WINDOW, self.settle(reading, old, new));
         let Some(counts) = settling.await.unwrap_or(Ok(None))? else {
             return Ok(None);
         };
-        let mut actions = old.hand_over_aliases(new, &site.alias);
-        actions.push(written_by(new, &handover.claim));
+        let mut actions = old.hand_over_aliases(&new.name, &site.alias);
+        actions.push(written_by(&new.name, &handover.claim));
         let moving = timeout(MOVE_WAIT, site.move_aliases(&actions));
         let moved = moving.await.map(|moved| moved.map(|()| Some(counts)));
         moved.unwrap_or(Ok(None))
     }
 
     /// Blocks writes to the old index, and brings the new one to where it stands; `None` where somebody lifts the block.
-    async fn settle(&self, reading: &mut Reading<'_>, old: &Standing) -> Result<Option<Counts>> {
+    async fn settle(
+        &self,
+        reading: &mut Reading<'_>,
+        old: &Standing,
+        new: &Standing,
+    ) -> Result<Option<Counts>> {
         let site = self.site;
         // One that is blocked already confirms nothing.
         if !old.is_plain {
@@ -330,11 +335,11 @@ impl Stage<'_> {
         failpoint::hit(BLOCKED);
         let ends = self.log.ends().await?;
         let reached = reading.until(&ends, None);
-        let (reached, count) = tokio::join!(reached, site.count(&old.name));
+        let (reached, count) = tokio::join!(reached, site.count(old));
         reached?;
         let counts = Counts {
             old: count?,
-            new: site.count(&self.task.new).await?,
+            new: site.count(new).await?,
         };
         if self.wanted.verify_counts {
             // Reading goes on: the new index may be ahead by now, but not of what is asked for behind its count.
@@ -343,7 +348,7 @@ impl Stage<'_> {
                 Some(mark) => Some(self.log.unread(&mark.generation, &ends).await?),
                 None => None,
             };
-            verify(&old.name, &self.task.new, counts, unread)?;
+            verify(&old.name, &new.name, counts, unread)?;
         }
         // Somebody may have lifted the block; the claim says so too, and for good.
         let now = site.index(&old.name).await?;

@@ -1,7 +1,10 @@
 //! Sweeps: rows that a truncate or a re-snapshot has left behind are deleted in pieces, beside what is written.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
+use axum::Router;
+use axum::http::Uri;
 use reqwest::Method;
 use serde_json::json;
 use tributary_engine::{Lane as _, Swept};
@@ -9,7 +12,7 @@ use tributary_runtime::Policy;
 use tributary_schemas::record::Datum;
 
 use super::engine::{put, row_type};
-use super::fixture::{Fixture, text_key, upsert};
+use super::fixture::{Fixture, config, lane, listen, text_key, upsert};
 use super::proxy::Proxy;
 use crate::ElasticLane;
 use crate::lane::Elastic;
@@ -172,4 +175,34 @@ async fn a_sweep_of_an_index_that_is_gone_is_not_at_its_end() {
     assert!(error.to_string().contains("is gone"), "{error}");
     let alias = format!("/{}", fixture.alias());
     assert_eq!(fixture.call(Method::GET, &alias, None).await.0, 404);
+}
+
+/// Copies of a shard get what is refreshed a while later there: what a sweep does not find stays for ever.
+#[tokio::test]
+async fn a_sweep_searches_the_primary_shards_where_copies_follow_by_segments() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&asked);
+    let engine = Router::new().fallback(async move |uri: Uri| {
+        if uri.path() == "/t-000001/_search" {
+            let query = uri.query().unwrap_or_default();
+            heard.lock().unwrap().push(query.to_owned());
+        }
+        let index = json!({
+            "aliases": {"t": {}},
+            "mappings": {"_meta": {"tributary": {"format": 1, "topic": "t"}}},
+            "settings": {"index.gc_deletes": "1h", "index.replication.type": "SEGMENT"},
+        });
+        let answer = match uri.path() {
+            "/t" => json!({ "t-000001": index }),
+            _ => json!({"status": "green", "_scroll_id": "s"}),
+        };
+        answer.to_string()
+    });
+    let elastic = Elastic::new(config(&listen(engine).await)).unwrap();
+    lane(&elastic, "t").await.sweep_all(9).await.unwrap();
+    let asked = asked.lock().unwrap();
+    assert!(
+        matches!(&asked[..], [query] if query.contains("preference=_primary")),
+        "{asked:?}"
+    );
 }
