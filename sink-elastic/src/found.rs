@@ -4,11 +4,15 @@ use serde_json::{Map, Value};
 use tributary_engine::{Known, Mark};
 use tributary_runtime::{Error, Result};
 
-use crate::mark::{self, FORMAT};
+use crate::mark::{self, FORMAT, Identity};
 use crate::succession::{self, Build, Handover};
 
 /// `index.gc_deletes` below this is raised.
 const GC_DELETES_SECONDS: f64 = 3600.0;
+
+/// The engines give an index that they restore from a snapshot another one of these: this one where the index was there before, and
+/// closed (they set it then only), and `index.uuid` else.
+const HISTORY: &str = "index.history.uuid";
 
 /// The index that writes to an alias go to.
 #[derive(Debug)]
@@ -30,6 +34,10 @@ pub(crate) struct Found {
     pub(crate) handover: Option<Handover>,
     /// Its settings, as `index.…`.
     pub(crate) settings: Map<String, Value>,
+    /// Which index it is; `None` where the engine has not said so.
+    identity: Option<Identity>,
+    /// Which one it says to be.
+    noted: Option<Identity>,
     /// What it says of the documents in it.
     pub(crate) documents: Option<Value>,
     /// The fields of which somebody has said to a reindex how they are mapped.
@@ -53,6 +61,8 @@ impl Found {
             build: None,
             handover: None,
             settings: Map::new(),
+            identity: None,
+            noted: None,
             documents: None,
             given_fields: Vec::new(),
         }
@@ -83,6 +93,7 @@ impl Found {
             .cloned()
             .unwrap_or_default();
         let mark = mark::read(ours, &properties);
+        let noted = Identity::noted(&properties);
         properties.retain(|name, _| !mark::is_note(name));
         let setting = |name: &str| index.pointer(&format!("/settings/{name}"))?.as_str();
         Ok(Self {
@@ -102,6 +113,8 @@ impl Found {
                 .and_then(Value::as_object)
                 .cloned()
                 .unwrap_or_default(),
+            identity: identity(index),
+            noted,
             documents: ours.get(mark::DOCUMENTS).cloned(),
             given_fields: succession::given_fields(ours),
         })
@@ -138,6 +151,13 @@ impl Found {
     /// What it says of the log that it was made from.
     pub(crate) fn known(&self) -> Known {
         match &self.mark {
+            Some(mark) if self.is_restored() => Known::Unfit {
+                generation: Some(mark.generation.clone()),
+                reason: format!(
+                    "the index '{}' was restored from a snapshot: what was written since that was taken is not in it, and is not read again",
+                    self.write_index
+                ),
+            },
             Some(mark) => Known::Marked(mark.clone()),
             None => Known::Unfit {
                 generation: None,
@@ -149,10 +169,34 @@ impl Found {
         }
     }
 
+    /// Whether it was restored from a snapshot since it said which index it is, so that it lacks what was written behind that.
+    fn is_restored(&self) -> bool {
+        match (&self.noted, &self.identity) {
+            (Some(noted), Some(now)) => noted.id != now.id && noted.made == now.made,
+            (None, Some(_)) => self.settings.contains_key(HISTORY),
+            (_, None) => false,
+        }
+    }
+
+    /// What it is yet to say of itself.
+    pub(crate) fn unsaid(&self) -> Option<&Identity> {
+        let identity = self.identity.as_ref();
+        identity.filter(|now| !self.is_restored() && self.noted.as_ref() != Some(now))
+    }
+
     /// Whether somebody has said to a reindex how this field is mapped.
     pub(crate) fn is_given(&self, field: &str) -> bool {
         self.given_fields.iter().any(|given| given == field)
     }
+}
+
+/// What a search asks for that must find all that was refreshed, by the settings of the index. With segment replication (OpenSearch's) a
+/// refresh makes it visible on the primary shards alone: copies get it later. Elasticsearch has neither that nor this preference.
+pub(crate) fn preference(settings: &Map<String, Value>) -> Option<(&'static str, &'static str)> {
+    let replication = settings.get("index.replication.type")?.as_str()?;
+    replication
+        .eq_ignore_ascii_case("SEGMENT")
+        .then_some(("preference", "_primary"))
 }
 
 /// The error for an index, of another connector's perhaps, that has the name of an alias of ours.
@@ -209,15 +253,6 @@ fn missing_inside(mapped: &Value, wanted: &Value) -> Option<Value> {
         None,
         mapped.get("properties")?.as_object()?.clone(),
     );
-/// What a search asks for that must find all that was refreshed, by the settings of the index. With segment replication (OpenSearch's) a
-/// refresh makes it visible on the primary shards alone: copies get it later. Elasticsearch has neither that nor this preference.
-pub(crate) fn preference(settings: &Map<String, Value>) -> Option<(&'static str, &'static str)> {
-    let replication = settings.get("index.replication.type")?.as_str()?;
-    replication
-        .eq_ignore_ascii_case("SEGMENT")
-        .then_some(("preference", "_primary"))
-}
-
     let missing = inner.missing(wanted);
     let mut inside = Map::new();
     // A nested object stays one only if it is said again.
@@ -251,6 +286,16 @@ fn write_index<'a>(
         Error::stop_msg(format_args!("the alias '{alias}' has no write index")).remedy(format!(
             "mark one: POST /_aliases {{\"actions\": [{{\"add\": {{\"index\": \"…\", \"alias\": \"{alias}\", \"is_write_index\": true}}}}]}}"
         ))
+    })
+}
+
+/// Which index it is, as the engine says.
+fn identity(index: &Value) -> Option<Identity> {
+    let settings = index.get("settings")?;
+    let text = |name: &str| settings.get(name)?.as_str().map(str::to_owned);
+    Some(Identity {
+        id: text(HISTORY).or_else(|| text("index.uuid"))?,
+        made: text("index.creation_date")?,
     })
 }
 
@@ -316,8 +361,9 @@ fn seconds(value: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use tributary_engine::Known;
 
-    use super::Found;
+    use super::{Found, Identity};
 
     fn index(aliases: &Value, settings: &Value) -> Value {
         json!({
@@ -378,6 +424,50 @@ mod tests {
         let other = json!({"t-1": index(&json!({"t": {}}), &json!({}))});
         let error = Found::read(&other, "t", "U").unwrap_err();
         assert!(error.to_string().contains("of another topic"), "{error}");
+    }
+
+    /// It has the mark that it had when the snapshot was taken, and the group's offsets are those of today.
+    #[test]
+    fn an_index_that_was_restored_from_a_snapshot_is_not_gone_on_with() {
+        let found = |settings: Value, noted: Option<&Identity>| {
+            let mut index = index(&json!({"t": {}}), &settings);
+            let mappings = &mut index["mappings"];
+            mappings["_meta"]["tributary"] =
+                json!({"format": 1, "topic": "T", "generation": "g", "partitions": 1});
+            if let Some(noted) = noted {
+                mappings["properties"] = noted.mapping()["properties"].clone();
+            }
+            Found::read(&json!({ "t-1": index }), "t", "T").unwrap()
+        };
+        let of = |id: &str, made: &str| json!({"index.uuid": id, "index.creation_date": made});
+        let new = found(of("a", "1"), None);
+        assert!(matches!(new.known(), Known::Marked(_)));
+        let first = new.unsaid().unwrap();
+        let same = found(of("a", "1"), Some(first));
+        assert!(matches!(same.known(), Known::Marked(_)) && same.unsaid().is_none());
+        let copy = found(of("b", "2"), Some(first));
+        assert!(matches!(copy.known(), Known::Marked(_)) && copy.unsaid().is_some());
+
+        let mut over = of("a", "1");
+        over["index.history.uuid"] = "h".into();
+        for restored in [
+            found(of("b", "1"), Some(first)),
+            found(over.clone(), Some(first)),
+            found(over.clone(), None),
+        ] {
+            let Known::Unfit { generation, reason } = restored.known() else {
+                panic!("it is gone on with");
+            };
+            assert_eq!(generation.as_deref(), Some("g"));
+            assert!(reason.contains("restored from a snapshot"), "{reason}");
+            assert!(restored.unsaid().is_none());
+        }
+        let heard_of = Identity {
+            id: "h".to_owned(),
+            made: "1".to_owned(),
+        };
+        let known = found(over, Some(&heard_of)).known();
+        assert!(matches!(known, Known::Marked(_)));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod options;
 mod pipelines;
 mod plain;
 mod plans;
+mod saying;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -145,12 +146,12 @@ impl Index {
         }))
     }
 
-    /// Makes sure that the index behind the alias maps the columns of `plans`. Returns its name.
     /// As [`found::preference`], of the index as it was seen last.
     pub(crate) async fn preference(&self) -> Option<(&'static str, &'static str)> {
         found::preference(&self.live.lock().await.as_ref()?.settings)
     }
 
+    /// Makes sure that the index behind the alias maps the columns of `plans`. Returns its name.
     ///
     /// # Errors
     /// Retry: it maps fields otherwise than the documents were written for. Else as [`Index::find`].
@@ -299,6 +300,7 @@ impl Index {
             naming::number(&self.alias, &found.write_index),
             Ordering::Relaxed,
         );
+        self.say_which(found).await;
         Ok(found.known())
     }
 

@@ -14,6 +14,9 @@ const KEY_FIELD: &str = "_tributary_k";
 /// The field that says that versions are offsets.
 const OFFSETS_FIELD: &str = "_tributary_offsets";
 
+/// The field that says which index it is.
+const INDEX_FIELD: &str = "_tributary_index";
+
 /// What an index says of the documents in it, in `_meta`.
 pub(crate) const DOCUMENTS: &str = "documents";
 
@@ -47,12 +50,40 @@ pub(crate) fn properties<'n>(notes: impl IntoIterator<Item = &'n Note>) -> Map<S
             ),
             Note::VersionsAreOffsets => (OFFSETS_FIELD.to_owned(), json!({"versions": "offsets"})),
         };
-        properties.insert(
-            name,
-            json!({"type": "long", "index": false, "doc_values": false, "meta": meta}),
-        );
+        properties.insert(name, carrier(&meta));
     }
     properties
+}
+
+/// The mapping of a field that carries a note.
+fn carrier(meta: &Value) -> Value {
+    json!({"type": "long", "index": false, "doc_values": false, "meta": meta})
+}
+
+/// Which index it is that the engine holds: one that is restored from a snapshot is another one, of the same age.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// The engine's: another one for each index, and each time that one is restored.
+    pub(crate) id: String,
+    /// When it was made. A copy that somebody makes is younger.
+    pub(crate) made: String,
+}
+
+impl Identity {
+    /// What the mapping's properties say.
+    pub(crate) fn noted(properties: &Map<String, Value>) -> Option<Self> {
+        let meta = properties.get(INDEX_FIELD)?.get("meta")?;
+        let text = |name: &str| meta.get(name)?.as_str().map(str::to_owned);
+        Some(Self {
+            id: text("id")?,
+            made: text("made")?,
+        })
+    }
+
+    /// The mapping that says it.
+    pub(crate) fn mapping(&self) -> Value {
+        json!({"properties": {INDEX_FIELD: carrier(&json!({"id": self.id, "made": self.made}))}})
+    }
 }
 
 /// Those notes that say more than the mark does: an earlier time would replace a later one.
@@ -73,7 +104,7 @@ pub(crate) fn is_note(field: &str) -> bool {
     let number = [PARTITION_FIELD, KEY_FIELD]
         .iter()
         .find_map(|prefix| field.strip_prefix(prefix));
-    field == OFFSETS_FIELD
+    [OFFSETS_FIELD, INDEX_FIELD].contains(&field)
         || number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 

@@ -142,7 +142,7 @@ pub(crate) fn set_limit(settings: &Map<String, Value>) -> Option<usize> {
 
 /// The limit to set where the default would refuse the mapping, with a note for each partition: twice what is needed.
 pub(crate) fn field_limit(partitions: i32, properties: &Map<String, Value>) -> Option<usize> {
-    let notes = usize::try_from(partitions).unwrap_or_default() + 1;
+    let notes = usize::try_from(partitions).unwrap_or_default() + 2;
     let count = mapping::field_count(properties) + notes;
     (count > DEFAULT_FIELDS * 9 / 10).then_some(count * 2)
 }

@@ -21,6 +21,7 @@ mod proxy;
 mod roles;
 mod signed;
 mod sigv4;
+mod snapshots;
 mod stress;
 mod sweeps;
 mod values;
