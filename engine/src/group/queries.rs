@@ -181,6 +181,37 @@ impl Queries {
             .doing(|| format!("commit offsets for the group '{group}'"))
     }
 
+    /// What the group has committed of each of these partitions.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses.
+    pub(crate) async fn all_committed(
+        &self,
+        partitions: Vec<TopicPartition>,
+    ) -> Result<Vec<Option<Committed>>> {
+        self.ask(move |client| {
+            let list = client
+                .committed_offsets(list_of(&partitions), QUERY_TIMEOUT)
+                .map_err(|error| classify(&error))?;
+            let found = |of: &TopicPartition| {
+                let element = list.find_partition(&of.topic, of.partition);
+                let element =
+                    element.ok_or_else(|| Error::retry_msg("Kafka answers for no partition"))?;
+                element.error().map_err(|error| classify(&error))?;
+                let generation = Some(element.metadata()).filter(|text| !text.is_empty());
+                Ok(match element.offset() {
+                    Offset::Offset(offset) => Some(Committed {
+                        offset,
+                        generation: generation.map(str::to_owned),
+                    }),
+                    _ => None,
+                })
+            };
+            partitions.iter().map(found).collect()
+        })
+        .await
+    }
+
     async fn settings(&self, topic: &str) -> Result<Settings> {
         let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
         let resource = ResourceSpecifier::Topic(topic);
@@ -296,27 +327,10 @@ impl Cluster for Queries {
     }
 
     async fn committed(&self, partition: &TopicPartition) -> Result<Option<Committed>> {
-        let asked = partition.clone();
-        let asking = self.ask(move |client| {
-            let list = client
-                .committed_offsets(list_of([&asked]), QUERY_TIMEOUT)
-                .map_err(|error| classify(&error))?;
-            let Some(element) = list.find_partition(&asked.topic, asked.partition) else {
-                return Err(Error::retry_msg("Kafka answers for no partition"));
-            };
-            element.error().map_err(|error| classify(&error))?;
-            let generation = Some(element.metadata()).filter(|text| !text.is_empty());
-            Ok(match element.offset() {
-                Offset::Offset(offset) => Some(Committed {
-                    offset,
-                    generation: generation.map(str::to_owned),
-                }),
-                _ => None,
-            })
-        });
-        asking
-            .await
-            .doing(|| format!("ask for the committed offset of {partition}"))
+        let committed = self.all_committed(vec![partition.clone()]).await;
+        let committed =
+            committed.doing(|| format!("ask for the committed offset of {partition}"))?;
+        Ok(committed.into_iter().next().flatten())
     }
 
     async fn commit(&self, partition: &TopicPartition, offset: i64) -> Result<()> {

@@ -135,13 +135,17 @@ impl Log {
     /// # Errors
     /// Kafka does not answer, or refuses.
     pub async fn unread(&self, generation: &str, ends: &Ends) -> Result<u64> {
+        // Of all partitions at once: writes to the target in use wait for the answer. One that never had a record lacks none.
+        let ends = ends.iter().filter(|&(_, end)| end > 0);
+        let (places, ends): (Vec<_>, Vec<_>) =
+            ends.map(|(number, end)| (self.at(number), end)).unzip();
+        let all = self.queries.all_committed(places.clone()).await;
+        let all = all.doing(|| "ask for what the service has committed")?;
         let mut unread = 0;
-        for (number, end) in ends.iter() {
-            let partition = self.at(number);
-            let committed = self.queries.committed(&partition).await?;
+        for ((partition, end), committed) in places.iter().zip(ends).zip(all) {
             let from = match committed.and_then(|committed| committed.of(generation)) {
                 Some(offset) => offset,
-                None => self.queries.log_of(&partition).await?.0,
+                None => self.queries.log_of(partition).await?.0,
             };
             unread += (end - from).max(0).cast_unsigned();
         }
