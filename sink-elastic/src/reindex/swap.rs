@@ -197,7 +197,7 @@ impl Stage<'_> {
     /// Waits until all shards can be searched, and have their copies where that is to be had.
     async fn wait_for_copies(&self, has_replicas: bool) -> Result<()> {
         let new = self.task.new.as_str();
-        let mut since = Instant::now();
+        let (begun, mut since, mut has_said) = (Instant::now(), Instant::now(), false);
         loop {
             let (status, initializing) = self.site.health(new).await?;
             if status == "green" || (status == "yellow" && !has_replicas) {
@@ -211,6 +211,14 @@ impl Stage<'_> {
                     "'{new}' is yellow, and no copy of its shards is being set up: goes on"
                 ));
                 return Ok(());
+            }
+            if !has_said && begun.elapsed() >= HEALTH_WAIT {
+                has_said = true;
+                let why = match status.as_str() {
+                    "red" => ", a shard of it is not there: see GET /_cluster/allocation/explain",
+                    _ => ", copies of its shards are being set up",
+                };
+                say(&format!("waits: '{new}' is {status}{why}"));
             }
             tokio::select! {
                 () = self.stop.cancelled() => return Err(interrupted(new)),
@@ -377,6 +385,7 @@ impl Stage<'_> {
         }
         taken_back?;
         match undone {
+            Err(error) if snapshot::is_awaited(&error) => Err(error),
             Err(error) if error.policy() == Policy::Retry => {
                 say(&format!("{error}"));
                 Ok(None)
@@ -390,7 +399,6 @@ impl Stage<'_> {
 fn unblocked(old: &str) -> Error {
     Error::stop_msg(format_args!(
         "the block of writes to '{old}' was lifted: it is not replaced"
-            Err(error) if snapshot::is_awaited(&error) => Err(error),
     ))
     .remedy("find who has lifted it, and who writes there, and run the command again, which blocks writes anew and goes on")
 }
