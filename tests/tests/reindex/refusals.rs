@@ -77,11 +77,14 @@ async fn those_that_wait_for_one_which_ends_then_do_nothing(stage: &Stage, table
     let (first, second, third) = tokio::join!(ended(first), ended(second), ended(third));
     assert_eq!(first.code, 0, "{}", first.errors);
     assert_eq!(second.code, 1, "{}", second.errors);
-    let expected = format!("leads to '{}' now", stage.index(table, 2));
-    assert!(second.errors.contains(&expected), "{}", second.errors);
-    let is_too_late = third.errors.contains("there is nothing to abandon");
+    // On a slow machine it is still under way when they have waited long enough.
+    let others = "another reindex of '";
+    assert!(second.errors.contains(others), "{}", second.errors);
+    let is_refused = [others, "there is nothing to abandon"]
+        .iter()
+        .any(|words| third.errors.contains(words));
     assert!(
-        is_too_late || third.json["deletes"] == json!([]),
+        is_refused || third.json["deletes"] == json!([]),
         "{}",
         third.errors
     );
