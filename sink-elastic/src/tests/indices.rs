@@ -85,7 +85,7 @@ async fn an_index_is_made_with_its_fields_before_its_first_row() {
     let fields = index["properties"].as_object().unwrap();
     assert_eq!(
         fields.keys().collect::<Vec<_>>(),
-        ["_tributary_seq", "n", "s"]
+        ["_tributary_index", "_tributary_seq", "n", "s"]
     );
 
     let (key, row) = (text_key(), &narrow.row_type);

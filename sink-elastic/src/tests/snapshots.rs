@@ -31,11 +31,12 @@ fn of_index(fixture: &Fixture) -> Value {
 async fn an_index_that_was_restored_is_unfit_whether_it_was_there_or_not() {
     let fixture = Fixture::new();
     put(&fixture, "before", 1, 10).await;
+    let lane = fixture.lane().await;
+    assert!(matches!(lane.known().await.unwrap(), Known::Marked(_)));
     let repository = repository(&fixture, "whole", "40mb").await;
     let taken = format!("{repository}/taken?wait_for_completion=true");
     fixture.put(&taken, of_index(&fixture)).await;
     put(&fixture, "after", 1, 11).await;
-    let lane = fixture.lane().await;
     assert!(matches!(lane.known().await.unwrap(), Known::Marked(_)));
     let index = format!("/{}", fixture.first_index());
     let restore = format!("{repository}/taken/_restore?wait_for_completion=true");
