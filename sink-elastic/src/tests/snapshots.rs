@@ -77,8 +77,8 @@ async fn an_index_that_is_in_a_snapshot_is_discarded_once_that_has_ended() {
         .call(Method::PUT, &path, Some(json!({ "noise": noise })))
         .await;
     assert_eq!(status, 201, "{answer}");
-    // For longer than the test takes.
-    let repository = repository(&fixture, "slow", "5kb").await;
+    // For some fifteen seconds.
+    let repository = repository(&fixture, "slow", "10kb").await;
     let taken = format!("{repository}/taken");
     let begun = fixture.call(Method::PUT, &taken, Some(of_index(&fixture)));
     let (status, answer) = begun.await;
