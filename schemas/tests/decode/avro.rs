@@ -2,10 +2,10 @@
 
 use std::io::Cursor;
 
-use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
+use apache_avro::{AvroResult, Schema};
 
 /// The schema as apache-avro has it, without logical types: they do not change the bytes, and its
 /// own values for them would have to be built.
@@ -33,15 +33,14 @@ pub(crate) fn encode(schema: &Schema, value: Value) -> Vec<u8> {
         .unwrap()
 }
 
-/// The value and the bytes left over; `None` if apache-avro refuses the body.
-pub(crate) fn decode(schema: &Schema, body: &[u8]) -> Option<(Value, usize)> {
+/// The value and the bytes left over, or why apache-avro refuses the body.
+pub(crate) fn decode(schema: &Schema, body: &[u8]) -> AvroResult<(Value, usize)> {
     let mut reader = Cursor::new(body);
     let value = GenericDatumReader::builder(schema)
         .build()
         .unwrap()
-        .read_value(&mut reader)
-        .ok()?;
-    Some((value, body.len() - reader.position() as usize))
+        .read_value(&mut reader)?;
+    Ok((value, body.len() - reader.position() as usize))
 }
 
 pub(crate) fn record(fields: Vec<(&str, Value)>) -> Value {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use apache_avro::Schema;
+use apache_avro::error::Details;
 use apache_avro::types::Value;
 use proptest::prelude::*;
 use tributary_schemas::decode::KeyPlan;
@@ -449,10 +450,16 @@ proptest! {
         }
         prop_assert_eq!(plan.check(&body).err(), plan.decode(&body).err());
         if let Ok(row) = plan.decode(&body) {
-            let Some((expected, 0)) = decode(&avro, &body) else {
-                return Err(TestCaseError::fail(format!("accepted what apache-avro refuses: {body:?} as {schema}")));
-            };
-            prop_assert!(same(&shape, &expected, &Datum::Struct(row)), "{}", schema);
+            match decode(&avro, &body) {
+                Ok((expected, 0)) => {
+                    prop_assert!(same(&shape, &expected, &Datum::Struct(row)), "{}", schema);
+                }
+                // Thousands of nulls are no bytes, and it reserves memory for each.
+                Err(error) if matches!(error.details(), Details::MemoryAllocation { .. }) => {}
+                _ => {
+                    return Err(TestCaseError::fail(format!("accepted what apache-avro refuses: {body:?} as {schema}")));
+                }
+            }
         }
     }
 }
