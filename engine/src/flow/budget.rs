@@ -9,7 +9,8 @@ const SHARE: usize = 4;
 
 /// Bytes of records that wait or are being written, over all partitions.
 ///
-/// `held <= limit + one record`: nothing is taken while it is spent.
+/// `held <= limit + one record`: nothing is taken while it is spent. A replay of letters comes on top: it takes its part at once,
+/// for it cannot wait for lanes that may stand still, and they wait until they fit beside it.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: usize,

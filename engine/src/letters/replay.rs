@@ -126,6 +126,7 @@ fn orders(open: &OpenLetters, piles: &Piles) -> Vec<Order> {
             topic: at.topic.clone(),
             partition: at.partition,
             letters,
+            keyless: true,
         }
     };
     piles.iter().map(of_pile).collect()

@@ -32,6 +32,7 @@ impl World {
                 topic: of.topic,
                 partition: of.partition,
                 letters: Ranges::from([(0, range)]),
+                keyless: true,
             }
         });
         orders.collect()
@@ -99,12 +100,13 @@ impl World {
 /// Has all letters replayed, by whoever has their partitions; whether that was in time.
 pub(super) async fn replay_all(scene: &Scene) -> bool {
     let until = Instant::now() + CALM;
+    let mut is_asked_for = true;
     loop {
         let living = scene.world().living();
         if living.is_empty() {
             process::start(scene);
         }
-        for &who in &living {
+        for &who in living.iter().filter(|_| is_asked_for) {
             scene.world().ask(who);
         }
         while living.iter().any(|&who| is_replaying(scene, who)) && Instant::now() < until {
@@ -115,14 +117,18 @@ pub(super) async fn replay_all(scene: &Scene) -> bool {
         }
         {
             let mut world = scene.world();
-            let left = world.unreplayed();
-            if left.is_empty() || world.found.is_some() {
+            // A letter of what the target does not know to be behind it yet is done with, and comes again with the record.
+            let (left, without) = (world.unreplayed(), world.without_letter());
+            if (left.is_empty() && without.is_empty()) || world.found.is_some() {
                 return world.found.is_none();
             }
             if Instant::now() >= until {
-                world.find(|| format!("these letters are not replayed: {left:?}"));
+                world.find(|| {
+                    format!("these letters are not replayed: {left:?}; these have no letter: {without:?}")
+                });
                 return false;
             }
+            is_asked_for = !left.is_empty();
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
@@ -134,7 +140,7 @@ fn report(scene: &Scene, who: usize) -> Value {
 
 fn is_replaying(scene: &Scene, who: usize) -> bool {
     let is_there = scene.world().living().contains(&who);
-    is_there && report(scene, who)["is_under_way"] == true
+    is_there && scene.world().machines[who].lasting.replays.is_under_way()
 }
 
 /// What an instance says of the replay that has ended.

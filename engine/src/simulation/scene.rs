@@ -9,6 +9,7 @@ use tributary_runtime::{Error, Result};
 
 use crate::outside::given::Flaw;
 use crate::write::instance::Lasting;
+use crate::write::replay::room;
 
 use super::coordinator::Coordinator;
 use super::dice::Dice;
@@ -132,9 +133,12 @@ impl World {
         }
     }
 
-    /// What an instance holds must fit its budget, and one record.
+    /// What an instance holds must fit its budget, and one record; a replay has its part besides.
     pub(super) fn check_memory(&mut self, who: usize, held: usize) {
-        let limit = self.plan.batch.buffer_bytes + RECORD_BYTES;
+        let batch = self.plan.batch;
+        let is_replaying = self.machines[who].lasting.replays.is_under_way();
+        let of_replay = if is_replaying { room(batch) } else { 0 };
+        let limit = batch.buffer_bytes + RECORD_BYTES + of_replay;
         let unwritten = self.machines[who].unwritten.values();
         let unwritten: usize = unwritten.flat_map(BTreeMap::values).sum();
         let held = held.max(unwritten);

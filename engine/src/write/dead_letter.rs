@@ -133,7 +133,7 @@ impl DeadLetters {
             service: self.place.service.clone(),
             partition: order.at(),
             until: until.collect(),
-            has_keyless: true,
+            has_keyless: order.keyless,
         };
         let headers = done.headers();
         let headers = headers

@@ -126,11 +126,14 @@ impl LetteredKeys {
         letter: (i32, i64),
         offset: i64,
     ) -> bool {
-        if self.places.contains_key(&offset) {
+        let identity = Identity::Place(digest(value));
+        if let Some(&known) = self.places.get(&offset) {
+            // Of a topic that was made again: what is in the log now has the newest letter, if any.
+            self.keys[known].identity = identity;
             return true;
         }
         let known = self.keys.len();
-        let has_room = self.insert(Identity::Place(digest(value)), letter, offset);
+        let has_room = self.insert(identity, letter, offset);
         if has_room {
             self.places.insert(offset, known);
         }
@@ -249,7 +252,7 @@ impl LetteredKeys {
         Err(Error::stop_msg(
             "behind the letters there are more records without a key than have room, and each may say that the table was emptied",
         )
-        .remedy("raise batch.bytes for the time of the replay"))
+        .remedy("raise batch.bytes, and batch.buffer_bytes to four times that, for the time of the replay"))
     }
 
     /// What was found in the log, of which all below `until` was read. The letters stood in `letters`.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tributary_runtime::{Error, Result};
 
+use crate::config::BatchConfig;
 use crate::lock::lock;
 use crate::topics::TopicPartition;
 use crate::write::scan::Ranges;
@@ -14,12 +15,23 @@ use crate::write::scan::Ranges;
 /// The request that begins a replay.
 pub(crate) const REQUEST: &str = "replay";
 
+/// The part of what all lanes may hold together that a replay may hold.
+const SHARE: usize = 4;
+
+/// How many bytes a replay may hold: a part of all, and no more than a batch.
+pub(crate) fn room(batch: BatchConfig) -> usize {
+    batch.bytes.min(batch.buffer_bytes / SHARE)
+}
+
 /// The letters of one partition, and where they stand in the dead-letter topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) letters: Ranges,
+    /// Those without a key are among them. An earlier version orders only those that have one.
+    #[serde(default)]
+    pub(crate) keyless: bool,
 }
 
 /// What has become of the keys of letters; each is counted once in a pass over them.
@@ -91,6 +103,12 @@ pub(crate) struct Ticket {
 }
 
 impl Replays {
+    /// Whether one has not ended.
+    #[cfg(test)]
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.asked().is_under_way()
+    }
+
     /// Asks for a replay; returns its number.
     ///
     /// # Errors
@@ -200,6 +218,7 @@ mod tests {
             topic: "t".to_owned(),
             partition,
             letters: Ranges::from([(0, (1, 5))]),
+            keyless: true,
         }
     }
 
@@ -224,7 +243,10 @@ mod tests {
     #[test]
     fn an_order_is_json() {
         let text = serde_json::to_string(&order(3)).unwrap();
-        assert_eq!(text, r#"{"topic":"t","partition":3,"letters":{"0":[1,5]}}"#);
-        assert_eq!(serde_json::from_str::<Order>(&text).unwrap(), order(3));
+        let before = r#"{"topic":"t","partition":3,"letters":{"0":[1,5]}}"#;
+        assert_eq!(text, before.replace("}}", r#"},"keyless":true}"#));
+        let read = |text: &str| serde_json::from_str::<Order>(text).unwrap();
+        assert_eq!(read(&text), order(3));
+        assert!(!read(before).keyless, "of an earlier version");
     }
 }

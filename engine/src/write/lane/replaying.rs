@@ -3,6 +3,7 @@
 //! The partition is open by then and nothing else of it is under way, so nothing newer of a key is in the target: what is written
 //! cannot be older than what a row, or its deletion, was before.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -25,11 +26,8 @@ use crate::write::hold::Hold;
 use crate::write::instance::Instance;
 use crate::write::job::{Job, Turn, Turns};
 use crate::write::lettered::Pass;
-use crate::write::replay::{Counts, Fate, Ticket};
+use crate::write::replay::{Counts, Fate, Ticket, room};
 use crate::write::work::{Share, Work};
-
-/// A replay may hold this part of what all lanes may hold together, and no more than a batch.
-const SHARE: usize = 4;
 
 /// So many letters that the log lacks are named.
 const LOST_NAMED: usize = 10;
@@ -57,6 +55,8 @@ struct Desk<'a, T: Target, C> {
     counts: Counts,
     /// Where letters without a key were whose records the log has no more.
     lost: Vec<i64>,
+    /// A letter that the target takes no replay of.
+    unswept: Option<Error>,
 }
 
 impl Replaying {
@@ -81,6 +81,7 @@ impl Replaying {
             plans: Plans::default(),
             counts: Counts::default(),
             lost: Vec::new(),
+            unswept: None,
         };
         let replayed = desk.replay(&self.ticket).await;
         let (partition, counts) = (hold.partition(), desk.counts);
@@ -109,10 +110,7 @@ impl<T: Target, C: Cluster> Desk<'_, T, C> {
                 .remedy("set on_error = \"dead-letter\"")
         })?;
         let batch = self.instance.config.batch;
-        let room = Room::take(
-            &self.instance.budget,
-            batch.bytes.min(batch.buffer_bytes / SHARE),
-        );
+        let room = Room::take(&self.instance.budget, room(batch));
         let mut order = ticket.order.clone();
         let topic = &self.hold.partition().topic;
         let facts = self.until_done(On::Kafka, || self.cluster.topic(topic));
@@ -134,6 +132,9 @@ impl<T: Target, C: Cluster> Desk<'_, T, C> {
             let pass = pass.await?;
             order.letters.clone_from(&pass.rest);
             self.write(pass).await?;
+        }
+        if let Some(error) = self.unswept.take() {
+            return Err(error);
         }
         self.until_done(On::DeadLetters, || letters.note_replayed(&ticket.order))
             .await
@@ -189,7 +190,7 @@ impl<T: Target, C: Cluster> Desk<'_, T, C> {
     async fn run(
         &mut self,
         share: Share,
-        are_letters: &std::collections::BTreeMap<i64, bool>,
+        are_letters: &BTreeMap<i64, bool>,
         counts: &mut Counts,
     ) -> Result<()> {
         let job = Job {
@@ -217,9 +218,15 @@ impl<T: Target, C: Cluster> Desk<'_, T, C> {
             .await?;
         }
         for (batch, history) in ended.work.written() {
-            let emptying = emptying(&batch.records, &self.plans);
+            // Where the batch empties nothing, what would is put aside again.
+            let emptying = match batch.below() {
+                Some(_) => emptying(&batch.records, &self.plans),
+                None => BTreeSet::new(),
+            };
             if let (Written::Unswept, Some(offset)) = (written, emptying.first()) {
-                return Err(still_to_sweep(batch.partition(), *offset));
+                let error = still_to_sweep(batch.partition(), *offset);
+                self.unswept.get_or_insert(error);
+                continue;
             }
             for (&offset, &is_letter) in are_letters {
                 let is_written = batch.has(offset) || emptying.contains(&offset);
