@@ -56,6 +56,8 @@ struct Submission<'s> {
     confirmed_before: u64,
     /// There is one operation in all.
     is_alone: bool,
+    /// They are letters that are replayed.
+    is_replay: bool,
 }
 
 /// What the engine says to one request.
@@ -84,12 +86,17 @@ impl Bulk {
     }
 
     /// Sends a chunk to an index that is made fit for it; returns the documents that the engine refuses. All other
-    /// operations are confirmed then.
+    /// operations are confirmed then. Of letters that are replayed (`is_replay`) any number may be refused.
     ///
     /// # Errors
     /// Retry: the engine is away, blocked or busy for longer than the patience. Stop: the index is gone or
     /// not ours, or the engine does not allow the request.
-    pub(crate) async fn submit(&self, index: &Index, mut chunk: Chunk) -> Result<Vec<Rejection>> {
+    pub(crate) async fn submit(
+        &self,
+        index: &Index,
+        mut chunk: Chunk,
+        is_replay: bool,
+    ) -> Result<Vec<Rejection>> {
         let mut submission = Submission {
             bulk: self,
             index,
@@ -98,6 +105,7 @@ impl Bulk {
             proved: Vec::new(),
             confirmed_before: index.suspects().confirmed(),
             is_alone: chunk.operations.len() == 1,
+            is_replay,
         };
         let mut parts = vec![chunk];
         while let Some(part) = parts.pop() {
@@ -260,7 +268,10 @@ impl Submission<'_> {
     /// Where nothing but refusals comes which the mapping does not explain, and documents pass through ingest pipelines, it is those.
     async fn check_pipelines(&self, outcome: &Outcome) -> Result<()> {
         let (suspects, alias) = (self.index.suspects(), self.index.alias());
-        let Some(count) = suspects.refused(outcome.passed, outcome.by_pipelines) else {
+        // What is refused beside what is sent again comes again with it, where that fails for long; letters were refused before.
+        let is_counted = outcome.again.is_empty() && !self.is_replay;
+        let refused = if is_counted { outcome.by_pipelines } else { 0 };
+        let Some(count) = suspects.refused(outcome.passed, refused) else {
             return Ok(());
         };
         let pipelines = self.index.pipelines().await?;

@@ -114,7 +114,7 @@ impl ElasticLane {
         self.sweep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn send(&self, chunk: Result<Chunk>) -> Result<Vec<Rejection>> {
+    async fn send(&self, chunk: Result<Chunk>, is_replay: bool) -> Result<Vec<Rejection>> {
         let chunk = chunk?;
         if chunk.incomplete > 0 {
             metrics::counter!(metric::INCOMPLETE).increment(chunk.incomplete);
@@ -124,21 +124,22 @@ impl ElasticLane {
                 "writes null in the place of TOASTed values that neither the records nor the index have"
             );
         }
-        self.bulk.submit(&self.index, chunk).await
+        self.bulk.submit(&self.index, chunk, is_replay).await
     }
 
-    /// Brings documents up to date.
+    /// Brings documents up to date, by changes as they come or, `is_replay`, by letters.
     pub(crate) async fn apply<'a>(
         &self,
         tasks: impl Iterator<Item = Task<'a>> + Send + 'a,
         version_type: VersionType,
+        is_replay: bool,
     ) -> Result<(), WriteError> {
         let failed = AtomicBool::new(false);
         let chunks = Chunks::new(tasks, &self.index, version_type);
         // After a failure nothing new is begun, but what is in flight is waited for: the same documents will be
         // sent again, and two operations on one of them must not meet.
         let mut sending = stream::iter(chunks.take_while(|_| !failed.load(Ordering::Relaxed)))
-            .map(|chunk| self.send(chunk))
+            .map(|chunk| self.send(chunk, is_replay))
             .buffer_unordered(IN_FLIGHT);
         let mut rejections = Vec::new();
         let mut first_error = None;
@@ -167,27 +168,31 @@ impl ElasticLane {
 
 impl ElasticLane {
     /// The same, again where another index is found behind the alias that wants documents in another form.
-    async fn apply_in_its_form<'a, I>(&self, tasks: impl Fn() -> I) -> Result<(), WriteError>
+    async fn apply_in_its_form<'a, I>(
+        &self,
+        tasks: impl Fn() -> I,
+        is_replay: bool,
+    ) -> Result<(), WriteError>
     where
         I: Iterator<Item = Task<'a>> + Send + 'a,
     {
-        match self.apply(tasks(), VersionType::External).await {
+        let first = self.apply(tasks(), VersionType::External, is_replay);
+        match first.await {
             // What the other index has taken of it in the former one's form has these versions already.
             Err(WriteError::Target(error)) if failure::is_otherwise_mapped(&error) => {
-                self.apply(tasks(), VersionType::ExternalGte).await
+                self.apply(tasks(), VersionType::ExternalGte, is_replay)
+                    .await
             }
             written => written,
         }
     }
 
     /// Writes rows that lack values, with those of their documents. No other write of these keys is under way.
-    async fn complete(&self, changes: &[Change<'_>]) -> Result<(), WriteError> {
+    async fn complete(&self, changes: &[Change<'_>], is_replay: bool) -> Result<(), WriteError> {
         let documents = kept::documents(&self.client, &self.index, changes).await?;
         let pairs = || changes.iter().zip(&documents);
-        self.apply_in_its_form(|| {
-            pairs().map(|(change, document)| Task::Complete(change, document.as_ref()))
-        })
-        .await
+        let tasks = || pairs().map(|(change, document)| Task::Complete(change, document.as_ref()));
+        self.apply_in_its_form(tasks, is_replay).await
     }
 }
 
@@ -231,20 +236,21 @@ impl Lane for ElasticLane {
     /// An engine confirms what it has in its translog. Versions make the order of a sweep and of what is written no matter.
     async fn write(&self, batches: &[Batch]) -> Result<Written, WriteError> {
         let lacks_values = batches.iter().any(Batch::lacks_values);
-        self.apply_in_its_form(|| {
+        let is_replay = batches.iter().any(Batch::is_replay);
+        let whole = || {
             let gone = batches.iter().flat_map(Batch::gone).map(Task::KeepOut);
             let changes = batches.iter().flat_map(Batch::changes);
             let whole = changes.filter(move |change| !(lacks_values && is_incomplete(change)));
             gone.chain(whole.map(Task::Apply))
-        })
-        .await?;
+        };
+        self.apply_in_its_form(whole, is_replay).await?;
         if lacks_values {
             let changes = batches.iter().flat_map(Batch::changes);
             let incomplete: Vec<_> = changes.filter(is_incomplete).collect();
             // A row may come under two types of key: the later one finds what the earlier one has written.
             for run in incomplete.chunk_by(have_one_key_type) {
                 for some in run.chunks(kept::AT_ONCE) {
-                    self.complete(some).await?;
+                    self.complete(some, is_replay).await?;
                 }
             }
         }

@@ -120,7 +120,7 @@ impl Sweep {
         for hit in &page.hits.hits {
             chunk.push_sweep(hit.id.get().as_bytes(), self.last);
         }
-        let deleted = bulk.submit(index, chunk.finish()).await;
+        let deleted = bulk.submit(index, chunk.finish(), false).await;
         deleted.doing(|| self.doing())?;
         if index
             .target_name()

@@ -21,8 +21,8 @@ use super::fixture::{
 /// Answers a bulk request, given how many came before it and its action lines.
 type Respond = dyn Fn(usize, &[String]) -> (StatusCode, Value) + Send + Sync;
 
-struct Server {
-    url: String,
+pub(super) struct Server {
+    pub(super) url: String,
     /// The `_id`s of each bulk request.
     requests: Arc<Mutex<Vec<Vec<String>>>>,
 }
@@ -31,6 +31,8 @@ struct Server {
 struct Shared {
     requests: Arc<Mutex<Vec<Vec<String>>>>,
     answer: Arc<Respond>,
+    /// What it answers to who looks at "t"; null is nothing.
+    index: Value,
 }
 
 async fn serve(
@@ -42,6 +44,7 @@ async fn serve(
     if !uri.path().ends_with("/_bulk") {
         let gone = json!({"error": {"type": "index_not_found_exception"}});
         return match method {
+            Method::GET if !shared.index.is_null() => (StatusCode::OK, shared.index.to_string()),
             Method::GET => (StatusCode::NOT_FOUND, gone.to_string()),
             _ => (StatusCode::OK, "{}".to_owned()),
         };
@@ -64,16 +67,37 @@ impl Server {
     async fn start(
         answer: impl Fn(usize, &[String]) -> (StatusCode, Value) + Send + Sync + 'static,
     ) -> Self {
+        Self::start_with(Value::Null, answer).await
+    }
+
+    /// The same, with an index of ours whose documents pass through an ingest pipeline.
+    pub(super) async fn start_piped(
+        answer: impl Fn(usize, &[String]) -> (StatusCode, Value) + Send + Sync + 'static,
+    ) -> Self {
+        let ours = json!({"format": 2, "topic": "t", "generation": "first", "partitions": 1});
+        let index = json!({
+            "aliases": {"t": {"is_write_index": true}},
+            "mappings": {"dynamic": false, "_meta": {"tributary": ours}},
+            "settings": {"index.gc_deletes": "1h", "index.default_pipeline": "pipe"},
+        });
+        Self::start_with(json!({ "t-000001": index }), answer).await
+    }
+
+    async fn start_with(
+        index: Value,
+        answer: impl Fn(usize, &[String]) -> (StatusCode, Value) + Send + Sync + 'static,
+    ) -> Self {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let shared = Shared {
             requests: Arc::clone(&requests),
             answer: Arc::new(answer),
+            index,
         };
         let url = listen(Router::new().fallback(serve).with_state(shared)).await;
         Self { url, requests }
     }
 
-    async fn writer(&self) -> ElasticLane {
+    pub(super) async fn writer(&self) -> ElasticLane {
         let lane = lane(&impatient(&self.url), "t").await;
         lane.begin(&mark("first")).await.unwrap();
         lane
@@ -106,7 +130,7 @@ impl Server {
     }
 }
 
-fn item(status: u16, kind: Option<&str>) -> Value {
+pub(super) fn item(status: u16, kind: Option<&str>) -> Value {
     let mut item = json!({"_index": "t-000001", "status": status});
     if let Some(kind) = kind {
         item["error"] = json!({"type": kind, "reason": "secret"});
@@ -114,7 +138,7 @@ fn item(status: u16, kind: Option<&str>) -> Value {
     json!({"index": item})
 }
 
-fn items(ids: &[String], item_of: impl Fn(&str) -> Value) -> (StatusCode, Value) {
+pub(super) fn items(ids: &[String], item_of: impl Fn(&str) -> Value) -> (StatusCode, Value) {
     let items: Vec<_> = ids.iter().map(|id| item_of(id)).collect();
     (StatusCode::OK, json!({"errors": true, "items": items}))
 }

@@ -281,7 +281,7 @@ impl ElasticLane {
         &self,
         changes: impl Iterator<Item = Change<'a>> + Send + 'a,
     ) -> Result<(), WriteError> {
-        self.apply(changes.map(Task::Apply), VersionType::External)
+        self.apply(changes.map(Task::Apply), VersionType::External, false)
             .await
     }
 

@@ -208,7 +208,7 @@ async fn values_are_written_as_the_index_maps_them_that_the_alias_leads_to() {
     let written = writer.put([change(2)].into_iter()).await;
     assert!(failure::is_otherwise_mapped(&target_error(written)));
     let again = [Task::Apply(change(2))].into_iter();
-    let written = writer.apply(again, VersionType::ExternalGte).await;
+    let written = writer.apply(again, VersionType::ExternalGte, false).await;
     written.unwrap();
     let document = fixture.documents().await.remove(0).1;
     assert_eq!(document["doc"], json!({"a": 2}));

@@ -1,26 +1,46 @@
 //! Ingest pipelines of the user's, by which an index takes no document.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use reqwest::Method;
 use serde_json::{Value, json};
 use tributary_engine::WriteError;
 use tributary_runtime::Policy;
 use tributary_schemas::record::{Datum, FieldType};
 
+use super::faults::{Server, item, items};
 use super::fixture::{Fixture, record_type, rejections, target_error, text_key, upsert};
 use crate::ElasticLane;
+use crate::chunk::{Task, VersionType};
 
 /// More than may be refused in a row.
 const MANY: usize = 1_100;
 
 /// Writes so many rows with this text in "flag".
 async fn put(writer: &ElasticLane, text: &str, count: usize) -> Result<(), WriteError> {
+    write(writer, text, count, false).await
+}
+
+async fn write(
+    writer: &ElasticLane,
+    text: &str,
+    count: usize,
+    is_replay: bool,
+) -> Result<(), WriteError> {
     let (key, row) = (text_key(), record_type(&[("flag", FieldType::String)]));
     let ids: Vec<_> = (0..count).map(|n| n.to_string()).collect();
     let changes = ids.iter().enumerate().map(|(n, id)| {
         let value = [Datum::Str(text)];
         upsert(n as i64, 2, (&key, Datum::Str(id)), (&row, &value))
     });
-    writer.put(changes.collect::<Vec<_>>().into_iter()).await
+    let tasks = changes.map(Task::Apply).collect::<Vec<_>>().into_iter();
+    writer.apply(tasks, VersionType::External, is_replay).await
+}
+
+/// What a pipeline says to a document.
+fn refused() -> Value {
+    item(400, Some("illegal_argument_exception"))
 }
 
 /// Makes "flag" a boolean.
@@ -105,4 +125,36 @@ async fn rows_of_another_type_than_their_field_stop_nothing() {
     let rejected = rejections(put(&writer, "no flag", MANY).await);
     assert_eq!(rejected.len(), MANY);
     fixture.finish().await;
+}
+
+/// Beside those that the pipeline refuses, all others wait for a shard: it is the same rows each time.
+#[tokio::test]
+async fn rows_that_are_refused_again_with_those_that_wait_are_counted_once() {
+    let is_away = Arc::new(AtomicBool::new(true));
+    let away = Arc::clone(&is_away);
+    let server = Server::start_piped(move |_, ids| {
+        items(ids, |id| match id.parse::<usize>() {
+            Ok(0..300) => refused(),
+            _ if away.load(Ordering::Relaxed) => item(503, Some("unavailable_shards_exception")),
+            _ => item(201, None),
+        })
+    })
+    .await;
+    let writer = server.writer().await;
+    for _ in 0..4 {
+        let error = target_error(put(&writer, "a", 400).await);
+        assert_eq!(error.policy(), Policy::Retry, "{error}");
+    }
+    is_away.store(false, Ordering::Relaxed);
+    assert_eq!(rejections(put(&writer, "a", 400).await).len(), 300);
+}
+
+#[tokio::test]
+async fn letters_that_the_pipeline_still_refuses_are_put_aside_again() {
+    let server = Server::start_piped(|_, ids| items(ids, |_| refused())).await;
+    let writer = server.writer().await;
+    let replayed = write(&writer, "a", MANY, true).await;
+    assert_eq!(rejections(replayed).len(), MANY);
+    let error = target_error(put(&writer, "a", MANY).await);
+    assert_eq!(error.policy(), Policy::Stop, "{error}");
 }
