@@ -299,6 +299,32 @@ pub(crate) fn is_otherwise_mapped(error: &Error) -> bool {
     error.cause().downcast_ref::<OtherwiseMapped>().is_some()
 }
 
+/// The error for an index, of another connector's perhaps, that has the name of an alias of ours.
+pub(crate) fn plain(alias: &str) -> Error {
+    Error::stop_msg(is_an_index(alias)).remedy(to_have_the_alias(alias))
+}
+
+/// The same for one that says nothing, as a delete makes it that comes when the alias is gone. Whoever has sent that is about to take it
+/// away.
+pub(crate) fn bare(alias: &str) -> Error {
+    Error::retry_msg(is_an_index(alias)).remedy(format!(
+        "if it holds no document, DELETE /{alias}: a delete has made it, once the index behind the alias was gone. Else, {}",
+        to_have_the_alias(alias)
+    ))
+}
+
+fn is_an_index(alias: &str) -> String {
+    format!("'{alias}' is an index, not an alias")
+}
+
+fn to_have_the_alias(alias: &str) -> String {
+    format!(
+        "to have the alias in its place, stop whoever else writes to it, and run `tributary-sink-elastic reindex --index {alias} --replace-index`: \
+         it builds the topic's index beside this one, and then deletes this one, which nobody can take back; to keep it, set \
+         elasticsearch.index_prefix to another prefix, and search there"
+    )
+}
+
 /// The index that a reindex builds is gone.
 pub(crate) fn unbuilt(alias: &str) -> Error {
     Error::stop_msg(format_args!(

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 use tributary_engine::{Known, Mark};
 use tributary_runtime::{Error, Result};
 
+use crate::failure;
 use crate::mark::{self, FORMAT, Identity};
 use crate::succession::{self, Build, Handover};
 
@@ -71,16 +72,16 @@ impl Found {
     /// Reads the answer to `GET /<alias>?flat_settings=true`.
     ///
     /// # Errors
-    /// Stop: the name is an index's and not an alias', the alias has no write index, or that index is not ours.
+    /// Stop: the name is an index's and not an alias', the alias has no write index, or that index is not ours. Retry: it is the name of
+    /// an index that says nothing.
     pub(crate) fn read(answer: &Value, alias: &str, topic: &str) -> Result<Self> {
         let nothing = Map::new();
         let indices = answer.as_object().unwrap_or(&nothing);
         if let Some(index) = indices.get(alias) {
-            let error = plain(alias);
             return Err(if is_bare(index) {
-                bare(alias, error)
+                failure::bare(alias)
             } else {
-                error
+                failure::plain(alias)
             });
         }
         let (write_index, index) = write_index(indices, alias)?;
@@ -199,29 +200,11 @@ pub(crate) fn preference(settings: &Map<String, Value>) -> Option<(&'static str,
         .then_some(("preference", "_primary"))
 }
 
-/// The error for an index, of another connector's perhaps, that has the name of an alias of ours.
-pub(crate) fn plain(alias: &str) -> Error {
-    Error::stop_msg(format_args!("'{alias}' is an index, not an alias")).remedy(format!(
-        "to have the alias in its place, stop whoever else writes to it, and run `tributary-sink-elastic reindex --index {alias} --replace-index`: \
-         it builds the topic's index beside this one, and then deletes this one, which nobody can take back; to keep it, set \
-         elasticsearch.index_prefix to another prefix, and search there"
-    ))
-}
-
-/// The same for one that says nothing, as a delete makes it that comes when the alias is gone.
-fn bare(alias: &str, plain: Error) -> Error {
-    let remedy = plain.remedy_text().unwrap_or_default();
-    let remedy = format!(
-        "if it holds no document, DELETE /{alias}: a delete has made it, once the index behind the alias was gone. Else, {remedy}"
-    );
-    plain.remedy(remedy)
-}
-
-/// Whether an index has neither fields nor aliases, and does not say whose it is.
+/// Whether an index has neither a mapping nor aliases. One that somebody has prepared (`dynamic`, templates) has the one.
 pub(crate) fn is_bare(index: &Value) -> bool {
-    ["/aliases", "/mappings/_meta", "/mappings/properties"]
+    ["aliases", "mappings"]
         .iter()
-        .all(|part| match index.pointer(part) {
+        .all(|part| match index.get(part) {
             Some(Value::Object(part)) => part.is_empty(),
             part => part.is_none(),
         })
@@ -364,6 +347,7 @@ mod tests {
     use tributary_engine::Known;
 
     use super::{Found, Identity};
+    use crate::failure;
 
     fn index(aliases: &Value, settings: &Value) -> Value {
         json!({
@@ -419,7 +403,7 @@ mod tests {
             assert!(error.to_string().contains(expected), "{error}");
             assert!(error.remedy_text().is_some());
         }
-        let remedy = super::plain("t").remedy_text().unwrap().to_owned();
+        let remedy = failure::plain("t").remedy_text().unwrap().to_owned();
         assert!(remedy.contains("`tributary-sink-elastic reindex --index t --replace-index`"));
         let other = json!({"t-1": index(&json!({"t": {}}), &json!({}))});
         let error = Found::read(&other, "t", "U").unwrap_err();

@@ -261,7 +261,7 @@ impl Index {
 
     /// Reads what is there, and sets what an index of ours needs.
     async fn look_up(&self) -> Result<Option<Found>> {
-        let Some(found) = self.read_past_plain().await? else {
+        let Some(found) = self.read().await? else {
             return Ok(None);
         };
         if found.async_translog {
@@ -299,6 +299,10 @@ impl Index {
             && let Some(found) = self.look_up().await?
         {
             return Ok(found);
+        }
+        if reply.failure_kind() == "invalid_alias_name_exception" {
+            // An index has the alias' name since it was looked for: a delete has made it, which another instance has sent.
+            return Err(failure::vanished(&self.alias).context(doing));
         }
         reply.json(&doing)?;
         self.target.begin(&index);

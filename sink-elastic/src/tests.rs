@@ -17,6 +17,7 @@ mod let_in;
 mod moved;
 mod nodes;
 mod pipelines;
+mod plain;
 mod proxy;
 mod roles;
 mod signed;

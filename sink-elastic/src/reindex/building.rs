@@ -16,7 +16,7 @@ use super::wanted::Wanted;
 use crate::config::Config;
 use crate::shape::Shape;
 use crate::succession::Build;
-use crate::{found, given, mark, naming, requests};
+use crate::{failure, given, mark, naming, requests};
 
 /// A member of a group that has died is one for so long.
 const DEAD_AFTER: Duration = Duration::from_millis(SESSION_TIMEOUT_MS as u64 + 5_000);
@@ -90,7 +90,7 @@ pub(super) async fn begin(site: &Site, log: &Log, config: &Config, wanted: &Want
 fn check_may_replace(wanted: &Wanted, plain: &Standing) -> Result<()> {
     let name = &plain.name;
     if !wanted.replace_index {
-        return Err(found::plain(name));
+        return Err(failure::plain(name));
     }
     say(&format!(
         "'{name}' is an index, not an alias: writes to it are refused from now on, and it is deleted when the new one takes its place. \

@@ -246,16 +246,6 @@ async fn an_index_that_goes_away_is_not_made_again_in_silence() {
     assert!(error.to_string().contains("is gone"), "{error}");
     assert_eq!(writer.known().await.unwrap(), Known::Nothing);
 
-    // By another instance, which is about to take it away.
-    let bulk = format!("{}/{}/_bulk", fixture.url, fixture.alias());
-    let action = json!({"delete": {"_id": "b", "version": 3, "version_type": "external"}});
-    let request = fixture.http.post(bulk).body(format!("{action}\n"));
-    let request = request.header("content-type", "application/x-ndjson");
-    assert_eq!(request.send().await.unwrap().status().as_u16(), 200);
-    let made = format!("/{}", fixture.alias());
-    assert_eq!(fixture.call(Method::GET, &made, None).await.0, 200);
-    assert_eq!(writer.known().await.unwrap(), Known::Nothing);
-
     // One that is somebody else's stays.
     let mappings = json!({"properties": {"theirs": {"type": "long"}}});
     let theirs = format!("/{}", fixture.alias());

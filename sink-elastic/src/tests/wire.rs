@@ -32,7 +32,7 @@ pub(super) struct Asked {
     pub(super) bytes: usize,
     /// How many were asked before, at this wire.
     pub(super) number: usize,
-    method: String,
+    pub(super) method: String,
     kind: String,
 }
 
