@@ -12,7 +12,7 @@ use crate::succession::{self, Build, Handover};
 const GC_DELETES_SECONDS: f64 = 3600.0;
 
 /// The engines give an index that they restore from a snapshot another one of these: this one where the index was there before, and
-/// closed (they set it then only), and `index.uuid` else.
+/// closed, and `index.uuid` else, with this one as it was.
 const HISTORY: &str = "index.history.uuid";
 
 /// The index that writes to an alias go to.
@@ -275,10 +275,11 @@ fn write_index<'a>(
 /// Which index it is, as the engine says.
 fn identity(index: &Value) -> Option<Identity> {
     let settings = index.get("settings")?;
-    let text = |name: &str| settings.get(name)?.as_str().map(str::to_owned);
+    let text = |name: &str| settings.get(name)?.as_str();
+    let history = text(HISTORY).unwrap_or_default();
     Some(Identity {
-        id: text(HISTORY).or_else(|| text("index.uuid"))?,
-        made: text("index.creation_date")?,
+        id: format!("{}/{history}", text("index.uuid")?),
+        made: text("index.creation_date")?.to_owned(),
     })
 }
 
@@ -432,12 +433,21 @@ mod tests {
         let copy = found(of("b", "2"), Some(first));
         assert!(matches!(copy.known(), Known::Marked(_)) && copy.unsaid().is_some());
 
-        let mut over = of("a", "1");
-        over["index.history.uuid"] = "h".into();
+        let over = |id| {
+            let mut over = of(id, "1");
+            over["index.history.uuid"] = "h".into();
+            over
+        };
+        // As somebody says who knows that it has all rows.
+        let accepted = Identity {
+            id: "a/h".to_owned(),
+            made: "1".to_owned(),
+        };
         for restored in [
             found(of("b", "1"), Some(first)),
-            found(over.clone(), Some(first)),
-            found(over.clone(), None),
+            found(over("a"), Some(first)),
+            found(over("a"), None),
+            found(over("b"), Some(&accepted)),
         ] {
             let Known::Unfit { generation, reason } = restored.known() else {
                 panic!("it is gone on with");
@@ -446,11 +456,7 @@ mod tests {
             assert!(reason.contains("restored from a snapshot"), "{reason}");
             assert!(restored.unsaid().is_none());
         }
-        let heard_of = Identity {
-            id: "h".to_owned(),
-            made: "1".to_owned(),
-        };
-        let known = found(over, Some(&heard_of)).known();
+        let known = found(over("a"), Some(&accepted)).known();
         assert!(matches!(known, Known::Marked(_)));
     }
 
