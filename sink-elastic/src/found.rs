@@ -12,7 +12,8 @@ use crate::succession::{self, Build, Handover};
 const GC_DELETES_SECONDS: f64 = 3600.0;
 
 /// The engines give an index that they restore from a snapshot another one of these: this one where the index was there before, and
-/// closed, and `index.uuid` else, with this one as it was.
+/// closed, and `index.uuid` else, with this one as it was. `elasticsearch-node unsafe-bootstrap` gives this one to every index, and who
+/// imports a dangling index to that.
 const HISTORY: &str = "index.history.uuid";
 
 /// The index that writes to an alias go to.
@@ -155,7 +156,7 @@ impl Found {
             Some(mark) if self.is_restored() => Known::Unfit {
                 generation: Some(mark.generation.clone()),
                 reason: format!(
-                    "the index '{}' was restored from a snapshot: what was written since that was taken is not in it, and is not read again",
+                    "the index '{}' was restored from a snapshot, or its cluster's state was (unsafe-bootstrap, dangling index): what was written since that was taken may not be in it, and is not read again",
                     self.write_index
                 ),
             },
@@ -170,7 +171,8 @@ impl Found {
         }
     }
 
-    /// Whether it was restored from a snapshot since it said which index it is, so that it lacks what was written behind that.
+    /// Whether it was restored from a snapshot since it said which index it is, or its cluster was put together again from what is
+    /// left, so that it may lack what was written behind that.
     fn is_restored(&self) -> bool {
         match (&self.noted, &self.identity) {
             (Some(noted), Some(now)) => noted.id != now.id && noted.made == now.made,
