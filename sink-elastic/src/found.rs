@@ -156,7 +156,7 @@ impl Found {
             Some(mark) if self.is_restored() => Known::Unfit {
                 generation: Some(mark.generation.clone()),
                 reason: format!(
-                    "the index '{}' was restored from a snapshot, or its cluster's state was (unsafe-bootstrap, dangling index): what was written since that was taken may not be in it, and is not read again",
+                    "the index '{}' was restored from a snapshot, or its cluster's state was (unsafe-bootstrap, dangling index): what was written since that was taken may not be in it",
                     self.write_index
                 ),
             },
