@@ -8,6 +8,7 @@ mod pipelines;
 mod plain;
 mod plans;
 mod saying;
+mod unnoted;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -34,6 +35,7 @@ use crate::suspects::Suspects;
 use crate::target::WriteTarget;
 use crate::throttle::Throttle;
 use plans::Plans;
+use unnoted::Unnoted;
 
 /// A topic's index, shared by the writers of all its partitions.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub(crate) struct Index {
     announced: Arc<Announced>,
     /// Which reindex was seen to hand over, and since when.
     handing_over: Mutex<Option<(String, Instant)>>,
+    /// Which index cannot say which one it is.
+    unnoted: Unnoted,
     /// It is built by a reindex, which makes it.
     is_given: bool,
 }
@@ -77,6 +81,7 @@ impl Index {
             plans: Plans::default(),
             announced: Arc::default(),
             handing_over: Mutex::new(None),
+            unnoted: Unnoted::default(),
             is_given: false,
         }
     }

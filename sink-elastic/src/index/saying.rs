@@ -13,7 +13,14 @@ impl Index {
         let said = self.put(&path, identity.mapping()).await;
         let said = said.and_then(|reply| reply.json("note which index it is"));
         if let Err(error) = said {
-            tracing::debug!(%error, index = found.write_index, "cannot note which index it is");
+            let index = found.write_index.as_str();
+            if self.unnoted.is_news(index) {
+                tracing::warn!(
+                    %error,
+                    index,
+                    "cannot note in the index which one it is, and goes on to try: until then it is not known if it is restored from a snapshot"
+                );
+            }
         }
     }
 }
