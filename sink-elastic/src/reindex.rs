@@ -45,10 +45,10 @@ pub(crate) async fn command(config: Config, arguments: &ArgMatches) -> Result<An
     let topic = topic_of(&config, &wanted).await?;
     let log = Log::of(&config.engine(), &topic)?;
     let site = Site::new(&config, &topic)?;
-    if wanted.abandon {
-        return abandon::abandon(&site, &log, wanted.yes).await;
-    }
     let stop = interruption()?;
+    if wanted.abandon {
+        return abandon::abandon(&site, &log, wanted.yes, &stop).await;
+    }
     // That the engine tells of its tasks is known before anything is begun.
     site.searches().await?;
     let (task, swapped) = match building::begin(&site, &log, &config, &wanted).await? {

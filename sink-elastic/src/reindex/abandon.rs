@@ -1,12 +1,13 @@
 //! `--abandon`: what an unfinished reindex has made goes.
 
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 use tributary_engine::Log;
 use tributary_runtime::cli::Answer;
 use tributary_runtime::{Error, Result};
 
 use super::building::{alone, goes_on_elsewhere, take_back};
-use super::finish::{forget_group, take_names_off};
+use super::finish::{self, forget_group, take_names_off};
 use super::site::Site;
 use super::standing::Standing;
 use crate::succession::Build;
@@ -75,12 +76,20 @@ impl Left {
 /// Deletes the indices that reindexes of the alias have begun, and their groups.
 ///
 /// # Errors
-/// Stop: a reindex is under way, or has moved the alias. Otherwise the engine's and Kafka's.
-pub(super) async fn abandon(site: &Site, log: &Log, is_confirmed: bool) -> Result<Answer> {
+/// Stop: a reindex is under way, or has moved the alias; interrupted. Otherwise the engine's and Kafka's.
+pub(super) async fn abandon(
+    site: &Site,
+    log: &Log,
+    is_confirmed: bool,
+    stop: &CancellationToken,
+) -> Result<Answer> {
     site.settle().await?;
     let mut left = Left::find(site).await?;
     if is_confirmed {
-        left = left.alone(site, log).await?;
+        left = tokio::select! {
+            () = stop.cancelled() => return Err(interrupted(&site.alias)),
+            left = left.alone(site, log) => left?,
+        };
     }
     let names = left.names();
     let json = json!({"alias": site.alias, "deletes": names});
@@ -101,11 +110,11 @@ pub(super) async fn abandon(site: &Site, log: &Log, is_confirmed: bool) -> Resul
     if !is_confirmed {
         return Ok(Answer::unconfirmed(text, json));
     }
-    delete(site, log, &left).await?;
+    delete(site, log, &left, stop).await?;
     Ok(Answer::ok(text, json))
 }
 
-async fn delete(site: &Site, log: &Log, left: &Left) -> Result<()> {
+async fn delete(site: &Site, log: &Log, left: &Left, stop: &CancellationToken) -> Result<()> {
     let Left { current, begun } = left;
     for index in current {
         take_back(site, index).await?;
@@ -116,7 +125,7 @@ async fn delete(site: &Site, log: &Log, left: &Left) -> Result<()> {
         site.unblock(&plain.name).await?;
     }
     for (index, build) in begun {
-        site.delete(&index.name).await?;
+        finish::delete(site, &index.name, stop).await?;
         forget_group(log, &build.group).await?;
     }
     for index in current {
@@ -125,4 +134,11 @@ async fn delete(site: &Site, log: &Log, left: &Left) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn interrupted(alias: &str) -> Error {
+    Error::stop_msg(format_args!(
+        "interrupted: of '{alias}' nothing is deleted yet"
+    ))
+    .remedy("run the command again, which clears up")
 }

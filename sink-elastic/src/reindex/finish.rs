@@ -116,8 +116,11 @@ async fn keep(site: &Site, old: &Standing, new: &str) -> Result<()> {
     site.unblock(&old.name).await
 }
 
-/// Deletes the old index. One that is in a snapshot stays until that is taken.
-async fn delete(site: &Site, old: &str, stop: &CancellationToken) -> Result<()> {
+/// Deletes an index. One that is in a snapshot stays until that is taken.
+///
+/// # Errors
+/// Stop: interrupted. Retry: the snapshot takes too long. Otherwise as [`crate::client::Client::send`].
+pub(super) async fn delete(site: &Site, old: &str, stop: &CancellationToken) -> Result<()> {
     let begun = Instant::now();
     let mut has_said = false;
     loop {

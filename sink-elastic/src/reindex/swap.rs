@@ -148,6 +148,7 @@ impl Stage<'_> {
     /// Tries to hand over until that is done.
     async fn swap(&self, reading: &mut Reading<'_>) -> Result<Swapped> {
         let (new, mut late, mut attempt) = (&self.task.new, 0, 0);
+        let mut has_said = false;
         let begun = Instant::now();
         while late < TRIES {
             attempt += 1;
@@ -161,7 +162,10 @@ impl Stage<'_> {
                 }
                 // The move is to delete the old index. That takes long, and its writes are blocked in any case.
                 Err(error) if snapshot::is_awaited(&error) && begun.elapsed() < SNAPSHOT_WAIT => {
-                    say(&format!("waits: {error}"));
+                    if !has_said {
+                        has_said = true;
+                        say(&format!("waits: {error}"));
+                    }
                 }
                 Err(error) => return Err(error),
             }
