@@ -1,9 +1,9 @@
 //! An output plug-in that the server refuses, and what wal2json cannot carry: refused at the start, and named by `check`.
 
 use tokio_postgres::Client;
-use tributary_runtime::Error;
+use tributary_runtime::{Error, Problem};
 
-use crate::catalog::CatalogTable;
+use crate::catalog::{CatalogTable, Selection, Unusable};
 use crate::database::Database;
 use crate::plugin::Plugin;
 use crate::quote::qualified;
@@ -50,14 +50,7 @@ pub async fn problems(
             .remedy(USE_PGOUTPUT),
         );
     }
-    let partitioned = tables.iter().filter(|table| table.partitioned);
-    problems.extend(partitioned.map(|table| {
-        Error::stop_msg(format!(
-            "table {}.{} is partitioned: wal2json sends the changes of each partition under the partition's name",
-            table.table.schema, table.table.name
-        ))
-        .remedy(format!("take it out of postgres.tables, or {USE_PGOUTPUT}"))
-    }));
+    problems.extend(tables.iter().filter_map(partitioned));
     let oids: Vec<u32> = tables.iter().map(|table| table.table.oid).collect();
     for row in &client.query(DOUBTFUL, &[&oids]).await.map_err(explain)? {
         let oid: u32 = row.get(0);
@@ -65,6 +58,37 @@ pub async fn problems(
         problems.extend(table.and_then(|table| doubtful(table, row.get(1), row.get(2))));
     }
     Ok(problems)
+}
+
+/// Leaves out what wal2json's stream lacks of the tables that have come since the start, which refuses it.
+pub fn leave_out(plugin: Plugin, selection: &mut Selection) {
+    if plugin != Plugin::Wal2json {
+        return;
+    }
+    let Selection {
+        tables, unusable, ..
+    } = selection;
+    tables.retain(|table| {
+        let left_out = partitioned(table).map(|error| Unusable {
+            oid: table.table.oid,
+            table: table.display_name(),
+            exact: false,
+            problem: Problem::from(&error),
+        });
+        let is_kept = left_out.is_none();
+        unusable.extend(left_out);
+        is_kept
+    });
+}
+
+fn partitioned(table: &CatalogTable) -> Option<Error> {
+    table.partitioned.then(|| {
+        Error::stop_msg(format!(
+            "table {} is partitioned: wal2json sends the changes of each partition under the partition's name",
+            table.display_name()
+        ))
+        .remedy(format!("take it out of postgres.tables, or {USE_PGOUTPUT}"))
+    })
 }
 
 /// Null may stand for NaN there: looked up in a new row, by its key. An old row cannot be looked up.

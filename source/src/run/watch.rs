@@ -18,6 +18,7 @@ use crate::run::pace::pause_behind;
 use settling::Settling;
 use tributary_postgres::catalog::{Catalog, CatalogTable, Fingerprint, Selection};
 use tributary_postgres::database::Database;
+use tributary_postgres::decoder::limits;
 use tributary_postgres::publication;
 use tributary_postgres::publication::{Members, NewOwners, PublicationNames};
 
@@ -215,9 +216,10 @@ impl Watcher {
             return Ok(None);
         }
         let fingerprint = Fingerprint::take(&client, &self.database).await?;
-        let selection = Catalog::new(&client, &self.database)
+        let mut selection = Catalog::new(&client, &self.database)
             .select(&self.config.wanted())
             .await?;
+        limits::leave_out(self.config.postgres.plugin, &mut selection);
         for unusable in &selection.unusable {
             self.tell("a table is left out", &unusable.problem.to_string());
         }

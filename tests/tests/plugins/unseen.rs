@@ -134,3 +134,26 @@ fn once(records: &[RawRecord], count: usize) {
     let keys: BTreeSet<_> = records.iter().map(|record| &record.key).collect();
     assert_eq!((records.len(), keys.len()), (count, count));
 }
+
+/// The changes of its partitions come under their own names: taken in, it would lack them.
+#[tokio::test]
+async fn a_partitioned_table_that_comes_later_is_left_out() {
+    let sql = "CREATE SCHEMA s; CREATE TABLE s.mark (id serial PRIMARY KEY)";
+    let (_stack, pipeline, client) = setup("plugins_parts", sql).await;
+    let config = "watch_interval_ms = 200";
+    let mut side = Side::started_with(&pipeline, "wal2json", config).await;
+    let parts = "CREATE TABLE s.parts (id int PRIMARY KEY) PARTITION BY RANGE (id);
+        CREATE TABLE s.part PARTITION OF s.parts DEFAULT; INSERT INTO s.parts VALUES (1);
+        CREATE TABLE s.behind (id int PRIMARY KEY)";
+    client.batch_execute(parts).await.unwrap();
+    logs(&side, &read("s.behind"), 1).await;
+    let log = side.service.log();
+    assert_eq!(
+        log.matches("table s.parts is partitioned").count(),
+        1,
+        "{log}"
+    );
+    assert!(!log.contains(&read("s.parts")), "{log}");
+    side.caught_up(&client).await;
+    side.stop();
+}
