@@ -52,19 +52,23 @@ impl Chunks {
         self.topic.is_none() && (!self.idle || self.postponed.is_due(now))
     }
 
-    /// Begins with the next table that is not read and may be tried, if there is one.
+    /// Begins with the next table that is not read and may be tried, if there is one. Tables without a key come last: they
+    /// may have to wait for the stream, and the others not for them.
     pub(super) fn begin(&mut self, progress: &Progress, now: Instant) -> Option<Task> {
         let is_unread = |table: &TableProgress| table.snapshot.is_some();
         self.postponed
             .keep(|topic| progress.tables.get(topic).is_some_and(is_unread));
-        let next = progress.tables.iter().find_map(|(topic, table)| {
+        let may_begin = progress.tables.iter().filter_map(|(topic, table)| {
             let snapshot = table.snapshot.as_ref()?;
             let may_begin = !progress.snapshots_paused && self.postponed.allows(topic, now);
-            may_begin.then(|| Task {
-                topic: topic.as_str().into(),
-                known: table.clone(),
-                snapshot: snapshot.clone(),
-            })
+            may_begin.then_some((topic, table, snapshot))
+        });
+        // The first of those that are equal.
+        let next = may_begin.min_by_key(|(_, table, _)| table.is_keyless());
+        let next = next.map(|(topic, table, snapshot)| Task {
+            topic: topic.as_str().into(),
+            known: table.clone(),
+            snapshot: snapshot.clone(),
         });
         self.idle = next.is_none();
         self.topic = next.as_ref().map(|task| Arc::clone(&task.topic));
@@ -111,6 +115,20 @@ impl Chunks {
         let topic = self.stop()?;
         let pause = self.postponed.failed(&topic, now);
         Some(Ended::Postponed(topic, pause, reason.to_owned()))
+    }
+
+    /// Leaves the table for later, and with it all others without a key: the stream is too far behind for any of them.
+    pub(super) fn behind(&mut self, known: &Tables, reason: &str, now: Instant) -> Option<Ended> {
+        let ended = self.postpone(reason, now)?;
+        let keyless = known
+            .iter()
+            .filter(|(_, table)| table.snapshot.is_some() && table.is_keyless());
+        for (topic, _) in keyless {
+            if self.postponed.allows(topic, now) {
+                self.postponed.failed(topic, now);
+            }
+        }
+        Some(ended)
     }
 
     /// Its rows cannot be read.

@@ -4,8 +4,8 @@
 //! under the snapshot of a temporary slot, and the stream waits where that snapshot was taken: all that came
 //! before is gone from the log, then all rows enter it, then the stream goes on.
 //!
-//! None of this begins while the stream is far behind: the snapshot would be held until it comes there, and the server's
-//! clean-up with it.
+//! None of this begins while the stream is farther behind than the snapshot may be held: it would be held until the stream
+//! comes there, and the server's clean-up with it.
 //!
 //! Where that will be is not known before the slot is there, only that it is behind where the log ended before. So from
 //! there on no transaction is let in until it is known; and none behind it, until the rows are read.
@@ -34,10 +34,21 @@ use tributary_postgres::replication::ReplicationConnection;
 use tributary_postgres::rows::ONE_SCAN;
 use tributary_postgres::slot::{Awaited, Reminder, SlotCreation};
 
-/// The stream is near the end of the WAL if it comes within this time to where that was.
-const NEAR: Duration = Duration::from_secs(20);
-/// How long the snapshot is held for the stream to come to it.
+/// How long the snapshot is held for the stream to come to it. The stream is near the end of the WAL if it comes within this
+/// time to where that was: one that is steadily behind by less is in time for the snapshot, too.
 const MAX_AHEAD: Duration = Duration::from_secs(60);
+
+/// The stream is too far behind for the rows of any table without a key.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Behind {
+    #[error(
+        "the stream is more than {} s behind, and a snapshot would be held for as long",
+        MAX_AHEAD.as_secs()
+    )]
+    Far,
+    #[error("the stream does not come to the place of its snapshot in time")]
+    Late,
+}
 
 /// A table without a key that is to be read.
 pub(super) struct Keyless {
@@ -125,9 +136,7 @@ impl Keyless {
             return std::future::pending().await;
         };
         tokio::time::sleep_until((prepared.since + MAX_AHEAD).into()).await;
-        Preparing::Failed(Error::retry_msg(
-            "the stream does not come to the place of its snapshot in time",
-        ))
+        Preparing::Failed(Error::retry(Behind::Late))
     }
 
     /// How far it is, at this moment.
@@ -212,13 +221,10 @@ impl Preparation {
     async fn come_near(&mut self, client: &Client) -> Result<(), Error> {
         let mark = self.mark(client).await?;
         let comes = self.passed.wait_for(|passed| *passed >= mark);
-        match tokio::time::timeout(NEAR, comes).await {
+        match tokio::time::timeout(MAX_AHEAD, comes).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(closed)) => Err(Error::retry(closed)),
-            Err(_) => Err(Error::retry_msg(format!(
-                "the stream is more than {} s behind, and a snapshot would be held for as long",
-                NEAR.as_secs()
-            ))),
+            Err(_) => Err(Error::retry(Behind::Far)),
         }
     }
 

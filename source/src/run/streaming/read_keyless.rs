@@ -3,7 +3,7 @@
 use super::Streaming;
 use super::chunks::Ended;
 use super::gate::{Due, Opening};
-use super::keyless::{Prepared, Preparing};
+use super::keyless::{Behind, Prepared, Preparing};
 use super::table_reader::TableReader;
 use crate::failpoint;
 use crate::run::session::STATUS_INTERVAL;
@@ -24,6 +24,12 @@ impl Streaming {
         match preparing {
             Preparing::Further | Preparing::Ready => Ok(None),
             Preparing::Gone => Ok(self.gone()),
+            Preparing::Failed(error) if error.cause().is::<Behind>() => {
+                let known = &self.progress.get().tables;
+                Ok(self
+                    .chunks
+                    .behind(known, &error.to_string(), Instant::now()))
+            }
             Preparing::Failed(error) if error.policy() == Policy::Retry => {
                 Ok(self.chunks.postpone(&error.to_string(), Instant::now()))
             }

@@ -184,6 +184,51 @@ fn a_postponed_table_is_passed_over_and_comes_back() {
     assert_eq!(begun(&mut chunks, &progress, now).as_deref(), Some("a"));
 }
 
+fn without_key(mut progress: Progress, topics: &[&str]) -> Progress {
+    for topic in topics {
+        progress.tables.get_mut(topic).unwrap().key_schema_id = None;
+    }
+    progress
+}
+
+#[test]
+fn tables_with_a_key_wait_for_none_without() {
+    let now = Instant::now();
+    let mut chunks = Chunks::default();
+    let mut progress = without_key(progress(&["a", "b", "c", "d"]), &["a", "b"]);
+    for topic in ["c", "d", "a", "b"] {
+        let next = begun(&mut chunks, &progress, now);
+        assert_eq!(next.as_deref(), Some(topic));
+        progress.tables.get_mut(topic).unwrap().snapshot = None;
+        assert_eq!(chunks.done(), Some(Ended::Done));
+    }
+}
+
+#[test]
+fn a_stream_that_is_far_behind_postpones_all_tables_without_a_key() {
+    let now = Instant::now();
+    let mut chunks = Chunks::default();
+    let topics = ["a", "b", "c", "d"];
+    let mut progress = without_key(progress(&topics), &topics);
+    progress.tables.get_mut("d").unwrap().snapshot = None;
+    let mut time = now;
+    for pause in [1, 2, 4].map(Duration::from_secs) {
+        assert_eq!(begun(&mut chunks, &progress, time).as_deref(), Some("a"));
+        let postponed = Ended::Postponed("a".into(), pause, "behind".to_owned());
+        let behind = chunks.behind(&progress.tables, "behind", time);
+        assert_eq!(behind, Some(postponed));
+        assert_eq!(begun(&mut chunks, &progress, time), None, "nor b, nor c");
+        assert!(!chunks.is_to_look(time), "nothing is looked for meanwhile");
+        time += pause;
+    }
+    assert_eq!(chunks.behind(&progress.tables, "behind", time), None);
+    // One with a key is asked for meanwhile.
+    progress.tables.get_mut("d").unwrap().key_schema_id = Some(1);
+    progress.tables.get_mut("d").unwrap().snapshot = Some(unread());
+    chunks.wake();
+    assert_eq!(begun(&mut chunks, &progress, now).as_deref(), Some("d"));
+}
+
 #[test]
 fn while_snapshots_are_paused_nothing_begins() {
     let now = Instant::now();
