@@ -94,6 +94,15 @@ impl Side {
         self.service.start_armed("committed:3").unwrap();
         assert!(!self.service.wait(PATIENCE).unwrap().success());
     }
+
+    /// It goes on under another selection: first with the rest of that transaction, in a session of its own.
+    async fn goes_on(&mut self) {
+        let rest = "its rest is read under that one";
+        let before = self.service.log().matches(rest).count();
+        self.service.start().unwrap();
+        logs(self, rest, before + 1).await;
+        self.service.wait_ready(PATIENCE).unwrap();
+    }
 }
 
 /// A change of the selection amid a transaction that is in the log in part: its rest is counted as its beginning was.
@@ -113,8 +122,7 @@ async fn another_selection_amid_a_transaction_loses_and_doubles_nothing() {
     };
     side.dies_amid(&client, &insert(1)).await;
     side.select("\"s.t\", ", "\"s.t\", \"s.other\", ");
-    side.service.start().unwrap();
-    side.service.wait_ready(PATIENCE).unwrap();
+    side.goes_on().await;
     logs(&side, &read("s.other"), 1).await;
     side.caught_up(&client).await;
     assert_eq!(ids(&side, &stack, "s.other").await.len(), 20_000);
@@ -122,8 +130,7 @@ async fn another_selection_amid_a_transaction_loses_and_doubles_nothing() {
 
     side.dies_amid(&client, &insert(100_001)).await;
     side.select("\"s.other\", ", "");
-    side.service.start().unwrap();
-    side.service.wait_ready(PATIENCE).unwrap();
+    side.goes_on().await;
     side.caught_up(&client).await;
     once(&side.records(&stack, "s.t").await, 100_000);
     side.stop();
