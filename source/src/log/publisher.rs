@@ -29,6 +29,7 @@ mod limits;
 mod offsets;
 mod transaction;
 
+const TRANSACTIONAL_ID: &str = "transactional.id";
 /// After this the broker aborts a transaction that its producer left open: a dead source holds readers back
 /// no longer.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
@@ -66,7 +67,7 @@ impl Publisher {
     pub(crate) async fn start(config: &SourceConfig) -> Result<Self, Error> {
         let mut client = kafka::producer_config(&config.kafka_client(), &config.slot_name());
         client
-            .set("transactional.id", config.transactional_id())
+            .set(TRANSACTIONAL_ID, config.transactional_id())
             .set(
                 "transaction.timeout.ms",
                 TRANSACTION_TIMEOUT.as_millis().to_string(),
@@ -91,7 +92,7 @@ impl Publisher {
         let limits = Limits::new(config);
         let former = config.ambiguous_transactional_id().map(|id| {
             let mut former = client.clone();
-            former.set("transactional.id", id);
+            former.set(TRANSACTIONAL_ID, id);
             former
         });
         let clients = (client, former);
@@ -250,9 +251,12 @@ fn start(client: &ClientConfig, topic: &str) -> Result<BaseProducer<Deliveries>,
         .client()
         .fetch_metadata(Some(topic), INIT_TIMEOUT)
         .map_err(|e| explain(e).context(format!("look topic '{topic}' up")))?;
-    producer
-        .init_transactions(INIT_TIMEOUT)
-        .map_err(|e| explain(e).context("take over the transactional id (init_transactions)"))?;
+    producer.init_transactions(INIT_TIMEOUT).map_err(|e| {
+        let id = client.get(TRANSACTIONAL_ID).unwrap_or_default();
+        explain(e).context(format!(
+            "take over the transactional id '{id}' (init_transactions)"
+        ))
+    })?;
     Ok(producer)
 }
 
@@ -454,3 +458,6 @@ fn commit(producer: &BaseProducer<Deliveries>, deadline: Instant) -> Result<(), 
         )
         .map_err(|e| explain(e).context("commit a Kafka transaction"))
 }
+
+#[cfg(test)]
+mod tests;
