@@ -224,8 +224,8 @@ fn run(
     }
 }
 
-/// Fences an instance of an earlier version, which has the id that is not ours alone; and once another source, if that still
-/// has it: it begins its session again.
+/// Fences an instance of an earlier version, which has the id that is not ours alone; and another source, if that still has it:
+/// it begins its session again.
 fn fence(former: &ClientConfig, topic: &str) -> Result<(), Error> {
     match start(former, topic) {
         Ok(_) => Ok(()),
