@@ -81,11 +81,8 @@ impl Letterbox {
             if letter.at != at {
                 continue;
             }
-            let has_room = match &letter.key {
-                Some(key) => keys.add(key, (0, number), letter.offset),
-                None => keys.add_keyless(letter.value.as_deref(), (0, number), letter.offset),
-            };
-            if !has_room {
+            let put_aside = (letter.key.as_deref(), letter.value.as_deref());
+            if !keys.add_letter(put_aside, (0, number), letter.offset) {
                 keys.leave((0, number));
                 break;
             }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::flow::batch::Batch;
@@ -134,18 +133,14 @@ pub(super) async fn replay_all(scene: &Scene) -> bool {
     }
 }
 
-fn report(scene: &Scene, who: usize) -> Value {
-    scene.world().machines[who].lasting.replays.report()
-}
-
 fn is_replaying(scene: &Scene, who: usize) -> bool {
-    let is_there = scene.world().living().contains(&who);
-    is_there && scene.world().machines[who].lasting.replays.is_under_way()
+    let world = scene.world();
+    world.living().contains(&who) && world.machines[who].lasting.replays.is_under_way()
 }
 
 /// What an instance says of the replay that has ended.
 fn hear(scene: &Scene, who: usize) {
-    let said = report(scene, who);
+    let said = scene.world().machines[who].lasting.replays.report();
     for verdict in said["partitions"].as_array().into_iter().flatten() {
         let Some(reason) = verdict["reason"].as_str() else {
             continue;

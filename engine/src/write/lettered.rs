@@ -100,8 +100,20 @@ impl LetteredKeys {
         }
     }
 
-    /// Adds the key of a letter that stands at `letter` and was at `offset`; false where it has no room.
-    pub(crate) fn add(&mut self, key: &[u8], letter: (i32, i64), offset: i64) -> bool {
+    /// Adds a letter that stands at `letter` and was at `offset`; false where it has no room.
+    pub(crate) fn add_letter(
+        &mut self,
+        (key, value): (Option<&[u8]>, Option<&[u8]>),
+        letter: (i32, i64),
+        offset: i64,
+    ) -> bool {
+        match key {
+            Some(key) => self.add(key, letter, offset),
+            None => self.add_keyless(value, letter, offset),
+        }
+    }
+
+    fn add(&mut self, key: &[u8], letter: (i32, i64), offset: i64) -> bool {
         if let Some(&known) = self.index.get(key) {
             let known = &mut self.keys[known];
             known.offset = known.offset.max(offset);
@@ -119,13 +131,7 @@ impl LetteredKeys {
         has_room
     }
 
-    /// The same for a letter without a key, with its value.
-    pub(crate) fn add_keyless(
-        &mut self,
-        value: Option<&[u8]>,
-        letter: (i32, i64),
-        offset: i64,
-    ) -> bool {
+    fn add_keyless(&mut self, value: Option<&[u8]>, letter: (i32, i64), offset: i64) -> bool {
         let identity = Identity::Place(digest(value));
         if let Some(&known) = self.places.get(&offset) {
             // Of a topic that was made again: what is in the log now has the newest letter, if any.

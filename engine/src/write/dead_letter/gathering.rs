@@ -48,12 +48,8 @@ impl LetterTopic {
             let ours = Stamp::of(message)
                 .filter(|stamp| stamp.partition == at && stamp.service == self.service);
             if let Some(stamp) = ours {
-                let place = (partition, offset);
-                let has_room = match message.key() {
-                    Some(key) => keys.add(key, place, stamp.offset),
-                    None => keys.add_keyless(message.payload(), place, stamp.offset),
-                };
-                if !has_room {
+                let letter = (message.key(), message.payload());
+                if !keys.add_letter(letter, (partition, offset), stamp.offset) {
                     is_full = true;
                     return ControlFlow::Break(());
                 }
