@@ -57,17 +57,13 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use futures::TryStreamExt;
-    use tributary_runtime::config::Secret;
 
     use crate::database::Database;
 
     /// The statement would take minutes.
     #[tokio::test]
     async fn a_copy_that_is_let_go_leaves_no_backend_behind() {
-        let url = std::env::var("TRIBUTARY_POSTGRES_URL").expect(
-            "TRIBUTARY_POSTGRES_URL is not set: start the local stack and source its variables",
-        );
-        let database = Database::new(&Secret::new(url), None, "test".to_owned()).unwrap();
+        let database = Database::of_stack();
         let (client, other) = (
             database.connect().await.unwrap(),
             database.connect().await.unwrap(),

@@ -370,6 +370,17 @@ fn each_host(
 }
 
 #[cfg(test)]
+impl Database {
+    /// The server at `TRIBUTARY_POSTGRES_URL`.
+    pub(crate) fn of_stack() -> Self {
+        let url = std::env::var("TRIBUTARY_POSTGRES_URL").expect(
+            "TRIBUTARY_POSTGRES_URL is not set: start the local stack and source its variables",
+        );
+        Self::new(&Secret::new(url), None, "test".to_owned()).unwrap()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::{UrlError, each_host, host_port};
 

@@ -5,5 +5,5 @@ mod members;
 mod repair;
 
 pub use definition::{Faults, Publication, PublicationNames, faults, publications, spoken_of};
-pub use members::{Correction, Members, NewOwners};
+pub use members::{Correction, Members, NO_PUBLICATION, NewOwners};
 pub use repair::put_right;

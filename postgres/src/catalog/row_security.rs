@@ -50,18 +50,13 @@ impl Catalog<'_> {
 
 #[cfg(test)]
 mod tests {
-    use tributary_runtime::config::Secret;
-
     use crate::catalog::Catalog;
     use crate::database::Database;
 
     /// Who may read all rows is not bothered: a superuser, a role with BYPASSRLS, the owner unless it is forced on him.
     #[tokio::test]
     async fn tables_are_named_whose_rows_a_policy_would_hide() {
-        let url = std::env::var("TRIBUTARY_POSTGRES_URL").expect(
-            "TRIBUTARY_POSTGRES_URL is not set: start the local stack and source its variables",
-        );
-        let database = Database::new(&Secret::new(url), None, "test".to_owned()).unwrap();
+        let database = Database::of_stack();
         let client = database.connect().await.unwrap();
         let run = async |sql: &str| {
             let done = client.batch_execute(sql).await;

@@ -87,6 +87,9 @@ fn place_of(writer: u32, table: u64) -> u64 {
     (u64::from(writer) << 32) | (table & u64::from(u32::MAX))
 }
 
+/// [`Members::place`] with a plug-in that has no publications.
+pub const NO_PUBLICATION: u64 = 0;
+
 /// What is to be run to put one table right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Correction {
@@ -146,11 +149,11 @@ impl Members {
 
     /// A table's place in the publication that it belongs into: another one than before means that it was out of it for a
     /// while, or that the publication published something else. `pg_publication_rel.oid`, in front of it the publication's
-    /// `xmin`, which each ALTER PUBLICATION changes that does more than add or drop tables. 0 with a plug-in that has no
-    /// publications.
+    /// `xmin`, which each ALTER PUBLICATION changes that does more than add or drop tables. [`NO_PUBLICATION`] with a
+    /// plug-in that has none.
     pub fn place(&self, table: &CatalogTable, names: &PublicationNames) -> Option<u64> {
         if !names.are_used() {
-            return Some(0);
+            return Some(NO_PUBLICATION);
         }
         let publication = if table.is_keyless() {
             &self.keyless

@@ -1,7 +1,6 @@
 use std::collections::HashMap;
 
 use tributary_runtime::Error;
-use tributary_runtime::config::Secret;
 
 use super::{PartitionTopics, TableHead, TopicNames, Wanted, collision};
 use crate::catalog::Catalog;
@@ -35,18 +34,10 @@ fn topics_that_kafka_does_not_tell_apart_are_refused() {
     assert!(problem.what.contains("'p.shop.eu_orders'"), "{problem:?}");
 }
 
-/// The server at `TRIBUTARY_POSTGRES_URL`.
-fn real() -> Database {
-    let url = std::env::var("TRIBUTARY_POSTGRES_URL").expect(
-        "TRIBUTARY_POSTGRES_URL is not set: start the local stack and source its variables",
-    );
-    Database::new(&Secret::new(url), None, "test".to_owned()).unwrap()
-}
-
 /// A statement's snapshot has the schema, and the privilege function, which asks for what there is now, answers null.
 #[tokio::test]
 async fn a_schema_that_vanishes_is_passed_over() {
-    let database = real();
+    let database = Database::of_stack();
     let (client, other) = (
         database.connect().await.unwrap(),
         database.connect().await.unwrap(),

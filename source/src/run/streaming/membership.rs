@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tributary_postgres::catalog::{CatalogTable, KnownTypes};
+use tributary_postgres::publication::NO_PUBLICATION;
 use tributary_schemas::Lsn;
 
 use crate::config::SnapshotMode;
@@ -34,9 +35,6 @@ pub(super) struct Consequences {
     /// Its shape, which the stream has told, is looked up again: the stream will not tell it again.
     pub(super) learn_again: bool,
 }
-
-/// [`Members::place`](tributary_postgres::publication::Members::place) with a plug-in that has no publications.
-const NO_PUBLICATION: u64 = 0;
 
 /// How a table differs from what is remembered of it.
 enum Finding {
