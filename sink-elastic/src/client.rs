@@ -18,7 +18,7 @@ use url::{Url, form_urlencoded};
 use crate::access::{Access, Pass};
 use crate::aws::Refusal;
 use crate::config::{Compression, ElasticConfig};
-use crate::failure::{self, Failure};
+use crate::failure;
 use crate::handshake::{self, Fault};
 use crate::nodes::{Attempt, Node, Nodes, Work};
 use crate::snapshot;
@@ -240,7 +240,7 @@ impl Client {
             }
             403 | 429 if failure::is_block(&reply.failure_kind()) => Err(failure::blocked(
                 path.first().copied().unwrap_or_default(),
-                &Failure::parse(&reply.body).map_or_else(String::new, |failure| failure.full()),
+                &reply.failure_text(),
             )),
             403 => Err(Error::stop_msg(format_args!(
                 "{host} does not allow /{} (403{})",
@@ -258,8 +258,7 @@ impl Client {
                 Err(failure::closed(path.first().copied().unwrap_or_default()))
             }
             400 if reply.failure_kind() == snapshot::RUNS => {
-                let failure = Failure::parse(&reply.body);
-                Err(snapshot::awaited(&failure.map_or_else(String::new, |failure| failure.full())))
+                Err(snapshot::awaited(&reply.failure_text()))
             }
             _ if reply.is_too_large() => Ok(reply),
             _ if reply.is_foreign() => Err(Error::retry_msg(format_args!(

@@ -1,7 +1,5 @@
 //! What an engine says about a failure, and how much of it may be told: its texts quote values and keys.
 
-use std::fmt;
-
 use serde::Deserialize;
 use tributary_runtime::Error;
 
@@ -189,16 +187,9 @@ impl Failure {
 }
 
 /// That writes are blocked.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 struct Blocked(String);
-
-impl fmt::Display for Blocked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Blocked {}
 
 /// Whether a failure of this type says that a block forbids what was asked: of an index, of the cluster, or of indices that are to be
 /// made.
@@ -276,16 +267,9 @@ pub(crate) fn vanished(alias: &str) -> Error {
 }
 
 /// That an index maps fields otherwise than documents were written for.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 struct OtherwiseMapped(String);
-
-impl fmt::Display for OtherwiseMapped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for OtherwiseMapped {}
 
 /// Another index has taken the place of the one for which documents were written, and maps fields otherwise: they are to be written anew.
 pub(crate) fn otherwise_mapped(alias: &str, index: &str) -> Error {

@@ -1,23 +1,18 @@
 //! What the engines do not do while a snapshot is taken: an index that is in it cannot be deleted.
 
-use std::fmt;
+use std::time::Duration;
 
 use tributary_runtime::Error;
 
+/// How long a command waits for it.
+pub(crate) const WAIT: Duration = Duration::from_secs(600);
 /// The failure of a deletion, with the status 400.
 pub(crate) const RUNS: &str = "snapshot_in_progress_exception";
 
 /// That a snapshot is waited for.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 struct Awaited(String);
-
-impl fmt::Display for Awaited {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Awaited {}
 
 /// An index is to be deleted, and a snapshot of it runs; `what` the engine says.
 pub(crate) fn awaited(what: &str) -> Error {

@@ -73,6 +73,11 @@ impl Reply {
         }
     }
 
+    /// All that the body tells of a failure; empty if it tells none.
+    pub(super) fn failure_text(&self) -> String {
+        Failure::parse(&self.body).map_or_else(String::new, |failure| failure.full())
+    }
+
     /// The type of the failure that the body tells; empty if it tells none.
     pub(crate) fn failure_kind(&self) -> String {
         Failure::parse(&self.body).map_or_else(String::new, |failure| failure.kind)

@@ -11,7 +11,7 @@ use tributary_runtime::{Error, Result, failpoint};
 use super::moments::{CREATED, FOUND};
 use super::site::{Site, View};
 use super::standing::Standing;
-use super::voice::say;
+use super::voice::{Once, say};
 use super::wanted::Wanted;
 use crate::config::Config;
 use crate::shape::Shape;
@@ -105,7 +105,7 @@ fn check_may_replace(wanted: &Wanted, plain: &Standing) -> Result<()> {
 /// Stop: somebody stays in it.
 pub(super) async fn alone(site: &Site, log: &Log, group: &str) -> Result<()> {
     let until = Instant::now() + DEAD_AFTER;
-    let mut has_said = false;
+    let mut wait = Once::default();
     loop {
         let members = log.members(group).await?;
         if members.is_empty() {
@@ -119,14 +119,13 @@ pub(super) async fn alone(site: &Site, log: &Log, group: &str) -> Result<()> {
             ))
             .remedy("let it end; or end its process, and run the command again, which goes on"));
         }
-        if !has_said {
-            has_said = true;
-            say(&format!(
+        wait.say(|| {
+            format!(
                 "a reindex of '{}' was begun before: looks for {} s whether it still runs",
                 site.alias,
                 DEAD_AFTER.as_secs()
-            ));
-        }
+            )
+        });
         tokio::time::sleep(LOOK).await;
     }
 }

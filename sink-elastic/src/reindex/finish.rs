@@ -15,15 +15,14 @@ use super::reading::Reading;
 use super::site::Site;
 use super::standing::Standing;
 use super::swap::{Swapped, read_on};
-use super::voice::say;
+use super::voice::Once;
 use super::wanted::Wanted;
 use crate::config::Config;
 use crate::snapshot;
 
 /// How long is waited for searches that were begun on the old index.
 const SEARCHES_WAIT: Duration = Duration::from_secs(600);
-/// How long is waited for a snapshot that the old index is in, and how often it is tried.
-const SNAPSHOT_WAIT: Duration = Duration::from_secs(600);
+/// How often it is tried to delete an index that is in a snapshot.
 const SNAPSHOT_LOOK: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a group may take to miss its last member, which has left.
@@ -122,14 +121,11 @@ async fn keep(site: &Site, old: &Standing, new: &str) -> Result<()> {
 /// Stop: interrupted. Retry: the snapshot takes too long. Otherwise as [`crate::client::Client::send`].
 pub(super) async fn delete(site: &Site, old: &str, stop: &CancellationToken) -> Result<()> {
     let begun = Instant::now();
-    let mut has_said = false;
+    let mut wait = Once::default();
     loop {
         match site.delete(old).await {
-            Err(error) if snapshot::is_awaited(&error) && begun.elapsed() < SNAPSHOT_WAIT => {
-                if !has_said {
-                    has_said = true;
-                    say(&format!("waits to delete '{old}': {error}"));
-                }
+            Err(error) if snapshot::is_awaited(&error) && begun.elapsed() < snapshot::WAIT => {
+                wait.say(|| format!("waits to delete '{old}': {error}"));
             }
             done => return done,
         }
@@ -153,7 +149,7 @@ async fn wait_for_searches(
     stop: &CancellationToken,
 ) -> Result<()> {
     let begun = Instant::now();
-    let mut has_said = false;
+    let mut wait = Once::default();
     loop {
         let running = site.searches().await?;
         searches.retain(|search| running.contains(search));
@@ -169,9 +165,8 @@ async fn wait_for_searches(
             ))
             .remedy("run the command again later, which deletes it; or with --keep-old"));
         }
-        if !has_said && begun.elapsed() > Duration::from_secs(3) {
-            has_said = true;
-            say(&format!("waits for searches that use '{old}'"));
+        if begun.elapsed() > Duration::from_secs(3) {
+            wait.say(|| format!("waits for searches that use '{old}'"));
         }
         tokio::select! {
             () = stop.cancelled() => return Err(interrupted(old)),

@@ -15,7 +15,7 @@ use super::moments::{BLOCKED, SWAPPED};
 use super::reading::{Reading, begun_anew, interrupted};
 use super::site::Site;
 use super::standing::Standing;
-use super::voice::{Teller, say};
+use super::voice::{Once, Teller, say};
 use super::wanted::Wanted;
 use crate::config::Config;
 use crate::naming;
@@ -30,8 +30,6 @@ const MOVE_WAIT: Duration = Duration::from_secs(5);
 /// How often handing over is tried, and how long is waited in between.
 const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_secs(3);
-/// How long is waited for a snapshot that the old index is in, where it goes with the move.
-const SNAPSHOT_WAIT: Duration = Duration::from_secs(600);
 /// How long shards may take to get copies where none is being set up.
 const HEALTH_WAIT: Duration = Duration::from_secs(10);
 /// How long a service that stops, for the alias is none, may be in its group.
@@ -148,7 +146,7 @@ impl Stage<'_> {
     /// Tries to hand over until that is done.
     async fn swap(&self, reading: &mut Reading<'_>) -> Result<Swapped> {
         let (new, mut late, mut attempt) = (&self.task.new, 0, 0);
-        let mut has_said = false;
+        let mut wait = Once::default();
         let begun = Instant::now();
         while late < TRIES {
             attempt += 1;
@@ -161,11 +159,8 @@ impl Stage<'_> {
                     );
                 }
                 // The move is to delete the old index. That takes long, and its writes are blocked in any case.
-                Err(error) if snapshot::is_awaited(&error) && begun.elapsed() < SNAPSHOT_WAIT => {
-                    if !has_said {
-                        has_said = true;
-                        say(&format!("waits: {error}"));
-                    }
+                Err(error) if snapshot::is_awaited(&error) && begun.elapsed() < snapshot::WAIT => {
+                    wait.say(|| format!("waits: {error}"));
                 }
                 Err(error) => return Err(error),
             }
@@ -201,7 +196,7 @@ impl Stage<'_> {
     /// Waits until all shards can be searched, and have their copies where that is to be had.
     async fn wait_for_copies(&self, has_replicas: bool) -> Result<()> {
         let new = self.task.new.as_str();
-        let (begun, mut since, mut has_said) = (Instant::now(), Instant::now(), false);
+        let (begun, mut since, mut wait) = (Instant::now(), Instant::now(), Once::default());
         loop {
             let (status, initializing) = self.site.health(new).await?;
             if status == "green" || (status == "yellow" && !has_replicas) {
@@ -216,13 +211,12 @@ impl Stage<'_> {
                 ));
                 return Ok(());
             }
-            if !has_said && begun.elapsed() >= HEALTH_WAIT {
-                has_said = true;
+            if begun.elapsed() >= HEALTH_WAIT {
                 let why = match status.as_str() {
                     "red" => ", a shard of it is not there: see GET /_cluster/allocation/explain",
                     _ => ", copies of its shards are being set up",
                 };
-                say(&format!("waits: '{new}' is {status}{why}"));
+                wait.say(|| format!("waits: '{new}' is {status}{why}"));
             }
             tokio::select! {
                 () = self.stop.cancelled() => return Err(interrupted(new)),

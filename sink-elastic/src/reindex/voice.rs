@@ -79,6 +79,19 @@ pub(super) fn say(line: &str) {
     write(&format!("{line}\n"));
 }
 
+/// What is said once, however often it holds.
+#[derive(Debug, Default)]
+pub(super) struct Once(bool);
+
+impl Once {
+    /// Says the line, the first time.
+    pub(super) fn say(&mut self, line: impl FnOnce() -> String) {
+        if !std::mem::replace(&mut self.0, true) {
+            say(&line());
+        }
+    }
+}
+
 /// A closed stderr is no reason to fail.
 fn write(text: &str) {
     let mut out = stderr().lock();

@@ -3,10 +3,9 @@
 use tributary_engine::Lane as _;
 use tributary_runtime::Policy;
 
-use super::fixture::{Fixture, config, mark};
+use super::fixture::{Fixture, config, mark, service};
 use super::wire::{Act, Wire};
 use crate::check;
-use crate::config::Config;
 use crate::lane::Elastic;
 
 /// As OpenSearch 3.8 answers.
@@ -33,19 +32,7 @@ async fn a_block_on_making_indices_is_waited_out() {
     let lifts = r#"PUT /_cluster/settings {"persistent": {"cluster.blocks.create_index": null}}"#;
     assert!(error.remedy_text().unwrap().ends_with(lifts), "{error}");
 
-    let text = format!(
-        r#"
-        name = "search"
-        topics = ["shop.*"]
-        [kafka]
-        brokers = ["kafka:9092"]
-        registry = "http://registry:8081"
-        [elasticsearch]
-        url = "{}"
-        "#,
-        wire.url
-    );
-    let config: Config = toml::from_str(&text).unwrap();
+    let config = service(&format!("{:?}", wire.url));
     let problems = check::engine(&config).await;
     let is_told =
         |problem: &tributary_runtime::Problem| problem.what.contains("cluster.blocks.create_index");

@@ -14,7 +14,7 @@ use tributary_runtime::Error;
 use tributary_schemas::record::{Datum, Field, FieldType, RecordType};
 
 use crate::chunk::{Task, VersionType};
-use crate::config::ElasticConfig;
+use crate::config::{Config, ElasticConfig};
 use crate::lane::{Elastic, ElasticLane};
 
 /// A topic that no other test has, its index, and a plain HTTP client beside the product's.
@@ -35,6 +35,22 @@ pub(super) fn config(url: &str) -> ElasticConfig {
     // No test asks for a deadline; a machine under load may need more than the default.
     config.request_timeout_ms = 120_000;
     config
+}
+
+/// A service's whole configuration; the address or addresses as TOML.
+pub(super) fn service(url: &str) -> Config {
+    let text = format!(
+        r#"
+        name = "search"
+        topics = ["shop.*"]
+        [kafka]
+        brokers = ["kafka:9092"]
+        registry = "http://registry:8081"
+        [elasticsearch]
+        url = {url}
+        "#
+    );
+    toml::from_str(&text).unwrap()
 }
 
 impl Fixture {

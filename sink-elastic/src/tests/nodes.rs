@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use tributary_runtime::Policy;
 use tributary_schemas::record::{Datum, FieldType};
 
-use super::fixture::{Fixture, HEALTH, config, record_type, target_error, text_key, upsert};
+use super::fixture::{
+    Fixture, HEALTH, config, record_type, service, target_error, text_key, upsert,
+};
 use super::proxy::Proxy;
-use crate::config::Config;
 use crate::lane::Elastic;
 use crate::{ElasticLane, check};
 
@@ -145,18 +146,7 @@ async fn check_passes_while_another_node_works() {
     let engine = std::env::var("TRIBUTARY_SEARCH").unwrap();
     let bad = Proxy::start(&engine, |_| Some(503)).await;
     let found = async |urls: &[&str]| {
-        let text = format!(
-            r#"
-            name = "search"
-            topics = ["shop.*"]
-            [kafka]
-            brokers = ["kafka:9092"]
-            registry = "http://registry:8081"
-            [elasticsearch]
-            url = {urls:?}
-            "#
-        );
-        let config: Config = toml::from_str(&text).unwrap();
+        let config = service(&format!("{urls:?}"));
         check::engine(&config).await
     };
     for first in [bad.url.as_str(), "http://127.0.0.1:1"] {
