@@ -8,6 +8,8 @@ mod kills;
 mod plain;
 #[path = "reindex/refusals.rs"]
 mod refusals;
+#[path = "reindex/restored.rs"]
+mod restored;
 #[path = "reindex/searching.rs"]
 mod searching;
 #[path = "reindex/stage.rs"]
