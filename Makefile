@@ -14,11 +14,11 @@ FUZZ_TARGETS ?= pgoutput wal2json values
 # PostgreSQL, and where they are not the default ones the release lines of Kafka and of the registry.
 MATRIX := 14 15 16 17 18 15/4.1/2.6
 # What holds on every version, and needs no wal2json.
-CORE := --test source --test failover --test evolution
+CORE := --test end_to_end -- source:: failover:: evolution::
 
 # Search engines and their release lines, and what of the suite is about them.
 ENGINES := opensearch/2.19 opensearch/3.8 elasticsearch/8.19 elasticsearch/9.5
-SEARCH := cargo test -p tributary-sink-elastic && cargo test -p tributary-tests --test reindex --test search --test fold
+SEARCH := cargo test -p tributary-sink-elastic && cargo test -p tributary-tests --test end_to_end -- reindex:: search:: fold::
 
 # More than there are cores: most tests wait for servers most of the time.
 TEST_THREADS := $(shell echo $$(($$(nproc) + 1)))
@@ -77,7 +77,7 @@ fuzz: $(CACHE)/tools/bin/cargo-fuzz ## Fuzz each target for FUZZ_SECONDS (600), 
 fuzz-seeds: ## Record fuzz/seeds anew, from what a real server sends
 	$(install)
 	cargo build --workspace --bins
-	$(with_stack) cargo test --workspace --test plugins record_the_seeds -- --ignored
+	$(with_stack) cargo test --workspace --test end_to_end record_the_seeds -- --ignored
 
 $(CACHE)/tools/bin/cargo-fuzz:
 	cargo install --root $(CACHE)/tools --locked cargo-fuzz
@@ -86,7 +86,7 @@ test-matrix: ## Run the core of the suite on PostgreSQL 14 to 18, and on Kafka 4
 	for row in $(MATRIX); do ($(matrix_row); $(install) postgres-17); done
 	for row in $(ENGINES); do ($(engine_row); $(install)); done
 	cargo build --workspace --bins
-	cargo test --workspace $(CORE) --no-run
+	cargo test --workspace --test end_to_end --no-run
 	failed= report=; \
 	try() { \
 	    if "$$@"; then report+="$$row: ok"$$'\n'; else report+="$$row: FAILED"$$'\n'; failed=1; fi; \
