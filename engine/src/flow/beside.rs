@@ -10,9 +10,10 @@ use crate::flow::plans::Plans;
 use crate::flow::records::Record;
 
 /// The values that Debezium, and our source like it, write about themselves, by the end of their schemas' names.
-const SCHEMAS: [&str; 4] = [
+const SCHEMAS: [&str; 5] = [
     "Heartbeat",
     "MessageValue",
+    "Notification",
     "SchemaChangeValue",
     "TransactionMetadataValue",
 ];

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tributary_schemas::decode::{KeyPlan, SchemaError, ValuePlan};
 use tributary_schemas::header;
-use tributary_schemas::record::Op;
+use tributary_schemas::record::{Datum, Op};
 use tributary_schemas::{unavailable, wire};
 
 use crate::flow::batch::{Batch, Entry, Lacking, Source};
@@ -285,13 +285,13 @@ fn read(record: Record<'_>, plans: &Plans) -> Result<(Content, Option<u64>), Rec
     let seq = header(header::SEQ)?;
     let below = header(header::BELOW)?;
     let key = match record.key {
-        Some(key) => Some(read_key(record.offset, key, plans)?),
+        Some(key) => Some(read_key(record, key, plans)?),
         None => None,
     };
     let Some(value) = record.value else {
         return Ok((tombstone(record.offset, key)?, seq));
     };
-    let (plan, op, commit_time_us) = read_value(record.offset, value, plans)?;
+    let (plan, op, commit_time_us) = read_value(record, value, plans)?;
     let content = match op {
         Op::Truncate => Content::Below(below),
         Op::Message => {
@@ -300,11 +300,8 @@ fn read(record: Record<'_>, plans: &Plans) -> Result<(Content, Option<u64>), Rec
                 "the record is a logical message (op m), no change of a row",
             ));
         }
-        Op::Delete if key.is_none() => {
-            return Err(RecordFault::nothing_to_apply(
-                record.offset,
-                "the record is a delete without a key",
-            ));
+        Op::Delete | Op::Update if key.is_none() => {
+            return Err(RecordFault::keyless_change(record.offset, op));
         }
         Op::Delete | Op::Read | Op::Create | Op::Update => {
             let lacking = match seq {
@@ -354,20 +351,31 @@ fn tombstone(offset: i64, key: Option<Arc<KeyPlan>>) -> Result<Content, RecordFa
     }
 }
 
-fn read_key(offset: i64, key: &[u8], plans: &Plans) -> Result<Arc<KeyPlan>, RecordFault> {
+fn read_key(record: Record<'_>, key: &[u8], plans: &Plans) -> Result<Arc<KeyPlan>, RecordFault> {
+    let offset = record.offset;
     let (id, body) =
-        wire::parse(key).ok_or_else(|| RecordFault::not_wire_format(offset, Part::Key, key))?;
+        wire::parse(key).ok_or_else(|| RecordFault::not_wire_format(record, Part::Key, key))?;
     let plan = usable(plans.keys.get(&id), offset, Part::Key, id)?;
-    plan.check(body)
-        .map_err(|error| RecordFault::corrupt(offset, Part::Key, id, &error))?;
+    let corrupt = |error| RecordFault::corrupt(offset, Part::Key, id, &error);
+    let fields = &plan.row_type().fields;
+    if fields.iter().any(|field| field.nullable) {
+        let row = plan.decode(body).map_err(corrupt)?;
+        let mut columns = fields.iter().zip(&row);
+        if let Some((field, _)) = columns.find(|(_, datum)| **datum == Datum::Null) {
+            return Err(RecordFault::null_in_key(offset, &field.name));
+        }
+    } else {
+        plan.check(body).map_err(corrupt)?;
+    }
     Ok(plan)
 }
 
 type ReadValue = (Arc<ValuePlan>, Op, Option<i64>);
 
-fn read_value(offset: i64, value: &[u8], plans: &Plans) -> Result<ReadValue, RecordFault> {
+fn read_value(record: Record<'_>, value: &[u8], plans: &Plans) -> Result<ReadValue, RecordFault> {
+    let offset = record.offset;
     let (id, body) = wire::parse(value)
-        .ok_or_else(|| RecordFault::not_wire_format(offset, Part::Value, value))?;
+        .ok_or_else(|| RecordFault::not_wire_format(record, Part::Value, value))?;
     let plan = usable(plans.values.get(&id), offset, Part::Value, id)?;
     let head = plan
         .check(body)

@@ -6,7 +6,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tributary_schemas::decode::{DecodeError, SchemaError};
 use tributary_schemas::header;
+use tributary_schemas::record::Op;
 
+use crate::flow::records::Record;
 use crate::topics::TopicPartition;
 use tributary_runtime::Error;
 
@@ -36,13 +38,30 @@ const AS_AVRO: &str = "set the connector's key.converter and value.converter to 
 const AS_ENVELOPES: &str = "have the producer write change events, and begin the topic again (delete it, and take the \
      producer's snapshot again)";
 
+const WITH_KEYS: &str = "give the table a primary key, or set the connector's message.key.columns to columns that are NOT NULL, \
+     and begin the topic again (delete it, and take the connector's snapshot again)";
+/// Of Apicurio's converter, whose defaults are others.
+const APICURIO: &str = "set headers.enabled=false, as-confluent=true and use-id=contentId, each behind key.converter.apicurio.registry. \
+     and value.converter.apicurio.registry., and begin the topic again (delete it, and take the connector's snapshot again)";
+/// How the headers begin in which Apicurio's converter puts the id of the schema.
+const APICURIO_HEADER: &str = "apicurio.";
+
 /// The one remedy that begins with putting the record aside.
 const UNAPPLIED_TRUNCATE: &str = "set on_error = \"dead-letter\" to put the record aside, and delete from the target the \
      rows that the table has no more; to have such records applied, give the topic one partition, and to have none, \
      leave Debezium's skipped.operations at its default";
 
 impl RecordFault {
-    pub(crate) fn not_wire_format(offset: i64, part: Part, data: &[u8]) -> Self {
+    pub(crate) fn not_wire_format(record: Record<'_>, part: Part, data: &[u8]) -> Self {
+        let offset = record.offset;
+        let mut headers = record.headers();
+        if headers.any(|(name, _)| name.starts_with(APICURIO_HEADER)) {
+            return Self {
+                offset,
+                what: format!("the {part}'s schema id is in a header, not in front of it"),
+                remedy: APICURIO,
+            };
+        }
         if let Some(form) = json_form(data) {
             return Self {
                 offset,
@@ -82,6 +101,15 @@ impl RecordFault {
     }
 
     pub(crate) fn unknown_schema(offset: i64, part: Part, id: u32) -> Self {
+        if id == 0 {
+            return Self {
+                offset,
+                what: format!(
+                    "the {part}'s schema id is 0, as is the first half of an id in eight bytes"
+                ),
+                remedy: APICURIO,
+            };
+        }
         Self {
             offset,
             what: format!("the {part}'s schema id {id} is unknown to the schema registry"),
@@ -110,6 +138,29 @@ impl RecordFault {
             offset,
             what: format!("the header {name} is not a positive number in eight big-endian bytes"),
             remedy: "find out what wrote the record",
+        }
+    }
+
+    /// An update or a delete that does not say of which row.
+    pub(crate) fn keyless_change(offset: i64, op: Op) -> Self {
+        let what = match op {
+            Op::Delete => "a delete",
+            _ => "an update",
+        };
+        Self {
+            offset,
+            what: format!("the record is {what} without a key"),
+            remedy: WITH_KEYS,
+        }
+    }
+
+    pub(crate) fn null_in_key(offset: i64, column: &str) -> Self {
+        Self {
+            offset,
+            what: format!(
+                "the key's column '{column}' is null, so that several rows may have this key"
+            ),
+            remedy: WITH_KEYS,
         }
     }
 

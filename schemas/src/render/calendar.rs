@@ -1,5 +1,7 @@
 //! Days and times of day, in the proleptic Gregorian calendar (as Postgres and ISO 8601 have it).
 
+use std::ops::RangeInclusive;
+
 use crate::sentinel;
 
 /// Seconds of a day.
@@ -89,11 +91,17 @@ impl TimeOfDay {
 pub(super) struct Day(pub(super) i64);
 
 impl Day {
-    /// A `date`: the ends of 32 bits are Postgres' infinities.
+    /// A `date`: the ends of 32 bits are Postgres' infinities, and so are some days before its first one.
     pub(super) fn from_date(days: i64) -> Option<Finite<Self>> {
+        use sentinel::{DEBEZIUM_DATE_INFINITY, DEBEZIUM_DATE_NEGATIVE_INFINITY};
+        let is_in = |ranges: &[RangeInclusive<i32>], days: i32| {
+            ranges.iter().any(|range| range.contains(&days))
+        };
         Some(match i32::try_from(days).ok()? {
             sentinel::DATE_INFINITY => Finite::Infinity,
             sentinel::DATE_NEGATIVE_INFINITY => Finite::MinusInfinity,
+            days if is_in(&DEBEZIUM_DATE_INFINITY, days) => Finite::Infinity,
+            days if is_in(&DEBEZIUM_DATE_NEGATIVE_INFINITY, days) => Finite::MinusInfinity,
             days => Finite::At(Self(i64::from(days))),
         })
     }
@@ -138,14 +146,18 @@ impl Day {
 /// A timestamp without a zone as day and time of day.
 ///
 /// In milliseconds Debezium's documentation has the number that microseconds have; both are far
-/// outside what Postgres can hold otherwise. Nanoseconds have no sentinel.
+/// outside what Postgres can hold otherwise.
 pub(super) fn timestamp(count: i64, unit: Unit) -> Finite<(Day, TimeOfDay)> {
     use sentinel::{MICRO_TIMESTAMP_INFINITY, MICRO_TIMESTAMP_NEGATIVE_INFINITY};
     match (unit, count) {
         (Unit::Millis | Unit::Micros, MICRO_TIMESTAMP_INFINITY)
-        | (Unit::Millis, sentinel::TIMESTAMP_INFINITY) => return Finite::Infinity,
+        | (Unit::Millis, sentinel::TIMESTAMP_INFINITY)
+        | (Unit::Nanos, sentinel::NANO_TIMESTAMP_INFINITY) => return Finite::Infinity,
         (Unit::Millis | Unit::Micros, MICRO_TIMESTAMP_NEGATIVE_INFINITY)
-        | (Unit::Millis, sentinel::TIMESTAMP_NEGATIVE_INFINITY) => return Finite::MinusInfinity,
+        | (Unit::Millis, sentinel::TIMESTAMP_NEGATIVE_INFINITY)
+        | (Unit::Nanos, sentinel::NANO_TIMESTAMP_NEGATIVE_INFINITY) => {
+            return Finite::MinusInfinity;
+        }
         _ => {}
     }
     let per_day = DAY * unit.per_second();

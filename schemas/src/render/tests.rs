@@ -150,6 +150,17 @@ fn dates_and_timestamps_at_their_ends() {
     let out_of_range = |kind| Err(RenderError::OutOfRange { kind });
     assert_eq!(date(i64::from(i32::MAX)).unwrap(), "infinity");
     assert_eq!(date(i64::from(i32::MIN)).unwrap(), "-infinity");
+    // Debezium's, streamed and of a snapshot.
+    for (infinity, text) in [
+        (-2_147_472_692, "infinity"),
+        (-622_191_233, "infinity"),
+        (-622_191_234, "infinity"),
+        (-2_147_472_691, "-infinity"),
+        (-625_821_271, "-infinity"),
+        (-625_821_272, "-infinity"),
+    ] {
+        assert_eq!(date(infinity).unwrap(), text, "{infinity}");
+    }
     assert_eq!(date(-2_440_588).unwrap(), "4714-11-24 BC");
     assert_eq!(date(-2_440_589), out_of_range("date"));
     assert_eq!(date(2_145_042_905).unwrap(), "5874897-12-31");
@@ -173,6 +184,10 @@ fn dates_and_timestamps_at_their_ends() {
     assert_eq!(millis(9_223_372_036_825_200_000), "\"infinity\"");
     assert_eq!(millis(1_577_836_800_123), "\"2020-01-01T00:00:00.123\"");
     assert_eq!(millis(i64::MIN), "\"-292275055-05-16T16:47:04.192\"");
+    for (infinity, text) in [(i64::MAX, "\"infinity\""), (i64::MIN, "\"-infinity\"")] {
+        let nanos = as_json(&FieldType::TimestampNanos, &Datum::Int(infinity)).unwrap();
+        assert_eq!(nanos, text);
+    }
     let nanos = as_json(&FieldType::TimestampNanos, &Datum::Int(-1)).unwrap();
     assert_eq!(nanos, "\"1969-12-31T23:59:59.999999999\"");
 }

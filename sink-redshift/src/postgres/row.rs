@@ -3,6 +3,7 @@
 use tributary_engine::{Action, Change};
 use tributary_schemas::record::{Datum, FieldType};
 use tributary_schemas::render::{RenderError, postgres_text};
+use tributary_schemas::sentinel::{NANO_TIMESTAMP_INFINITY, NANO_TIMESTAMP_NEGATIVE_INFINITY};
 
 use crate::warehouse::plan::{Plan, Source};
 
@@ -105,6 +106,10 @@ const fn is_plain_text(field_type: &FieldType) -> bool {
 /// Whether Postgres, which counts microseconds, would round the value.
 fn is_finer_than_micros(field_type: &FieldType, datum: &Datum<'_>) -> bool {
     match (field_type, datum) {
+        (
+            FieldType::TimestampNanos,
+            Datum::Int(NANO_TIMESTAMP_INFINITY | NANO_TIMESTAMP_NEGATIVE_INFINITY),
+        ) => false,
         (FieldType::TimeNanos | FieldType::TimestampNanos, Datum::Int(nanos)) => nanos % 1_000 != 0,
         (FieldType::ZonedTimestamp | FieldType::ZonedTime, Datum::Str(text)) => {
             let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);

@@ -20,6 +20,10 @@ const VALUE: u32 = 3;
 const UNUSABLE: u32 = 4;
 const TEXT: u32 = 5;
 
+const NULLABLE_KEY: u32 = 6;
+
+const NULLABLE_KEY_SCHEMA: &str =
+    r#"{"type":"record","name":"t.Key","fields":[{"name":"id","type":["null","int"]}]}"#;
 const KEY_SCHEMA: &str =
     r#"{"type":"record","name":"t.Key","fields":[{"name":"id","type":"int"}]}"#;
 const TRUNCATE_SCHEMA: &str = r#"{"type":"record","name":"tributary.TruncateKey","fields":[
@@ -120,6 +124,7 @@ fn plans() -> Plans {
     let mut plans = Plans::default();
     let key = |schema| Some(KeyPlan::compile(schema).map(Arc::new).map_err(Arc::new));
     plans.keys.insert(KEY, key(KEY_SCHEMA));
+    plans.keys.insert(NULLABLE_KEY, key(NULLABLE_KEY_SCHEMA));
     plans.keys.insert(TRUNCATE, key(TRUNCATE_SCHEMA));
     let value = |schema| Some(ValuePlan::compile(schema).map(Arc::new).map_err(Arc::new));
     plans.values.insert(VALUE, value(VALUE_SCHEMA));
@@ -189,10 +194,50 @@ fn rows_without_a_key_are_all_kept() {
     let log = Log::new()
         .raw(None, Some(&value('c', 1)), &[(header::SEQ, 5)])
         .raw(None, Some(&value('c', 1)), &[(header::SEQ, 5)])
-        .raw(None, Some(&value('d', 1)), &[(header::SEQ, 6)]);
+        .raw(None, Some(&value('u', 1)), &[(header::SEQ, 6)])
+        .raw(None, Some(&value('d', 1)), &[(header::SEQ, 7)]);
     let (changes, _, faults) = log.changes();
     assert_eq!(changes, ["A@5", "A@5"]);
-    assert_eq!(faults, ["the record is a delete without a key"]);
+    assert_eq!(
+        faults,
+        [
+            "the record is an update without a key",
+            "the record is a delete without a key"
+        ]
+    );
+}
+
+/// Debezium takes a unique index for the key of a table without one: rows with a null in it are not the same row.
+#[test]
+fn a_key_with_a_null_in_it_is_a_fault() {
+    let key = |id: &[u8]| [&wire::prefix(NULLABLE_KEY)[..], id].concat();
+    let log = Log::new()
+        .raw(Some(&key(&[0])), Some(&value('c', 1)), &[])
+        .raw(Some(&key(&[2, 2])), Some(&value('c', 1)), &[]);
+    let (changes, _, faults) = log.changes();
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    assert_eq!(
+        faults,
+        ["the key's column 'id' is null, so that several rows may have this key"]
+    );
+}
+
+/// What Apicurio's converter writes unless it is told otherwise: the id in a header, or in eight bytes.
+#[test]
+fn ids_in_other_places_are_faults_that_say_so() {
+    let eight_bytes = [&[0; 8][..], &[1, 2]].concat();
+    let log = Log::new()
+        .raw(Some(&[2]), None, &[("apicurio.key.globalId", 1)])
+        .raw(Some(&eight_bytes), None, &[]);
+    let (changes, _, faults) = log.changes();
+    assert_eq!(changes, [] as [&str; 0]);
+    assert_eq!(
+        faults,
+        [
+            "the key's schema id is in a header, not in front of it",
+            "the key's schema id is 0, as is the first half of an id in eight bytes"
+        ]
+    );
 }
 
 #[test]

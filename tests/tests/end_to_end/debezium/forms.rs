@@ -12,12 +12,13 @@ use super::{PATIENCE, POLL};
 
 const SINKS: [Kind; 2] = [Kind::SinkElastic, Kind::SinkRedshift];
 const TABLE: &str = "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, name text, price numeric(8, 2), body text, raw bytea, \
-    doc jsonb, words text[], numbers int[], counts bigint[], ids uuid[]); ALTER TABLE s.t ALTER body SET STORAGE EXTERNAL, \
+    doc jsonb, words text[], numbers int[], counts bigint[], ids uuid[], day date); ALTER TABLE s.t ALTER body SET STORAGE EXTERNAL, \
     ALTER raw SET STORAGE EXTERNAL, ALTER doc SET STORAGE EXTERNAL, ALTER words SET STORAGE EXTERNAL, \
     ALTER numbers SET STORAGE EXTERNAL, ALTER counts SET STORAGE EXTERNAL, ALTER ids SET STORAGE EXTERNAL; \
     INSERT INTO s.t SELECT g, 'row ' || g, g, repeat(md5(g::text), 100), decode(repeat(md5(g::text), 200), 'hex'), \
     jsonb_build_object('text', repeat(md5(g::text), 100)), array_fill(md5(g::text), ARRAY[100]), array_fill(g, ARRAY[1000]), \
-    array_fill(g::bigint, ARRAY[500]), array_fill(md5(g::text)::uuid, ARRAY[300]) FROM generate_series(1, 10) g";
+    array_fill(g::bigint, ARRAY[500]), array_fill(md5(g::text)::uuid, ARRAY[300]), \
+    CASE g WHEN 1 THEN 'infinity' WHEN 2 THEN '-infinity' ELSE date '2024-02-29' END FROM generate_series(1, 10) g";
 /// Values that are stored apart stay as they are, and Debezium has only a placeholder for them: in the first record of a row behind the
 /// snapshot's, and in one that follows another of the same row.
 const CHANGES: &str = "UPDATE s.t SET name = 'new' WHERE id < 4; \
@@ -25,7 +26,8 @@ const CHANGES: &str = "UPDATE s.t SET name = 'new' WHERE id < 4; \
     UPDATE s.t SET numbers = NULL, words = array_fill('w'::text, ARRAY[3000]) WHERE id = 3; \
     UPDATE s.t SET price = 8 WHERE id IN (3, 4); \
     DELETE FROM s.t WHERE id = 5; UPDATE s.t SET id = 5, body = NULL, raw = NULL, doc = NULL, words = NULL, numbers = NULL, counts = NULL, \
-    ids = NULL WHERE id = 6; DELETE FROM s.t WHERE id > 7; INSERT INTO s.t VALUES (11, NULL, 0.5)";
+    ids = NULL WHERE id = 6; DELETE FROM s.t WHERE id > 7; INSERT INTO s.t VALUES (11, NULL, 0.5); \
+    INSERT INTO s.t (id, day) VALUES (12, 'infinity'), (13, '-infinity')";
 const JSON: &str = "org.apache.kafka.connect.json.JsonConverter";
 const UNWRAP: [(&str, &str); 2] = [
     ("transforms", "unwrap"),
