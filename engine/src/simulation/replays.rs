@@ -37,14 +37,16 @@ impl World {
         orders.collect()
     }
 
-    /// Somebody has an instance replay the letters that are open.
-    pub(super) fn ask(&mut self, who: usize) {
+    /// Somebody has an instance replay the letters that are open; whether it begins with that.
+    pub(super) fn ask(&mut self, who: usize) -> bool {
         let orders = self.orders();
-        if !orders.is_empty() {
-            let replays = &self.machines[who].lasting.replays;
-            let is_taken = replays.ask(orders).is_ok();
-            self.step(Step::Asked { who, is_taken });
+        if orders.is_empty() {
+            return false;
         }
+        let replays = &self.machines[who].lasting.replays;
+        let is_taken = replays.ask(orders).is_ok();
+        self.step(Step::Asked { who, is_taken });
+        is_taken
     }
 
     /// What a replay writes is the newest of what the log has from the letters on, up to where the target stands.
@@ -105,13 +107,13 @@ pub(super) async fn replay_all(scene: &Scene) -> bool {
         if living.is_empty() {
             process::start(scene);
         }
-        for &who in living.iter().filter(|_| is_asked_for) {
-            scene.world().ask(who);
-        }
+        // One that is still busy with a replay that was asked for amid faults may say that it met some.
+        let mut asked = living.clone();
+        asked.retain(|&who| is_asked_for && scene.world().ask(who));
         while living.iter().any(|&who| is_replaying(scene, who)) && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
-        for &who in &living {
+        for &who in &asked {
             hear(scene, who);
         }
         {

@@ -232,7 +232,9 @@ fn misfortune(scene: &Scene, dice: &mut Dice) {
             world.stores[topic].is_mended = true;
             world.step(Step::Mended { topic });
         }
-        14 | 15 => world.ask(who),
+        14 | 15 => {
+            world.ask(who);
+        }
         _ => {}
     }
 }
