@@ -10,6 +10,7 @@ use crate::postgres::pool::Pool;
 use crate::postgres::session::Session;
 use crate::postgres::table::{self, lock_definition};
 use crate::postgres::takeover::watched;
+use crate::warehouse::claims::Told;
 use crate::warehouse::failure::Failure;
 use crate::warehouse::ledger::{Content, Entry, TopicState};
 use crate::warehouse::name::Qualified;
@@ -43,24 +44,38 @@ impl Shared {
         Ok(entry)
     }
 
-    /// What ledger and table say together.
+    /// What ledger and table say together, to somebody whom the ledger has told this.
     pub(crate) async fn known(
         &self,
         session: &Session,
         topic: &str,
         target: &Qualified,
+        told: &Told,
     ) -> Result<Known, Failure> {
         self.ledger.ensure(session).await?;
+        // The mark first: of a generation that is discarded in between nobody takes the offsets for those of an older version.
+        let (mut mark, stand) = self.ledger.mark(session, topic).await?;
         let state = self.ledger.state(session, topic, target).await?;
-        let mut mark = self.ledger.mark(session, topic).await?;
+        if self.has_lost(told, &stand) {
+            return Ok(Known::Nothing);
+        }
         if mark.is_none() && state.known {
             // Of an older version, which kept offsets alone.
             self.ledger.adopt(session, topic).await?;
             let begun = Mark::unknown();
             self.ledger.begin(session, topic, target, &begun).await?;
-            mark = self.ledger.mark(session, topic).await?;
+            (mark, _) = self.ledger.mark(session, topic).await?;
         }
         self.judged(session, topic, target, (mark, state)).await
+    }
+
+    /// Whether the ledger lacks what it had said was committed: rows of partitions into which nobody writes are missing too.
+    fn has_lost(&self, told: &Told, stand: &[(i32, Entry)]) -> bool {
+        let lost = told.lost(&self.ledger.meaning, stand);
+        if let Some(error) = &lost {
+            tracing::warn!(%error, "a partition is taken again");
+        }
+        lost.is_some()
     }
 
     /// The same, changing nothing: as if the ledger were there, and of this version.
@@ -77,7 +92,7 @@ impl Shared {
             state = self.ledger.state(session, topic, target).await?;
         }
         if presence.whole {
-            mark = self.ledger.mark(session, topic).await?;
+            (mark, _) = self.ledger.mark(session, topic).await?;
         }
         if mark.is_none() && state.known {
             mark = Some(Mark::unknown());
@@ -130,24 +145,25 @@ impl Shared {
         session.commit().await
     }
 
-    /// Adds notes to the mark, if it is of this generation; whether it is.
+    /// Adds notes to the mark, if it is of this generation and nothing is lost of what the ledger has told; whether that holds.
     pub(crate) async fn note(
         &self,
         session: &Session,
         topic: &str,
-        generation: &str,
-        notes: &[Note],
+        (generation, notes): (&str, &[Note]),
+        told: &Told,
     ) -> Result<bool, Failure> {
         session.begin().await?;
         let ledger = &self.ledger;
         let is_it = ledger
             .lock_generation(session, topic, Some(generation))
             .await?;
-        if is_it {
+        let holds = is_it && !self.has_lost(told, &ledger.mark(session, topic).await?.1);
+        if holds {
             ledger.note(session, topic, notes).await?;
         }
         session.commit().await?;
-        Ok(is_it)
+        Ok(holds)
     }
 
     /// Empties the table and forgets its offsets, if it is of this generation.

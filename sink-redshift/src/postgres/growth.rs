@@ -27,6 +27,7 @@ pub(crate) async fn prepare<'a>(
     lock_definition(session, name).await?;
     let mut target = table::read(session, name).await?;
     let mut known = Vec::new();
+    let mut has_form = false;
     for change in changes {
         let types = record_types(&change);
         if known.iter().rev().any(|other| same_types(*other, types)) {
@@ -34,8 +35,8 @@ pub(crate) async fn prepare<'a>(
         }
         let wanted = Wanted::new::<Postgres>(types.0, types.1)?;
         let has_changed = match &target {
-            // Its form must suit all of them: it is made anew for the first one only.
-            Some(found) if known.is_empty() => adapt(session, found, &wanted, types.1).await?,
+            // Its form must suit all of them: it is made anew for the first one only that brings a row.
+            Some(found) if !has_form => adapt(session, found, &wanted, types.1).await?,
             Some(found) => grow(session, found, &found.need::<Postgres>(&wanted, types.1)?).await?,
             None if types.1.is_none() => false,
             None => {
@@ -44,6 +45,7 @@ pub(crate) async fn prepare<'a>(
             }
         };
         known.push(types);
+        has_form |= types.1.is_some();
         if has_changed {
             target = table::read(session, name).await?;
         }
@@ -147,7 +149,8 @@ async fn announce(session: &Session, name: &Qualified, change: &str) -> Result<(
         .attempt(|| format!("look for table {name}"), String::new)?;
     // Without statistics, the number of rows is -1.
     let rows: Option<i64> = row.as_ref().map(|row| row.get(0)).filter(|rows| *rows >= 0);
-    let bytes: Option<i64> = row.as_ref().map(|row| row.get(1));
+    // Of a table that is dropped at this moment the size is null.
+    let bytes: Option<i64> = row.as_ref().and_then(|row| row.get(1));
     tracing::warn!(
         table = %name,
         change,

@@ -3,8 +3,8 @@
 mod straight;
 mod transaction;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::RwLock;
 use tributary_engine::{Batch, Known, Lane, Mark, Note, RowForm, Stand, WriteError, Written};
@@ -12,6 +12,7 @@ use tributary_runtime::Error;
 
 use crate::postgres::access::Shared;
 use crate::postgres::session::Session;
+use crate::postgres::sweep::Swept;
 use crate::warehouse::batch::Changes;
 use crate::warehouse::claims::Claims;
 use crate::warehouse::failure::Failure;
@@ -31,6 +32,8 @@ pub struct PostgresLane {
     /// Held alone by what concerns the whole table, its form or its old rows; by a write together with others.
     table: RwLock<()>,
     straight: Straight,
+    /// How far an attempt has swept that was not the last one.
+    swept: Mutex<Option<Swept>>,
     /// Rows that were not newer than the target's.
     skipped: AtomicU64,
 }
@@ -44,6 +47,7 @@ impl PostgresLane {
             target,
             table: RwLock::new(()),
             straight: Straight::default(),
+            swept: Mutex::new(None),
             skipped: AtomicU64::new(0),
         }
     }
@@ -87,8 +91,12 @@ impl Lane for PostgresLane {
     }
 
     async fn known(&self) -> Result<Known, Error> {
+        // Asked before: what is committed while the ledger answers is not missing in what it says.
+        let told = self.claims.told();
         self.with_session("look at", async |shared, session| {
-            shared.known(session, &self.topic, &self.target).await
+            shared
+                .known(session, &self.topic, &self.target, &told)
+                .await
         })
         .await
     }
@@ -110,8 +118,11 @@ impl Lane for PostgresLane {
     }
 
     async fn note(&self, generation: &str, notes: &[Note]) -> Result<bool, Error> {
+        let told = self.claims.told();
         self.with_session("note how far came", async |shared, session| {
-            shared.note(session, &self.topic, generation, notes).await
+            shared
+                .note(session, &self.topic, (generation, notes), &told)
+                .await
         })
         .await
     }

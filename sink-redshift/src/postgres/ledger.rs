@@ -223,7 +223,7 @@ impl LedgerTable {
             )
             .await
             .attempt(|| self.reading(), || self.usage(session))?;
-        Ok(rows.iter().map(|row| (row.get(3), entry(row))).collect())
+        Ok(rows.iter().map(standing).collect())
     }
 
     /// Moves partitions forward. Their rows must be locked by this transaction.
@@ -305,6 +305,11 @@ fn writer(row: &Row) -> Writer {
         format_version: row.get(4),
         writes_it: row.get(5),
     }
+}
+
+/// A partition's number, which follows the columns of its entry, and where it stands.
+pub(crate) fn standing(row: &Row) -> (i32, Entry) {
+    (row.get(3), entry(row))
 }
 
 fn entry(row: &Row) -> Entry {

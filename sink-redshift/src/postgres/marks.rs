@@ -5,25 +5,26 @@ use tokio_postgres::types::Type;
 use tributary_engine::{Mark, Note};
 
 use crate::postgres::failure::Attempt;
-use crate::postgres::ledger::LedgerTable;
+use crate::postgres::ledger::{LedgerTable, standing};
 use crate::postgres::session::Session;
 use crate::warehouse::failure::Failure;
-use crate::warehouse::ledger::FORMAT_VERSION;
+use crate::warehouse::ledger::{Entry, FORMAT_VERSION};
 use crate::warehouse::mark::{MarkRow, Notes, OF_THE_TOPIC, mark};
 use crate::warehouse::name::Qualified;
 
 impl LedgerTable {
-    /// The topic's mark; `None` where no generation has begun.
+    /// The topic's mark, `None` where no generation has begun; and where its partitions stand.
     pub(crate) async fn mark(
         &self,
         session: &Session,
         topic: &str,
-    ) -> Result<Option<Mark>, Failure> {
+    ) -> Result<(Option<Mark>, Vec<(i32, Entry)>), Failure> {
         let rows = session
             .client
             .query_typed(
                 &format!(
-                    "SELECT partition, generation, topic_id, partitions, versions_are_offsets, caught_up_ms, key_schemas FROM {} \
+                    "SELECT epoch, next_offset, loaded, partition, generation, topic_id, partitions, versions_are_offsets, \
+                     caught_up_ms, key_schemas FROM {} \
                      WHERE service = $1 AND topic = $2 ORDER BY partition",
                     self.name()
                 ),
@@ -31,7 +32,8 @@ impl LedgerTable {
             )
             .await
             .attempt(|| self.reading(), || self.usage(session))?;
-        Ok(mark(rows.iter().map(mark_row).collect()))
+        let stand = rows.iter().map(standing).collect();
+        Ok((mark(rows.iter().map(mark_row).collect()), stand))
     }
 
     /// Begins a generation, unless one has begun.
@@ -172,12 +174,12 @@ impl LedgerTable {
 
 fn mark_row(row: &Row) -> MarkRow {
     MarkRow {
-        partition: row.get(0),
-        generation: row.get(1),
-        topic_id: row.get(2),
-        partitions: row.get(3),
-        versions_are_offsets: row.get(4),
-        caught_up_ms: row.get(5),
-        key_schemas: row.get(6),
+        partition: row.get(3),
+        generation: row.get(4),
+        topic_id: row.get(5),
+        partitions: row.get(6),
+        versions_are_offsets: row.get(7),
+        caught_up_ms: row.get(8),
+        key_schemas: row.get(9),
     }
 }

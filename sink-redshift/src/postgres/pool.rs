@@ -106,7 +106,7 @@ impl Pool {
 
     fn take_idle(&self, cost: impl Fn(&Stages) -> usize) -> Option<Idle> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|kept| !kept.session.client.is_closed());
+        idle.retain(|kept| !kept.session.client.is_closed() && kept.session.age() <= MAX_AGE);
         // Of equals the one used last, so that the others can be left alone.
         let best = (0..idle.len())
             .rev()

@@ -2,7 +2,7 @@
 
 use tributary_schemas::record::{FieldType, Geometric};
 
-use crate::warehouse::name::{Qualified, Quoted};
+use crate::warehouse::name::{Qualified, Quoted, quoted_list};
 use crate::warehouse::rules::{Fit, Misfit, TableRules};
 
 /// PostgreSQL 14 or newer.
@@ -23,11 +23,17 @@ impl TableRules for Postgres {
 
     fn cure(table: &Qualified, misfit: &Misfit<'_>) -> String {
         match misfit {
+            Misfit::NoKey { want } => {
+                let columns = quoted_list(want.iter().map(String::as_str));
+                format!("ALTER TABLE {table} ADD PRIMARY KEY ({columns})")
+            }
             Misfit::Key { .. } => format!("DROP TABLE {table}"),
             Misfit::Type { column, want, .. } => {
                 let column = Quoted(column);
+                let alter = format!("ALTER TABLE {table} ALTER COLUMN {column} TYPE");
                 format!(
-                    "ALTER TABLE {table} ALTER COLUMN {column} TYPE {want} USING {column}::{want}"
+                    "{alter} {want} USING {column}::{want} where no records of the former type are still to be read; otherwise {alter} \
+                     text, which takes both, and the former statement once they are read"
                 )
             }
             Misfit::Required { column } => {
@@ -139,13 +145,8 @@ fn fit(have: &str, want: &str) -> Fit {
             Fit::Widen("double precision".to_owned())
         }
         (Width::Other("jsonb"), Width::Other("json")) => Fit::Holds,
-        // What was widened to text holds what older records bring.
-        (Width::Other("text"), Width::Whole(_) | Width::Numeric(_)) => Fit::Holds,
-        (Width::Other("text"), Width::Other(want))
-            if want == "uuid" || want.starts_with("character varying") =>
-        {
-            Fit::Holds
-        }
+        // What became text, by widening or by hand, holds what records of any type bring.
+        (Width::Other("text"), _) => Fit::Holds,
         (Width::Other(have), Width::Other("text"))
             if have == "uuid" || have.starts_with("character varying") =>
         {
@@ -252,12 +253,18 @@ mod tests {
         let (have, want) = (&["a".to_owned()], &["b".to_owned()]);
         assert_eq!(cure(Misfit::Key { have, want }), r#"DROP TABLE "s"."t""#);
         assert_eq!(
+            cure(Misfit::NoKey { want }),
+            r#"ALTER TABLE "s"."t" ADD PRIMARY KEY ("b")"#
+        );
+        assert_eq!(
             cure(Misfit::Type {
                 column: "id",
                 have: "date",
                 want: "bigint"
             }),
-            r#"ALTER TABLE "s"."t" ALTER COLUMN "id" TYPE bigint USING "id"::bigint"#
+            "ALTER TABLE \"s\".\"t\" ALTER COLUMN \"id\" TYPE bigint USING \"id\"::bigint where no records of the former type are \
+             still to be read; otherwise ALTER TABLE \"s\".\"t\" ALTER COLUMN \"id\" TYPE text, which takes both, and the former \
+             statement once they are read"
         );
         assert_eq!(
             cure(Misfit::Required { column: "x" }),
@@ -292,6 +299,8 @@ mod tests {
             ("text", "integer"),
             ("text", "numeric(10,2)"),
             ("text", "uuid"),
+            ("text", "timestamp with time zone"),
+            ("text", "integer[]"),
             ("text[]", "character varying(20)[]"),
         ] {
             assert_eq!(fit(have, want), Fit::Holds, "{have} {want}");

@@ -181,7 +181,7 @@ fn settings(statement_timeout: Duration) -> String {
         "SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; \
          SET search_path = pg_catalog, pg_temp; SET standard_conforming_strings = on; SET array_nulls = on; \
          SET bytea_output = 'hex'; SET extra_float_digits = 1; SET row_security = off; \
-         SET default_transaction_isolation = 'read committed'; \
+         SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; \
          SET client_min_messages = warning; SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}; \
          {NOTICE_LOSS}; {UNLIMITED}",
         statement_timeout.as_millis(),

@@ -39,6 +39,15 @@ struct Storage {
     files: String,
 }
 
+/// How far slices have swept that were committed before an attempt ended. It holds while the same partitions wait for the rest: none of
+/// theirs is written meanwhile.
+pub(crate) struct Swept {
+    partitions: Vec<i32>,
+    below: u64,
+    files: String,
+    next_page: u64,
+}
+
 impl<'a> Sweep<'a> {
     /// Looks how large the table is.
     pub(crate) async fn begin(
@@ -59,6 +68,26 @@ impl<'a> Sweep<'a> {
             slice_pages: FIRST_PAGES,
             is_done: false,
         })
+    }
+
+    /// What is done, for the next attempt to write these partitions.
+    pub(crate) fn swept(&self, partitions: &[i32]) -> Swept {
+        Swept {
+            partitions: partitions.to_vec(),
+            below: self.below,
+            files: self.storage.files.clone(),
+            next_page: self.next_page,
+        }
+    }
+
+    /// Leaves out what an earlier attempt to write these partitions has done, unless the table was written anew since.
+    pub(crate) fn go_on_from(&mut self, swept: &Swept, partitions: &[i32]) {
+        if swept.partitions == partitions
+            && swept.below == self.below
+            && swept.files == self.storage.files
+        {
+            self.next_page = swept.next_page;
+        }
     }
 
     /// Whether the last slice went to the table's end.
@@ -120,7 +149,11 @@ impl Storage {
             .await
             .attempt(|| format!("look how large table {name} is"), String::new)?;
         Ok(Self {
-            pages: u64::try_from(row.get::<_, i64>(0)).unwrap_or(0),
+            // Null of a table that is dropped at this moment.
+            pages: row
+                .get::<_, Option<i64>>(0)
+                .and_then(|pages| u64::try_from(pages).ok())
+                .unwrap_or(0),
             files: row.get(1),
         })
     }

@@ -1,6 +1,7 @@
 //! The target table in the catalog: how it is read, and how it is made.
 
 use tokio_postgres::types::Type;
+use tributary_runtime::Error;
 
 use crate::postgres::ddl::{create_schema, create_table};
 use crate::postgres::failure::Attempt;
@@ -18,7 +19,8 @@ pub(crate) async fn read(session: &Session, name: &Qualified) -> Result<Option<T
         .client
         .query_typed(
             "SELECT c.relkind IN ('r', 'p'), a.attname::text, format_type(a.atttypid, a.atttypmod), \
-             a.attnotnull, a.attgenerated <> '', array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], a.attnum) \
+             a.attnotnull, a.attgenerated <> '', array_position((i.indkey::int2[])[0:i.indnkeyatts - 1], a.attnum), \
+             c.relpersistence = 'p', row_security_active(c.oid) \
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
              LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
              LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary \
@@ -32,6 +34,26 @@ pub(crate) async fn read(session: &Session, name: &Qualified) -> Result<Option<T
     };
     if !first.get::<_, bool>(0) {
         return Err(foreign(name, "is no table").into());
+    }
+    if !first.get::<_, bool>(6) {
+        return Err(Error::stop_msg(format_args!(
+            "table {name} is not logged: a crash of the server empties it, and the offsets stay"
+        ))
+        .remedy(format!(
+            "ALTER TABLE {name} SET LOGGED; if the server has crashed since it was not: DROP TABLE {name}, and start once with \
+             on_unfit_target = \"rebuild\""
+        ))
+        .into());
+    }
+    if first.get::<_, bool>(7) {
+        let user = Quoted(&session.user);
+        return Err(Error::stop_msg(format_args!(
+            "row-level security of table {name} applies to {user}: rows would be hidden from it"
+        ))
+        .remedy(format!(
+            "ALTER TABLE {name} NO FORCE ROW LEVEL SECURITY where {user} owns it; otherwise ALTER ROLE {user} BYPASSRLS"
+        ))
+        .into());
     }
     let mut columns = Vec::with_capacity(rows.len());
     let mut key = Vec::new();

@@ -36,9 +36,10 @@ impl Target {
     ) -> Result<Vec<Alteration>, Error> {
         let misfit = |misfit: &Misfit<'_>| misfit.error::<R>(&self.name);
         if !self.has_key(&wanted.key) {
-            return Err(misfit(&Misfit::Key {
-                have: &self.key,
-                want: &wanted.key,
+            let (have, want) = (&self.key, &wanted.key);
+            return Err(misfit(&match have.is_empty() {
+                true => Misfit::NoKey { want },
+                false => Misfit::Key { have, want },
             }));
         }
         let mut growth = Vec::new();

@@ -41,6 +41,8 @@ pub(crate) enum Misfit<'a> {
         have: &'a [String],
         want: &'a [String],
     },
+    /// It has none.
+    NoKey { want: &'a [String] },
     /// A column's type cannot be widened to the one that the records need.
     Type {
         column: &'a str,
@@ -63,14 +65,16 @@ impl Misfit<'_> {
             ))
             .remedy(format!(
                 "have the topic hold one key only: stop the source, delete the topic, and start the source with on_gap = \
-                 \"resnapshot\"; then {cure}, and start the service once with on_unfit_target = \"rebuild\""
+                 \"resnapshot\" (Debezium: take its snapshot again); then {cure}, and start the service once with on_unfit_target = \"rebuild\""
             )),
+            Self::NoKey { .. } => Error::stop_msg(format_args!("table {table} has no primary key"))
+                .remedy(cure),
             Self::Type { column, have, want } => Error::stop_msg(format_args!(
                 "column {} of table {table} is {have}, the records need {want}, and nothing is converted that could \
                  lose something",
                 Quoted(column)
             ))
-            .remedy(format!("{cure} where that is right, or rebuild the table")),
+            .remedy(cure),
             Self::Required { column } => Error::stop_msg(format_args!(
                 "table {table} has the column {} that the records lack and that takes no null",
                 Quoted(column)

@@ -1,7 +1,7 @@
 //! The transactions that bring batches into the table.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use tributary_engine::Rejection;
 use tributary_runtime::Error;
@@ -12,7 +12,7 @@ use crate::postgres::growth::prepare;
 use crate::postgres::load::{Load, Taken, Way};
 use crate::postgres::pool::Lease;
 use crate::postgres::session::Session;
-use crate::postgres::sweep::Sweep;
+use crate::postgres::sweep::{Sweep, Swept};
 use crate::postgres::table;
 use crate::warehouse::batch::{Changes, name_of, partitions};
 use crate::warehouse::claims::Places;
@@ -182,6 +182,9 @@ impl PostgresLane {
             .advance(session, &self.topic, &progress, loaded)
             .await?;
         session.commit().await?;
+        if below.is_some() {
+            self.swept().take();
+        }
         self.claims.committed(&progress);
         Ok(End::Committed(tally))
     }
@@ -195,6 +198,9 @@ impl PostgresLane {
         below: u64,
     ) -> Result<u64, Failure> {
         let mut sweep = Sweep::begin(session, &self.target, below).await?;
+        if let Some(swept) = &*self.swept() {
+            sweep.go_on_from(swept, partitions);
+        }
         loop {
             let deleted = sweep.slice(session).await?;
             if sweep.is_done() {
@@ -202,11 +208,16 @@ impl PostgresLane {
             }
             session.commit().await?;
             metric::swept(deleted);
+            *self.swept() = Some(sweep.swept(partitions));
             session.begin().await?;
             let locked = self.shared.ledger.lock(session, &self.topic, partitions);
             self.claims
                 .judge(&self.shared.ledger.meaning, partitions, &locked.await?)?;
         }
+    }
+
+    fn swept(&self) -> MutexGuard<'_, Option<Swept>> {
+        self.swept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins a transaction that holds partitions: where each stands, and the table as it is.
@@ -225,7 +236,12 @@ impl PostgresLane {
         begun?;
         let places = self.claims.judge(&ledger.meaning, partitions, &locked?)?;
         let target = target?;
-        if target.is_none() && places.are_loaded() {
+        if target.is_none()
+            && ledger
+                .state(session, &self.topic, &self.target)
+                .await?
+                .loaded
+        {
             // What follows is decided once the table was looked at again.
             let is_gone = ledger.meaning.is_gone(&self.topic, &self.target);
             return Err(Error::retry_msg(is_gone).into());

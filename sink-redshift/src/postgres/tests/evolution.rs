@@ -204,14 +204,14 @@ async fn what_cannot_be_converted_safely_stops_and_changes_nothing() {
     let fixture = Fixture::new().await;
     let warehouse = fixture.warehouse();
     let (writer, _) = open(&warehouse, "t", 0).await;
-    let text = step(&[("a", FieldType::String, Datum::Str("x"))]);
-    writer.apply(&batch(0, &[text])).await.unwrap();
+    let flag = step(&[("a", FieldType::Bool, Datum::Bool(true))]);
+    writer.apply(&batch(0, &[flag])).await.unwrap();
     let steps = [
         step(&[
-            ("a", FieldType::String, Datum::Str("y")),
+            ("a", FieldType::Bool, Datum::Bool(false)),
             ("b", FieldType::Bool, Datum::Bool(true)),
         ]),
-        step(&[("a", FieldType::Bool, Datum::Bool(true))]),
+        step(&[("a", FieldType::Int32, Datum::Int(7))]),
     ];
     let error = message(
         Policy::Stop,
@@ -219,11 +219,18 @@ async fn what_cannot_be_converted_safely_stops_and_changes_nothing() {
     );
     assert_eq!(
         error,
-        "column \"a\" of table \"shop\".\"t\" is text, the records need boolean, and nothing is converted that \
-         could lose something; to do: ALTER TABLE \"shop\".\"t\" ALTER COLUMN \"a\" TYPE boolean USING \
-         \"a\"::boolean where that is right, or rebuild the table"
+        "column \"a\" of table \"shop\".\"t\" is boolean, the records need integer, and nothing is converted that \
+         could lose something; to do: ALTER TABLE \"shop\".\"t\" ALTER COLUMN \"a\" TYPE integer USING \
+         \"a\"::integer where no records of the former type are still to be read; otherwise ALTER TABLE \"shop\".\"t\" \
+         ALTER COLUMN \"a\" TYPE text, which takes both, and the former statement once they are read"
     );
-    assert_eq!(fixture.texts(ROWS).await, [r#"{"a": "x", "id": 0}"#]);
+    assert_eq!(fixture.texts(ROWS).await, [r#"{"a": true, "id": 0}"#]);
+    fixture
+        .run("ALTER TABLE shop.t ALTER COLUMN a TYPE text")
+        .await;
+    writer.apply(&batch(1, &steps)).await.unwrap();
+    let values = "SELECT a FROM shop.t ORDER BY id";
+    assert_eq!(fixture.texts(values).await, ["true", "f", "7"]);
 }
 
 #[tokio::test]

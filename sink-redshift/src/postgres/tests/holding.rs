@@ -1,6 +1,6 @@
 //! Who may write a partition, and what a lost connection leaves behind.
 
-use tributary_engine::{Stand, WriteError};
+use tributary_engine::{Known, Lane as _, Note, Stand, WriteError};
 use tributary_runtime::{Error, Policy};
 
 use super::fixture::{
@@ -71,6 +71,48 @@ async fn a_warehouse_that_has_gone_back_is_read_from_where_it_stands() {
         fixture.texts(PRODUCTS).await,
         ["0 row @1", "1 row @2", "2 row @3"]
     );
+}
+
+/// The same where nobody writes any more: the look at the ledger says so, and no note of having caught up hides it.
+#[tokio::test]
+async fn a_quiet_partition_that_has_gone_back_is_noticed() {
+    let fixture = Fixture::new().await;
+    let product = Product::new();
+    let (writer, _) = open(&fixture.warehouse(), "product", 0).await;
+    let quiet = writer.take(1).await;
+    for at in [0, 1] {
+        let batch = product.upsert(TestBatch::default(), at, 1, at, "row");
+        quiet.apply(&batch).await.unwrap();
+    }
+    let lane = writer.lane();
+    let note = [Note::CaughtUp {
+        partition: 1,
+        at_ms: 7,
+    }];
+    for (change, is_lost) in [
+        ("SET next_offset = 2", false),
+        // Another instance has it.
+        ("SET epoch = epoch + 1, next_offset = 0", false),
+        ("SET epoch = epoch - 1, next_offset = 1", true),
+        ("SET epoch = epoch - 1, next_offset = 2", true),
+    ] {
+        let change = format!("UPDATE _tributary._tributary_ledger {change} WHERE partition = 1");
+        fixture.run(&change).await;
+        let known = lane.known().await.unwrap();
+        assert_eq!(known == Known::Nothing, is_lost, "{change}: {known:?}");
+        assert_eq!(
+            lane.note("first", &note).await.unwrap(),
+            !is_lost,
+            "{change}"
+        );
+    }
+    fixture
+        .run("DELETE FROM _tributary._tributary_ledger WHERE partition = 1")
+        .await;
+    assert_eq!(lane.known().await.unwrap(), Known::Nothing);
+    // Who comes anew reads what is missing.
+    let (_, start) = open(&fixture.warehouse(), "product", 1).await;
+    assert_eq!(start, Stand::Nowhere);
 }
 
 #[tokio::test]

@@ -83,6 +83,20 @@ async fn a_table_that_was_dropped_is_unfit() {
     assert_eq!(fixture.texts(PRODUCTS).await, ["1 a @1"]);
 }
 
+/// Nor is it made anew by a partition that has never written into it.
+#[tokio::test]
+async fn a_table_that_was_dropped_is_not_made_by_another_partition() {
+    let fixture = Fixture::new().await;
+    let product = Product::new();
+    let (writer, _) = open(&fixture.warehouse(), "product", 0).await;
+    let other = writer.take(1).await;
+    let row = |id| product.upsert(TestBatch::default(), 0, 1, id, "a");
+    writer.apply(&row(1)).await.unwrap();
+    fixture.run("DROP TABLE shop.product").await;
+    let error = target_error(other.apply(&row(2)).await).to_string();
+    assert!(error.contains("is gone, but the ledger"), "{error}");
+}
+
 /// The ledger alone was dropped, or restored from an older copy.
 #[tokio::test]
 async fn a_table_without_its_ledger_is_unfit_and_one_of_somebody_else_is_refused() {

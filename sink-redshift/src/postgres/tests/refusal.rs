@@ -230,6 +230,55 @@ async fn tables_that_are_not_ours_are_left_alone() {
     assert_eq!(fixture.texts(nothing).await, ["0"]);
 }
 
+/// What somebody did to a table that stays ours: each stop has a remedy that leads out.
+#[tokio::test]
+async fn a_table_that_was_changed_by_hand_stops_until_it_is_changed_back() {
+    let fixture = Fixture::new().await;
+    let role = Role::new(&fixture).await;
+    let user = &role.name;
+    fixture
+        .run(&format!(
+            "DO $$ BEGIN EXECUTE format('GRANT CREATE, TEMPORARY ON DATABASE %I TO %I', current_database(), '{user}'); END $$"
+        ))
+        .await;
+    let warehouse = role.warehouse(&fixture);
+    let product = Product::new();
+    let (writer, _) = open(&warehouse, "product", 0).await;
+    let row = |at| product.upsert(TestBatch::default(), at, 1, at, "x");
+    writer.apply(&row(0)).await.unwrap();
+    for (at, change, error_begins, remedy) in [
+        (
+            1,
+            "ALTER TABLE shop.product SET UNLOGGED",
+            "table \"shop\".\"product\" is not logged",
+            "ALTER TABLE \"shop\".\"product\" SET LOGGED",
+        ),
+        (
+            2,
+            "ALTER TABLE shop.product ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+            "row-level security of table \"shop\".\"product\" applies",
+            "ALTER TABLE \"shop\".\"product\" NO FORCE ROW LEVEL SECURITY",
+        ),
+        (
+            3,
+            "ALTER TABLE shop.product DROP CONSTRAINT product_pkey",
+            "table \"shop\".\"product\" has no primary key",
+            "ALTER TABLE \"shop\".\"product\" ADD PRIMARY KEY (\"id\")",
+        ),
+    ] {
+        fixture.run(change).await;
+        let error = message(Policy::Stop, &target_error(writer.apply(&row(at)).await));
+        assert!(error.contains(error_begins), "{change}: {error}");
+        assert!(
+            error.contains(&format!("to do: {remedy}")),
+            "{change}: {error}"
+        );
+        fixture.run(remedy).await;
+        writer.apply(&row(at)).await.unwrap();
+    }
+    assert_eq!(fixture.texts(PRODUCTS).await.len(), 4);
+}
+
 #[tokio::test]
 async fn offsets_without_a_table_and_a_table_without_offsets_ask_for_a_rebuild() {
     let fixture = Fixture::new().await;
@@ -242,7 +291,7 @@ async fn offsets_without_a_table_and_a_table_without_offsets_ask_for_a_rebuild()
     fixture
         .run("DELETE FROM _tributary._tributary_ledger")
         .await;
-    let error = message(Policy::Stop, &target_error(writer.apply(&batch(1)).await));
+    let error = message(Policy::Retry, &target_error(writer.apply(&batch(1)).await));
     assert!(
         error.contains("has lost the row of t.shop.product[0]"),
         "{error}"

@@ -11,7 +11,9 @@ use tributary_schemas::record::{Datum, FieldType};
 use crate::postgres::sweep::Sweep;
 use crate::warehouse::name::Qualified;
 
-use super::fixture::{Fixture, PRODUCTS, Product, TestBatch, open, record};
+use tributary_runtime::Policy;
+
+use super::fixture::{Fixture, PRODUCTS, Product, TestBatch, message, open, record, target_error};
 
 /// How many rows are slow; each takes [`SLOW`], all of them longer than the time-out of a statement and of a
 /// transaction.
@@ -167,6 +169,50 @@ async fn a_sweep_of_a_large_table_goes_in_slices() {
     let deletes = "SELECT (count(DISTINCT transaction) FILTER (WHERE deleted > 0) > 2) || ' ' || sum(deleted) \
         FROM shop.deletes";
     assert_eq!(fixture.texts(deletes).await, ["true 6994"]);
+}
+
+/// An attempt that fails amid a sweep leaves what it has swept: the next one goes on there.
+#[tokio::test]
+async fn a_sweep_goes_on_where_an_attempt_has_failed() {
+    let fixture = Fixture::new().await;
+    let warehouse = fixture.warehouse();
+    let product = Product::new();
+    let (writer, _) = open(&warehouse, "product", 0).await;
+    let first = product.upsert(TestBatch::default(), 0, 1, 0, "old");
+    writer.apply(&first).await.unwrap();
+    // A slice looks at pages of its own alone: what is put into an earlier one meanwhile shows whether that is looked at again.
+    fixture
+        .run(
+            "ALTER TABLE shop.product ALTER COLUMN name SET STORAGE PLAIN; \
+             INSERT INTO shop.product (id, name, _tributary_seq) SELECT i, repeat('x', 4000), 1 FROM generate_series(1, 7000) AS i; \
+             CREATE FUNCTION shop.fail() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN RAISE lock_not_available; END'; \
+             CREATE TRIGGER fail BEFORE DELETE ON shop.product FOR EACH ROW WHEN (old.id = 5000) EXECUTE FUNCTION shop.fail()",
+        )
+        .await;
+    let mut sweep = product.upsert(TestBatch::default(), 1, 300, 1, "new");
+    sweep.below = Some(300);
+    message(Policy::Retry, &target_error(writer.apply(&sweep).await));
+    fixture
+        .run("DROP TRIGGER fail ON shop.product; VACUUM shop.product")
+        .await;
+    let count = "SELECT count(*)::text FROM shop.product";
+    let left: usize = fixture.texts(count).await[0].parse().unwrap();
+    assert!((2_000..6_000).contains(&left), "{left} rows are left");
+    // Into the free space of the first pages, as nobody else would: the way does not lead there again.
+    fixture
+        .run("INSERT INTO shop.product (id, _tributary_seq) VALUES (9000, 1)")
+        .await;
+    let page = "SELECT ((ctid::text::point)[0] < 1000)::text FROM shop.product WHERE id = 9000";
+    assert_eq!(fixture.texts(page).await, ["true"]);
+    writer.apply(&sweep).await.unwrap();
+    let ids = "SELECT id::text FROM shop.product ORDER BY id";
+    assert_eq!(fixture.texts(ids).await, ["1", "9000"]);
+    // The next sweep is one of all.
+    let mut again = product.upsert(TestBatch::default(), 2, 400, 2, "newer");
+    again.below = Some(400);
+    writer.apply(&again).await.unwrap();
+    assert_eq!(fixture.texts(ids).await, ["2"]);
 }
 
 /// A row's version may equal the bound of the sweep: it is not below it, in one batch or in another one.
