@@ -1,4 +1,12 @@
 //! Few tables and thousands: how long a start takes, what it says meanwhile, what they cost then.
+//!
+//! A binary of its own: what is measured beside other tests says nothing.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may panic, and says what it did"
+)]
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -10,6 +18,7 @@ use tributary_tests::pipeline::Pipeline;
 use tributary_tests::service::{Kind, Service};
 use tributary_tests::stack::{Link, Stack};
 
+#[path = "tables/running.rs"]
 mod running;
 
 const PATIENCE: Duration = Duration::from_secs(120);

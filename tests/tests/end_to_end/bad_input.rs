@@ -194,7 +194,7 @@ async fn wal_level_replica() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_without_a_key_is_appended() {
     let sql = "CREATE SCHEMA s; CREATE TABLE s.log (at timestamptz, msg text); INSERT INTO s.log VALUES (now(), 'a'), (now(), 'a')";
-    let (_stack, pipeline, client) = pipeline("keyless", sql).await;
+    let (_stack, pipeline, client) = pipeline("no_key", sql).await;
     let [mut source, _, mut redshift] = pipeline.services().unwrap();
     source.start().unwrap();
     source.wait_ready(PATIENCE).unwrap();

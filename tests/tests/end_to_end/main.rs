@@ -30,6 +30,5 @@ mod security;
 mod source;
 mod stack;
 mod status;
-mod tables;
 mod takeover;
 mod unfit;
