@@ -37,13 +37,16 @@ mod secrets;
 mod service;
 mod shape;
 mod snapshot;
+mod stored;
 mod succession;
 mod suspects;
 mod sweep;
 mod target;
 mod throttle;
 mod tls;
+mod tries;
 mod value;
+mod voice;
 mod wkb;
 
 pub use aws::{AwsConfig, AwsService};

@@ -10,7 +10,6 @@ mod reading;
 mod site;
 mod standing;
 mod swap;
-mod voice;
 mod wanted;
 
 use clap::{ArgMatches, Command};

@@ -19,25 +19,28 @@ const PAGE: usize = 5000;
 /// How long the engine keeps the search between two pages.
 const KEEP_ALIVE: &str = "2m";
 
+/// What a search by pages answers.
 #[derive(Debug, Deserialize)]
-struct Page<'a> {
+pub(crate) struct Page<'a> {
     #[serde(rename = "_scroll_id")]
-    scroll_id: String,
+    pub(crate) scroll_id: String,
     #[serde(borrow, default)]
-    hits: Hits<'a>,
+    pub(crate) hits: Hits<'a>,
 }
 
+/// Its documents.
 #[derive(Debug, Default, Deserialize)]
-struct Hits<'a> {
+pub(crate) struct Hits<'a> {
     #[serde(borrow, default)]
-    hits: Vec<Hit<'a>>,
+    pub(crate) hits: Vec<Hit<'a>>,
 }
 
+/// One of them.
 #[derive(Debug, Deserialize)]
-struct Hit<'a> {
+pub(crate) struct Hit<'a> {
     /// Kept as the JSON that the delete needs.
     #[serde(rename = "_id", borrow)]
-    id: &'a RawValue,
+    pub(crate) id: &'a RawValue,
 }
 
 /// A sweep of an index, a page of rows at a time.
@@ -99,7 +102,7 @@ impl Sweep {
     ) -> Result<bool> {
         let reply = match &self.scroll_id {
             None => self.search(client).await,
-            Some(scroll_id) => next(client, scroll_id).await,
+            Some(scroll_id) => next(client, scroll_id, KEEP_ALIVE).await,
         };
         let reply = reply.doing(|| self.doing())?;
         if reply.status == StatusCode::NOT_FOUND {
@@ -164,7 +167,7 @@ impl Sweep {
 
 /// Whether all shards of an index are there. The engines wait a minute for one that is not before they refresh, longer than for any
 /// request, and count it then among those that have not failed.
-async fn present(client: &Client, index: &str) -> Result<()> {
+pub(crate) async fn present(client: &Client, index: &str) -> Result<()> {
     let path = ["_cluster", "health", index];
     let reply = client
         .send(Method::GET, &path, &[("timeout", "0s")], Content::Nothing)
@@ -179,8 +182,9 @@ async fn present(client: &Client, index: &str) -> Result<()> {
     Ok(())
 }
 
-async fn next(client: &Client, scroll_id: &str) -> Result<Reply> {
-    let content = json!({"scroll": KEEP_ALIVE, "scroll_id": scroll_id});
+/// The next page of a search, which the engine then keeps for so long.
+pub(crate) async fn next(client: &Client, scroll_id: &str, keep_alive: &str) -> Result<Reply> {
+    let content = json!({"scroll": keep_alive, "scroll_id": scroll_id});
     client
         .send(
             Method::POST,
@@ -192,7 +196,7 @@ async fn next(client: &Client, scroll_id: &str) -> Result<Reply> {
 }
 
 /// Gives the search's resources back; a search that is gone already is fine.
-async fn close(client: &Client, scroll_id: &str) -> Result<()> {
+pub(crate) async fn close(client: &Client, scroll_id: &str) -> Result<()> {
     let content = json!({"scroll_id": [scroll_id]});
     client
         .send(
@@ -206,7 +210,7 @@ async fn close(client: &Client, scroll_id: &str) -> Result<()> {
 }
 
 /// An engine answers with what it has, and counts the shards that it has not asked.
-fn complete(answer: &Value) -> Result<()> {
+pub(crate) fn complete(answer: &Value) -> Result<()> {
     let failed = answer.pointer("/_shards/failed").and_then(Value::as_u64);
     match failed {
         None | Some(0) => Ok(()),

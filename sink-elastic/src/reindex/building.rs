@@ -11,11 +11,11 @@ use tributary_runtime::{Error, Result, failpoint};
 use super::moments::{CREATED, FOUND};
 use super::site::{Site, View};
 use super::standing::Standing;
-use super::voice::{Once, say};
 use super::wanted::Wanted;
 use crate::config::Config;
 use crate::shape::Shape;
 use crate::succession::Build;
+use crate::voice::{Once, say};
 use crate::{failure, given, mark, naming, requests};
 
 /// A member of a group that has died is one for so long.

@@ -15,10 +15,10 @@ use super::reading::Reading;
 use super::site::Site;
 use super::standing::Standing;
 use super::swap::{Swapped, read_on};
-use super::voice::Once;
 use super::wanted::Wanted;
 use crate::config::Config;
 use crate::snapshot;
+use crate::voice::Once;
 
 /// How long is waited for searches that were begun on the old index.
 const SEARCHES_WAIT: Duration = Duration::from_secs(600);

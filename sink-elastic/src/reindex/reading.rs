@@ -9,9 +9,9 @@ use tributary_runtime::{Error, Result, ResultExt, failpoint};
 use super::building::{Succession, goes_on_elsewhere};
 use super::moments::READING;
 use super::site::Site;
-use super::voice::Teller;
 use crate::config::Config;
 use crate::lane::Elastic;
+use crate::voice::Teller;
 
 const LOOK: Duration = Duration::from_millis(10);
 /// How often is looked whether another reindex has gone on with the same index.

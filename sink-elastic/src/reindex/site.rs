@@ -7,19 +7,17 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tributary_engine::Note;
 use tributary_runtime::retry::Backoff;
-use tributary_runtime::{Error, Policy, Result, ResultExt};
+use tributary_runtime::{Error, Result, ResultExt};
 
 use super::standing::Standing;
 use crate::client::{Client, Content, Reply};
 use crate::config::Config;
 use crate::found::Found;
 use crate::requests::Request;
-use crate::snapshot;
 use crate::succession::{BLOCK, Notes};
+use crate::tries::Tries;
 use crate::{mark, naming};
 
-/// How often a request is tried that meets an engine which is away or busy.
-const TRIES: usize = 12;
 /// What a search is called among the engine's tasks.
 const SEARCHES: &str = "indices:data/read/search*";
 
@@ -344,28 +342,6 @@ fn whole(answer: Value, doing: &str) -> Result<Value> {
             let error = Error::retry_msg(format_args!("{failed} shards do not answer"));
             Err(error.context(doing.to_owned()))
         }
-    }
-}
-
-/// How often something is tried while the engine is away or busy.
-struct Tries {
-    made: usize,
-    backoff: Backoff,
-}
-
-impl Tries {
-    const fn new(backoff: Backoff) -> Self {
-        Self { made: 0, backoff }
-    }
-
-    /// How long to wait for the next try; `None` where this one has settled it, or was the last.
-    fn pause<A>(&mut self, done: &Result<A>) -> Option<Duration> {
-        self.made += 1;
-        let error = done.as_ref().err()?;
-        // That takes minutes: the caller says so.
-        let is_long = snapshot::is_awaited(error);
-        let is_tried_again = error.policy() == Policy::Retry && !is_long && self.made < TRIES;
-        is_tried_again.then(|| self.backoff.next_delay())
     }
 }
 

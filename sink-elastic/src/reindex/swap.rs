@@ -15,13 +15,13 @@ use super::moments::{BLOCKED, SWAPPED};
 use super::reading::{Reading, begun_anew, interrupted};
 use super::site::Site;
 use super::standing::Standing;
-use super::voice::{Once, Teller, say};
 use super::wanted::Wanted;
 use crate::config::Config;
 use crate::naming;
 use crate::requests::written_by;
 use crate::snapshot;
 use crate::succession::{Build, Handover};
+use crate::voice::{Once, Teller, say};
 
 /// How long writes may wait until the new index is where the old one stands, and then for the alias to be moved: both together far less
 /// than a running service takes for the sign of a reindex that has died.

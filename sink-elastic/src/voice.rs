@@ -14,8 +14,10 @@ const BAR: u64 = 30;
 
 /// Tells how far reading is.
 #[derive(Debug)]
-pub(super) struct Teller {
+pub(crate) struct Teller {
     what: String,
+    /// What it counts.
+    counted: &'static str,
     is_terminal: bool,
     told_at: Option<Instant>,
     /// When so many offsets were done.
@@ -24,9 +26,16 @@ pub(super) struct Teller {
 }
 
 impl Teller {
-    pub(super) fn new(what: &str) -> Self {
+    /// Of a topic's records.
+    pub(crate) fn new(what: &str) -> Self {
+        Self::counting("records", what)
+    }
+
+    /// Of other things.
+    pub(crate) fn counting(counted: &'static str, what: &str) -> Self {
         Self {
             what: what.to_owned(),
+            counted,
             is_terminal: stderr().is_terminal(),
             told_at: None,
             seen: Vec::new(),
@@ -35,7 +44,7 @@ impl Teller {
     }
 
     /// How far it is.
-    pub(super) fn tell(&mut self, advance: &Advance) {
+    pub(crate) fn tell(&mut self, advance: &Advance) {
         let now = Instant::now();
         let pause = if self.is_terminal {
             ON_TERMINAL
@@ -50,7 +59,7 @@ impl Teller {
         while self.seen.len() > 2 && self.seen.get(1).is_some_and(|&(at, _)| now - at > RECENT) {
             self.seen.remove(0);
         }
-        let text = line(advance, self.rate());
+        let text = line(advance, self.counted, self.rate());
         if self.is_terminal {
             self.has_line = true;
             write(&format!("\r\x1b[K{}: {text}", self.what));
@@ -75,17 +84,17 @@ impl Drop for Teller {
 }
 
 /// Says a line.
-pub(super) fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     write(&format!("{line}\n"));
 }
 
 /// What is said once, however often it holds.
 #[derive(Debug, Default)]
-pub(super) struct Once(bool);
+pub(crate) struct Once(bool);
 
 impl Once {
     /// Says the line, the first time.
-    pub(super) fn say(&mut self, line: impl FnOnce() -> String) {
+    pub(crate) fn say(&mut self, line: impl FnOnce() -> String) {
         if !std::mem::replace(&mut self.0, true) {
             say(&line());
         }
@@ -99,16 +108,16 @@ fn write(text: &str) {
     let _ = out.flush();
 }
 
-fn line(advance: &Advance, rate: Option<f64>) -> String {
+fn line(advance: &Advance, counted: &str, rate: Option<f64>) -> String {
     let done = advance.done;
     let mut text = match advance.left {
-        None => format!("{done} records"),
+        None => format!("{done} {counted}"),
         Some(left) => {
             let all = done.saturating_add(left).max(1);
             let share = (done as f64 / all as f64).min(1.0);
             let full = (share * BAR as f64) as usize;
             let bar = format!("{:<width$}", "#".repeat(full), width = BAR as usize);
-            format!("[{bar}] {:>3}% of {all} records", (share * 100.0) as u64)
+            format!("[{bar}] {:>3}% of {all} {counted}", (share * 100.0) as u64)
         }
     };
     if let Some(rate) = rate {
@@ -146,11 +155,14 @@ mod tests {
             waits_for: None,
         };
         assert_eq!(
-            line(&advance, Some(100.0)),
+            line(&advance, "records", Some(100.0)),
             "[#######                       ]  25% of 2000 records, 100 a second, 15 s left"
         );
         advance.left = None;
         advance.waits_for = Some("Kafka is away".to_owned());
-        assert_eq!(line(&advance, None), "500 records; waits: Kafka is away");
+        assert_eq!(
+            line(&advance, "rows", None),
+            "500 rows; waits: Kafka is away"
+        );
     }
 }
