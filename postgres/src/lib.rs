@@ -18,6 +18,7 @@ pub mod rows;
 pub mod server;
 pub mod slot;
 pub mod spool;
+pub mod verify;
 pub mod wal2json;
 
 #[cfg(test)]

@@ -204,6 +204,20 @@ impl ColumnType {
         }
     }
 
+    /// Every `interval` in it becomes a number of microseconds.
+    pub fn count_intervals(&mut self) {
+        match self {
+            Self::Interval => *self = Self::IntervalMicros,
+            Self::Array(item) | Self::ArrayDomain(item) => item.count_intervals(),
+            Self::Composite { attributes, .. } => {
+                for attribute in attributes {
+                    attribute.column_type.count_intervals();
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// How many dimensions an array of this type has; 0 for what is no array.
     pub fn dimensions(&self) -> usize {
         match self {

@@ -231,6 +231,14 @@ pub(crate) fn apart(config: &SinkConfig) -> Result<Arc<Consuming>> {
     connect(&settings(config))
 }
 
+/// The same, for which a partition ends behind what transactions under way have written.
+///
+/// # Errors
+/// As [`apart`].
+pub(crate) fn apart_of_all_written(config: &SinkConfig) -> Result<Arc<Consuming>> {
+    connect(settings(config).set("isolation.level", "read_uncommitted"))
+}
+
 fn settings(config: &SinkConfig) -> ClientConfig {
     kafka::consumer_config(&config.kafka, &config.name)
 }

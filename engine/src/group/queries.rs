@@ -70,6 +70,17 @@ impl Queries {
         })
     }
 
+    /// The same, for which a partition ends behind what transactions under way have written.
+    ///
+    /// # Errors
+    /// As [`Queries::new`].
+    pub(crate) fn of_all_written(config: &SinkConfig) -> Result<Self> {
+        Ok(Self {
+            client: membership::apart_of_all_written(config)?,
+            ..Self::new(config)?
+        })
+    }
+
     /// Asks for this member, as long as it is there.
     pub(crate) fn of(self, member: &Membership) -> Self {
         let member = member.client();

@@ -12,7 +12,7 @@ use crate::flow::plans::SchemaCache;
 use crate::group::queries::Queries;
 use crate::mark::Mark;
 use crate::outside::now_ms;
-use crate::topics::{Subscription, TopicPartition};
+use crate::topics::{self, Subscription, TableName, TopicPartition};
 use crate::write::judge::{self, Case, Judgement};
 
 /// A topic, and the consumer groups that read it.
@@ -76,6 +76,23 @@ impl Log {
             queries: Queries::new(config)?,
             schemas: SchemaCache::new(Registry::new(&config.kafka.registry)?),
         })
+    }
+
+    /// The same, with ends behind what transactions under way have written: when its producer is told that a transaction is committed,
+    /// the brokers have yet to mark it so, and a reader of committed records does not see it at once.
+    ///
+    /// # Errors
+    /// As [`Log::of`].
+    pub fn of_all_written(config: &SinkConfig, topic: &str) -> Result<Self> {
+        Ok(Self {
+            queries: Queries::of_all_written(config)?,
+            ..Self::of(config, topic)?
+        })
+    }
+
+    /// The table that the topic carries, by its name.
+    pub fn table(&self) -> TableName {
+        topics::table_of(&self.topic)
     }
 
     /// Whether a target with this mark, which is read to its end now, fits the log.

@@ -64,7 +64,7 @@ pub(super) fn apply(columns: &[ColumnConfig], types: TypesConfig, table: &mut Ta
         });
         match wanted.map(|wanted| wanted.form) {
             Some(ColumnForm::Text) => column.column_type = ColumnType::Text,
-            None if types.interval == IntervalForm::Micros => to_micros(&mut column.column_type),
+            None if types.interval == IntervalForm::Micros => column.column_type.count_intervals(),
             None => {}
         }
     }
@@ -89,19 +89,6 @@ pub(super) fn unused<'a>(
         .iter()
         .filter(move |wanted| !matches_one(wanted))
         .map(|wanted| wanted.pattern.as_str())
-}
-
-fn to_micros(column_type: &mut ColumnType) {
-    match column_type {
-        ColumnType::Interval => *column_type = ColumnType::IntervalMicros,
-        ColumnType::Array(item) | ColumnType::ArrayDomain(item) => to_micros(item),
-        ColumnType::Composite { attributes, .. } => {
-            for attribute in attributes {
-                to_micros(&mut attribute.column_type);
-            }
-        }
-        _ => {}
-    }
 }
 
 /// A parsed pattern; `None` in a place is any name.
