@@ -170,7 +170,7 @@ fn command<S: Service>() -> Command {
     let variables = format!(
         "Environment: {0}__SECTION__KEY overrides `key` in [section] of FILE.\n\
          Exit codes: {1} done, {2} stopped by an error, {3} wrong command line or configuration, \
-         {4} check or status found problems, {5} shutdown cut off, {6} not confirmed by --yes.",
+         {4} check, status or another command found problems, {5} shutdown cut off, {6} not confirmed by --yes.",
         env_prefix::<S>(),
         exit::OK,
         exit::STOPPED,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use tributary_postgres::verify::OriginConfig;
 use tributary_runtime::Problem;
 use tributary_runtime::config::{Secret, http_url_problems};
 
@@ -18,6 +19,8 @@ tributary_engine::sink_config! {
     Config {
         /// The search engine.
         elasticsearch: ElasticConfig,
+        /// The database that the topics come from: for `verify` alone.
+        postgres: Option<OriginConfig>,
     }
 }
 
@@ -117,6 +120,7 @@ impl Config {
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = self.engine().validate();
         problems.extend(self.elasticsearch.validate());
+        problems.extend(self.postgres.iter().flat_map(OriginConfig::validate));
         problems
     }
 }

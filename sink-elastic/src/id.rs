@@ -47,6 +47,53 @@ const fn is_integer(field_type: &FieldType) -> bool {
     matches!(field_type, FieldType::Int32 | FieldType::Int64)
 }
 
+/// The key's texts that an `_id` was written of, as [`of_key`] does it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum KeyTexts {
+    /// Of each column.
+    All(Vec<String>),
+    /// No key without nulls has this `_id`.
+    None,
+    /// It is a hash.
+    Hashed,
+}
+
+/// Reads the `_id` of a key of so many columns.
+pub(crate) fn texts(id: &str, columns: usize) -> KeyTexts {
+    let text = match id.strip_prefix('~') {
+        None => id,
+        Some("") => "",
+        Some(text) if text.starts_with('~') => text,
+        Some(text) if text.starts_with('#') => return KeyTexts::Hashed,
+        Some(_) => return KeyTexts::None,
+    };
+    if columns == 1 {
+        return KeyTexts::All(vec![text.to_owned()]);
+    }
+    let mut texts = vec![String::new()];
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        let letter = match letter {
+            ',' => {
+                texts.push(String::new());
+                continue;
+            }
+            '\\' => match letters.next() {
+                Some(escaped @ ('\\' | ',')) => escaped,
+                _ => return KeyTexts::None,
+            },
+            letter => letter,
+        };
+        if let Some(last) = texts.last_mut() {
+            last.push(letter);
+        }
+    }
+    match texts.len() == columns {
+        true => KeyTexts::All(texts),
+        false => KeyTexts::None,
+    }
+}
+
 /// Writes the `_id` of a row without a key: where it stands in the log.
 pub(crate) fn of_position(partition: i32, offset: i64, out: &mut String) {
     out.push_str(itoa::Buffer::new().format(partition));
@@ -114,7 +161,7 @@ mod tests {
     use tributary_engine::KeyRow;
     use tributary_schemas::record::{Datum, Field, FieldType, RecordType};
 
-    use super::{of_key, of_position};
+    use super::{KeyTexts, of_key, of_position, texts};
 
     fn id_of(columns: &[(FieldType, Datum<'_>)]) -> String {
         let key_type = RecordType {
@@ -191,6 +238,16 @@ mod tests {
     }
 
     #[test]
+    fn what_no_key_has_is_not_read_as_one() {
+        assert_eq!(texts("~0", 1), KeyTexts::None);
+        assert_eq!(texts("~?", 1), KeyTexts::None);
+        assert_eq!(texts("~#0f", 2), KeyTexts::Hashed);
+        for id in ["a", "a,b,c", "a,\\0", "a,b\\"] {
+            assert_eq!(texts(id, 2), KeyTexts::None, "{id}");
+        }
+    }
+
+    #[test]
     fn a_row_without_a_key_is_its_position() {
         let mut id = String::new();
         of_position(3, 12_345, &mut id);
@@ -210,6 +267,12 @@ mod tests {
         #[test]
         fn different_keys_have_different_ids(a in "[~#a]{0,4}", b in "[~#a]{0,4}") {
             prop_assert_eq!(a == b, text_id(&[&a]) == text_id(&[&b]));
+        }
+
+        #[test]
+        fn an_id_gives_its_key_back(key in prop::collection::vec("[,~#0\\\\x]{0,4}", 1..4)) {
+            let id = text_id(&key.iter().map(String::as_str).collect::<Vec<_>>());
+            prop_assert_eq!(texts(&id, key.len()), KeyTexts::All(key));
         }
 
         #[test]

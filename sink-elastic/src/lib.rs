@@ -46,6 +46,7 @@ mod throttle;
 mod tls;
 mod tries;
 mod value;
+mod verify;
 mod voice;
 mod wkb;
 

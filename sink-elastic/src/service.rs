@@ -7,7 +7,7 @@ use tributary_runtime::{Error, Problem, Result, telemetry};
 
 use crate::config::Config;
 use crate::lane::Elastic;
-use crate::{check, metric, reindex};
+use crate::{check, metric, reindex, verify};
 
 /// `tributary-sink-elastic`.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ impl Service for ElasticSink {
     fn commands() -> Vec<Command> {
         let mut commands = tributary_engine::commands();
         commands.push(reindex::definition());
+        commands.push(verify::definition());
         commands
     }
 
@@ -47,6 +48,9 @@ impl Service for ElasticSink {
         }
         if name == reindex::NAME {
             return reindex::command(config, arguments).await;
+        }
+        if name == verify::NAME {
+            return verify::command(config, arguments).await;
         }
         tributary_engine::command(config.engine(), name, arguments, running).await
     }

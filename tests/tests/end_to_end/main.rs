@@ -32,3 +32,4 @@ mod stack;
 mod status;
 mod takeover;
 mod unfit;
+mod verify;
