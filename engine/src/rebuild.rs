@@ -133,6 +133,15 @@ impl Rebuild {
         }
     }
 
+    /// Up to where records are in the target, by partition: a group that has committed as much has read the same ones. Control records
+    /// behind them are not counted, which nobody commits.
+    pub fn written(&self) -> BTreeMap<i32, i64> {
+        let holds = self.holds().into_iter();
+        holds
+            .filter_map(|(partition, hold)| Some((partition, hold.durable()?)))
+            .collect()
+    }
+
     /// Waits until it ends by itself, which is an error.
     pub async fn failed(&mut self) -> Error {
         match (&mut self.running).await {

@@ -11,11 +11,6 @@ use crate::succession::{self, Build, Handover};
 /// `index.gc_deletes` below this is raised.
 const GC_DELETES_SECONDS: f64 = 3600.0;
 
-/// The engines give an index that they restore from a snapshot another one of these: this one where the index was there before, and
-/// closed, and `index.uuid` else, with this one as it was. `elasticsearch-node unsafe-bootstrap` gives this one to every index, and who
-/// imports a dangling index to that.
-const HISTORY: &str = "index.history.uuid";
-
 /// The index that writes to an alias go to.
 #[derive(Debug)]
 pub(crate) struct Found {
@@ -88,7 +83,7 @@ impl Found {
         let (write_index, index) = write_index(indices, alias)?;
         let ours = owner(index, write_index, alias, topic)?;
         let build = succession::build(ours);
-        check_succession(index, write_index, alias, build.as_ref())?;
+        check_succession((index, ours), write_index, alias, build.as_ref())?;
         let mut properties = index
             .pointer("/mappings/properties")
             .and_then(Value::as_object)
@@ -115,7 +110,7 @@ impl Found {
                 .and_then(Value::as_object)
                 .cloned()
                 .unwrap_or_default(),
-            identity: identity(index),
+            identity: Identity::told(index),
             noted,
             documents: ours.get(mark::DOCUMENTS).cloned(),
             given_fields: succession::given_fields(ours),
@@ -174,11 +169,7 @@ impl Found {
     /// Whether it was restored from a snapshot since it said which index it is, or its cluster was put together again from what is
     /// left, so that it may lack what was written behind that.
     fn is_restored(&self) -> bool {
-        match (&self.noted, &self.identity) {
-            (Some(noted), Some(now)) => noted.id != now.id && noted.made == now.made,
-            (None, Some(_)) => self.settings.contains_key(HISTORY),
-            (_, None) => false,
-        }
+        mark::has_come_back(self.noted.as_ref(), self.identity.as_ref(), &self.settings)
     }
 
     /// What it is yet to say of itself.
@@ -274,17 +265,6 @@ fn write_index<'a>(
     })
 }
 
-/// Which index it is, as the engine says.
-fn identity(index: &Value) -> Option<Identity> {
-    let settings = index.get("settings")?;
-    let text = |name: &str| settings.get(name)?.as_str();
-    let history = text(HISTORY).unwrap_or_default();
-    Some(Identity {
-        id: format!("{}/{history}", text("index.uuid")?),
-        made: text("index.creation_date")?.to_owned(),
-    })
-}
-
 /// What an index says of itself.
 fn owner<'a>(index: &'a Value, name: &str, alias: &str, topic: &str) -> Result<&'a Value> {
     let Some(ours) = index.pointer("/mappings/_meta/tributary") else {
@@ -309,9 +289,14 @@ fn owner<'a>(index: &'a Value, name: &str, alias: &str, topic: &str) -> Result<&
 }
 
 /// Refuses an index that lacks rows which the group has committed: one that a reindex has not finished, or has replaced.
-fn check_succession(index: &Value, name: &str, alias: &str, build: Option<&Build>) -> Result<()> {
+fn check_succession(
+    (index, ours): (&Value, &Value),
+    name: &str,
+    alias: &str,
+    build: Option<&Build>,
+) -> Result<()> {
     let unfinished = build.filter(|build| !build.may_serve(index, alias));
-    let (what, other) = match (succession::replaced_by(index), unfinished) {
+    let (what, other) = match (succession::replaced_by(ours), unfinished) {
         (Some(by), _) => ("has replaced: what was written since is not in it", by),
         (None, Some(build)) => ("has not finished: it lacks rows", build.of.as_str()),
         (None, None) => return Ok(()),

@@ -17,6 +17,11 @@ const OFFSETS_FIELD: &str = "_tributary_offsets";
 /// The field that says which index it is.
 const INDEX_FIELD: &str = "_tributary_index";
 
+/// The engines give an index that they restore from a snapshot another one of these: this one where the index was there before, and
+/// closed, and `index.uuid` else, with this one as it was. `elasticsearch-node unsafe-bootstrap` gives this one to every index, and who
+/// imports a dangling index to that.
+const HISTORY: &str = "index.history.uuid";
+
 /// What an index says of the documents in it, in `_meta`.
 pub(crate) const DOCUMENTS: &str = "documents";
 
@@ -80,9 +85,34 @@ impl Identity {
         })
     }
 
+    /// As the engine says, which describes the index with flat settings.
+    pub(crate) fn told(index: &Value) -> Option<Self> {
+        let settings = index.get("settings")?;
+        let text = |name: &str| settings.get(name)?.as_str();
+        let history = text(HISTORY).unwrap_or_default();
+        Some(Self {
+            id: format!("{}/{history}", text("index.uuid")?),
+            made: text("index.creation_date")?.to_owned(),
+        })
+    }
+
     /// The mapping that says it.
     pub(crate) fn mapping(&self) -> Value {
         json!({"properties": {INDEX_FIELD: carrier(&json!({"id": self.id, "made": self.made}))}})
+    }
+}
+
+/// Whether an index with these settings was restored from a snapshot since it noted which one it is, or its cluster was put together
+/// again from what is left, so that it may lack what was written behind that.
+pub(crate) fn has_come_back(
+    noted: Option<&Identity>,
+    now: Option<&Identity>,
+    settings: &Map<String, Value>,
+) -> bool {
+    match (noted, now) {
+        (Some(noted), Some(now)) => noted.id != now.id && noted.made == now.made,
+        (None, Some(_)) => settings.contains_key(HISTORY),
+        (_, None) => false,
     }
 }
 

@@ -4,9 +4,13 @@
 
 mod abandon;
 mod building;
+mod compare;
+mod documents;
 mod finish;
+mod level;
 mod moments;
 mod reading;
+mod rollback;
 mod site;
 mod standing;
 mod swap;
@@ -100,6 +104,17 @@ fn answer(
             ));
             object.insert("documents_before".to_owned(), counts.old.into());
             object.insert("documents".to_owned(), counts.new.into());
+        }
+        if let Some(compared) = swapped.compared {
+            let changing = match compared.changing {
+                0 => String::new(),
+                changing => format!(", of which {changing} changed all the while"),
+            };
+            text.push_str(&format!(
+                "  compared: {} documents of both{changing}\n",
+                compared.documents
+            ));
+            object.insert("compared".to_owned(), compared.documents.into());
         }
     }
     Answer::ok(text, json)

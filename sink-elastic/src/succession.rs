@@ -1,6 +1,8 @@
 //! Which index takes the place of which: what a reindex notes in the indices' `_meta`, beside the mark. Nobody else writes `_meta` of an
 //! index that is there, and of an alias there is one reindex at a time.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -11,6 +13,7 @@ const OURS: &str = "tributary";
 const BUILD: &str = "reindex";
 const HANDOVER: &str = "handover";
 const REPLACED_BY: &str = "replaced_by";
+const KEPT: &str = "kept";
 const MAPPING: &str = "mapping";
 
 /// A reindex, in the index that it builds, until it is over.
@@ -33,6 +36,18 @@ pub(crate) struct Build {
     /// All is read; what is left is to clear up.
     #[serde(default)]
     pub(crate) is_over: bool,
+    /// The index was in use before, and was kept: it is read on from there, and never deleted for a reindex that is given up.
+    #[serde(default)]
+    pub(crate) is_back: bool,
+}
+
+/// Up to where an index was read when another one took its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    /// All that is below is in it, by partition.
+    pub(crate) offsets: BTreeMap<i32, i64>,
+    /// When they were asked for: milliseconds since 1970.
+    pub(crate) at_ms: i64,
 }
 
 /// That a reindex blocks writes to this index and is about to put another one in its place.
@@ -43,6 +58,9 @@ pub(crate) struct Handover {
     /// The alias of which there can be one write index: who makes its index that may go on. Of the reindex that is the other index, of
     /// who gives up waiting this one.
     pub(crate) claim: String,
+    /// What is to be known of this one if it is kept.
+    #[serde(default)]
+    pub(crate) kept: Option<Kept>,
 }
 
 impl Build {
@@ -67,15 +85,19 @@ pub(crate) fn handover(ours: &Value) -> Option<Handover> {
 }
 
 /// The index that has taken the place of this one.
-pub(crate) fn replaced_by(index: &Value) -> Option<&str> {
-    let path = format!("/mappings/_meta/{OURS}/{REPLACED_BY}");
-    index.pointer(&path)?.as_str()
+pub(crate) fn replaced_by(ours: &Value) -> Option<&str> {
+    ours.get(REPLACED_BY)?.as_str()
+}
+
+/// Up to where it was read then.
+pub(crate) fn kept(ours: &Value) -> Option<Kept> {
+    note(ours, KEPT)
 }
 
 /// Whether a reindex builds the index, or has replaced it.
 pub(crate) fn is_beside(index: &Value) -> bool {
     let ours = index.pointer(&format!("/mappings/_meta/{OURS}"));
-    ours.is_some_and(|ours| build(ours).is_some()) || replaced_by(index).is_some()
+    ours.is_some_and(|ours| build(ours).is_some() || replaced_by(ours).is_some())
 }
 
 /// The mapping that somebody has given for it.
@@ -112,6 +134,10 @@ impl Notes {
         self.with(REPLACED_BY, index.map(Value::from))
     }
 
+    pub(crate) fn with_kept(self, kept: Option<&Kept>) -> Self {
+        self.with(KEPT, kept.map(|kept| json!(kept)))
+    }
+
     pub(crate) fn with_mapping(self, given: Option<&Map<String, Value>>) -> Self {
         self.with(MAPPING, given.map(|given| json!(given)))
     }
@@ -146,7 +172,7 @@ fn note<N: for<'d> Deserialize<'d>>(ours: &Value, name: &str) -> Option<N> {
 mod tests {
     use serde_json::json;
 
-    use super::{Build, Handover, Notes, build, given_fields, handover};
+    use super::{Build, Handover, Kept, Notes, build, given_fields, handover};
 
     #[test]
     fn notes_are_read_as_they_were_written_and_others_stay() {
@@ -159,23 +185,32 @@ mod tests {
             documents: None,
             claim: None,
             is_over: false,
+            is_back: false,
+        };
+        let kept = Kept {
+            offsets: [(0, 7), (11, i64::MAX)].into(),
+            at_ms: 1,
         };
         let over = Handover {
             to: "a-2".to_owned(),
             claim: "c".to_owned(),
+            kept: Some(kept.clone()),
         };
         let given = json!({"properties": {"x": {"type": "geo_point"}}});
         let notes = Notes::of(&index)
             .with_build(Some(&made))
             .with_handover(Some(&over))
+            .with_kept(Some(&kept))
             .with_mapping(given.as_object());
         let ours = notes.ours();
         assert_eq!(build(&ours), Some(made));
         assert_eq!(handover(&ours), Some(over));
+        assert_eq!(super::kept(&ours), Some(kept));
         assert_eq!(given_fields(&ours), ["x"]);
         let cleared = notes
             .with_build(None)
             .with_handover(None)
+            .with_kept(None)
             .with_mapping(None);
         assert_eq!(
             cleared.mapping(),
@@ -193,6 +228,7 @@ mod tests {
             documents: None,
             claim: Some("c".to_owned()),
             is_over: false,
+            is_back: false,
         };
         let index = json!({"aliases": {"a": {}, "b": {}}});
         assert!(made.may_serve(&index, "b") && !made.may_serve(&index, "a"));

@@ -33,6 +33,15 @@ pub(crate) enum Form {
     GeoPoint,
 }
 
+/// Whether a column's values are written alike for fields that are mapped so.
+pub(crate) fn are_written_alike(one: &Value, other: &Value) -> bool {
+    let form = |mapping| {
+        let name = mapping::type_of(mapping);
+        (OF_DOCUMENTS.contains(&name), name == GEO_POINT)
+    };
+    form(one) == form(other)
+}
+
 impl Form {
     /// For a column of this type, whose field is mapped so.
     pub(crate) fn of(field_type: &FieldType, mapping: &Value) -> Self {

@@ -1,5 +1,6 @@
 //! What whoever rebuilds a target asks of the topic and of the groups that read it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use tributary_runtime::registry::Registry;
@@ -120,6 +121,31 @@ impl Log {
         Ok(())
     }
 
+    /// Whether a target with this mark, which holds all that is below these offsets of the partitions, can be read on from there.
+    ///
+    /// # Errors
+    /// As [`Log::check`].
+    pub async fn check_from(&self, mark: &Mark, offsets: &BTreeMap<i32, i64>) -> Result<()> {
+        let facts = self.queries.topic(&self.topic).await?;
+        for number in 0..facts.partitions {
+            let partition = self.at(number);
+            let (low, high) = self.queries.log_of(&partition).await?;
+            let case = Case {
+                partition: &partition,
+                facts: &facts,
+                mark,
+                stands_at: offsets.get(&number).copied(),
+                low,
+                high,
+                now_ms: now_ms(),
+            };
+            if let Judgement::Unfit(reason) = case.judge()? {
+                return Err(judge::unfit(reason));
+            }
+        }
+        Ok(())
+    }
+
     /// The form of the topic's rows by the newest schemas; `None` where the registry has none of a table's changes.
     ///
     /// # Errors
@@ -169,6 +195,47 @@ impl Log {
         Ok(unread)
     }
 
+    /// Up to where the service's group has read for this generation of its target, by partition: nothing of one that it has committed
+    /// nothing of.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses.
+    pub async fn read_to(&self, generation: &str) -> Result<BTreeMap<i32, i64>> {
+        let facts = self.queries.topic(&self.topic).await?;
+        let places: Vec<_> = (0..facts.partitions)
+            .map(|number| self.at(number))
+            .collect();
+        let all = self.queries.all_committed(places).await;
+        let all = all.doing(|| "ask for what the service has committed")?;
+        let offsets = (0..).zip(all).filter_map(|(number, committed)| {
+            let offset = committed.and_then(|committed| committed.of(generation))?;
+            Some((number, offset))
+        });
+        Ok(offsets.collect())
+    }
+
+    /// How many offsets below these the service's group has yet to read for this generation of its target.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses.
+    pub async fn unread_below(
+        &self,
+        generation: &str,
+        offsets: &BTreeMap<i32, i64>,
+    ) -> Result<u64> {
+        let read = self.read_to(generation).await?;
+        let mut unread = 0;
+        for (&number, &offset) in offsets {
+            let mut from = read.get(&number).copied().unwrap_or_default();
+            if from < offset {
+                // What the log has no more nobody has to read.
+                from = from.max(self.queries.log_of(&self.at(number)).await?.0);
+            }
+            unread += (offset - from).max(0).cast_unsigned();
+        }
+        Ok(unread)
+    }
+
     /// The mark of a target that is in no other one's line: the service's group has read nothing for it yet.
     ///
     /// # Errors
@@ -184,11 +251,20 @@ impl Log {
     /// # Errors
     /// Kafka does not answer, or refuses.
     pub async fn hand_to_service(&self, generation: &str, ends: &Ends) -> Result<()> {
-        let places: Vec<_> = ends
-            .iter()
-            .map(|(number, end)| (self.at(number), end))
-            .collect();
-        self.queries.commit_for_service(generation, places).await
+        let ends = ends.iter().collect();
+        self.go_on_from(generation, &ends).await
+    }
+
+    /// As [`Log::hand_to_service`], at offsets of one's own.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses.
+    pub async fn go_on_from(&self, generation: &str, offsets: &BTreeMap<i32, i64>) -> Result<()> {
+        let places = offsets.iter();
+        let places = places.map(|(&number, &offset)| (self.at(number), offset));
+        self.queries
+            .commit_for_service(generation, places.collect())
+            .await
     }
 
     /// Who is in a group: the hosts of its members.

@@ -8,6 +8,7 @@ use tributary_runtime::{Error, Result};
 
 use super::building::{alone, goes_on_elsewhere, take_back};
 use super::finish::{self, forget_group, take_names_off};
+use super::rollback;
 use super::site::Site;
 use super::standing::Standing;
 use crate::succession::Build;
@@ -43,8 +44,10 @@ impl Left {
         })
     }
 
-    fn names(&self) -> Vec<&str> {
+    /// Those that were kept before, or those that were not.
+    fn names(&self, is_back: bool) -> Vec<&str> {
         let begun = self.begun.iter();
+        let begun = begun.filter(|(_, build)| build.is_back == is_back);
         begun.map(|(index, _)| index.name.as_str()).collect()
     }
 
@@ -91,27 +94,36 @@ pub(super) async fn abandon(
             left = left.alone(site, log) => left?,
         };
     }
-    let names = left.names();
-    let json = json!({"alias": site.alias, "deletes": names});
+    let (deletes, keeps) = (left.names(false), left.names(true));
+    let json = json!({"alias": site.alias, "deletes": deletes, "keeps": keeps});
     if left.is_nothing() {
         let text = format!("{}: there is no unfinished reindex\n", site.alias);
         return Ok(Answer::ok(text, json));
     }
-    let text = format!(
-        "{}: {} '{}', which a reindex has begun\n",
-        site.alias,
-        if is_confirmed {
-            "has deleted"
-        } else {
-            "would delete"
-        },
-        names.join("', '")
-    );
+    let text = text(&site.alias, is_confirmed, (&deletes, &keeps));
     if !is_confirmed {
         return Ok(Answer::unconfirmed(text, json));
     }
     delete(site, log, &left, stop).await?;
     Ok(Answer::ok(text, json))
+}
+
+fn text(alias: &str, is_confirmed: bool, (deletes, keeps): (&[&str], &[&str])) -> String {
+    let (deleted, kept) = match is_confirmed {
+        true => ("has deleted", "has given up going back to"),
+        false => ("would delete", "would give up going back to"),
+    };
+    let mut text = String::new();
+    if !deletes.is_empty() || keeps.is_empty() {
+        let names = deletes.join("', '");
+        text.push_str(&format!(
+            "{alias}: {deleted} '{names}', which a reindex has begun\n"
+        ));
+    }
+    for name in keeps {
+        text.push_str(&format!("{alias}: {kept} '{name}', which stays kept\n"));
+    }
+    text
 }
 
 async fn delete(site: &Site, log: &Log, left: &Left, stop: &CancellationToken) -> Result<()> {
@@ -125,8 +137,14 @@ async fn delete(site: &Site, log: &Log, left: &Left, stop: &CancellationToken) -
         site.unblock(&plain.name).await?;
     }
     for (index, build) in begun {
-        finish::delete(site, &index.name, stop).await?;
-        forget_group(log, &build.group).await?;
+        if build.is_back {
+            take_names_off(site, index).await?;
+            forget_group(log, &build.group).await?;
+            rollback::give_up(site, &index.name).await?;
+        } else {
+            finish::delete(site, &index.name, stop).await?;
+            forget_group(log, &build.group).await?;
+        }
     }
     for index in current {
         if let Some(index) = site.index(&index.name).await? {

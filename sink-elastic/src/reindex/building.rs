@@ -9,6 +9,7 @@ use tributary_runtime::kafka::SESSION_TIMEOUT_MS;
 use tributary_runtime::{Error, Result, failpoint};
 
 use super::moments::{CREATED, FOUND};
+use super::rollback;
 use super::site::{Site, View};
 use super::standing::Standing;
 use super::wanted::Wanted;
@@ -46,6 +47,9 @@ pub(super) async fn begin(site: &Site, log: &Log, config: &Config, wanted: &Want
     site.settle().await?;
     let mut view = site.look().await?;
     if let Some(build) = view.current.build() {
+        if wanted.rollback && !build.is_back {
+            return Err(uncleared(&view.current.name));
+        }
         let of_reindex = (&view.current, &build);
         let (_, left) = left_alone(site, log, &view, of_reindex).await?;
         let task = sign(site, left).await?;
@@ -75,8 +79,9 @@ pub(super) async fn begin(site: &Site, log: &Log, config: &Config, wanted: &Want
             check_same(site, wanted, &shape, &view, (index, &build))?;
             let (now, left) = left_alone(site, log, &view, (index, &build)).await?;
             view = now;
-            resume(site, &view.current, left).await?
+            resume(site, config, &view.current, left).await?
         }
+        None if wanted.rollback => go_back(site, log, (config, &shape), &view).await?,
         None => create(site, log, (config, &shape), wanted, &view).await?,
     };
     if view.current.is_plain && !view.current.is_blocked() {
@@ -84,6 +89,14 @@ pub(super) async fn begin(site: &Site, log: &Log, config: &Config, wanted: &Want
         site.block(&view.current.name).await?;
     }
     Ok(Due::Build(succession))
+}
+
+/// What is to be gone back to may be deleted yet.
+fn uncleared(new: &str) -> Error {
+    Error::stop_msg(format_args!(
+        "the reindex that has put '{new}' in its place has not cleared up yet"
+    ))
+    .remedy("run `reindex --keep-old`, which does that, and then with --rollback")
 }
 
 /// An index of somebody else's is deleted only if that is asked for, and never behind the back of who writes to it.
@@ -195,13 +208,26 @@ fn check_same(
         &index.name,
         format!("reindex --index {} --abandon --yes", site.alias),
     );
+    if build.is_back != wanted.rollback {
+        let (is, words) = match build.is_back {
+            true => ("to go back to", "reindex --rollback"),
+            false => ("to build", "reindex"),
+        };
+        return Err(Error::stop_msg(format_args!(
+            "an earlier command has begun {is} '{new}', and has not ended"
+        ))
+        .remedy(format!(
+            "run `{words}`, which goes on with that; or `{abandon}` first"
+        )));
+    }
     if build.of != view.current.name {
         return Err(Error::stop_msg(format_args!(
             "'{new}' was begun by a reindex to take the place of '{}', and '{}' leads to '{}'",
             build.of, site.alias, view.current.name
         ))
         .remedy(format!(
-            "run `{abandon}`, which deletes '{new}', and `reindex` again"
+            "run `{abandon}`, which {} '{new}', and the command again",
+            if build.is_back { "keeps" } else { "deletes" }
         )));
     }
     if wanted.mapping.is_some() && wanted.mapping != index.given_mapping() {
@@ -225,6 +251,7 @@ fn check_same(
 /// Goes on with an index that a reindex has left.
 async fn resume(
     site: &Site,
+    config: &Config,
     old: &Standing,
     (index, build): (Standing, Build),
 ) -> Result<Succession> {
@@ -233,7 +260,10 @@ async fn resume(
         claim: None,
         ..build
     };
-    let task = sign(site, (index, build)).await?;
+    let task = sign(site, (index.clone(), build)).await?;
+    if task.build.is_back {
+        rollback::prepare(site, &config.engine(), &index, &task.build).await?;
+    }
     say(&format!(
         "goes on with '{}', which an earlier reindex has begun",
         task.new
@@ -250,6 +280,50 @@ async fn sign(site: &Site, (index, build): (Standing, Build)) -> Result<Successi
     let new = index.name;
     site.note(&new, &index.notes.with_build(Some(&build)))
         .await?;
+    Ok(Succession { new, build })
+}
+
+/// Begins to read on the index that was kept.
+async fn go_back(
+    site: &Site,
+    log: &Log,
+    (config, shape): (&Config, &Shape),
+    view: &View,
+) -> Result<Succession> {
+    let (index, _) = rollback::kept(&site.alias, view)?;
+    let (group, alias) = rollback::names(site, &config.name, &index.name);
+    // Two that begin at the same time have one group. What was seen before the wait holds no more.
+    alone(site, log, &group).await?;
+    let now = site.look().await?;
+    let begun = now
+        .index(&index.name)
+        .is_some_and(|now| now.build().is_some());
+    if begun || now.current.name != view.current.name {
+        return Err(goes_on_elsewhere(&index.name));
+    }
+    let old = &now.current;
+    let (index, kept) = rollback::kept(&site.alias, &now)?;
+    rollback::check(log, shape, old, (index, &kept)).await?;
+    take_back(site, old).await?;
+    let build = Build {
+        of: old.name.clone(),
+        group,
+        alias,
+        runner: runner(),
+        documents: shape.all(),
+        claim: None,
+        is_over: false,
+        is_back: true,
+    };
+    let new = index.name.clone();
+    let notes = index.notes.clone().with_replaced_by(None);
+    site.note(&new, &notes.with_build(Some(&build))).await?;
+    failpoint::hit(CREATED);
+    rollback::prepare(site, &config.engine(), index, &build).await?;
+    say(&format!(
+        "reads '{new}' on from where it was left, to take the place of '{}' again",
+        old.name
+    ));
     Ok(Succession { new, build })
 }
 
@@ -285,6 +359,7 @@ async fn create(
         documents: shape.all(),
         claim: None,
         is_over: false,
+        is_back: false,
     };
     let form = log.form().await?;
     let fields = form.map(|form| shape.properties(&form.row_type));

@@ -64,8 +64,8 @@ pub(super) async fn finish(
     forget_group(log, &task.build.group).await?;
     if let Some(new) = site.index(&task.new).await? {
         take_names_off(site, &new).await?;
-        site.note(&new.name, &new.notes.clone().with_build(None))
-            .await?;
+        let notes = new.notes.clone().with_build(None).with_kept(None);
+        site.note(&new.name, &notes).await?;
     }
     Ok(wanted.keep_old && old.is_some())
 }
@@ -103,13 +103,16 @@ pub(super) async fn forget_group(log: &Log, group: &str) -> Result<()> {
     }
 }
 
-/// The old index stays, and says that it lacks what is written from now on.
+/// The old index stays, and says that it lacks what is written from now on, and from where that would be read.
 async fn keep(site: &Site, old: &Standing, new: &str) -> Result<()> {
-    let notes = old
+    let mut notes = old
         .notes
         .clone()
         .with_handover(None)
         .with_replaced_by(Some(new));
+    if let Some(kept) = old.handover().and_then(|handover| handover.kept) {
+        notes = notes.with_kept(Some(&kept));
+    }
     site.note(&old.name, &notes).await?;
     take_names_off(site, old).await?;
     site.unblock(&old.name).await

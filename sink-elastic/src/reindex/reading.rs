@@ -1,5 +1,6 @@
 //! The topic is read into the new index.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -78,6 +79,11 @@ impl<'a> Reading<'a> {
             teller.tell(&self.rebuild.advance(ends));
         }
         Ok(())
+    }
+
+    /// As [`Rebuild::written`].
+    pub(super) fn written(&self) -> BTreeMap<i32, i64> {
+        self.rebuild.written()
     }
 
     /// Commits, and leaves the group.

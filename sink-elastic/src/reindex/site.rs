@@ -300,15 +300,37 @@ impl Site {
     }
 
     async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Reply> {
+        self.ask(Method::GET, path, query, Content::Nothing).await
+    }
+
+    /// For what changes nothing: tried again where the engine is away or busy.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        content: Content,
+    ) -> Result<Reply> {
         let mut tries = Tries::new(Backoff::default());
         loop {
-            let sent = self.client.send(Method::GET, path, query, Content::Nothing);
+            let sent = self
+                .client
+                .send(method.clone(), path, query, content.clone());
             let sent = sent.await;
             match tries.pause(&sent) {
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => return sent,
             }
         }
+    }
+
+    pub(super) async fn ask_once(
+        &self,
+        method: Method,
+        path: &[&str],
+        content: Content,
+    ) -> Result<Reply> {
+        self.client.send(method, path, &[], content).await
     }
 
     /// For requests that may be repeated.
@@ -335,7 +357,7 @@ impl Site {
 }
 
 /// The answer, where all shards have given theirs.
-fn whole(answer: Value, doing: &str) -> Result<Value> {
+pub(super) fn whole(answer: Value, doing: &str) -> Result<Value> {
     match answer.pointer("/_shards/failed").and_then(Value::as_u64) {
         None | Some(0) => Ok(answer),
         Some(failed) => {
@@ -362,11 +384,20 @@ pub(super) mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, engine).await.unwrap() });
+        site_at(&url, "t")
+    }
+
+    /// A topic on the engine there.
+    pub(in crate::reindex) fn site_at(url: &str, topic: &str) -> Site {
+        Site::new(&config(url, topic), topic).unwrap()
+    }
+
+    /// A service's, with no Kafka.
+    pub(in crate::reindex) fn config(url: &str, topic: &str) -> Config {
         let config = format!(
-            "name = \"s\"\ntopics = [\"t\"]\n[kafka]\nbrokers = [\"localhost:9\"]\nregistry = \"http://localhost:9\"\n[elasticsearch]\nurl = \"{url}\"\n"
+            "name = \"s\"\ntopics = [\"{topic}\"]\n[kafka]\nbrokers = [\"localhost:9\"]\nregistry = \"http://localhost:9\"\n[elasticsearch]\nurl = \"{url}\"\n"
         );
-        let config: Config = toml::from_str(&config).unwrap();
-        Site::new(&config, "t").unwrap()
+        toml::from_str(&config).unwrap()
     }
 
     /// A real engine takes its requests one after the other, and this long only where it is busy.

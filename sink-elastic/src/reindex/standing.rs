@@ -5,9 +5,10 @@ use tributary_engine::Mark;
 
 use crate::config::ElasticConfig;
 use crate::found;
+use crate::mark::{self, Identity};
 use crate::requests::{self, OF_SERVICE};
 use crate::shape::Shape;
-use crate::succession::{self, BLOCK, Build, Handover, Notes};
+use crate::succession::{self, BLOCK, Build, Handover, Kept, Notes};
 
 /// Settings that are of one index only, or the engine's own; the shards are the configuration's.
 const NOT_TAKEN_OVER: [&str; 12] = [
@@ -25,6 +26,9 @@ const NOT_TAKEN_OVER: [&str; 12] = [
     "index.version.",
 ];
 
+/// The settings that name ingest pipelines.
+const PIPELINES: [&str; 2] = ["index.default_pipeline", "index.final_pipeline"];
+
 /// An index of the topic, or the one that has its alias' name.
 #[derive(Debug, Clone)]
 pub(super) struct Standing {
@@ -34,6 +38,10 @@ pub(super) struct Standing {
     pub(super) notes: Notes,
     pub(super) aliases: Map<String, Value>,
     pub(super) mark: Option<Mark>,
+    /// From a snapshot, perhaps: what was written since may not be in it.
+    pub(super) is_restored: bool,
+    /// The mapping, without `_meta`.
+    mappings: Map<String, Value>,
     settings: Map<String, Value>,
 }
 
@@ -47,7 +55,7 @@ impl Standing {
         }
         let properties = index.pointer("/mappings/properties");
         let properties = properties.and_then(Value::as_object).cloned();
-        let mark = crate::mark::read(&ours, &properties.unwrap_or_default());
+        let mark = mark::read(&ours, &properties.unwrap_or_default());
         Some(Self {
             mark,
             is_plain: false,
@@ -62,7 +70,9 @@ impl Standing {
             name: name.to_owned(),
             is_plain: true,
             mark: None,
+            is_restored: is_restored(index),
             notes: Notes::of(index),
+            mappings: object("/mappings").unwrap_or_default(),
             aliases: object("/aliases").unwrap_or_default(),
             settings: object("/settings").unwrap_or_default(),
         }
@@ -76,12 +86,46 @@ impl Standing {
         succession::handover(&self.notes.ours())
     }
 
+    /// The index that has taken the place of this one.
+    pub(super) fn replaced_by(&self) -> Option<String> {
+        succession::replaced_by(&self.notes.ours()).map(str::to_owned)
+    }
+
+    /// Up to where it was read then.
+    pub(super) fn kept(&self) -> Option<Kept> {
+        succession::kept(&self.notes.ours())
+    }
+
+    /// What it says of the documents in it.
+    pub(super) fn documents(&self) -> Option<Value> {
+        self.notes.ours().get(mark::DOCUMENTS).cloned()
+    }
+
     pub(super) fn given_mapping(&self) -> Option<Map<String, Value>> {
         succession::given_mapping(&self.notes.ours()).cloned()
     }
 
     pub(super) fn is_blocked(&self) -> bool {
         self.settings.get(BLOCK).and_then(Value::as_str) == Some("true")
+    }
+
+    /// How a field is mapped.
+    pub(super) fn field(&self, name: &str) -> Option<&Value> {
+        self.mappings.get("properties")?.get(name)
+    }
+
+    /// Why the documents in it are not what the service has sent, where they may be others.
+    pub(super) fn changes_documents(&self) -> Option<&'static str> {
+        let is_pipeline = |name: &str| {
+            let set = self.settings.get(name).and_then(Value::as_str);
+            set.is_some_and(|pipeline| pipeline != "_none")
+        };
+        if PIPELINES.into_iter().any(is_pipeline) {
+            return Some("an ingest pipeline changes them");
+        }
+        let is_partial = self.mappings.contains_key("_source")
+            || self.settings.contains_key("index.mapping.source.mode");
+        is_partial.then_some("it does not keep them as they were sent")
     }
 
     /// As [`found::preference`].
@@ -154,6 +198,13 @@ impl Standing {
         }
         actions
     }
+}
+
+fn is_restored(index: &Value) -> bool {
+    let object = |path: &str| index.pointer(path).and_then(Value::as_object);
+    let noted = object("/mappings/properties").and_then(Identity::noted);
+    let settings = object("/settings").cloned().unwrap_or_default();
+    mark::has_come_back(noted.as_ref(), Identity::told(index).as_ref(), &settings)
 }
 
 /// Which analyzer, filter and the like a setting is of: `index.analysis.analyzer.name`.

@@ -11,6 +11,8 @@ use tributary_engine::Log;
 use tributary_runtime::{Error, Policy, Result, failpoint};
 
 use super::building::{Succession, goes_on_elsewhere, take_back};
+use super::compare::{Compared, compare};
+use super::level::Both;
 use super::moments::{BLOCKED, SWAPPED};
 use super::reading::{Reading, begun_anew, interrupted};
 use super::site::Site;
@@ -20,7 +22,7 @@ use crate::config::Config;
 use crate::naming;
 use crate::requests::written_by;
 use crate::snapshot;
-use crate::succession::{Build, Handover};
+use crate::succession::{Build, Handover, Kept};
 use crate::voice::{Once, Teller, say};
 
 /// How long writes may wait until the new index is where the old one stands, and then for the alias to be moved: both together far less
@@ -42,6 +44,7 @@ pub(super) struct Swapped {
     /// How long writes waited.
     pub(super) window: Duration,
     pub(super) counts: Option<Counts>,
+    pub(super) compared: Option<Compared>,
     /// The searches that ran when it had happened.
     pub(super) searches: BTreeSet<String>,
 }
@@ -137,10 +140,30 @@ impl Stage<'_> {
         if old.is_plain {
             self.hand_to_service(reading).await?;
         }
-        let swapped = self.swap(reading).await?;
+        let compared = self.compare(reading, &old).await?;
+        let mut swapped = self.swap(reading).await?;
+        swapped.compared = compared;
         failpoint::hit(SWAPPED);
         read_on(site, self.log, self.task, reading).await?;
         Ok(swapped)
+    }
+
+    /// Compares all documents, where that is asked for.
+    async fn compare(&self, reading: &mut Reading<'_>, old: &Standing) -> Result<Option<Compared>> {
+        let Some(mark) = old.mark.as_ref().filter(|_| self.wanted.compare_documents) else {
+            return Ok(None);
+        };
+        let new = in_use(self.site, &self.task.new).await?;
+        let both = Both {
+            reading,
+            log: self.log,
+            generation: &mark.generation,
+            old: &old.name,
+            new: &new.name,
+            stop: self.stop,
+        };
+        let compared = compare(self.site, (old, &new), self.stop, both).await?;
+        Ok(Some(compared))
     }
 
     /// Tries to hand over until that is done.
@@ -284,6 +307,7 @@ impl Stage<'_> {
         let handover = Handover {
             to: task.new.clone(),
             claim,
+            kept: self.left_at(&old, ends.at_ms()).await?,
         };
         site.note(&old.name, &old.notes.clone().with_handover(Some(&handover)))
             .await?;
@@ -303,8 +327,19 @@ impl Stage<'_> {
         Ok(Some(Swapped {
             window,
             counts: Some(counts),
+            compared: None,
             searches: site.searches().await?,
         }))
+    }
+
+    /// From where the old index would have to be read on if it were kept. It has all that the service has committed for it: the alias
+    /// leads to it, so far.
+    async fn left_at(&self, old: &Standing, at_ms: i64) -> Result<Option<Kept>> {
+        let Some(mark) = &old.mark else {
+            return Ok(None);
+        };
+        let offsets = self.log.read_to(&mark.generation).await?;
+        Ok(Some(Kept { offsets, at_ms }))
     }
 
     /// What happens while writes wait; `None` where it was not done in time.
@@ -356,6 +391,11 @@ impl Stage<'_> {
             };
             verify(&old.name, &new.name, counts, unread)?;
         }
+        // One that has been away since before it looked may have written its name over that of who goes on with the index.
+        let build = site.index(&new.name).await?.and_then(|now| now.build());
+        if build.is_none_or(|build| build.runner != self.task.build.runner) {
+            return Err(goes_on_elsewhere(&new.name));
+        }
         // Somebody may have lifted the block; the claim says so too, and for good.
         let now = site.index(&old.name).await?;
         Ok(now.is_some_and(|now| now.is_blocked()).then_some(counts))
@@ -378,6 +418,7 @@ impl Stage<'_> {
             return Ok(Some(Swapped {
                 window,
                 counts: None,
+                compared: None,
                 searches: site.searches().await?,
             }));
         }

@@ -9,6 +9,10 @@ use tributary_runtime::cli::yes;
 
 use crate::given;
 
+/// What is compared.
+const COUNTS: &str = "counts";
+const DOCUMENTS: &str = "documents";
+
 /// What a reindex is to do.
 #[derive(Debug)]
 pub(super) struct Wanted {
@@ -20,6 +24,10 @@ pub(super) struct Wanted {
     /// An index that has the alias' name may be deleted.
     pub(super) replace_index: bool,
     pub(super) verify_counts: bool,
+    /// Each document is compared before.
+    pub(super) compare_documents: bool,
+    /// The index that was kept is to be in use again.
+    pub(super) rollback: bool,
     pub(super) abandon: bool,
     pub(super) yes: bool,
 }
@@ -45,10 +53,15 @@ pub(super) fn definition(name: &'static str) -> Command {
             text("verify-counts", "BOOL", "Compare the numbers of documents before the alias is moved, and do not move it where the new index has fewer")
                 .value_parser(value_parser!(bool))
                 .default_value("true"),
+            text("compare", "WHAT", "What is compared before the alias is moved: how many documents there are, or also each document of the old index with that of the new one, which reads both")
+                .value_parser([COUNTS, DOCUMENTS])
+                .default_value(COUNTS),
             flag("replace-index", "Where the alias' name is an index, as another connector makes it: delete that one, which nobody can take back, once the new one is whole, and have the alias in its place. It cannot be kept: a name is either an index or an alias")
-                .conflicts_with("keep-old"),
-            flag("abandon", "Delete what an unfinished reindex has made, and do nothing else; wants --yes")
-                .conflicts_with_all(["mapping", "keep-old", "replace-index"]),
+                .conflicts_with_all(["keep-old", "compare"]),
+            flag("rollback", "Have the alias lead again to the index that a reindex with --keep-old has kept: it is read on from where it was left, and takes the place of the one in use, as a new index does")
+                .conflicts_with_all(["mapping", "replace-index"]),
+            flag("abandon", "Delete what an unfinished reindex has made, and do nothing else; wants --yes. An index that was to be gone back to stays kept")
+                .conflicts_with_all(["mapping", "keep-old", "replace-index", "rollback", "compare"]),
             yes().requires("abandon"),
         ])
         .group(ArgGroup::new("what").args(["topic", "index"]).required(true))
@@ -67,6 +80,8 @@ impl Wanted {
             keep_old: arguments.get_flag("keep-old"),
             replace_index: arguments.get_flag("replace-index"),
             verify_counts: arguments.get_one::<bool>("verify-counts") != Some(&false),
+            compare_documents: text("compare").as_deref() == Some(DOCUMENTS),
+            rollback: arguments.get_flag("rollback"),
             abandon: arguments.get_flag("abandon"),
             yes: arguments.get_flag("yes"),
         })

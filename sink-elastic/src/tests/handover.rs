@@ -36,6 +36,7 @@ impl Fixture {
         Handover {
             to: self.successor(),
             claim: self.claim(),
+            kept: None,
         }
     }
 
@@ -57,6 +58,7 @@ impl Fixture {
             documents: None,
             claim: Some(self.claim()),
             is_over: false,
+            is_back: false,
         };
         let notes = Notes::of(&json!({ "mappings": mappings })).with_build(Some(&build));
         mappings["_meta"] = notes.mapping()["_meta"].clone();

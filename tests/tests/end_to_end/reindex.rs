@@ -1,9 +1,11 @@
 //! A search index is built again from the log, and put in the place of the one in use, while rows change and searches run.
 
+mod compared;
 mod kills;
 mod plain;
 mod refusals;
 mod restored;
+mod rollback;
 mod searching;
 mod stage;
 
