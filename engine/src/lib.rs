@@ -38,7 +38,7 @@ pub use commands::commands;
 pub use config::{BatchConfig, OnError, OnUnfitTarget, SinkConfig};
 pub use control::{request, request_text, requests};
 pub use flow::batch::{Action, Batch, Change, KeyRow, ValueRow};
-pub use flow::form::RowForm;
+pub use flow::form::{Forms, RowForm};
 pub use letters::command;
 pub use mark::{Known, Mark, Note};
 pub use outlook::{Foresight, Intent, Needs, Outlook};

@@ -21,6 +21,9 @@ tributary_engine::sink_config! {
         elasticsearch: ElasticConfig,
         /// The database that the topics come from: for `verify` alone.
         postgres: Option<OriginConfig>,
+        /// Where it was read from, for a service that runs a command by itself.
+        #[serde(skip)]
+        file: Option<PathBuf>,
     }
 }
 
@@ -79,9 +82,23 @@ pub struct ElasticConfig {
     /// `index.refresh_interval` of new indices, `1s`; the engine's default where unset.
     #[serde(default)]
     pub refresh_interval: Option<String>,
+    /// What to do with an index whose mapping cannot take what a column has become.
+    #[serde(default)]
+    pub on_unfit_mapping: OnUnfitMapping,
     /// What the documents of some topics hold, and how they are mapped.
     #[serde(default)]
     pub documents: Vec<DocumentOptions>,
+}
+
+/// What is done with an index that maps a column's field otherwise than the column's type wants by now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUnfitMapping {
+    /// It is said, in the log and in the status.
+    #[default]
+    Warn,
+    /// The service has it built again from the beginning of the log, beside itself, and goes over to that one.
+    Reindex,
 }
 
 /// How a request's body is compressed.

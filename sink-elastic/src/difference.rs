@@ -6,13 +6,14 @@ use std::fmt;
 use serde_json::{Map, Value};
 use tributary_runtime::Error;
 
+use crate::config::OnUnfitMapping;
 use crate::found::Found;
 use crate::mapping;
 use crate::requests::OF_SERVICE;
 use crate::shape::Shape;
 
 /// What follows where a field has another type than its column.
-const OTHER_TYPE: &str = "the column's type changed, the field's cannot: values that do not fit it are kept but not searchable; run `reindex` to build the index again with the new type";
+const OTHER_TYPE: &str = "the column's type changed, the field's cannot: values that do not fit it are kept but not searchable";
 /// What follows where the configuration asks for something else.
 const OTHERWISE: &str = "what is there stays as it is, and rows are written to fit it";
 
@@ -40,13 +41,10 @@ pub(crate) fn all(
                     remedy(shape)
                 ));
             }
-        } else if mapping::type_of(mapped) != mapping::type_of(wanted) {
-            let other = OtherType {
-                field,
-                mapped: mapping::type_of(mapped),
-                wanted: mapping::type_of(wanted),
-            };
-            all.push(other.to_string());
+        } else {
+            let remedy = by_renewal(shape);
+            let others = other_types(field, mapped, wanted).into_iter();
+            all.extend(others.map(|other| format!("{other}; {remedy}")));
         }
     }
     let others = other_settings(found, shape);
@@ -91,14 +89,70 @@ fn remedy(shape: &Shape) -> String {
     format!("run `reindex --topic {}`", shape.topic())
 }
 
-/// A field whose column has got another type.
-struct OtherType<'f> {
-    field: &'f str,
-    mapped: &'f str,
-    wanted: &'f str,
+/// How an index comes to have the types of the columns.
+fn by_renewal(shape: &Shape) -> &'static str {
+    match shape.on_unfit_mapping() {
+        OnUnfitMapping::Warn => {
+            "run `reindex` to build the index again with the new type, or have the service do that by elasticsearch.on_unfit_mapping = \"reindex\""
+        }
+        OnUnfitMapping::Reindex => {
+            "the service has the index built again with the new type (on_unfit_mapping)"
+        }
+    }
 }
 
-impl fmt::Display for OtherType<'_> {
+/// Whether columns have got types that the index maps otherwise, so that only another index can take them. Not where the configuration,
+/// or who has run a reindex, says how a field is mapped: that follows no column.
+pub(crate) fn is_outgrown(found: &Found, shape: &Shape, wanted: &Map<String, Value>) -> bool {
+    let mut by_columns = wanted
+        .iter()
+        .filter(|(field, _)| !found.is_given(field) && !shape.given_fields().contains_key(*field));
+    by_columns.any(|(field, wanted)| {
+        let mapped = found.properties.get(field);
+        mapped.is_some_and(|mapped| !other_types(field, mapped, wanted).is_empty())
+    })
+}
+
+/// The field, or those inside it, of another type than is wanted.
+fn other_types(field: &str, mapped: &Value, wanted: &Value) -> Vec<OtherType> {
+    if kind(mapped) != kind(wanted) {
+        return vec![OtherType {
+            field: field.to_owned(),
+            mapped: kind(mapped).to_owned(),
+            wanted: kind(wanted).to_owned(),
+        }];
+    }
+    let inside = |mapping: &Value| {
+        mapping
+            .get("properties")
+            .and_then(Value::as_object)
+            .cloned()
+    };
+    let (mapped, wanted) = (inside(mapped).unwrap_or_default(), inside(wanted));
+    let inner = wanted.iter().flatten().filter_map(|(name, wanted)| {
+        let mapped = mapped.get(name)?;
+        Some(other_types(&format!("{field}.{name}"), mapped, wanted))
+    });
+    inner.flatten().collect()
+}
+
+/// The type of a field. An object that is only kept is another one than an object with fields.
+fn kind(mapping: &Value) -> &str {
+    match mapping.get("enabled") {
+        Some(Value::Bool(false)) => "an object that is only kept",
+        Some(Value::String(enabled)) if enabled == "false" => "an object that is only kept",
+        _ => mapping::type_of(mapping),
+    }
+}
+
+/// A field whose column has got another type.
+struct OtherType {
+    field: String,
+    mapped: String,
+    wanted: String,
+}
+
+impl fmt::Display for OtherType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             field,
@@ -158,7 +212,7 @@ fn is_same(told: &Value, wanted: &Value) -> bool {
 mod tests {
     use serde_json::{Map, Value, json};
 
-    use super::{all, contains, is_same};
+    use super::{all, contains, is_outgrown, is_same};
     use crate::config::ElasticConfig;
     use crate::found::Found;
     use crate::shape::Shape;
@@ -219,6 +273,42 @@ mod tests {
         found.documents = shape.note();
         found.settings = object(&json!({"index.max_result_window": "5"}));
         assert_eq!(all(&found, &shape, &wanted, None).len(), 2);
+    }
+
+    #[test]
+    fn an_index_is_outgrown_by_columns_also_inside_objects_and_by_nothing_that_somebody_gives() {
+        let mapped = json!({
+            "c": {"type": "long"}, "kept": {"type": "object", "enabled": false}, "n": {"type": "keyword"},
+            "p": {"properties": {"x": {"type": "double"}, "inner": {"properties": {"y": {"type": "long"}}}}},
+        });
+        let found = found(&mapped);
+        let shape = shape("fields.n.type = \"long\"\nsettings.max_result_window = 5");
+        let outgrown = |wanted: Value| is_outgrown(&found, &shape, &object(&wanted));
+        for same in [
+            mapped,
+            json!({"n": {"type": "long"}, "new": {"type": "boolean"}, "p": {"properties": {"new": {"type": "long"}}}}),
+        ] {
+            assert!(!outgrown(same.clone()), "{same}");
+        }
+        for other in [
+            json!({"c": {"type": "text"}}),
+            json!({"c": {"properties": {}}}),
+            json!({"kept": {"properties": {"a": {"type": "long"}}}}),
+            json!({"p": {"type": "long"}}),
+            json!({"p": {"properties": {"inner": {"properties": {"y": {"type": "text"}}}}}}),
+        ] {
+            assert!(outgrown(other.clone()), "{other}");
+        }
+        let told = all(
+            &found,
+            &shape,
+            &object(&json!({"p": {"properties": {"x": {"type": "text"}}}})),
+            None,
+        );
+        assert!(
+            told[0].starts_with("field 'p.x' is double, and text is asked for"),
+            "{told:?}"
+        );
     }
 
     #[test]

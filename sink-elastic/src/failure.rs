@@ -266,6 +266,13 @@ pub(crate) fn vanished(alias: &str) -> Error {
     Error::retry_msg(format_args!("the alias '{alias}' is gone, or its index"))
 }
 
+/// The index refuses rows, and another one is built that takes what a column has become: they wait for that.
+pub(crate) fn outgrown(alias: &str) -> Error {
+    Error::retry_msg(format_args!(
+        "the index behind '{alias}' refuses rows as their columns are now: they wait until it is built again (on_unfit_mapping)"
+    ))
+}
+
 /// That an index maps fields otherwise than documents were written for.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

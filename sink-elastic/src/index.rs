@@ -28,6 +28,7 @@ use crate::document::DocumentPlan;
 use crate::failure;
 use crate::found::{self, Found};
 use crate::naming;
+use crate::renewals::Renewals;
 use crate::requests::{self, Request};
 use crate::shape::Shape;
 use crate::succession;
@@ -55,6 +56,7 @@ pub(crate) struct Index {
     conflicts: AtomicU64,
     plans: Plans,
     announced: Arc<Announced>,
+    renewals: Arc<Renewals>,
     /// Which reindex was seen to hand over, and since when.
     handing_over: Mutex<Option<(String, Instant)>>,
     /// Which index cannot say which one it is.
@@ -80,15 +82,20 @@ impl Index {
             conflicts: AtomicU64::new(0),
             plans: Plans::default(),
             announced: Arc::default(),
+            renewals: Arc::default(),
             handing_over: Mutex::new(None),
             unnoted: Unnoted::default(),
             is_given: false,
         }
     }
 
-    /// The same, which says there how the index differs from what is asked for.
-    pub(crate) fn announcing_to(self, announced: Arc<Announced>) -> Self {
-        Self { announced, ..self }
+    /// The same, which says there how the index differs from what is asked for, and that it is to be built again.
+    pub(crate) fn announcing_to(self, announced: Arc<Announced>, renewals: Arc<Renewals>) -> Self {
+        Self {
+            announced,
+            renewals,
+            ..self
+        }
     }
 
     /// The index behind an alias of its own, which is there.

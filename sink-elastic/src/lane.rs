@@ -21,6 +21,7 @@ use crate::failure;
 use crate::index::Index;
 use crate::kept::{self, have_one_key_type, is_incomplete};
 use crate::metric;
+use crate::renewals::Renewals;
 use crate::sweep::Sweep;
 
 /// Requests of one write that are in flight together: their documents differ, or their versions do, so their order does not matter.
@@ -29,12 +30,13 @@ const IN_FLIGHT: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A search engine that keeps an index per topic.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Elastic {
     client: Arc<Client>,
     bulk: Arc<Bulk>,
     config: ElasticConfig,
     announced: Arc<Announced>,
+    renewals: Arc<Renewals>,
     /// The alias of the one index that is written, where that is not the topic's own.
     given: Option<String>,
 }
@@ -65,6 +67,7 @@ impl Elastic {
             client,
             config,
             announced: Arc::default(),
+            renewals: Arc::default(),
             given: None,
         })
     }
@@ -77,10 +80,23 @@ impl Elastic {
         }
     }
 
+    /// The same, of a service that has indices built again which cannot take what a column has become.
+    pub(crate) fn renewed(self) -> Self {
+        Self {
+            renewals: Arc::new(Renewals::on()),
+            ..self
+        }
+    }
+
+    /// What is known of those.
+    pub(crate) fn renewals(&self) -> Arc<Renewals> {
+        Arc::clone(&self.renewals)
+    }
+
     /// The index of a topic, not looked for yet.
     pub(crate) fn index(&self, topic: &str) -> Index {
         let index = Index::new(Arc::clone(&self.client), &self.config, topic)
-            .announcing_to(Arc::clone(&self.announced));
+            .announcing_to(Arc::clone(&self.announced), Arc::clone(&self.renewals));
         match &self.given {
             Some(alias) => index.given(alias, &self.config),
             None => index,
@@ -90,6 +106,7 @@ impl Elastic {
     /// Says from now on in the service's status which nodes fail, and how indices differ from what is asked for.
     pub(crate) fn report_to(&self, health: Health) {
         self.announced.report_to(health.clone());
+        self.renewals.report_to(health.clone());
         self.client.report_to(health);
     }
 }
@@ -100,6 +117,7 @@ impl Target for Elastic {
     async fn lane(&self, topic: &str, _table: &TableName) -> Result<ElasticLane, Error> {
         let index = self.index(topic);
         index.open().await?;
+        self.renewals.look_at(topic);
         Ok(ElasticLane {
             client: Arc::clone(&self.client),
             bulk: Arc::clone(&self.bulk),
@@ -160,6 +178,9 @@ impl ElasticLane {
         }
         if rejections.is_empty() {
             return Ok(());
+        }
+        if self.index.awaits_another() {
+            return Err(failure::outgrown(self.index.alias()).into());
         }
         rejections.sort_unstable_by_key(|rejection| (rejection.partition, rejection.offset));
         Err(WriteError::Rejected(rejections))

@@ -6,6 +6,7 @@
 mod access;
 mod announced;
 mod answer;
+mod attended;
 mod aws;
 mod bulk;
 mod check;
@@ -32,6 +33,8 @@ mod nodes;
 mod options;
 mod outlook;
 mod reindex;
+mod renewals;
+mod renewing;
 mod requests;
 mod secrets;
 mod service;
@@ -51,7 +54,7 @@ mod voice;
 mod wkb;
 
 pub use aws::{AwsConfig, AwsService};
-pub use config::{Compression, Config, ElasticConfig};
+pub use config::{Compression, Config, ElasticConfig, OnUnfitMapping};
 pub use lane::{Elastic, ElasticLane};
 pub use options::DocumentOptions;
 pub use service::ElasticSink;

@@ -26,13 +26,16 @@ use tributary_runtime::{Error, Result};
 
 use crate::config::Config;
 use crate::naming;
-use building::Due;
+use building::{Due, is_elsewhere};
 use site::Site;
 use swap::Swapped;
 use wanted::Wanted;
 
 /// The command's name.
 pub(crate) const NAME: &str = "reindex";
+
+/// The option of who runs the command for the service.
+pub(crate) const ATTENDED: &str = "--attended";
 
 /// For the command line.
 pub(crate) fn definition() -> Command {
@@ -45,31 +48,32 @@ pub(crate) fn definition() -> Command {
 /// What is in the way, and what to do about it. Nothing is lost by any of them: the next run goes on.
 pub(crate) async fn command(config: Config, arguments: &ArgMatches) -> Result<Answer> {
     let wanted = Wanted::read(arguments)?;
-    let topic = topic_of(&config, &wanted).await?;
+    match carry_out(&config, &wanted).await {
+        Err(error) if wanted.attended && is_elsewhere(&error) => {
+            Ok(Answer::ok(format!("{error}\n"), json!({"elsewhere": true})))
+        }
+        done => done,
+    }
+}
+
+async fn carry_out(config: &Config, wanted: &Wanted) -> Result<Answer> {
+    let topic = topic_of(config, wanted).await?;
     let log = Log::of(&config.engine(), &topic)?;
-    let site = Site::new(&config, &topic)?;
-    let stop = interruption()?;
+    let site = Site::new(config, &topic)?;
+    let stop = interruption(wanted.attended)?;
     if wanted.abandon {
         return abandon::abandon(&site, &log, wanted.yes, &stop).await;
     }
     // That the engine tells of its tasks is known before anything is begun.
     site.searches().await?;
-    let (task, swapped) = match building::begin(&site, &log, &config, &wanted).await? {
+    let (task, swapped) = match building::begin(&site, &log, config, wanted).await? {
         Due::Build(task) => {
-            let swapped = swap::build_and_swap(&site, &log, &config, &wanted, &task, &stop).await?;
+            let swapped = swap::build_and_swap(&site, &log, config, wanted, &task, &stop).await?;
             (task, Some(swapped))
         }
         Due::Finish(task) => (task, None),
     };
-    let is_old_there = finish::finish(
-        &site,
-        &log,
-        &config,
-        &wanted,
-        &task,
-        swapped.as_ref(),
-        &stop,
-    );
+    let is_old_there = finish::finish(&site, &log, config, wanted, &task, swapped.as_ref(), &stop);
     let is_old_there = is_old_there.await?;
     Ok(answer(&site, &task, swapped.as_ref(), is_old_there))
 }
@@ -142,13 +146,21 @@ async fn topic_of(config: &Config, wanted: &Wanted) -> Result<String> {
     })
 }
 
-/// Cancelled by SIGINT and SIGTERM.
-fn interruption() -> Result<CancellationToken> {
+/// Cancelled by SIGINT and SIGTERM, and by the end of the service that runs the command.
+fn interruption(is_attended: bool) -> Result<CancellationToken> {
     let listen =
         |kind| signal(kind).map_err(|error| Error::stop(error).context("listen for signals"));
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
     let stop = CancellationToken::new();
+    if is_attended {
+        let ended = stop.clone();
+        // Nothing is ever written there: it is closed when the service ends, however it does.
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            ended.cancel();
+        });
+    }
     let cancelled = stop.clone();
     tokio::spawn(async move {
         tokio::select! {

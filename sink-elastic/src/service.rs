@@ -1,12 +1,15 @@
 //! The service: the engine with a search engine as its target.
 
+use std::path::PathBuf;
+
 use clap::{ArgMatches, Command};
 use serde_json::Value;
 use tributary_runtime::cli::{Answer, Context, Running, Service};
 use tributary_runtime::{Error, Problem, Result, telemetry};
 
-use crate::config::Config;
+use crate::config::{Config, OnUnfitMapping};
 use crate::lane::Elastic;
+use crate::renewing::Renewing;
 use crate::{check, metric, reindex, verify};
 
 /// `tributary-sink-elastic`.
@@ -27,6 +30,10 @@ impl Service for ElasticSink {
         let mut problems = tributary_engine::check(&config.engine()).await;
         problems.extend(check::engine(&config).await);
         problems
+    }
+
+    fn take_flags(config: &mut Config, arguments: &ArgMatches) {
+        config.file = arguments.get_one::<PathBuf>("config").cloned();
     }
 
     fn commands() -> Vec<Command> {
@@ -76,8 +83,24 @@ impl Service for ElasticSink {
         for note in config.elasticsearch.notes() {
             tracing::warn!("{note}");
         }
-        let elastic = Elastic::new(config.elasticsearch.clone())?;
+        let mut elastic = Elastic::new(config.elasticsearch.clone())?;
+        let mut renewing = None;
+        if config.elasticsearch.on_unfit_mapping == OnUnfitMapping::Reindex {
+            elastic = elastic.renewed();
+            renewing = Some(Renewing::new(&config, elastic.clone())?);
+        }
         elastic.report_to(context.health.clone());
-        tributary_engine::run(config.engine(), elastic, &context).await
+        let ends = context.shutdown.child_token();
+        let renewing = async {
+            if let Some(renewing) = renewing {
+                renewing.run(ends.clone()).await;
+            }
+        };
+        let running = async {
+            let ran = tributary_engine::run(config.engine(), elastic, &context).await;
+            ends.cancel();
+            ran
+        };
+        tokio::join!(running, renewing).0
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use tributary_runtime::{Error, Result};
 use tributary_schemas::record::RecordType;
 
-use crate::config::ElasticConfig;
+use crate::config::{ElasticConfig, OnUnfitMapping};
 use crate::options::DocumentOptions;
 use crate::{given, mapping};
 
@@ -16,6 +16,7 @@ use crate::{given, mapping};
 pub(crate) struct Shape {
     topic: String,
     options: DocumentOptions,
+    on_unfit_mapping: OnUnfitMapping,
 }
 
 /// A column that documents hold.
@@ -32,11 +33,17 @@ impl Shape {
         Self {
             topic: topic.to_owned(),
             options: config.documents_of(topic).cloned().unwrap_or_default(),
+            on_unfit_mapping: config.on_unfit_mapping,
         }
     }
 
     pub(crate) fn topic(&self) -> &str {
         &self.topic
+    }
+
+    /// What is done with an index that cannot take what a column has become.
+    pub(crate) const fn on_unfit_mapping(&self) -> OnUnfitMapping {
+        self.on_unfit_mapping
     }
 
     /// The columns that a document holds, in their order.

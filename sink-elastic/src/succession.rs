@@ -39,6 +39,9 @@ pub(crate) struct Build {
     /// The index was in use before, and was kept: it is read on from there, and never deleted for a reindex that is given up.
     #[serde(default)]
     pub(crate) is_back: bool,
+    /// A service has begun it by itself: services go on with it.
+    #[serde(default)]
+    pub(crate) is_attended: bool,
 }
 
 /// Up to where an index was read when another one took its place.
@@ -186,6 +189,7 @@ mod tests {
             claim: None,
             is_over: false,
             is_back: false,
+            is_attended: false,
         };
         let kept = Kept {
             offsets: [(0, 7), (11, i64::MAX)].into(),
@@ -229,6 +233,7 @@ mod tests {
             claim: Some("c".to_owned()),
             is_over: false,
             is_back: false,
+            is_attended: false,
         };
         let index = json!({"aliases": {"a": {}, "b": {}}});
         assert!(made.may_serve(&index, "b") && !made.may_serve(&index, "a"));

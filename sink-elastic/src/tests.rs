@@ -16,6 +16,7 @@ mod indices;
 mod let_in;
 mod moved;
 mod nodes;
+mod outgrown;
 mod pipelines;
 mod plain;
 mod proxy;

@@ -1,10 +1,13 @@
 //! The form of a topic's rows before there is one, as the registry knows it.
 
+use std::fmt;
+
+use tributary_runtime::Result;
+use tributary_runtime::registry::Registry;
 use tributary_schemas::decode::{KeyPlan, ValuePlan};
 use tributary_schemas::record::RecordType;
 
-use tributary_runtime::Result;
-
+use crate::config::SinkConfig;
 use crate::flow::plans::SchemaCache;
 
 /// What the rows of a topic look like, by the newest schemas of its subjects.
@@ -14,6 +17,34 @@ pub struct RowForm {
     pub key_type: Option<RecordType>,
     /// The table's columns.
     pub row_type: RecordType,
+}
+
+/// Asks the registry what the rows of topics look like.
+pub struct Forms(SchemaCache);
+
+impl fmt::Debug for Forms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forms").finish_non_exhaustive()
+    }
+}
+
+impl Forms {
+    /// Of the registry that a service with this configuration asks.
+    ///
+    /// # Errors
+    /// Stop: the address is malformed.
+    pub fn new(config: &SinkConfig) -> Result<Self> {
+        let registry = Registry::new(&config.kafka.registry)?;
+        Ok(Self(SchemaCache::new(registry)))
+    }
+
+    /// The form of a topic's rows by the newest schemas; `None` where the registry has none of a table's changes.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub async fn of(&self, topic: &str) -> Result<Option<RowForm>> {
+        of_topic(&self.0, topic).await
+    }
 }
 
 /// Asks for the form of a topic's rows: `<topic>-value` and `<topic>-key` are its subjects, as Kafka's serializers name them where

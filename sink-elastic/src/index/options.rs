@@ -66,7 +66,28 @@ impl Index {
         let others = difference::all(found, &self.shape, wanted, normal.as_ref());
         differences.extend(others);
         self.announced.set(&self.alias, differences);
+        if difference::is_outgrown(found, &self.shape, wanted) {
+            self.renewals.outgrown(self.shape.topic());
+        }
         Ok(())
+    }
+
+    /// Whether rows of this type have outgrown the index, or a reindex that the service has begun for such a reason has more to do.
+    ///
+    /// # Errors
+    /// As [`Index::find`].
+    pub(crate) async fn is_outgrown(&self, row_type: &RecordType) -> Result<bool> {
+        let wanted = self.shape.properties(row_type)?;
+        let found = self.read().await?;
+        Ok(found.is_some_and(|found| {
+            let is_left = found.build.as_ref().is_some_and(|build| build.is_attended);
+            is_left || difference::is_outgrown(&found, &self.shape, &wanted)
+        }))
+    }
+
+    /// Whether rows that the index refuses are to wait for another one.
+    pub(crate) fn awaits_another(&self) -> bool {
+        self.renewals.is_awaited(self.shape.topic())
     }
 
     /// Maps fields that the index lacks. Where it does not take some that the configuration gives, the others alone: what the

@@ -30,6 +30,20 @@ pub(super) struct Succession {
     pub(super) build: Build,
 }
 
+/// That another reindex is at it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Elsewhere(String);
+
+fn elsewhere(what: String) -> Error {
+    Error::stop(Elsewhere(what))
+}
+
+/// Whether an error says that.
+pub(super) fn is_elsewhere(error: &Error) -> bool {
+    error.cause().downcast_ref::<Elsewhere>().is_some()
+}
+
 /// What is left to do.
 #[derive(Debug)]
 pub(super) enum Due {
@@ -52,7 +66,8 @@ pub(super) async fn begin(site: &Site, log: &Log, config: &Config, wanted: &Want
         }
         let of_reindex = (&view.current, &build);
         let (_, left) = left_alone(site, log, &view, of_reindex).await?;
-        let task = sign(site, left).await?;
+        check_attended(site, wanted, &left)?;
+        let task = sign(site, wanted, left).await?;
         say(&format!(
             "'{}' has taken the place of '{}': clears up",
             task.new, task.build.of
@@ -79,7 +94,8 @@ pub(super) async fn begin(site: &Site, log: &Log, config: &Config, wanted: &Want
             check_same(site, wanted, &shape, &view, (index, &build))?;
             let (now, left) = left_alone(site, log, &view, (index, &build)).await?;
             view = now;
-            resume(site, config, &view.current, left).await?
+            check_attended(site, wanted, &left)?;
+            resume(site, config, wanted, &view.current, left).await?
         }
         None if wanted.rollback => go_back(site, log, (config, &shape), &view).await?,
         None => create(site, log, (config, &shape), wanted, &view).await?,
@@ -125,7 +141,7 @@ pub(super) async fn alone(site: &Site, log: &Log, group: &str) -> Result<()> {
             return Ok(());
         }
         if Instant::now() >= until {
-            return Err(Error::stop_msg(format_args!(
+            return Err(elsewhere(format!(
                 "another reindex of '{}' is under way, on {}: it is in the consumer group '{group}'",
                 site.alias,
                 members.join(", ")
@@ -165,7 +181,7 @@ async fn left_alone(
             failpoint::hit(FOUND);
             Ok((now, left))
         }
-        _ => Err(Error::stop_msg(format_args!(
+        _ => Err(elsewhere(format!(
             "another reindex of '{alias}' was under way and has ended: '{alias}' leads to '{}' now",
             now.current.name,
             alias = site.alias
@@ -176,7 +192,7 @@ async fn left_alone(
 
 /// The error for a reindex whose index another one has gone on with.
 pub(super) fn goes_on_elsewhere(new: &str) -> Error {
-    Error::stop_msg(format_args!("another reindex goes on with '{new}'")).remedy("let that one end")
+    elsewhere(format!("another reindex goes on with '{new}'")).remedy("let that one end")
 }
 
 /// Takes back that a reindex, which has ended in the middle, was about to hand over from this index. One of somebody else's stays blocked,
@@ -248,10 +264,26 @@ fn check_same(
     Ok(())
 }
 
+/// What somebody has begun a service does not go on with: nobody knows by which options.
+fn check_attended(site: &Site, wanted: &Wanted, (index, build): &(Standing, Build)) -> Result<()> {
+    if !wanted.attended || build.is_attended {
+        return Ok(());
+    }
+    Err(Error::stop_msg(format_args!(
+        "'{}' was begun by a `reindex` that has ended in the middle, and that no service had begun",
+        index.name
+    ))
+    .remedy(format!(
+        "run `reindex --topic {}` as before, which goes on; or `reindex --topic {0} --abandon --yes`",
+        site.topic
+    )))
+}
+
 /// Goes on with an index that a reindex has left.
 async fn resume(
     site: &Site,
     config: &Config,
+    wanted: &Wanted,
     old: &Standing,
     (index, build): (Standing, Build),
 ) -> Result<Succession> {
@@ -260,7 +292,7 @@ async fn resume(
         claim: None,
         ..build
     };
-    let task = sign(site, (index.clone(), build)).await?;
+    let task = sign(site, wanted, (index.clone(), build)).await?;
     if task.build.is_back {
         rollback::prepare(site, &config.engine(), &index, &task.build).await?;
     }
@@ -272,9 +304,14 @@ async fn resume(
 }
 
 /// Says in the index that it is this process which goes on with it: another one that does stops.
-async fn sign(site: &Site, (index, build): (Standing, Build)) -> Result<Succession> {
+async fn sign(
+    site: &Site,
+    wanted: &Wanted,
+    (index, build): (Standing, Build),
+) -> Result<Succession> {
     let build = Build {
         runner: runner(),
+        is_attended: wanted.attended,
         ..build
     };
     let new = index.name;
@@ -314,6 +351,7 @@ async fn go_back(
         claim: None,
         is_over: false,
         is_back: true,
+        is_attended: false,
     };
     let new = index.name.clone();
     let notes = index.notes.clone().with_replaced_by(None);
@@ -360,6 +398,7 @@ async fn create(
         claim: None,
         is_over: false,
         is_back: false,
+        is_attended: wanted.attended,
     };
     let form = log.form().await?;
     let fields = form.map(|form| shape.properties(&form.row_type));
@@ -368,10 +407,8 @@ async fn create(
     let given = wanted.mapping.clone().or_else(|| old.given_mapping());
     let content = content((config, shape), old, &mark, &build, (fields, given));
     if !site.create(&new, content).await? {
-        return Err(
-            Error::stop_msg(format_args!("the index '{new}' is there already"))
-                .remedy("if another reindex has just begun, let it end; else delete the index"),
-        );
+        return Err(elsewhere(format!("the index '{new}' is there already"))
+            .remedy("if another reindex has just begun, let it end; else delete the index"));
     }
     say(&format!(
         "builds '{new}', to take the place of '{}'",

@@ -29,6 +29,8 @@ pub(super) struct Wanted {
     /// The index that was kept is to be in use again.
     pub(super) rollback: bool,
     pub(super) abandon: bool,
+    /// A service runs the command by itself.
+    pub(super) attended: bool,
     pub(super) yes: bool,
 }
 
@@ -63,6 +65,7 @@ pub(super) fn definition(name: &'static str) -> Command {
             flag("abandon", "Delete what an unfinished reindex has made, and do nothing else; wants --yes. An index that was to be gone back to stays kept")
                 .conflicts_with_all(["mapping", "keep-old", "replace-index", "rollback", "compare"]),
             yes().requires("abandon"),
+            flag("attended", "For the service, which runs the command by itself: it ends when stdin does").hide(true),
         ])
         .group(ArgGroup::new("what").args(["topic", "index"]).required(true))
 }
@@ -83,6 +86,7 @@ impl Wanted {
             compare_documents: text("compare").as_deref() == Some(DOCUMENTS),
             rollback: arguments.get_flag("rollback"),
             abandon: arguments.get_flag("abandon"),
+            attended: arguments.get_flag("attended"),
             yes: arguments.get_flag("yes"),
         })
     }

@@ -59,6 +59,7 @@ impl Fixture {
             claim: Some(self.claim()),
             is_over: false,
             is_back: false,
+            is_attended: false,
         };
         let notes = Notes::of(&json!({ "mappings": mappings })).with_build(Some(&build));
         mappings["_meta"] = notes.mapping()["_meta"].clone();

@@ -1,5 +1,6 @@
 //! A search index is built again from the log, and put in the place of the one in use, while rows change and searches run.
 
+mod by_itself;
 mod compared;
 mod kills;
 mod plain;

@@ -55,6 +55,16 @@ pub(crate) struct Changes {
 impl Stage {
     /// Tables with the rows 1 to `rows`, in their indices.
     pub(crate) async fn set(stack: &Stack, name: &str, tables: &[&str], rows: i64) -> Self {
+        Self::set_with(stack, name, (tables, rows), str::to_owned).await
+    }
+
+    /// The same, with other configurations of the source and the sink.
+    pub(crate) async fn set_with(
+        stack: &Stack,
+        name: &str,
+        (tables, rows): (&[&str], i64),
+        change: impl Fn(&str) -> String,
+    ) -> Self {
         let mut pipeline = Pipeline::new(stack, name).await.unwrap();
         pipeline.tables = vec!["s.*".to_owned()];
         let client = pipeline.source().await.unwrap();
@@ -66,14 +76,14 @@ impl Stage {
             );
             client.batch_execute(&table).await.unwrap();
         }
-        let config = pipeline.source_config();
+        let config = change(&pipeline.source_config());
         let mut source = pipeline.service(Kind::Source, "source", &config).unwrap();
         source.start().unwrap();
         source.wait_ready(PATIENCE).unwrap();
         // Small batches: a reindex has a middle.
         let config = format!(
             "{}[batch]\nrows = 500\n",
-            pipeline.sink_config(Kind::SinkElastic)
+            change(&pipeline.sink_config(Kind::SinkElastic))
         );
         let mut sink = pipeline
             .service(Kind::SinkElastic, "sink", &config)
@@ -233,6 +243,22 @@ impl Stage {
                 "{table}: {differences:?}\n{}",
                 self.sink().await.log_tail()
             );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits until the index with this number is the only one, and nothing is left of the reindex.
+    pub(crate) async fn until_cleared(&self, table: &str, number: u32) {
+        let (alias, begun) = (self.alias_of(table), Instant::now());
+        let only = self.index(table, number);
+        loop {
+            let all = self.get(&format!("/{alias}-*?expand_wildcards=all")).await;
+            let names: Vec<_> = all.as_object().unwrap().keys().cloned().collect();
+            let reindex = &all[&only]["mappings"]["_meta"]["tributary"]["reindex"];
+            if names == [only.as_str()] && reindex.is_null() {
+                return self.assert_cleared(table, number).await;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{names:?}: {reindex}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
