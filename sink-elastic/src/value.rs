@@ -19,6 +19,7 @@ const OF_DOCUMENTS: [&str; 8] = [
     "knn_vector",
 ];
 const GEO_POINT: &str = "geo_point";
+const GEO_SHAPE: &str = "geo_shape";
 /// The spatial reference of latitudes and longitudes.
 const WGS_84: i32 = 4326;
 
@@ -31,6 +32,8 @@ pub(crate) enum Form {
     Document,
     /// Latitude and longitude.
     GeoPoint,
+    /// GeoJSON, or a text in the engines' other form (WKT).
+    GeoShape,
 }
 
 /// Whether a column's values are written alike for fields that are mapped so.
@@ -52,6 +55,10 @@ impl Form {
             FieldType::Struct(record) if name == GEO_POINT && record.geometric().is_some() => {
                 Self::GeoPoint
             }
+            FieldType::Struct(record) if name == GEO_SHAPE && record.geometric().is_some() => {
+                Self::GeoShape
+            }
+            FieldType::String if name == GEO_SHAPE => Self::GeoShape,
             _ => Self::Usual,
         }
     }
@@ -72,7 +79,7 @@ impl Form {
             _ => self.write_otherwise(field_type, datum, out),
         }?;
         if out.len() - start > NUMBER_BYTES
-            && (self == Self::Document || may_hold_numbers(field_type))
+            && (matches!(self, Self::Document | Self::GeoShape) || may_hold_numbers(field_type))
         {
             let quoted = json_text::quote_long_numbers(out.get(start..).unwrap_or_default());
             out.truncate(start);
@@ -108,6 +115,18 @@ impl Form {
                 };
                 geo_point(point, out)?;
             }
+            (Self::GeoShape, FieldType::Struct(record), Datum::Struct(fields)) => {
+                match record.geometric() {
+                    Some(Geometric::Point) => geo_shape_of(point_of(fields), out)?,
+                    _ => out.extend_from_slice(&shape_of_ewkb(fields)?),
+                }
+            }
+            (Self::GeoShape, _, Datum::Str(text)) if text.trim_start().starts_with('{') => {
+                json_text::compact(text, out).map_err(|error| {
+                    format!("its text is neither GeoJSON nor WKT, as a geo_shape wants ({error})")
+                })?;
+            }
+            (Self::GeoShape, _, Datum::Str(text)) => render::json_string(text, out),
             _ => return Err("its data is not of its type".to_owned()),
         }
         Ok(())
@@ -135,20 +154,56 @@ fn point_of(fields: &[Datum<'_>]) -> Option<[f64; 2]> {
 
 /// Of PostGIS' extended well-known binary; `None` for an empty point.
 fn point_of_ewkb(fields: &[Datum<'_>]) -> Result<Option<[f64; 2]>, String> {
-    let (bytes, beside) = match fields {
-        [Datum::Bytes(bytes), Datum::Int(srid)] => (bytes, i32::try_from(*srid).ok()),
-        [Datum::Bytes(bytes), _] => (bytes, None),
-        _ => return Err("its data is not of its type".to_owned()),
-    };
+    let (bytes, beside) = ewkb(fields)?;
     let Some((within, [x, y])) = wkb::point(bytes) else {
         return Err("it is no point, as a geo_point wants".to_owned());
     };
-    match within.or(beside) {
-        Some(srid) if srid != 0 && srid != WGS_84 => Err(format!(
-            "its spatial reference is {srid}, a geo_point wants {WGS_84}"
-        )),
-        _ => Ok((!x.is_nan() || !y.is_nan()).then_some([x, y])),
+    check_reference(within.or(beside), GEO_POINT)?;
+    Ok((!x.is_nan() || !y.is_nan()).then_some([x, y]))
+}
+
+/// Of the same, as GeoJSON.
+fn shape_of_ewkb(fields: &[Datum<'_>]) -> Result<Vec<u8>, String> {
+    let (bytes, beside) = ewkb(fields)?;
+    let Some((within, json)) = wkb::geo_json(bytes) else {
+        return Err("it is no geometry that GeoJSON has, as a geo_shape wants".to_owned());
+    };
+    check_reference(within.or(beside), GEO_SHAPE)?;
+    Ok(json)
+}
+
+/// The bytes, and the spatial reference that stands beside them.
+fn ewkb<'d>(fields: &'d [Datum<'_>]) -> Result<(&'d [u8], Option<i32>), String> {
+    match fields {
+        [Datum::Bytes(bytes), Datum::Int(srid)] => Ok((bytes, i32::try_from(*srid).ok())),
+        [Datum::Bytes(bytes), _] => Ok((bytes, None)),
+        _ => Err("its data is not of its type".to_owned()),
     }
+}
+
+fn check_reference(srid: Option<i32>, wants: &str) -> Result<(), String> {
+    match srid {
+        Some(srid) if srid != 0 && srid != WGS_84 => Err(format!(
+            "its spatial reference is {srid}, a {wants} wants {WGS_84}"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// x is the longitude.
+fn geo_shape_of(point: Option<[f64; 2]>, out: &mut Vec<u8>) -> Result<(), String> {
+    let Some(numbers) = point else {
+        out.extend_from_slice(b"null");
+        return Ok(());
+    };
+    out.extend_from_slice(b"{\"type\":\"Point\",\"coordinates\":");
+    for (number, begin) in numbers.into_iter().zip([b'[', b',']) {
+        out.push(begin);
+        render::json(&FieldType::Float64, &Datum::Double(number), out)
+            .map_err(|error| error.to_string())?;
+    }
+    out.extend_from_slice(b"]}");
+    Ok(())
 }
 
 /// x is the longitude, as PostGIS has it.
@@ -197,6 +252,18 @@ mod tests {
         })
     }
 
+    fn point() -> FieldType {
+        FieldType::Struct(RecordType {
+            full_name: "io.debezium.data.geometry.Point".to_owned(),
+            fields: vec![
+                field("x", FieldType::Float64),
+                field("y", FieldType::Float64),
+                field("wkb", FieldType::Bytes),
+                field("srid", FieldType::Int32),
+            ],
+        })
+    }
+
     /// Little-endian; a spatial reference in the bytes where there is one.
     fn ewkb(kind: u32, srid: Option<i32>, numbers: &[f64]) -> Vec<u8> {
         let flag = if srid.is_some() { 0x2000_0000 } else { 0 };
@@ -239,15 +306,7 @@ mod tests {
 
     #[test]
     fn points_are_latitude_and_longitude() {
-        let point = FieldType::Struct(RecordType {
-            full_name: "io.debezium.data.geometry.Point".to_owned(),
-            fields: vec![
-                field("x", FieldType::Float64),
-                field("y", FieldType::Float64),
-                field("wkb", FieldType::Bytes),
-                field("srid", FieldType::Int32),
-            ],
-        });
+        let point = point();
         let datum = Datum::Struct(vec![
             Datum::Double(13.4),
             Datum::Double(52.5),
@@ -275,6 +334,49 @@ mod tests {
         assert_eq!(
             written(&geometry(), "geo_point", &Datum::Null).unwrap(),
             "null"
+        );
+    }
+
+    #[test]
+    fn shapes_are_geo_json_or_wkt() {
+        let text = |text: &str| written(&FieldType::String, "geo_shape", &Datum::Str(text));
+        assert_eq!(text("POINT (1 2)").unwrap(), "\"POINT (1 2)\"");
+        assert_eq!(
+            text("\n { \"type\" : \"Point\", \"coordinates\" : [1, 2] }").unwrap(),
+            r#"{"type":"Point","coordinates":[1,2]}"#
+        );
+        assert!(text("{secret").is_err_and(|why| !why.contains("secret")));
+        assert_eq!(
+            written(
+                &FieldType::Json,
+                "geo_shape",
+                &Datum::Str("\"POINT (1 2)\"")
+            )
+            .unwrap(),
+            "\"POINT (1 2)\""
+        );
+        let of = |bytes: &[u8]| {
+            let datum = Datum::Struct(vec![Datum::Bytes(bytes), Datum::Null]);
+            written(&geometry(), "geo_shape", &datum)
+        };
+        let expected = r#"{"type":"Point","coordinates":[13.4,52.5]}"#;
+        assert_eq!(of(&ewkb(1, Some(4326), &[13.4, 52.5])).unwrap(), expected);
+        assert!(
+            of(&ewkb(1, Some(3857), &[1.0, 2.0])).is_err_and(|why| why.contains("a geo_shape"))
+        );
+        assert!(of(&[]).is_err());
+        let datum = Datum::Struct(vec![
+            Datum::Double(13.4),
+            Datum::Double(52.5),
+            Datum::Null,
+            Datum::Null,
+        ]);
+        assert_eq!(written(&point(), "geo_shape", &datum).unwrap(), expected);
+        let array = FieldType::Array(Box::new(field("item", FieldType::String)));
+        let items = Datum::Array(vec![Datum::Str("POINT (1 2)"), Datum::Null]);
+        assert_eq!(
+            written(&array, "geo_shape", &items).unwrap(),
+            r#"["POINT (1 2)",null]"#
         );
     }
 }
