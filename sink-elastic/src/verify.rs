@@ -17,7 +17,7 @@ use tributary_schemas::table::Table;
 use crate::config::Config;
 use crate::naming;
 use crate::voice::{Teller, say};
-use answer::Compared;
+use answer::Verified;
 use replica::IndexReplica;
 use wanted::VerifyOptions;
 
@@ -48,7 +48,7 @@ pub(crate) async fn command(config: Config, arguments: &ArgMatches) -> Result<An
             Ok(compared) => all.push(compared),
             Err(error) if asked.names_all() => {
                 say(&error.to_string());
-                all.push(Compared::refused(alias, topic, error.to_string()));
+                all.push(Verified::refused(alias, topic, error.to_string()));
             }
             Err(error) => return Err(error),
         }
@@ -61,7 +61,7 @@ async fn compare(
     origin: &OriginConfig,
     topic: &str,
     asked: &VerifyOptions,
-) -> Result<Compared> {
+) -> Result<Verified> {
     let begun = std::time::Instant::now();
     let log = Log::of_all_written(&config.engine(), topic)?;
     let name = log.table();
@@ -74,7 +74,7 @@ async fn compare(
     let mut tell = |progress| voice.tell(progress);
     let comparison = Comparison::new(&mut reader, &mut replica, asked.limits, &mut tell);
     let report = comparison.run().await?;
-    Ok(Compared {
+    Ok(Verified {
         alias: replica.alias().to_owned(),
         topic: topic.to_owned(),
         table: reader.table().display_name(),

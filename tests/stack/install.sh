@@ -102,6 +102,7 @@ opensearch() { # VERSION FOLDER [maven options]
     module "$to" opensearch "$1" reindex "org.opensearch.index.reindex.Reindex$suffix" "" "$all"/{reindex-client-,opensearch-rest-client-,opensearch-ssl-config-,http,commons-}*
     module "$to" opensearch "$1" mapper-extras "org.opensearch.index.mapper.MapperExtras$suffix" "" "$all"/mapper-extras-*
     module "$to" opensearch "$1" ingest-common "org.opensearch.ingest.common.IngestCommon$suffix" lang-painless "$all"/{ingest-common,opensearch-dissect}-*
+    module "$to" opensearch "$1" geo org.opensearch.geo.GeoModulePlugin "" "$all"/geo-[0-9]*
     shopt -u nullglob
     mkdir "$to/plugins" "$to/bin"
     mv "$all" "$to/lib"

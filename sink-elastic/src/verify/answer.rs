@@ -6,7 +6,7 @@ use tributary_runtime::cli::{Answer, exit};
 
 /// What was found of an index.
 #[derive(Debug)]
-pub(super) struct Compared {
+pub(super) struct Verified {
     pub(super) alias: String,
     pub(super) topic: String,
     /// `schema.table`
@@ -18,7 +18,7 @@ pub(super) struct Compared {
     pub(super) outcome: Result<Report, String>,
 }
 
-impl Compared {
+impl Verified {
     pub(super) const fn refused(alias: String, topic: String, why: String) -> Self {
         Self {
             alias,
@@ -115,13 +115,13 @@ fn listed(what: &str, count: u64, ids: &[String]) -> String {
 }
 
 /// Of all of them.
-pub(super) fn of(all: &[Compared]) -> Answer {
+pub(super) fn of(all: &[Verified]) -> Answer {
     let text = match all {
         [] => "there is no topic that `topics` matches\n".to_owned(),
-        all => all.iter().map(Compared::text).collect(),
+        all => all.iter().map(Verified::text).collect(),
     };
-    let json = json!({"indices": all.iter().map(Compared::json).collect::<Vec<_>>()});
-    let code = if all.iter().all(Compared::is_clean) {
+    let json = json!({"indices": all.iter().map(Verified::json).collect::<Vec<_>>()});
+    let code = if all.iter().all(Verified::is_clean) {
         exit::OK
     } else {
         exit::PROBLEMS
@@ -133,10 +133,10 @@ pub(super) fn of(all: &[Compared]) -> Answer {
 mod tests {
     use tributary_postgres::verify::{Difference, Report};
 
-    use super::{Compared, of};
+    use super::{Verified, of};
 
-    fn compared(report: Report) -> Compared {
-        Compared {
+    fn compared(report: Report) -> Verified {
+        Verified {
             alias: "shop.s.t".to_owned(),
             topic: "shop.s.t".to_owned(),
             table: "s.t".to_owned(),
@@ -161,7 +161,7 @@ mod tests {
         (missing.count, missing.ids) = (3, vec!["1".to_owned(), "2".to_owned()]);
         report.behind.count = 1;
         report.waits_for = Some("the sink has 4 records yet to write".to_owned());
-        let refused = Compared::refused("x".to_owned(), "x".to_owned(), "no key".to_owned());
+        let refused = Verified::refused("x".to_owned(), "x".to_owned(), "no key".to_owned());
         let answer = of(&[compared(report), refused]);
         assert_eq!(answer.code, 3);
         for part in [
