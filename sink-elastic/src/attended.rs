@@ -13,6 +13,9 @@ use tributary_runtime::{Error, Result, ResultExt};
 
 use crate::reindex::{ATTENDED, NAME};
 
+/// This program, also where its file was replaced by another version's meanwhile.
+const OURSELVES: &str = "/proc/self/exe";
+
 /// How long the process may take to end once it is asked to.
 const END_WAIT: Duration = Duration::from_secs(10);
 
@@ -23,6 +26,8 @@ pub(crate) enum Ended {
     Done,
     /// Another one is at it.
     Elsewhere,
+    /// Something passing was in the way.
+    Passing(String),
     /// It has stopped, with what it said last.
     Failed(String),
 }
@@ -47,8 +52,7 @@ impl Attended {
         tell: impl Fn(&str) + Send + 'static,
     ) -> Result<Self> {
         let doing = || format!("start `{NAME} --topic {topic}`");
-        let program = std::env::current_exe().map_err(Error::stop).doing(doing)?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(OURSELVES);
         command
             .args([
                 NAME, "--topic", topic, ATTENDED, "--output", "json", "--config",
@@ -115,13 +119,14 @@ impl Drop for Attended {
 
 fn ended(is_success: bool, answer: &str, last: String) -> Ended {
     let answer: Value = serde_json::from_str(answer).unwrap_or_default();
-    match (is_success, answer.get("elsewhere")) {
-        (true, Some(Value::Bool(true))) => Ended::Elsewhere,
-        (true, _) => Ended::Done,
-        (false, _) => {
-            let said = answer.get("error").and_then(Value::as_str);
-            Ended::Failed(said.map_or(last, str::to_owned))
-        }
+    let text = |name: &str| answer.get(name).and_then(Value::as_str).map(str::to_owned);
+    if !is_success {
+        return Ended::Failed(text("error").unwrap_or(last));
+    }
+    match (answer.get("elsewhere"), text("passing")) {
+        (Some(Value::Bool(true)), _) => Ended::Elsewhere,
+        (_, Some(why)) => Ended::Passing(why),
+        _ => Ended::Done,
     }
 }
 
@@ -139,6 +144,10 @@ mod tests {
         assert_eq!(
             ended(true, "{\"elsewhere\": true}", last()),
             Ended::Elsewhere
+        );
+        assert_eq!(
+            ended(true, "{\"passing\": \"Kafka is away\"}", last()),
+            Ended::Passing("Kafka is away".to_owned())
         );
         let failed = Ended::Failed("why".to_owned());
         assert_eq!(

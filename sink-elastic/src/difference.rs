@@ -8,6 +8,7 @@ use tributary_runtime::Error;
 
 use crate::config::OnUnfitMapping;
 use crate::found::Found;
+use crate::given;
 use crate::mapping;
 use crate::requests::OF_SERVICE;
 use crate::shape::Shape;
@@ -104,9 +105,10 @@ fn by_renewal(shape: &Shape) -> &'static str {
 /// Whether columns have got types that the index maps otherwise, so that only another index can take them. Not where the configuration,
 /// or who has run a reindex, says how a field is mapped: that follows no column.
 pub(crate) fn is_outgrown(found: &Found, shape: &Shape, wanted: &Map<String, Value>) -> bool {
-    let mut by_columns = wanted
-        .iter()
-        .filter(|(field, _)| !found.is_given(field) && !shape.given_fields().contains_key(*field));
+    let is_given = |field: &String| {
+        found.is_given(field) || shape.given_fields().get(field).is_some_and(given::is_whole)
+    };
+    let mut by_columns = wanted.iter().filter(|(field, _)| !is_given(field));
     by_columns.any(|(field, wanted)| {
         let mapped = found.properties.get(field);
         mapped.is_some_and(|mapped| !other_types(field, mapped, wanted).is_empty())
@@ -282,7 +284,10 @@ mod tests {
             "p": {"properties": {"x": {"type": "double"}, "inner": {"properties": {"y": {"type": "long"}}}}},
         });
         let found = found(&mapped);
-        let shape = shape("fields.n.type = \"long\"\nsettings.max_result_window = 5");
+        // What only adds to a field's mapping says nothing of its type.
+        let shape = shape(
+            "fields.n.type = \"long\"\nfields.c.copy_to = \"all\"\nsettings.max_result_window = 5",
+        );
         let outgrown = |wanted: Value| is_outgrown(&found, &shape, &object(&wanted));
         for same in [
             mapped,

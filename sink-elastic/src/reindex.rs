@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tributary_engine::Log;
 use tributary_runtime::cli::Answer;
-use tributary_runtime::{Error, Result};
+use tributary_runtime::{Error, Policy, Result};
 
 use crate::config::Config;
 use crate::naming;
@@ -52,6 +52,10 @@ pub(crate) async fn command(config: Config, arguments: &ArgMatches) -> Result<An
         Err(error) if wanted.attended && is_elsewhere(&error) => {
             Ok(Answer::ok(format!("{error}\n"), json!({"elsewhere": true})))
         }
+        Err(error) if wanted.attended && error.policy() == Policy::Retry => Ok(Answer::ok(
+            format!("{error}\n"),
+            json!({"passing": error.to_string()}),
+        )),
         done => done,
     }
 }

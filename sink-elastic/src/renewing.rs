@@ -1,13 +1,14 @@
 //! Has indices built again that cannot take what a column has become: one at a time, each by the command `reindex`, of which only one can
 //! be at an index.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tributary_engine::{Forms, RowForm};
-use tributary_runtime::{Error, Result};
+use tributary_runtime::{Error, Policy, Result};
 
 use crate::attended::{Attended, Ended};
 use crate::config::Config;
@@ -19,6 +20,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// When a reindex is tried again that has failed.
 const TRY_AGAIN: Duration = Duration::from_secs(300);
 
+/// For ever the same would come of building it once more.
+const IN_VAIN: &str = "what was built does not take the columns either; if the configuration was changed, start the service with it";
+
 /// What has the indices of a service built again.
 #[derive(Debug)]
 pub(crate) struct Renewing {
@@ -26,6 +30,8 @@ pub(crate) struct Renewing {
     renewals: Arc<Renewals>,
     forms: Forms,
     file: PathBuf,
+    /// By topic, the form of rows that an index which was built for them did not take.
+    in_vain: BTreeMap<String, RowForm>,
 }
 
 impl Renewing {
@@ -38,31 +44,41 @@ impl Renewing {
             elastic,
             forms: Forms::new(&config.engine())?,
             file: file.ok_or_else(|| Error::stop_msg("the configuration has no file"))?,
+            in_vain: BTreeMap::new(),
         })
     }
 
     /// Goes on until the service ends.
-    pub(crate) async fn run(self, shutdown: CancellationToken) {
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         loop {
             let topic = tokio::select! {
                 () = shutdown.cancelled() => return,
                 topic = self.renewals.next() => topic,
             };
             if let Err(error) = self.renew(&topic, &shutdown).await {
-                let why = format!(
-                    "cannot tell whether the index of topic {topic} takes its columns: {error}"
-                );
-                self.renewals.again(&topic, LOOK_AGAIN, why);
+                match error.policy() {
+                    Policy::Stop => self.give_up(&topic, &error.to_string()),
+                    Policy::Retry => {
+                        let why = format!(
+                            "cannot tell whether the index of topic {topic} takes its columns: {error}"
+                        );
+                        self.renewals.again(&topic, LOOK_AGAIN, why);
+                    }
+                }
             }
         }
     }
 
     /// Looks whether the index of this topic is outgrown, and has it built again if it is.
-    async fn renew(&self, topic: &str, shutdown: &CancellationToken) -> Result<()> {
+    async fn renew(&mut self, topic: &str, shutdown: &CancellationToken) -> Result<()> {
         let Some(form) = self.due(topic).await? else {
             self.renewals.is_fit(topic);
             return Ok(());
         };
+        if self.in_vain.get(topic) == Some(&form) {
+            self.give_up(topic, IN_VAIN);
+            return Ok(());
+        }
         tracing::warn!(
             topic,
             "the index cannot take what a column has become: has it built again from the beginning of the log"
@@ -87,21 +103,25 @@ impl Renewing {
                 let why = format!("the index of topic {topic} is built again, by another instance");
                 self.renewals.again(topic, LOOK_AGAIN, why);
             }
+            Ended::Passing(why) => {
+                let why = format!("the index of topic {topic} is to be built again: {why}");
+                self.renewals.again(topic, LOOK_AGAIN, why);
+            }
             Ended::Failed(why) => self.give_up(topic, &why),
         }
         Ok(())
     }
 
     /// The index was built again for rows of this form.
-    async fn look_behind(&self, topic: &str, form: &RowForm) -> Result<()> {
+    async fn look_behind(&mut self, topic: &str, form: &RowForm) -> Result<()> {
         match self.due(topic).await? {
             None => {
                 tracing::info!(topic, "the index is built again, and in use");
                 self.renewals.is_fit(topic);
             }
-            // For ever the same would come of it.
             Some(now) if now == *form => {
-                self.give_up(topic, "what was built does not take the columns either");
+                self.in_vain.insert(topic.to_owned(), now);
+                self.give_up(topic, IN_VAIN);
             }
             Some(_) => self.renewals.look_at(topic),
         }

@@ -40,7 +40,8 @@ pub(crate) enum Form {
 pub(crate) fn are_written_alike(one: &Value, other: &Value) -> bool {
     let form = |mapping| {
         let name = mapping::type_of(mapping);
-        (OF_DOCUMENTS.contains(&name), name == GEO_POINT)
+        let is_document = OF_DOCUMENTS.contains(&name);
+        (is_document, name == GEO_POINT, name == GEO_SHAPE)
     };
     form(one) == form(other)
 }

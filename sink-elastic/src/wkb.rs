@@ -115,9 +115,9 @@ impl<'b> Reader<'b> {
     fn coordinates(&mut self, head: &Head, out: &mut Vec<u8>) -> Option<bool> {
         match head.kind {
             POINT => self.position(head, out),
-            LINE => self.list(out, |reader, out| reader.position(head, out)),
+            LINE => self.list(out, |reader, out| reader.corner(head, out)),
             POLYGON => self.list(out, |reader, out| {
-                reader.list(out, |reader, out| reader.position(head, out))
+                reader.list(out, |reader, out| reader.corner(head, out))
             }),
             // Several of a kind: each is a geometry of its own.
             _ => self.list(out, |reader, out| {
@@ -151,6 +151,11 @@ impl<'b> Reader<'b> {
         }
         out.push(b']');
         Some(is_any)
+    }
+
+    /// One of a line or a ring, which has numbers.
+    fn corner(&mut self, head: &Head, out: &mut Vec<u8>) -> Option<bool> {
+        self.position(head, out).filter(|has_numbers| *has_numbers)
     }
 
     /// An empty point has no numbers.
@@ -254,6 +259,12 @@ mod tests {
         assert_eq!(
             at(&line),
             told(r#"{"type":"LineString","coordinates":[[0.0,0.0],[1.0,2.0]]}"#)
+        );
+        // A corner that is nowhere is not left out.
+        let nan = "000000000000F87F";
+        assert_eq!(
+            at(&format!("010200000002000000{zero}{zero}{nan}{nan}")),
+            None
         );
         // A point with a height and a measure, and its spatial reference.
         assert_eq!(

@@ -173,17 +173,7 @@ impl<'a, O: Original, R: Replica> Comparison<'a, O, R> {
             let position = self.original.position().await?;
             self.report.position = position;
             if let Some(waits_for) = self.wait(position, until).await? {
-                self.report.waits_for = Some(waits_for);
-                for (id, doubt) in std::mem::take(&mut self.doubts) {
-                    let found = match doubt.moves() {
-                        true => &mut self.report.moving,
-                        false => &mut self.report.behind,
-                    };
-                    found.add(id, self.limits.ids);
-                }
-                if self.report.behind.count == 0 {
-                    self.report.waits_for = None;
-                }
+                self.give_up(waits_for);
                 return Ok(());
             }
             self.look(&rows).await?;
@@ -191,14 +181,24 @@ impl<'a, O: Original, R: Replica> Comparison<'a, O, R> {
                 return Ok(());
             }
             if Instant::now() >= until {
-                for id in std::mem::take(&mut self.doubts).into_keys() {
-                    self.report.moving.add(id, self.limits.ids);
-                }
+                self.give_up("one look has taken all the time that there was".to_owned());
                 return Ok(());
             }
             tokio::time::sleep(LOOK).await;
         }
         Ok(())
+    }
+
+    /// Time is up: of what is in doubt nothing more is known than what it was seen to do.
+    fn give_up(&mut self, waits_for: String) {
+        for (id, doubt) in std::mem::take(&mut self.doubts) {
+            if doubt.moves() {
+                self.report.moving.add(id, self.limits.ids);
+            } else {
+                self.report.behind.add(id, self.limits.ids);
+                self.report.waits_for = Some(waits_for.clone());
+            }
+        }
     }
 
     /// The rows that there are of all that is in doubt, by their names.

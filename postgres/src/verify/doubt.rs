@@ -14,6 +14,8 @@ pub(super) struct Doubt {
     last: Option<Seen>,
     /// How often both were looked at.
     looks: u32,
+    /// There was a copy in one of them.
+    was_held: bool,
 }
 
 /// Of one look.
@@ -42,6 +44,7 @@ impl Doubt {
             key,
             last: None,
             looks: 0,
+            was_held: false,
         }
     }
 
@@ -66,6 +69,7 @@ impl Doubt {
             stamp: row.map(|(stamp, _)| stamp.to_owned()),
             held,
         };
+        self.was_held |= seen.held.is_some();
         let is_certain = self.last.as_ref().is_some_and(|last| {
             last.held == seen.held && (seen.held.is_some() || last.stamp == seen.stamp)
         });
@@ -75,14 +79,18 @@ impl Doubt {
         self.last = Some(seen);
         self.looks += 1;
         if self.looks >= MOST_LOOKS {
-            return Look::Moves;
+            // A row that is written all the time and never has a copy is not followed by one.
+            return match self.was_held {
+                true => Look::Moves,
+                false => Look::Differs(differs),
+            };
         }
         Look::Again
     }
 
-    /// Whether it was seen to be written to.
+    /// Whether the copy was seen to be written to.
     pub(super) const fn moves(&self) -> bool {
-        self.looks > 1
+        self.looks > 1 && self.was_held
     }
 }
 
@@ -138,6 +146,20 @@ mod tests {
             assert_eq!(doubt.moves(), version > 1);
         }
         assert_eq!(doubt.look(Some(("a", &row)), held(99, 9)), Look::Moves);
+    }
+
+    /// A row that the copy refuses is missing there, however often it is written.
+    #[test]
+    fn a_hot_row_without_a_copy_is_missing() {
+        let row = image(1);
+        let mut doubt = Doubt::default();
+        for look in 1..MOST_LOOKS {
+            let stamp = look.to_string();
+            assert_eq!(doubt.look(Some((&stamp, &row)), None), Look::Again);
+            assert!(!doubt.moves());
+        }
+        let missing = Look::Differs(Difference::Missing);
+        assert_eq!(doubt.look(Some(("last", &row)), None), missing);
     }
 
     #[test]

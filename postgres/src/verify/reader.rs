@@ -22,12 +22,14 @@ use crate::rows::Row;
 const TRIES: usize = 12;
 /// How long a lock is waited for, before a change of the table is let pass.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-/// The class of what Postgres says of a text that is no value of the type.
+/// What Postgres says of a text that is no value of the type begins so,
 const NO_VALUE: &str = "22";
+/// or is this where a domain's check refuses it.
+const REFUSED_BY_CHECK: &str = "23514";
 
 const SLOTS: &str = "
     SELECT slot_name::text FROM pg_catalog.pg_replication_slots
-    WHERE slot_type = 'logical' AND database = pg_catalog.current_database() AND slot_name LIKE 'tributary\\_%' ORDER BY 1";
+    WHERE slot_type = 'logical' AND NOT temporary AND database = pg_catalog.current_database() AND slot_name LIKE 'tributary\\_%' ORDER BY 1";
 const CONFIRMED: &str = "
     SELECT confirmed_flush_lsn::text FROM pg_catalog.pg_replication_slots WHERE slot_name = $1::text";
 
@@ -107,11 +109,12 @@ impl TableReader {
         };
         let lines = match read {
             Err(error)
-                if error
-                    .code()
-                    .is_some_and(|code| code.code().starts_with(NO_VALUE)) =>
+                if error.code().is_some_and(|code| {
+                    code.code().starts_with(NO_VALUE) || code.code() == REFUSED_BY_CHECK
+                }) =>
             {
                 client.batch_execute("ROLLBACK").await.map_err(explain)?;
+                pace.rest(begun).await;
                 return Ok(Copied::NoValue);
             }
             read => read.map_err(explain)?,

@@ -121,7 +121,7 @@ pub(super) fn of(all: &[Verified]) -> Answer {
         all => all.iter().map(Verified::text).collect(),
     };
     let json = json!({"indices": all.iter().map(Verified::json).collect::<Vec<_>>()});
-    let code = if all.iter().all(Verified::is_clean) {
+    let code = if !all.is_empty() && all.iter().all(Verified::is_clean) {
         exit::OK
     } else {
         exit::PROBLEMS

@@ -30,13 +30,20 @@ fn column(field_type: &FieldType, text: String) -> Named {
     }
     match field_type {
         FieldType::Bytes => base64(&text).map_or(Named::Nobody, |hex| Named::Key(vec![hex])),
-        // Years that four digits do not hold are written as ISO 8601 has them, and Postgres does not read them so.
+        // Both a boolean and a `bit(1)` take it so.
+        FieldType::Bool => Named::Key(vec![match text.as_str() {
+            "true" => "1".to_owned(),
+            "false" => "0".to_owned(),
+            _ => return Named::Nobody,
+        }]),
+        // Years that four digits do not hold, and 1 BC, are written as ISO 8601 has them, and Postgres does not read them so.
         FieldType::Date
         | FieldType::TimestampMillis
         | FieldType::TimestampMicros
         | FieldType::TimestampNanos
         | FieldType::ZonedTimestamp
-            if text != "-infinity" && text.starts_with(['+', '-']) =>
+            if text.starts_with("0000")
+                || (text != "-infinity" && text.starts_with(['+', '-'])) =>
         {
             Named::Unknown
         }
@@ -97,6 +104,10 @@ mod tests {
         assert_eq!(named("2026-11-30", &date), key(&["2026-11-30"]));
         assert_eq!(named("-infinity", &date), key(&["-infinity"]));
         assert_eq!(named("-0043-01-01", &date), Named::Unknown);
+        assert_eq!(named("0000-01-01", &date), Named::Unknown);
+        let flag = key_type(&[FieldType::Bool]);
+        assert_eq!(named("true", &flag), key(&["1"]));
+        assert_eq!(named("x", &flag), Named::Nobody);
         let hashed = format!("~#{}", "0".repeat(64));
         assert_eq!(
             named(&hashed, &key_type(&[FieldType::String])),
