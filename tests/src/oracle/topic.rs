@@ -127,17 +127,17 @@ impl TopicReader {
 
     /// One that sees only what is committed, and stops at a partition's end.
     fn consumer(&self) -> Result<BaseConsumer> {
-        self.consumer_of("read_committed")
+        Ok(self.consumer_of("read_committed")?)
     }
 
     /// One that knows where partitions end, with what is not committed yet. A transaction is committed before its markers are in the
     /// partitions, one after the other: who reads to the last stable offsets may see it in one of them and not in the next.
-    fn surveyor(&self) -> Result<BaseConsumer> {
+    fn surveyor(&self) -> KafkaResult<BaseConsumer> {
         self.consumer_of("read_uncommitted")
     }
 
-    fn consumer_of(&self, isolation_level: &str) -> Result<BaseConsumer> {
-        Ok(ClientConfig::new()
+    fn consumer_of(&self, isolation_level: &str) -> KafkaResult<BaseConsumer> {
+        ClientConfig::new()
             .set("bootstrap.servers", &self.brokers)
             .set("group.id", "oracle")
             .set("isolation.level", isolation_level)
@@ -145,7 +145,7 @@ impl TopicReader {
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "error")
             .set("fetch.wait.max.ms", "20")
-            .create()?)
+            .create()
     }
 
     async fn visit_on(
@@ -155,7 +155,7 @@ impl TopicReader {
         mut visit: impl FnMut(&str, TopicRecord),
     ) -> Result<()> {
         let consumer = self.consumer()?;
-        let ends = ends(&consumer, &self.surveyor()?, topics, offsets)?;
+        let ends = ends(&consumer, || self.surveyor(), topics, offsets)?;
         let mut heard = Instant::now();
         while !passed(&consumer, &ends, offsets)? {
             ensure!(
@@ -294,19 +294,26 @@ impl Decoder {
 /// The ends of all partitions behind these offsets; the consumer is assigned to them.
 fn ends(
     consumer: &BaseConsumer,
-    surveyor: &BaseConsumer,
+    surveyor: impl Fn() -> KafkaResult<BaseConsumer>,
     topics: &[&str],
     offsets: &Offsets,
 ) -> Result<Offsets> {
     let mut assignment = TopicPartitionList::new();
     let mut ends = Offsets::new();
+    let mut asked = surveyor()?;
     for topic in topics {
         let metadata = answered(|| consumer.fetch_metadata(Some(topic), ANSWER))?;
         let partitions = metadata.topics().first().context("no such topic")?;
         for partition in partitions.partitions() {
             let place = ((*topic).to_owned(), partition.id());
-            let (low, high) =
-                answered(|| surveyor.fetch_watermarks(topic, partition.id(), ANSWER))?;
+            let (low, high) = answered(|| {
+                let found = asked.fetch_watermarks(topic, partition.id(), ANSWER);
+                if found.is_err() {
+                    // One that has once heard of no such partition was seen to say so for two minutes.
+                    asked = surveyor()?;
+                }
+                found
+            })?;
             let from = low.max(offsets.get(&place).copied().unwrap_or_default());
             if high > from {
                 assignment.add_partition_offset(topic, partition.id(), Offset::Offset(from))?;
@@ -320,7 +327,7 @@ fn ends(
 
 /// Asks until there is an answer: a topic that was created a moment ago has no leader that the client knows of, and a
 /// busy broker may close connections.
-fn answered<T>(ask: impl Fn() -> KafkaResult<T>) -> Result<T> {
+fn answered<T>(mut ask: impl FnMut() -> KafkaResult<T>) -> Result<T> {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         match ask() {
