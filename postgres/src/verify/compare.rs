@@ -173,7 +173,7 @@ impl<'a, O: Original, R: Replica> Comparison<'a, O, R> {
             let position = self.original.position().await?;
             self.report.position = position;
             if let Some(waits_for) = self.wait(position, until).await? {
-                self.give_up(waits_for);
+                self.give_up(&waits_for);
                 return Ok(());
             }
             self.look(&rows).await?;
@@ -181,7 +181,7 @@ impl<'a, O: Original, R: Replica> Comparison<'a, O, R> {
                 return Ok(());
             }
             if Instant::now() >= until {
-                self.give_up("one look has taken all the time that there was".to_owned());
+                self.give_up("one look has taken all the time that there was");
                 return Ok(());
             }
             tokio::time::sleep(LOOK).await;
@@ -190,13 +190,13 @@ impl<'a, O: Original, R: Replica> Comparison<'a, O, R> {
     }
 
     /// Time is up: of what is in doubt nothing more is known than what it was seen to do.
-    fn give_up(&mut self, waits_for: String) {
+    fn give_up(&mut self, waits_for: &str) {
         for (id, doubt) in std::mem::take(&mut self.doubts) {
             if doubt.moves() {
                 self.report.moving.add(id, self.limits.ids);
             } else {
                 self.report.behind.add(id, self.limits.ids);
-                self.report.waits_for = Some(waits_for.clone());
+                self.report.waits_for = Some(waits_for.to_owned());
             }
         }
     }
